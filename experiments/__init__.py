@@ -1,0 +1,1 @@
+"""Recipes: one file a stage, read from top to bottom."""

@@ -1,0 +1,76 @@
+"""Talk with a checkpoint in the terminal.
+
+  python -m experiments.chat --restore_from runs/speedrun/rl_seed0
+  python -m experiments.chat --restore_from runs/speedrun/pretrain --base
+
+With --base the text is continued as it stands, which is what a model that was
+only pretrained can do. /help lists the commands. Nothing is written to disk.
+"""
+
+import dataclasses
+import readline  # noqa: F401  gives input() editing and a history
+import sys
+
+from experiments import command_line
+from llm_jax.infer import generate
+from llm_jax.serve import terminal
+from llm_jax.tokenizer import tokenizer as tokenizer_lib
+from llm_jax.train import checkpoint
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+  """How answers are made; temperature can be changed in the conversation."""
+
+  max_new_tokens: int = 128  # of one answer, at most half of the context
+  temperature: float = 0.7  # 0 is greedy
+  seed: int = 0  # the same seed and messages give the same conversation
+
+
+def run(cfg: Config, restore_from: str, base: bool = False) -> None:
+  """Talk until /quit or the end of the input.
+
+  Args:
+    cfg: length, temperature and seed.
+    restore_from: folder of the stage whose newest checkpoint is loaded.
+    base: continue text instead of answering messages.
+  """
+  loaded = checkpoint.load_model(restore_from)
+  tokenizer = tokenizer_lib.Tokenizer.load(loaded.tokenizer_dir)
+  context = loaded.model_config.max_length
+  if not base and not loaded.is_chat:
+    print(
+      '[this model was not trained on conversations: it continues text, as '
+      'with --base]'
+    )
+    base = True
+  # One length for all answers, so that only new prompt lengths are compiled.
+  settings = terminal.Settings(
+    context, min(cfg.max_new_tokens, context // 2), cfg.temperature, cfg.seed,
+    base,
+  )  # fmt: skip
+
+  def stream(prompt, max_new_tokens, temperature, seed, stop_ids):
+    request = generate.Request(max_new_tokens, tuple(stop_ids), temperature)
+    return generate.stream(
+      loaded.model_config, loaded.params, prompt, seed, request
+    )
+
+  print(
+    f'{loaded.stage}, step {loaded.step}, context {context} tokens. '
+    '/help lists the commands.'
+  )
+  session = terminal.Session(stream, tokenizer, settings)
+  terminal.loop(session, lambda: input('> '), _write)
+
+
+def _write(piece: str) -> None:
+  """Print a piece at once; an answer is read while it is made."""
+  sys.stdout.write(piece)
+  sys.stdout.flush()
+
+
+if __name__ == '__main__':
+  command_line.main(
+    Config, run, base='continue text instead of answering messages'
+  )

@@ -1,0 +1,100 @@
+"""Crawls a web site into WARC files.
+
+  python -m experiments.crawl --workdir runs/speedrun/crawl \
+      --gin_file gin_configs/crawl_pydoc.gin
+  python -m experiments.crawl --workdir runs/site/crawl \
+      --seed_url https://example.org/
+
+Without --seed_url it starts tools/pydoc_site on loopback, the documentation of
+this Python's standard library, and crawls that. The site answers under a fixed
+name whatever its port is, so pages have the same addresses in each run.
+
+Hardware: 2 CPU cores, one connection to each host. Time: 20 s.
+Result: 528 pages, 16.5 MB of HTML (Python 3.11).
+"""
+
+import contextlib
+import dataclasses
+import pathlib
+import platform
+import subprocess
+import sys
+import urllib.parse
+from collections.abc import Iterator, Sequence
+
+from absl import logging
+
+from experiments import command_line
+from llm_jax import record
+from llm_jax.web import crawler
+
+_SITE_URL = 'http://pydoc.localhost/'
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+  """Limits and manners of the crawler."""
+
+  crawl: crawler.Crawl = crawler.Crawl()
+
+
+def run(cfg: Config, workdir: str, seed_url: Sequence[str] = ()):
+  """Crawls the seeds, or the documentation of this Python."""
+  folder = pathlib.Path(workdir)
+  inputs = {f'seed_url {url}': url for url in seed_url}
+  if not seed_url:
+    inputs['site'] = f'pydoc of Python {platform.python_version()}'
+  if record.begin(folder, 'crawl', cfg, inputs):
+    logging.info('%s is finished', folder)
+    return
+
+  def tick():
+    record.tick(folder)
+
+  if seed_url:
+    summary = crawler.crawl(cfg.crawl, seed_url, folder, on_page=tick)
+  else:
+    with _pydoc_site() as addresses:
+      seeds = [_SITE_URL]
+      summary = crawler.crawl(cfg.crawl, seeds, folder, addresses, tick)
+  record.finish(folder, summary)
+  logging.info(
+    '%d pages, %d bytes, stopped: %s; addresses by outcome: %s',
+    summary['pages'],
+    summary['bytes'],
+    summary['stopped'],
+    summary['addresses'],
+  )
+
+
+@contextlib.contextmanager
+def _pydoc_site() -> Iterator[dict[str, tuple[str, int]]]:
+  """Runs the site; yields where to connect for its name."""
+  root = pathlib.Path(__file__).resolve().parent.parent
+  # A process of its own: it imports the whole standard library.
+  site = subprocess.Popen(
+    [sys.executable, '-m', 'tools.pydoc_site', '--port=0'],
+    cwd=root,
+    stdout=subprocess.PIPE,
+    stderr=subprocess.DEVNULL,
+    text=True,
+  )
+  try:
+    assert site.stdout is not None
+    url = site.stdout.readline().strip()
+    if not url:
+      raise OSError(
+        f'tools.pydoc_site ended with code {site.wait()} before it listened; '
+        'run `python -m tools.pydoc_site` to see why'
+      )
+    parts = urllib.parse.urlsplit(url)
+    yield {'pydoc.localhost:80': (parts.hostname or '', parts.port or 0)}
+  finally:
+    site.terminate()
+    site.wait()
+
+
+if __name__ == '__main__':
+  command_line.main(
+    Config, run, seed_url="page to start from; default: this Python's pydoc"
+  )

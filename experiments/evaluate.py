@@ -1,0 +1,172 @@
+"""Measure all checkpoints of a run on the same held-out problems and text.
+
+  python -m experiments.evaluate --workdir runs/speedrun/evaluate \
+      --gin_file gin_configs/evaluate_tiny.gin \
+      --tokens runs/speedrun/tokens --checkpoint base=runs/speedrun/pretrain \
+      --checkpoint sft=runs/speedrun/sft --checkpoint rl=runs/speedrun/rl_seed0
+
+Each checkpoint is asked every problem greedily and several times by sampling,
+once as it likes and once without thinking. What a checkpoint achieved is on
+disk as soon as it is known, under the fingerprint of its parameters; the same
+command asks only what is not there yet. Hardware and time stand in the header
+of each gin file.
+"""
+
+import dataclasses
+import pathlib
+import re
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import jax
+from absl import logging
+
+from experiments import command_line
+from llm_jax import record
+from llm_jax.data import shards
+from llm_jax.evals import compression, findings, held_out
+from llm_jax.evals import scoring as scoring_lib
+from llm_jax.tasks import addition
+from llm_jax.tokenizer import tokenizer as tokenizer_lib
+from llm_jax.train import checkpoint as checkpoint_lib
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+  """What is measured; equal for all checkpoints."""
+
+  task: addition.Addition = addition.Addition()
+  scoring: scoring_lib.Scoring = scoring_lib.Scoring()
+  held_out_source: str = 'documents'  # its valid split is measured
+  held_out_rows: int = 1024  # at most, from the first on
+  held_out_batch_size: int = 16
+
+
+def run(
+  cfg: Config, workdir: str, checkpoint: Sequence[str], tokens: str
+) -> None:
+  """Measure what is not measured yet and write evaluation.json.
+
+  Args:
+    cfg: problems, samples and held-out rows.
+    workdir: folder of the evaluation; the same folder resumes.
+    checkpoint: `name=folder of a stage` of each.
+    tokens: folder of token shards, for the held-out documents.
+  """
+  folders = _named(checkpoint)
+  inputs = {'tokens': record.file_sha256(pathlib.Path(tokens, shards.MANIFEST))}
+  extra = {'devices': str(jax.devices())}
+  finished = record.begin(workdir, 'evaluate', cfg, inputs, extra)
+  results_dir = pathlib.Path(workdir, 'checkpoints')
+  results_dir.mkdir(exist_ok=True)
+
+  results: list[dict[str, Any]] = []
+  for name, folder in folders.items():
+    loaded = checkpoint_lib.load_model(folder)
+    path = results_dir / f'{name}-{loaded.fingerprint[:16]}.json'
+    if not path.exists():
+      if finished:  # by an earlier call, which was not given this checkpoint
+        pathlib.Path(workdir, 'done.json').unlink()
+        finished = record.begin(workdir, 'evaluate', cfg, inputs, extra)
+      record.write_json(path, _measure(cfg, name, loaded, tokens))
+      record.tick(workdir)
+    results.append(record.read_json(path))
+
+  record.write_json(
+    pathlib.Path(workdir, 'evaluation.json'),
+    {
+      'rows': [row for result in results for row in result['rows']],
+      'held_out': {
+        **results[0]['held_out'],
+        'models': {
+          result['checkpoint']: result['bits_per_byte'] for result in results
+        },
+      },
+    },
+  )
+  if finished:
+    print(f'the evaluation in {workdir} is finished')
+    return
+  record.finish(
+    workdir,
+    {
+      'tokens': sum(row['tokens'] for r in results for row in r['rows']),
+      'checkpoints': len(results),
+    },
+  )
+
+
+def _measure(
+  cfg: Config, name: str, loaded: checkpoint_lib.LoadedModel, tokens: str
+) -> dict[str, Any]:
+  """Everything that is measured of one checkpoint."""
+  start = time.monotonic()
+  tokenizer = tokenizer_lib.Tokenizer.load(loaded.tokenizer_dir)
+  model = scoring_lib.Model(
+    loaded.model_config, loaded.params, tokenizer, loaded.is_chat
+  )
+  rows = []
+  for direct in (False, True):
+    found = scoring_lib.evaluate(model, cfg.task, cfg.scoring, direct)
+    rows.append({'checkpoint': name, **found})
+    logging.info(
+      '%s, %s: sampled %s (95%%: %s), greedy %s, %.0f%% think',
+      name,
+      found['mode'],
+      findings.percent(found['sampled']),
+      findings.interval(found['interval']['sampled']),
+      findings.percent(found['greedy']),
+      100 * found['think_share'],
+    )
+  source = shards.TokenSource(
+    tokens, cfg.held_out_source, 'valid', tokenizer.fingerprint
+  )
+  text = held_out.read(source, tokenizer, cfg.held_out_rows)
+  bits = held_out.bits_per_byte(
+    loaded.model_config, loaded.params, text, cfg.held_out_batch_size
+  )
+  logging.info('%s: %.3f bits per byte on held-out text', name, bits)
+  return {
+    'checkpoint': name,
+    'fingerprint': loaded.fingerprint,
+    'stage': loaded.stage,
+    'step': loaded.step,
+    'seconds': time.monotonic() - start,
+    'rows': rows,
+    'bits_per_byte': bits,
+    'held_out': {
+      'source': source.name,
+      'documents': len(text.documents),
+      'bytes': text.n_bytes,
+      'compressors': compression.bits_per_byte(text.documents),
+    },
+  }
+
+
+def _named(checkpoints: Sequence[str]) -> dict[str, str]:
+  """Folders by name, from `name=folder`."""
+  folders: dict[str, str] = {}
+  for given in checkpoints:
+    name, _, folder = given.partition('=')
+    if not re.fullmatch(r'[\w.-]+', name) or not folder:
+      raise ValueError(
+        f'--checkpoint {given!r} is not name=folder; write for example '
+        '--checkpoint sft=runs/speedrun/sft'
+      )
+    if name in folders:
+      raise ValueError(
+        f'two checkpoints are called {name!r}: {folders[name]} and {folder}; '
+        'give each its own name'
+      )
+    folders[name] = folder
+  return folders
+
+
+if __name__ == '__main__':
+  command_line.main(
+    Config,
+    run,
+    checkpoint='name=folder of a finished pretrain, sft or rl stage',
+    tokens='folder of token shards',
+  )

@@ -1,0 +1,166 @@
+"""Pretrains a Transformer on token shards, mixed by weight.
+
+python -m experiments.pretrain --workdir runs/tiny/pretrain \
+  --gin_file gin_configs/pretrain_tiny.gin \
+  --tokens runs/tiny/tokens --tokenizer runs/tiny/tokenizer
+
+Hardware, time and result stand in the header of each gin file.
+"""
+
+import dataclasses
+import math
+import pathlib
+from collections.abc import Iterator
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from absl import logging
+
+from experiments import command_line
+from llm_jax import record, types
+from llm_jax.data import mixture, shards
+from llm_jax.evals import held_out
+from llm_jax.infer import generate
+from llm_jax.losses import next_token
+from llm_jax.model import config as model_config
+from llm_jax.model import likelihood
+from llm_jax.optim import optimizer as optimizer_lib
+from llm_jax.parallel import mesh as mesh_lib
+from llm_jax.tokenizer import tokenizer as tokenizer_lib
+from llm_jax.train import loop as loop_lib
+from llm_jax.train import start, update
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+  """Pretraining of one model."""
+
+  seed: int = 0  # parameters and order of the data
+  batch_size: int = 16  # rows of the tokens' sequence_length
+  sources: tuple[str, ...] = ('documents', 'addition')  # folders of --tokens
+  weights: tuple[float, ...] = (0.4, 0.6)  # share of each source in a batch
+  valid_source: str = 'documents'  # its valid split is never trained on
+  valid_rows: int = 128  # rows of an evaluation; all of them if there are fewer
+  evaluate_every: int = 100  # steps
+  sample_every: int = 50  # steps
+  sample_prompts: tuple[str, ...] = ('The function', '988+391=')
+  sample_tokens: int = 40  # tokens of a sample
+  loss_chunk: int = 0  # tokens of a row whose logits exist at once; 0: all
+  model: model_config.ModelConfig = model_config.ModelConfig()
+  optimizer: optimizer_lib.Optimizer = optimizer_lib.Optimizer()
+  loop: loop_lib.LoopConfig = loop_lib.LoopConfig()
+  mesh: mesh_lib.MeshConfig = mesh_lib.MeshConfig()
+
+  def __post_init__(self):
+    if len(self.sources) != len(self.weights):
+      raise ValueError(
+        f'{len(self.sources)} sources {self.sources} but '
+        f'{len(self.weights)} weights {self.weights}; give one a source'
+      )
+
+
+def run(cfg: Config, workdir: str, tokens: str, tokenizer: str) -> None:
+  """Train the model; the same workdir resumes."""
+  mesh = mesh_lib.make(cfg.mesh, cfg.batch_size)
+  vocabulary = tokenizer_lib.Tokenizer.load(tokenizer)
+  manifest = pathlib.Path(tokens) / shards.MANIFEST
+  inputs = {
+    'tokens': record.file_sha256(manifest),
+    'tokenizer': vocabulary.fingerprint,
+  }
+  machine = {'devices': str(jax.devices()), 'mesh': dict(mesh.shape)}
+  if record.begin(workdir, 'pretrain', cfg, inputs, machine):
+    logging.info('pretrain in %s is already finished', workdir)
+    return
+
+  # Data: every row is a function of (seed, step), so the step is all its state.
+  def source(name: str, split: str) -> shards.TokenSource:
+    return shards.TokenSource(tokens, name, split, vocabulary.fingerprint)
+
+  end_of_text = vocabulary.special_id('<|endoftext|>')
+  sources = [source(name, 'train') for name in cfg.sources]
+  batch_fn = mixture.make_batch_fn(
+    list(zip(sources, cfg.weights, strict=True)),
+    cfg.batch_size,
+    cfg.seed,
+    end_of_text,
+  )
+  valid = held_out.read(
+    source(cfg.valid_source, 'valid'), vocabulary, cfg.valid_rows
+  )
+  length = sources[0].sequence_length
+  model_config.check_fits(cfg.model, vocabulary.vocab_size, length)
+
+  # Model, loss and update.
+  n_bytes_V = np.zeros(cfg.model.padded_vocab_size, np.float32)
+  for token in set(range(vocabulary.vocab_size)) - vocabulary.special_ids:
+    n_bytes_V[token] = len(vocabulary.token_bytes(token))
+
+  def loss_fn(
+    params: types.Params, batch: types.Batch, key: jax.Array
+  ) -> tuple[jax.Array, types.Metrics]:
+    del key  # nothing is drawn: there is no dropout
+    logp_BT = likelihood.target_logp(cfg.model, params, batch, cfg.loss_chunk)
+    mask_BT = batch['loss_mask_BT']
+    n_bytes = (jnp.asarray(n_bytes_V)[batch['targets_BT']] * mask_BT).sum()
+    bits = -(logp_BT * mask_BT).sum() / math.log(2)
+    loss = next_token.cross_entropy(logp_BT, mask_BT)
+    return loss, {'bits_per_byte': bits / n_bytes}
+
+  tx = optimizer_lib.make(cfg.optimizer, cfg.loop.n_steps)
+  update_fn = update.make_update_fn(loss_fn, tx)
+
+  # The loop, from the newest checkpoint or from the beginning.
+  first_state, writer = start.start(
+    workdir, 'pretrain', cfg.model, tokenizer, False, tx, cfg.seed, mesh
+  )
+  for step, state in loop_lib.steps(
+    cfg.loop, workdir, first_state, update_fn, batch_fn, mesh, writer
+  ):
+    is_last = step == cfg.loop.n_steps
+    if step % cfg.evaluate_every == 0 or is_last:
+      bits = held_out.bits_per_byte(
+        cfg.model, state.params, valid, cfg.batch_size
+      )
+      writer.metrics(step, {'valid_bits_per_byte': bits})
+      logging.info('step %d | held-out bits per byte %.4f', step, bits)
+    if step % cfg.sample_every == 0 or is_last:
+      for prompt, text in samples(cfg, state.params, vocabulary):
+        writer.sample(step, {'prompt': prompt, 'text': text})
+        generated = f'{prompt}{text}'
+        logging.info(
+          'step %d/%d | generating: %r', step, cfg.loop.n_steps, generated
+        )
+  writer.close()
+  summary = {
+    'tokens': cfg.loop.n_steps * cfg.batch_size * length,
+    'parameters': model_config.n_params(cfg.model)['total'],
+  }
+  record.finish(workdir, summary)
+
+
+def samples(
+  cfg: Config, params: types.Params, vocabulary: tokenizer_lib.Tokenizer
+) -> Iterator[tuple[str, str]]:
+  """Each of the sample prompts with the text that continues it."""
+  end_of_text = vocabulary.special_id('<|endoftext|>')
+  answers = generate.generate(
+    cfg.model,
+    params,
+    [[end_of_text, *vocabulary.encode(p)] for p in cfg.sample_prompts],
+    range(len(cfg.sample_prompts)),
+    generate.Request(cfg.sample_tokens, (end_of_text,)),
+    len(cfg.sample_prompts),
+  )
+  for prompt, answer in zip(cfg.sample_prompts, answers, strict=True):
+    yield prompt, vocabulary.decode(answer.token_ids)
+
+
+if __name__ == '__main__':
+  command_line.main(
+    Config,
+    run,
+    tokens='folder of token shards with manifest.json',
+    tokenizer='folder of the tokenizer that made them',
+  )

@@ -1,0 +1,172 @@
+"""Fine-tunes a base model into an assistant on conversations.
+
+python -m experiments.sft --workdir runs/tiny/sft \
+  --gin_file gin_configs/sft_tiny.gin \
+  --restore_from runs/tiny/pretrain --documents runs/tiny/clean
+
+The conversations are a task's demonstrations, questions about the crawled
+manual, the assistant's identity, and any JSONL of messages given by
+--conversations. The loss is on the assistant's words and its stop token.
+Hardware, time and result stand in the header of each gin file.
+"""
+
+import dataclasses
+import json
+import os
+import random
+from collections.abc import Sequence
+
+import jax
+from absl import logging
+
+from experiments import command_line
+from llm_jax import record, types
+from llm_jax.chat import template
+from llm_jax.data import conversations as conversations_lib
+from llm_jax.data import documents as documents_lib
+from llm_jax.data import packing
+from llm_jax.losses import next_token
+from llm_jax.model import likelihood
+from llm_jax.optim import optimizer as optimizer_lib
+from llm_jax.parallel import mesh as mesh_lib
+from llm_jax.tasks import addition, documentation, identity
+from llm_jax.tokenizer import tokenizer as tokenizer_lib
+from llm_jax.train import checkpoint, start, update
+from llm_jax.train import loop as loop_lib
+from llm_jax.web import reference
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+  """Supervised fine-tuning of one model."""
+
+  seed: int = 0  # conversations drawn and their order
+  batch_size: int = 16  # rows of packed conversations
+  sequence_length: int = 256  # tokens of a row
+  n_task: int = 1500  # demonstrations of the task
+  think_share: float = 0.4  # of the demonstrations, with a thought
+  n_documentation: int = 1000  # questions about the crawled manual
+  n_identity: int = 200  # questions about the assistant
+  task: addition.Addition = addition.Addition()
+  optimizer: optimizer_lib.Optimizer = optimizer_lib.Optimizer(
+    matrices='adamw', peak_lr=1e-3, warmup_steps=5
+  )
+  loop: loop_lib.LoopConfig = loop_lib.LoopConfig(n_steps=40)
+  mesh: mesh_lib.MeshConfig = mesh_lib.MeshConfig()
+
+
+def run(
+  cfg: Config,
+  workdir: str,
+  restore_from: str,
+  documents: str | None = None,
+  conversations: Sequence[str] = (),
+) -> None:
+  """Train the assistant; the same workdir resumes."""
+  mesh = mesh_lib.make(cfg.mesh, cfg.batch_size)
+  model = checkpoint.load_model(restore_from, mesh)
+  inputs = {'model': model.fingerprint}
+  inputs |= {path: record.file_sha256(path) for path in conversations}
+  if documents:
+    inputs['documents'] = documents_lib.fingerprint(documents)
+  machine = {'devices': str(jax.devices()), 'mesh': dict(mesh.shape)}
+  if record.begin(workdir, 'sft', cfg, inputs, machine):
+    logging.info('sft in %s is already finished', workdir)
+    return
+
+  # Data: conversations are written, made a data set, rendered and packed.
+  vocabulary = tokenizer_lib.Tokenizer.load(model.tokenizer_dir)
+  written = os.path.join(workdir, 'written.jsonl')
+  write_conversations(cfg, documents, written)
+  dataset = os.path.join(workdir, 'conversations')
+  conversations_lib.build([written, *conversations], dataset)
+  rendered = [
+    template.render(vocabulary, messages)
+    for messages in conversations_lib.read(dataset)
+  ]
+  limit = min(cfg.sequence_length, model.model_config.max_length)
+  fitting = [row for row in rendered if len(row.token_ids) <= limit + 1]
+  n_left_out = len(rendered) - len(fitting)
+  logging.info(
+    '%d conversations; %d of more than %d tokens are left out',
+    len(fitting),
+    n_left_out,
+    limit,
+  )
+  end_of_text = vocabulary.special_id('<|endoftext|>')
+  batch_fn = packing.make_batch_fn(
+    fitting, limit, cfg.batch_size, cfg.seed, end_of_text
+  )
+
+  # Loss and update.
+  def loss_fn(
+    params: types.Params, batch: types.Batch, key: jax.Array
+  ) -> tuple[jax.Array, types.Metrics]:
+    del key  # nothing is drawn: there is no dropout
+    logp_BT = likelihood.target_logp(model.model_config, params, batch)
+    loss = next_token.cross_entropy(logp_BT, batch['loss_mask_BT'])
+    return loss, {'targets': batch['loss_mask_BT'].sum()}
+
+  tx = optimizer_lib.make(cfg.optimizer, cfg.loop.n_steps)
+  update_fn = update.make_update_fn(loss_fn, tx)
+
+  # The loop, from the newest checkpoint or from the base model.
+  state, writer = start.start(
+    workdir,
+    'sft',
+    model.model_config,
+    model.tokenizer_dir,
+    True,
+    tx,
+    cfg.seed,
+    mesh,
+    model.params,
+  )
+  for _ in loop_lib.steps(
+    cfg.loop, workdir, state, update_fn, batch_fn, mesh, writer
+  ):
+    pass  # nothing is evaluated on the way; see experiments/evaluate.py
+  writer.close()
+  summary = {
+    'tokens': cfg.loop.n_steps * cfg.batch_size * limit,
+    'conversations': len(fitting),
+    'left_out_as_too_long': n_left_out,
+  }
+  record.finish(workdir, summary)
+
+
+def write_conversations(cfg: Config, documents: str | None, path: str) -> None:
+  """Write demonstrations, documentation and identity, mixed, as JSONL."""
+  draw = random.Random(f'conversations/{cfg.seed}')
+  result = identity.conversations(cfg.n_identity, cfg.seed)
+  for problem in cfg.task.problems('train', cfg.n_task, cfg.seed):
+    think = draw.random() < cfg.think_share
+    result.append(
+      [
+        {'role': 'user', 'content': problem.prompt},
+        {'role': 'assistant', 'content': cfg.task.demonstrate(problem, think)},
+      ]
+    )
+  if documents and cfg.n_documentation:
+    entries = [
+      entry
+      for page in documents_lib.read(documents, 'train')
+      for entry in reference.entries(page.text)
+    ]
+    result += documentation.conversations(
+      entries, cfg.n_documentation, cfg.seed
+    )
+  draw.shuffle(result)
+  temporary = f'{path}.tmp'
+  with open(temporary, 'w', encoding='utf-8') as f:
+    f.writelines(json.dumps({'messages': m}) + '\n' for m in result)
+  os.replace(temporary, path)
+
+
+if __name__ == '__main__':
+  command_line.main(
+    Config,
+    run,
+    documents='folder of Parquet documents to ask about',
+    conversations="JSONL file of conversations in OpenAI's message form",
+  )

@@ -1,0 +1,115 @@
+"""Learns the vocabulary: byte-level BPE from documents and task text.
+
+python -m experiments.train_tokenizer --workdir runs/tiny/tokenizer \
+  --documents runs/tiny/clean --gin_file gin_configs/train_tokenizer_tiny.gin
+
+Writes ranks.tiktoken, spec.json, tokenizer.json (Hugging Face), and
+report.json with the bytes a token on held-out documents, beside published
+vocabularies whose ranks files are given. Learning starts over after a kill:
+it takes seconds for megabytes of text.
+"""
+
+import dataclasses
+import itertools
+import pathlib
+from collections.abc import Iterator
+
+from experiments import command_line
+from llm_jax import record
+from llm_jax.data import documents as documents_lib
+from llm_jax.tasks import addition
+from llm_jax.tokenizer import tokenizer as tokenizer_lib
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+  """What vocabulary is learnt, from what."""
+
+  vocab_size: int = 2048  # bytes, merges and 64 control tokens together
+  pattern: str = 'qwen2'  # qwen2: one digit a token; cl100k: up to three
+  addition_digits: int = 3
+  addition_documents: int = 2000  # generated, beside the documents
+  think_share: float = 0.4  # of the generated answers
+  seed: int = 0  # of the generated text
+
+
+def run(
+  cfg: Config,
+  workdir: str,
+  documents: str,
+  cl100k_ranks: str | None = None,
+  gpt2_ranks: str | None = None,
+) -> None:
+  """Learn, save, and measure on documents that were not learnt from."""
+  published = {'cl100k': cl100k_ranks, 'gpt2': gpt2_ranks}
+  compared = {
+    name: tokenizer_lib.Tokenizer.from_ranks(path, name)
+    for name, path in published.items()
+    if path is not None
+  }
+  inputs = {name: other.fingerprint for name, other in compared.items()}
+  inputs['documents'] = documents_lib.fingerprint(documents)
+  if record.begin(workdir, 'train_tokenizer', cfg, inputs):
+    print(f'the tokenizer in {workdir} is finished')
+    return
+
+  own = tokenizer_lib.Tokenizer.train(
+    itertools.chain(
+      (page.text for page in documents_lib.read(documents, 'train')),
+      task_texts(cfg),
+    ),
+    cfg.vocab_size,
+    cfg.pattern,
+  )
+  own.save(workdir)
+  record.tick(workdir)
+
+  held_out = [page.text for page in documents_lib.read(documents, 'valid')]
+  report = {
+    'vocab_size': own.vocab_size,
+    'pattern': own.pattern,
+    'fingerprint': own.fingerprint,
+    'held_out_documents': len(held_out),
+    'held_out_bytes': sum(len(text.encode()) for text in held_out),
+    'bytes_per_token': {
+      name: bytes_per_token(tokenizer, held_out)
+      for name, tokenizer in {'own': own, **compared}.items()
+    },
+  }
+  record.write_json(pathlib.Path(workdir) / 'report.json', report)
+  record.finish(workdir, report)
+  print(f'{own.vocab_size} tokens in {workdir}')
+  for name, value in report['bytes_per_token'].items():
+    print(f'  {name}: {value} bytes a token on held-out documents')
+
+
+def task_texts(cfg: Config) -> Iterator[str]:
+  """Prompts and answers, apart, as they will be encoded."""
+  return itertools.chain.from_iterable(
+    addition.text_documents(
+      cfg.addition_digits,
+      'train',
+      cfg.addition_documents,
+      cfg.seed,
+      cfg.think_share,
+    )
+  )
+
+
+def bytes_per_token(
+  tokenizer: tokenizer_lib.Tokenizer, texts: list[str]
+) -> float | None:
+  """UTF-8 bytes of the texts by their tokens; None if there is no text."""
+  n_tokens = sum(len(tokenizer.encode(text)) for text in texts)
+  n_bytes = sum(len(text.encode()) for text in texts)
+  return round(n_bytes / n_tokens, 4) if n_tokens else None
+
+
+if __name__ == '__main__':
+  command_line.main(
+    Config,
+    run,
+    documents='folder of Parquet files with columns text and url',
+    cl100k_ranks='path of cl100k_base.tiktoken, to compare with',
+    gpt2_ranks='path of r50k_base.tiktoken, to compare with',
+  )

@@ -1,0 +1,78 @@
+"""Conversations in OpenAI's message form: what is allowed, and why not.
+
+A conversation is a list of {'role': ..., 'content': ...}. Does not render
+(see template.py). Tool calls are not supported yet, and are refused.
+"""
+
+from collections.abc import Mapping, Sequence
+
+SYSTEM = 'system'
+USER = 'user'
+ASSISTANT = 'assistant'
+TOOL = 'tool'
+ROLES = (SYSTEM, USER, ASSISTANT, TOOL)
+
+Message = Mapping[str, str]
+
+# Who may speak after whom; None is the beginning.
+_MAY_FOLLOW = {
+  None: (SYSTEM, USER),
+  SYSTEM: (USER,),
+  USER: (ASSISTANT,),
+  ASSISTANT: (USER, TOOL),
+  TOOL: (ASSISTANT, TOOL),
+}
+
+
+def check(messages: Sequence[Message]) -> None:
+  """Refuse what is not a conversation.
+
+  It may begin with one system message; then a user and the assistant take
+  turns, and results of tools may stand between two assistant messages. It may
+  end anywhere.
+
+  Raises:
+    ValueError: with the index of the first wrong message and what it needs.
+  """
+  if isinstance(messages, Mapping | str) or not isinstance(messages, Sequence):
+    raise ValueError(
+      f'a conversation is a list of messages, not {type(messages).__name__}; '
+      f'put the message into a list'
+    )
+  if not messages:
+    raise ValueError('the conversation has no messages; give at least one')
+  previous = None
+  for index, message in enumerate(messages):
+    _check_message(index, message)
+    role = message['role']
+    if role not in _MAY_FOLLOW[previous]:
+      raise ValueError(
+        f'message {index} has role {role!r} '
+        f'{f"after {previous!r}" if previous else "at the beginning"}; here '
+        f'comes {" or ".join(_MAY_FOLLOW[previous])}'
+      )
+    previous = role
+
+
+def _check_message(index: int, message: Message) -> None:
+  if not isinstance(message, Mapping):
+    raise ValueError(
+      f'message {index} is {type(message).__name__}, not an object; write '
+      f'{{"role": ..., "content": ...}}'
+    )
+  for key in ('role', 'content'):
+    if not isinstance(message.get(key), str):
+      raise ValueError(
+        f'message {index} has {key} {message.get(key)!r}; it must be a string'
+      )
+  if message['role'] not in ROLES:
+    raise ValueError(
+      f'message {index} has role {message["role"]!r}; use one of '
+      f'{", ".join(ROLES)}'
+    )
+  unknown = sorted(set(message) - {'role', 'content'})
+  if unknown:
+    raise ValueError(
+      f'message {index} has {unknown[0]!r}, which the template cannot render; '
+      f'only role and content are supported'
+    )

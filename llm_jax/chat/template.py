@@ -1,0 +1,97 @@
+"""Conversations as token ids, with the mask of what is learnt from them.
+
+The layout is cl100k's own, without line breaks:
+`<|im_start|>user<|im_sep|>...<|im_end|>`. Control tokens are put in by id and
+never parsed from text, so no content can end its own message. Nothing is cut
+to a length.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from llm_jax.chat import messages as messages_lib
+from llm_jax.tokenizer import protocol, specials
+
+
+class Rendered(NamedTuple):
+  """A conversation as tokens.
+
+  Attributes:
+    token_ids: of the conversation.
+    loss_mask: 1 on the assistant's words and the token that ends them, so
+      that it learns to stop; 0 on all else, results of tools included.
+  """
+
+  token_ids: list[int]
+  loss_mask: list[int]
+
+
+def render(
+  tokenizer: protocol.TextTokenizer,
+  messages: Sequence[messages_lib.Message],
+  add_generation_prompt: bool = False,
+  assistant_prefix: str = '',
+) -> Rendered:
+  """Lay out a conversation.
+
+  Args:
+    tokenizer: has the control tokens of the layout.
+    messages: the conversation.
+    add_generation_prompt: end with the beginning of an assistant message.
+    assistant_prefix: text that this message begins with; not learnt.
+
+  Returns:
+    Its ids and loss mask, of equal length.
+
+  Raises:
+    ValueError: if the messages are not a conversation, or the assistant is to
+      answer itself.
+  """
+  messages_lib.check(messages)
+  last_role = messages[-1]['role']
+  if add_generation_prompt and last_role in (
+    messages_lib.ASSISTANT,
+    messages_lib.SYSTEM,
+  ):
+    raise ValueError(
+      f'the last message is of the {last_role}, so there is nothing to answer; '
+      f'end with a user or tool message, or leave out the generation prompt'
+    )
+  if assistant_prefix and not add_generation_prompt:
+    raise ValueError(
+      f'assistant_prefix {assistant_prefix!r} begins an answer, but no answer '
+      f'is asked for; set add_generation_prompt'
+    )
+  end = tokenizer.special_id(specials.IM_END)
+  token_ids: list[int] = []
+  loss_mask: list[int] = []
+
+  def add(ids: list[int], learnt: bool) -> None:
+    token_ids.extend(ids)
+    loss_mask.extend([int(learnt)] * len(ids))
+
+  for message in messages:
+    is_assistant = message['role'] == messages_lib.ASSISTANT
+    add(_header(tokenizer, message['role']), learnt=False)
+    add([*tokenizer.encode(message['content']), end], learnt=is_assistant)
+  if add_generation_prompt:
+    add(_header(tokenizer, messages_lib.ASSISTANT), learnt=False)
+    add(tokenizer.encode(assistant_prefix), learnt=False)
+  return Rendered(token_ids, loss_mask)
+
+
+def prompt_ids(
+  tokenizer: protocol.TextTokenizer,
+  messages: Sequence[messages_lib.Message],
+  assistant_prefix: str = '',
+) -> list[int]:
+  """The ids that a model continues with its answer; see `render`."""
+  return render(tokenizer, messages, True, assistant_prefix).token_ids
+
+
+def _header(tokenizer: protocol.TextTokenizer, role: str) -> list[int]:
+  return [
+    tokenizer.special_id(specials.IM_START),
+    *tokenizer.encode(role),
+    tokenizer.special_id(specials.IM_SEP),
+  ]

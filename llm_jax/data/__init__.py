@@ -1,0 +1,1 @@
+"""Token shards, mixtures, packed conversations: batches by step number."""

@@ -1,0 +1,175 @@
+"""Batches of token rows, mixed from sources by weight.
+
+Does not hold a position: batch(step) is a function of its arguments, so a
+run resumes from its step number alone, on any number of hosts.
+"""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+
+from llm_jax.data import order, shards
+
+Batch = dict[str, np.ndarray]
+
+
+def make_batch_fn(
+  sources: Sequence[tuple[shards.TokenSource, float]],
+  batch_size: int,
+  seed: int,
+  end_of_text_id: int,
+  keep_documents: bool = True,
+) -> Callable[..., Batch]:
+  """The function from a step to its batch.
+
+  Every batch has the same number of rows of each source, the nearest to its
+  weight. Within a source each row, and so each token as a target, comes once
+  an epoch; the sources start their next epochs each in its own time.
+
+  Args:
+    sources: with their weights, which need not add up to one.
+    batch_size: rows of the whole batch, over all hosts.
+    seed: of the order, from 0 to 2^32 - 1.
+    end_of_text_id: the separator that starts every document.
+    keep_documents: give each document of a row its own segment, positions
+      from 0, so that no token sees another document. If False, a row is one
+      segment.
+
+  Returns:
+    batch(step, host_index=0, n_hosts=1) -> the arrays of this host's block of
+    rows: `inputs_BT`, `targets_BT`, `segment_ids_BT` (from 1),
+    `positions_BT`, all int32, and `loss_mask_BT`, float32, 0 where a target
+    is padding.
+
+  Raises:
+    ValueError: if a weight gives a source no row, the sources differ in
+      their length of rows, or one uses another separator.
+  """
+  _check_sources([source for source, _ in sources], end_of_text_id)
+  n_rows = rows_of_each([weight for _, weight in sources], batch_size)
+  for (source, weight), n in zip(sources, n_rows, strict=True):
+    if not n:
+      raise ValueError(
+        f'weight {weight} gives {source.name} no row in a batch of '
+        f'{batch_size}; raise the weight or batch_size, or leave the source '
+        f'out'
+      )
+  first_rows = np.cumsum([0, *n_rows])
+
+  def batch(step: int, host_index: int = 0, n_hosts: int = 1) -> Batch:
+    if batch_size % n_hosts:
+      raise ValueError(
+        f'batch_size {batch_size} is not a multiple of {n_hosts} hosts; use '
+        f'{batch_size - batch_size % n_hosts} or '
+        f'{batch_size + n_hosts - batch_size % n_hosts}'
+      )
+    host_rows = batch_size // n_hosts
+    host_start = host_index * host_rows
+    tokens, lengths = [], []
+    for (source, _), first, n in zip(sources, first_rows, n_rows, strict=False):
+      # The part of this source's rows that lies in this host's block.
+      low = np.clip(host_start - first, 0, n)
+      high = np.clip(host_start + host_rows - first, 0, n)
+      if low == high:
+        continue
+      indices = order.row_indices(
+        source.name, len(source), seed, step * n + low, high - low
+      )
+      tokens.append(source.rows(indices))
+      lengths.append(source.n_targets(indices))
+    return _arrays(
+      np.concatenate(tokens),
+      np.concatenate(lengths),
+      end_of_text_id,
+      keep_documents,
+    )
+
+  return batch
+
+
+def rows_of_each(weights: Sequence[float], batch_size: int) -> list[int]:
+  """Share out the rows of a batch by the method of the largest remainder.
+
+  >>> rows_of_each([0.7, 0.3], 32)
+  [22, 10]
+
+  Args:
+    weights: positive; they need not add up to one.
+    batch_size: rows to share out.
+
+  Returns:
+    Rows of each source; they add up to batch_size.
+
+  Raises:
+    ValueError: if a weight is not a positive finite number.
+  """
+  if not weights or not all(0 < weight < np.inf for weight in weights):
+    raise ValueError(
+      f'the weights of a mixture are positive numbers, not {list(weights)}; '
+      f'leave out a source that shall not be read'
+    )
+  shares = np.array(weights, np.float64) * batch_size / sum(weights)
+  n_rows = np.floor(shares).astype(int)
+  by_remainder = np.argsort(n_rows - shares, kind='stable')
+  n_rows[by_remainder[: batch_size - n_rows.sum()]] += 1
+  return n_rows.tolist()
+
+
+def document_segments(
+  inputs_BT: np.ndarray, end_of_text_id: int
+) -> tuple[np.ndarray, np.ndarray]:
+  """Number the documents of each row, and the tokens of each document.
+
+  >>> segments, positions = document_segments(np.array([[5, 6, 0, 7, 8]]), 0)
+  >>> segments.tolist(), positions.tolist()
+  ([[1, 1, 2, 2, 2]], [[0, 1, 0, 1, 2]])
+
+  Args:
+    inputs_BT: token ids; a separator starts a document.
+    end_of_text_id: the separator.
+
+  Returns:
+    segment_ids_BT, from 1 on in each row, and positions_BT, both int32. A
+    document that a row continues counts from 0 there, as it cannot see what
+    came before.
+  """
+  starts_BT = inputs_BT == end_of_text_id
+  starts_BT[:, 0] = True
+  index_BT = np.broadcast_to(np.arange(inputs_BT.shape[1]), inputs_BT.shape)
+  start_index_BT = np.maximum.accumulate(index_BT * starts_BT, axis=1)
+  segment_ids_BT = np.cumsum(starts_BT, axis=1)
+  positions_BT = index_BT - start_index_BT
+  return segment_ids_BT.astype(np.int32), positions_BT.astype(np.int32)
+
+
+def _arrays(tokens_BT, lengths, end_of_text_id, keep_documents) -> Batch:
+  inputs_BT, targets_BT = tokens_BT[:, :-1], tokens_BT[:, 1:]
+  index_BT = np.broadcast_to(np.arange(inputs_BT.shape[1]), inputs_BT.shape)
+  if keep_documents:
+    segment_ids_BT, positions_BT = document_segments(inputs_BT, end_of_text_id)
+  else:
+    segment_ids_BT = np.ones_like(inputs_BT)
+    positions_BT = index_BT.astype(np.int32)
+  return {
+    'inputs_BT': inputs_BT,
+    'targets_BT': targets_BT,
+    'loss_mask_BT': (index_BT < lengths[:, None]).astype(np.float32),
+    'segment_ids_BT': segment_ids_BT,
+    'positions_BT': positions_BT,
+  }
+
+
+def _check_sources(sources: Sequence[shards.TokenSource], end_of_text_id: int):
+  for source in sources:
+    if source.end_of_text_id != end_of_text_id:
+      raise ValueError(
+        f'{source.name} separates documents by token {source.end_of_text_id}, '
+        f'but end_of_text_id is {end_of_text_id}; use the tokenizer that made '
+        f'the shards'
+      )
+    if source.sequence_length != sources[0].sequence_length:
+      raise ValueError(
+        f'{source.name} has rows of {source.sequence_length} tokens and '
+        f'{sources[0].name} of {sources[0].sequence_length}; tokenize both '
+        f'with one sequence_length'
+      )

@@ -1,0 +1,298 @@
+"""Token shards on disk: written once, checked, and read at random.
+
+A shard is the stream `<|endoftext|> document <|endoftext|> document ...
+<|endoftext|>`, cut every `sequence_length` tokens into ArrayRecord records
+that overlap by one token, so that each token but the first is the target of
+exactly one row. The last row is filled up with `<|endoftext|>`; how many
+tokens of it are real is in the manifest. Does not encode text, does not
+shuffle, and does not split documents between training and validation.
+"""
+
+import os
+import pathlib
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from array_record.python import array_record_module  # pyright: ignore
+
+from llm_jax import record
+
+MANIFEST = 'manifest.json'
+# One record a group, for random access. Compression saves a quarter of the
+# size at best, and makes reading a row slower by two thirds.
+_WRITER_OPTIONS = 'group_size:1,uncompressed'
+_COUNTS = ('records', 'tokens', 'documents', 'bytes')
+
+
+def token_dtype(vocab_size: int) -> str:
+  """The narrowest little-endian integer that holds every id.
+
+  >>> token_dtype(65536), token_dtype(100277)
+  ('<u2', '<u4')
+  """
+  return '<u2' if vocab_size <= 1 << 16 else '<u4'
+
+
+def write_shard(
+  path: str | os.PathLike[str],
+  documents: Iterable[tuple[Sequence[int], int]],
+  sequence_length: int,
+  end_of_text_id: int,
+  vocab_size: int,
+) -> dict[str, Any]:
+  """Write one shard; it appears under its name only when it is complete.
+
+  Args:
+    path: of the shard, with a folder that exists.
+    documents: token ids, and the length of the text in UTF-8 bytes. With no
+      document, no file is written.
+    sequence_length: targets in a row; a record holds one token more.
+    end_of_text_id: the separator; no document may hold it.
+    vocab_size: ids lie below it.
+
+  Returns:
+    The shard's entry in the manifest: `file`, `sha256`, `records`, `tokens`
+    (targets that are not padding: every document's tokens and its ending
+    separator), `documents`, and `bytes` (of the documents' text).
+
+  Raises:
+    ValueError: if a document holds an id outside the vocabulary or the
+      separator itself.
+  """
+  path = pathlib.Path(path)
+  dtype = token_dtype(vocab_size)
+  unfinished = path.with_name(path.name + '.unfinished')
+  writer = None
+  pending = np.array([end_of_text_id], dtype)
+  counts = dict.fromkeys(_COUNTS, 0)
+  for ids, n_bytes in documents:
+    tokens = np.asarray(ids, np.int64)
+    _check_document(tokens, counts['documents'], end_of_text_id, vocab_size)
+    writer = writer or array_record_module.ArrayRecordWriter(
+      str(unfinished), _WRITER_OPTIONS
+    )
+    pending = np.concatenate([pending, tokens, [end_of_text_id]]).astype(dtype)
+    n_rows = (len(pending) - 1) // sequence_length
+    for row in range(n_rows):
+      start = row * sequence_length
+      writer.write(pending[start : start + sequence_length + 1].tobytes())
+    pending = pending[n_rows * sequence_length :]
+    counts['records'] += n_rows
+    counts['tokens'] += len(tokens) + 1
+    counts['documents'] += 1
+    counts['bytes'] += n_bytes
+  if writer is None:
+    return {'file': path.name, 'sha256': '', **counts}
+  if len(pending) > 1:
+    padding = sequence_length + 1 - len(pending)
+    last = np.pad(pending, (0, padding), constant_values=end_of_text_id)
+    writer.write(last.tobytes())
+    counts['records'] += 1
+  writer.close()
+  with open(unfinished, 'rb') as file:
+    os.fsync(file.fileno())
+  sha256 = record.file_sha256(unfinished)
+  os.replace(unfinished, path)
+  return {'file': path.name, 'sha256': sha256, **counts}
+
+
+def _check_document(tokens, index, end_of_text_id, vocab_size):
+  wrong = (tokens < 0) | (tokens >= vocab_size) | (tokens == end_of_text_id)
+  if wrong.any():
+    raise ValueError(
+      f'document {index} of the shard holds token {tokens[wrong][0]}, which is '
+      f'the separator {end_of_text_id} or outside the vocabulary of '
+      f'{vocab_size}; encode it with the tokenizer of the other documents'
+    )
+
+
+def write_manifest(
+  directory: str | os.PathLike[str],
+  shards: Mapping[str, Mapping[str, Sequence[Mapping[str, Any]]]],
+  tokenizer_fingerprint: str,
+  vocab_size: int,
+  end_of_text_id: int,
+  sequence_length: int,
+) -> dict[str, Any]:
+  """Describe finished shards in manifest.json, which makes them readable.
+
+  Args:
+    directory: holds a folder of shards for each source.
+    shards: entries of `write_shard`, by source and split; empty ones (with no
+      records) are left out.
+    tokenizer_fingerprint: of the tokenizer that encoded them.
+    vocab_size: of that tokenizer.
+    end_of_text_id: of that tokenizer.
+    sequence_length: targets in a row.
+
+  Returns:
+    The manifest: what was given, and the sum of the counts of each split.
+  """
+  sources: dict[str, dict[str, Any]] = {}
+  for source, splits in shards.items():
+    sources[source] = {}
+    for split, entries in splits.items():
+      kept = [dict(entry) for entry in entries if entry['records']]
+      totals = {name: sum(entry[name] for entry in kept) for name in _COUNTS}
+      sources[source][split] = {'shards': kept, **totals}
+  manifest = {
+    'tokenizer_fingerprint': tokenizer_fingerprint,
+    'vocab_size': vocab_size,
+    'end_of_text_id': end_of_text_id,
+    'dtype': token_dtype(vocab_size),
+    'sequence_length': sequence_length,
+    'sources': sources,
+  }
+  record.write_json(pathlib.Path(directory) / MANIFEST, manifest)
+  return manifest
+
+
+def read_manifest(directory: str | os.PathLike[str]) -> dict[str, Any]:
+  """The manifest of a folder of token shards.
+
+  Raises:
+    ValueError: if there is none, which is so until tokenizing has finished.
+  """
+  path = pathlib.Path(directory) / MANIFEST
+  if not path.is_file():
+    raise ValueError(
+      f'{path} is missing: {directory} holds no finished token shards; run '
+      f'experiments.tokenize with --workdir {directory}'
+    )
+  return record.read_json(path)
+
+
+class TokenSource:
+  """Rows of one split of one source, by index.
+
+  Attributes:
+    name: `source/split`.
+    sequence_length: targets in a row.
+    end_of_text_id: the separator.
+    tokens: targets in all rows, without padding.
+    documents: in all rows.
+    bytes: of the documents' text in UTF-8, so that a mean loss in nats a
+      token is loss * tokens / bytes / ln 2 in bits per byte.
+  """
+
+  def __init__(
+    self,
+    directory: str | os.PathLike[str],
+    source: str,
+    split: str,
+    tokenizer_fingerprint: str,
+  ):
+    """Open the shards after checking that they are what the manifest says.
+
+    Reads every shard once for its sha256.
+
+    Args:
+      directory: of the manifest.
+      source: its name in the manifest.
+      split: 'train' or 'valid'.
+      tokenizer_fingerprint: of the tokenizer that the model uses.
+
+    Raises:
+      ValueError: if the shards are of another tokenizer, missing or damaged,
+        or the manifest has no such source and split.
+    """
+    manifest = read_manifest(directory)
+    if manifest['tokenizer_fingerprint'] != tokenizer_fingerprint:
+      raise ValueError(
+        f'the tokens in {directory} are of tokenizer '
+        f'{manifest["tokenizer_fingerprint"]}, but the one in use is '
+        f'{tokenizer_fingerprint}; tokenize again with it, or use the other'
+      )
+    entry = _find_split(manifest, directory, source, split)
+    folder = pathlib.Path(directory) / source
+    for shard in entry['shards']:
+      _check_shard(folder / shard['file'], shard['sha256'])
+    self.name = f'{source}/{split}'
+    self.sequence_length: int = manifest['sequence_length']
+    self.end_of_text_id: int = manifest['end_of_text_id']
+    self.tokens: int = entry['tokens']
+    self.documents: int = entry['documents']
+    self.bytes: int = entry['bytes']
+    self._dtype = manifest['dtype']
+    # The plain reader: ArrayRecordDataSource starts threads for every call,
+    # and takes three times as long for the rows of a batch.
+    self._readers = [
+      array_record_module.ArrayRecordReader(str(folder / shard['file']))
+      for shard in entry['shards']
+    ]
+    n_rows = np.array([shard['records'] for shard in entry['shards']])
+    n_tokens = np.array([shard['tokens'] for shard in entry['shards']])
+    self._ends = np.cumsum(n_rows)
+    self._starts = self._ends - n_rows
+    # Only the last row of a shard is padded.
+    self._last_lengths = n_tokens - (n_rows - 1) * self.sequence_length
+    n_read = sum(reader.num_records() for reader in self._readers)
+    if n_read != entry['records']:
+      raise ValueError(
+        f'the shards of {self.name} in {directory} hold {n_read} records, the '
+        f'manifest says {entry["records"]}; tokenize again'
+      )
+
+  def __len__(self) -> int:
+    """The number of rows."""
+    return int(self._ends[-1])
+
+  def rows(self, indices: Sequence[int] | np.ndarray) -> np.ndarray:
+    """Read rows: the inputs of each are its tokens but the last, the targets
+    its tokens but the first.
+
+    Args:
+      indices: from 0 to len - 1.
+
+    Returns:
+      tokens_BT of sequence_length + 1 tokens a row, int32.
+    """
+    indices = np.asarray(indices)
+    tokens_BT = np.empty((len(indices), self.sequence_length + 1), np.int32)
+    shard_of_row = np.searchsorted(self._ends, indices, side='right')
+    for shard in np.unique(shard_of_row):
+      here = np.flatnonzero(shard_of_row == shard)
+      places = indices[here] - self._starts[shard]
+      records = self._readers[shard].read(places.tolist())
+      flat = np.frombuffer(b''.join(records), self._dtype)
+      tokens_BT[here] = flat.reshape(len(here), -1)
+    return tokens_BT
+
+  def n_targets(self, indices: Sequence[int] | np.ndarray) -> np.ndarray:
+    """How many targets of each row are tokens of the stream, not padding."""
+    indices = np.asarray(indices)
+    shard = np.searchsorted(self._ends, indices, side='right')
+    is_last = self._ends[shard] - 1 == indices
+    return np.where(is_last, self._last_lengths[shard], self.sequence_length)
+
+
+def _find_split(manifest, directory, source, split):
+  entry = manifest['sources'].get(source, {}).get(split)
+  if entry is None or not entry['records']:
+    known = [
+      f'{name}/{part}'
+      for name, parts in manifest['sources'].items()
+      for part, counts in parts.items()
+      if counts['records']
+    ]
+    raise ValueError(
+      f'{directory} holds no tokens of {source}/{split}; it has '
+      f'{", ".join(known) or "none"}'
+    )
+  return entry
+
+
+def _check_shard(path, expected):
+  if not path.is_file():
+    raise ValueError(
+      f'{path} is missing, though the manifest names it; restore the file, or '
+      f'delete the folder of tokens and tokenize again'
+    )
+  actual = record.file_sha256(path)
+  if actual != expected:
+    raise ValueError(
+      f'{path} is damaged: its sha256 is {actual}, the manifest says '
+      f'{expected}; restore the file, or delete the folder of tokens and '
+      f'tokenize again'
+    )

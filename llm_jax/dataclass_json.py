@@ -1,0 +1,307 @@
+"""Turns frozen dataclasses into text and JSON, and JSON back, checking types.
+
+A field may be a bool, int, float, str, None, a Literal, a tuple of these, a
+frozen dataclass, or a union. An int stands for a float where one is wanted;
+nothing else is converted.
+
+It does NOT read gin (config.py does) and does NOT hold arrays.
+"""
+
+import dataclasses
+import hashlib
+import json
+import math
+import types
+import typing
+from collections.abc import Iterator, Mapping
+from typing import Any, TypeVar
+
+_T = TypeVar('_T')
+
+_EXAMPLES = {
+  bool: 'True or False',
+  int: 'a whole number such as 3',
+  float: 'a number such as 0.1',
+  str: "text in quotes such as 'text'",
+  types.NoneType: 'None',
+}
+
+
+def explain(cfg: Any) -> str:
+  """Lists every leaf of a configuration, one a line, marking what differs.
+
+  Args:
+    cfg: an instance of a configuration dataclass.
+
+  Returns:
+    Lines such as `model.d_model = 128   # default 64`.
+  """
+  return '\n'.join(_explain(cfg, '', default_instance(type(cfg))))
+
+
+def to_dict(cfg: Any) -> dict[str, Any]:
+  """Turns a configuration into nested dictionaries that JSON can hold.
+
+  Args:
+    cfg: an instance of a configuration dataclass.
+
+  Returns:
+    Tuples as lists; where a field offers several classes, the key `class`
+    holds the name of the chosen one. An int in a float field is a float
+    here, so that equal configurations have equal fingerprints.
+
+  Raises:
+    ValueError: for a value that does not have its field's type.
+  """
+  result = {}
+  hints = typing.get_type_hints(type(cfg))
+  for field in dataclasses.fields(cfg):
+    value, hint = getattr(cfg, field.name), hints[field.name]
+    if dataclasses.is_dataclass(value):
+      tag = len(nested_classes(hint)) > 1
+      head = {'class': type(value).__name__} if tag else {}
+      result[field.name] = {**head, **to_dict(value)}
+    elif value is None and is_optional(hint):
+      result[field.name] = None
+    else:
+      name = f'{type(cfg).__name__}.{field.name}'
+      result[field.name] = _plain(checked(value, hint, tuple, name))
+  return result
+
+
+def from_dict(config_class: type[_T], mapping: Mapping[str, Any]) -> _T:
+  """Rebuilds what `to_dict` wrote, checking every key and type.
+
+  Args:
+    config_class: the class that was written.
+    mapping: the nested dictionaries, for example read from JSON.
+
+  Returns:
+    An instance equal to the one that was written.
+
+  Raises:
+    ValueError: for a missing or unknown key or a wrong type, by name.
+  """
+  return _from_dict(config_class, mapping, '')
+
+
+def fingerprint(cfg: Any) -> str:
+  """Hashes a configuration: sha256 (hex) of its canonical JSON."""
+  text = json.dumps(to_dict(cfg), sort_keys=True, separators=(',', ':'))
+  return hashlib.sha256(text.encode()).hexdigest()
+
+
+def leaves(tree: Any, _at: str = '') -> dict[str, Any]:
+  """Flattens nested dictionaries to {'model.d_model': 128, ...}."""
+  if not isinstance(tree, Mapping):
+    return {_at: tree}
+  result = {}
+  for key, value in tree.items():
+    result.update(leaves(value, f'{_at}.{key}' if _at else key))
+  return result
+
+
+def nested_classes(annotation: Any) -> list[type]:
+  """The dataclasses that a field may hold; empty for a plain value."""
+  options = union_options(annotation) or (annotation,)
+  return [
+    option
+    for option in options
+    if isinstance(option, type) and dataclasses.is_dataclass(option)
+  ]
+
+
+def union_options(annotation: Any) -> tuple[Any, ...]:
+  """What `A | B` offers; empty for anything but a union."""
+  origin = typing.get_origin(annotation)
+  is_union = origin in (typing.Union, types.UnionType)
+  return typing.get_args(annotation) if is_union else ()
+
+
+def is_optional(annotation: Any) -> bool:
+  """Whether a union offers None."""
+  return types.NoneType in union_options(annotation)
+
+
+def require_frozen(cls: type) -> type:
+  """Returns the class, or says why it cannot be a configuration."""
+  parameters = getattr(cls, '__dataclass_params__', None)
+  if parameters is None or not parameters.frozen:
+    raise TypeError(
+      f'{cls.__name__} must be declared @dataclasses.dataclass(frozen=True)'
+    )
+  return cls
+
+
+def field_default(field: dataclasses.Field) -> Any:
+  """The field's default, or dataclasses.MISSING."""
+  if field.default_factory is not dataclasses.MISSING:
+    return field.default_factory()
+  return field.default
+
+
+def default_instance(cls: type) -> Any:
+  """The class without arguments, or None where a field has no default."""
+  defaults = [field_default(f) for f in dataclasses.fields(cls)]
+  return None if dataclasses.MISSING in defaults else cls()
+
+
+def checked(value: Any, annotation: Any, sequence: type, name: str) -> Any:
+  """Returns the value as the annotation wants it.
+
+  Args:
+    value: what the code, gin or JSON gave.
+    annotation: bool, int, float, str, None, a Literal, a tuple or a union.
+    sequence: the type in which tuples arrive: tuple (gin) or list (JSON).
+    name: the field, for the message.
+
+  Returns:
+    The value; ints are floats where floats are wanted, lists are tuples.
+
+  Raises:
+    ValueError: for a value of another type, with what to write instead.
+    TypeError: for an annotation that a field cannot have.
+  """
+  try:
+    return _convert(value, annotation, sequence)
+  except ValueError as error:
+    raise ValueError(f'{name} = {short(value)} {error}') from None
+
+
+def short(value: Any) -> str:
+  """The value as text for a message, cut where it is long."""
+  text = repr(value)
+  return text if len(text) <= 80 else text[:77] + '...'
+
+
+def _convert(value: Any, annotation: Any, sequence: type) -> Any:
+  args = typing.get_args(annotation)
+  if union_options(annotation):
+    return _convert_union(value, args, sequence)
+  if typing.get_origin(annotation) is typing.Literal:
+    if any(type(value) is type(arg) and value == arg for arg in args):
+      return value
+    raise ValueError(f'is no choice; write {" or ".join(map(repr, args))}')
+  if typing.get_origin(annotation) is tuple:
+    return _convert_tuple(value, args, sequence)
+  if annotation not in _EXAMPLES:
+    raise TypeError(
+      f'a field cannot be {annotation}; use bool, int, float, str, None, '
+      'tuple[...], Literal, a frozen dataclass or a union of these'
+    )
+  if annotation is float and type(value) is int:
+    if abs(value) >= 2**1023:
+      raise ValueError('is too large for a float; write a smaller number')
+    value = float(value)
+  if type(value) is not annotation:
+    remedy = _EXAMPLES[annotation]
+    if annotation is int and type(value) is float and value.is_integer():
+      remedy = str(int(value))  # 1e6 is the usual slip
+    raise ValueError(
+      f'is {type(value).__name__}, not {annotation.__name__}; write {remedy}'
+    )
+  if annotation is float and not math.isfinite(value):
+    raise ValueError('is not finite; write a finite number')
+  return value
+
+
+def _convert_union(value: Any, options: tuple, sequence: type) -> Any:
+  reasons = []
+  for option in options:
+    try:
+      return _convert(value, option, sequence)
+    except ValueError as error:
+      reasons.append(str(error))
+  raise ValueError(', and '.join(reasons))
+
+
+def _convert_tuple(value: Any, args: tuple, sequence: type) -> tuple:
+  if type(value) is not sequence:
+    parts = value if isinstance(value, (list, tuple)) else (value,)
+    raise ValueError(
+      f'is {type(value).__name__}, not {sequence.__name__}; write '
+      f'{short(sequence(parts))}'
+    )
+  if args[-1] is Ellipsis:
+    args = (args[0],) * len(value)
+  if len(args) != len(value):
+    raise ValueError(f'has {len(value)} elements; write {len(args)}')
+  return tuple(
+    _convert(v, a, sequence) for v, a in zip(value, args, strict=True)
+  )
+
+
+def _plain(value: Any) -> Any:
+  return [_plain(v) for v in value] if isinstance(value, tuple) else value
+
+
+def _from_dict(config_class: type, mapping: Any, at: str) -> Any:
+  if not isinstance(mapping, Mapping):
+    raise ValueError(
+      f'{at or config_class.__name__}: expected a dictionary, got '
+      f'{short(mapping)}'
+    )
+  names = [f.name for f in dataclasses.fields(require_frozen(config_class))]
+  unknown = [key for key in mapping if key not in names]
+  missing = [name for name in names if name not in mapping]
+  if unknown or missing:
+    raise ValueError(
+      f'{at or config_class.__name__}: '
+      + '; '.join(
+        [f'unknown key {short(key)}' for key in unknown]
+        + [f'missing key {name!r}' for name in missing]
+      )
+      + f'; written by another version of {config_class.__name__}?'
+    )
+  hints = typing.get_type_hints(config_class)
+  values = {}
+  for name in names:
+    where = f'{at}.{name}' if at else name
+    value, classes = mapping[name], nested_classes(hints[name])
+    if value is None and is_optional(hints[name]):
+      values[name] = None
+    elif classes:
+      values[name] = _from_tagged(classes, value, where)
+    else:
+      values[name] = checked(value, hints[name], list, where)
+  return config_class(**values)
+
+
+def _from_tagged(classes: list[type], value: Any, at: str) -> Any:
+  if len(classes) == 1:
+    return _from_dict(classes[0], value, at)
+  names = {cls.__name__: cls for cls in classes}
+  tag = value.get('class') if isinstance(value, Mapping) else None
+  if tag not in names:
+    raise ValueError(
+      f"{at}: 'class' is {short(tag)}; it must be one of {', '.join(names)}"
+    )
+  rest = {key: v for key, v in value.items() if key != 'class'}
+  return _from_dict(names[tag], rest, at)
+
+
+def _explain(cfg: Any, at: str, default: Any) -> Iterator[str]:
+  hints = typing.get_type_hints(type(cfg))
+  for field in dataclasses.fields(cfg):
+    value, name = getattr(cfg, field.name), at + field.name
+    usual = getattr(default, field.name, field_default(field))
+    if not dataclasses.is_dataclass(value):
+      yield f'{name} = {value!r}{_mark(value, usual, usual)}'
+      continue
+    if union_options(hints[field.name]):
+      yield f'{name} = {_show(value)}{_mark(type(value), type(usual), usual)}'
+    if type(usual) is not type(value):
+      usual = default_instance(type(value))
+    yield from _explain(value, f'{name}.', usual)
+
+
+def _mark(value: Any, usual: Any, shown: Any) -> str:
+  if shown is dataclasses.MISSING:
+    return '   # no default'
+  return '' if value == usual else f'   # default {_show(shown)}'
+
+
+def _show(value: Any) -> str:
+  """The value as a gin file would say it."""
+  is_class = dataclasses.is_dataclass(value)
+  return f'@{type(value).__name__}()' if is_class else repr(value)

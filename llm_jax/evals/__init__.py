@@ -1,0 +1,1 @@
+"""Scoring, statistics and the report of a run."""

@@ -1,0 +1,336 @@
+"""What the record of a run says, in the words and numbers of the report.
+
+Pure functions of the record that `artifacts.collect` makes; the page, the
+Markdown and the closing table of a run all take their sentences from here. A
+value that the record lacks is left out of a sentence or is None.
+"""
+
+import dataclasses
+import re
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from llm_jax.evals import statistics
+
+# rl_seed0, rl_seed1, ... are runs of one recipe that differ in the seed only.
+_SEED = re.compile(r'(?P<recipe>.+?)_?seed_?\d+')
+
+
+@dataclasses.dataclass(frozen=True)
+class Accuracy:
+  """One line of the accuracy table; shares in 0..1."""
+
+  name: str
+  task: str
+  n: int | None  # problems; None for a mean over seeds
+  greedy: float
+  greedy_interval: tuple[float, float]
+  sampled: float
+  sampled_interval: tuple[float, float]
+  think_share: float | None
+  mean_tokens: float | None
+  n_seeds: int = 1
+
+
+def accuracies(report: Mapping[str, Any], mode: str) -> list[Accuracy]:
+  """Accuracy of each checkpoint, and the mean after each group of seeds.
+
+  Args:
+    report: the record of a run.
+    mode: 'free' as the model likes, 'direct' without thinking.
+
+  Returns:
+    Lines in the order of the evaluation. The interval of one checkpoint is
+    over problems; that of a mean is over seeds (Student's t), cut to 0..1.
+  """
+  lines = [
+    _accuracy(row) for row in report['evaluation'] if row.get('mode') == mode
+  ]
+  result: list[Accuracy] = []
+  for index, line in enumerate(lines):
+    result.append(line)
+    recipe = _recipe(line)
+    is_last = all(_recipe(other) != recipe for other in lines[index + 1 :])
+    group = [other for other in lines if _recipe(other) == recipe]
+    if recipe and is_last and len(group) > 1:
+      result.append(_mean(recipe[0], group))
+  return result
+
+
+def best_rl(report: Mapping[str, Any], mode: str) -> Accuracy | None:
+  """The line that stands for RL after SFT: the mean of its seeds if there.
+
+  Args:
+    report: the record of a run.
+    mode: 'free' or 'direct'.
+
+  Returns:
+    The line, or None if no such checkpoint was evaluated.
+  """
+  lines = [
+    line
+    for line in accuracies(report, mode)
+    if line.name.startswith('rl') and 'zero' not in line.name
+  ]
+  means = [line for line in lines if line.n_seeds > 1]
+  return next(iter(means or lines), None)
+
+
+def named(report: Mapping[str, Any], mode: str, *parts: str) -> Accuracy | None:
+  """The first line whose checkpoint name holds one of the parts.
+
+  Args:
+    report: the record of a run.
+    mode: 'free' or 'direct'.
+    *parts: pieces of names, the preferred one first.
+
+  Returns:
+    The line, or None.
+  """
+  lines = accuracies(report, mode)
+  for part in parts:
+    for line in lines:
+      if part in line.name:
+        return line
+  return None
+
+
+def headline(report: Mapping[str, Any]) -> list[tuple[str, str, str]]:
+  """The few numbers that a reader wants first.
+
+  Args:
+    report: the record of a run.
+
+  Returns:
+    (what, number, explanation) of each that the record holds.
+  """
+  found = []
+  for what, line in (
+    ('Base model', named(report, 'free', 'base', 'pretrain')),
+    ('After SFT', named(report, 'free', 'sft')),
+    ('After RL', best_rl(report, 'free')),
+    ('RL from base', named(report, 'free', 'zero')),
+  ):
+    if line:
+      found.append(
+        (
+          what,
+          percent(line.sampled),
+          f'of sampled answers are right; greedy {percent(line.greedy)}',
+        )
+      )
+  direct = best_rl(report, 'direct')
+  if direct:
+    found.append(
+      (
+        'RL, not thinking',
+        percent(direct.sampled),
+        'when the same model must answer at once',
+      )
+    )
+  held_out = report.get('held_out') or {}
+  models = held_out.get('models') or {}
+  name = next((n for n in models if 'base' in n or 'pretrain' in n), None)
+  if name:
+    gzip = (held_out.get('compressors') or {}).get('gzip -9')
+    beside = f'; gzip -9 needs {gzip:.2f}' if gzip else ''
+    found.append(
+      (
+        'Held-out text',
+        f'{models[name]:.2f}',
+        f'bits per byte, base model{beside}',
+      )
+    )
+  return found
+
+
+def achieved(report: Mapping[str, Any]) -> list[tuple[str, str]]:
+  """One sentence for each stage that ran.
+
+  Args:
+    report: the record of a run.
+
+  Returns:
+    (folder, sentence) in the order of the path.
+  """
+  return [
+    (stage['name'], _sentence(report, stage)) for stage in report['stages']
+  ]
+
+
+def funnel_steps(report: Mapping[str, Any]) -> list[dict[str, Any]]:
+  """The steps of cleaning with what each removed, in order.
+
+  Args:
+    report: the record of a run.
+
+  Returns:
+    Steps as in funnel.json, each with all its keys; empty without a funnel.
+  """
+  steps = (report.get('funnel') or {}).get('steps') or []
+  return [
+    {
+      'name': str(step.get('name', '?')).replace('_', ' '),
+      'documents_in': step.get('documents_in') or 0,
+      'bytes_in': step.get('bytes_in') or 0,
+      'documents_kept': step.get('documents_kept') or 0,
+      'bytes_kept': step.get('bytes_kept') or 0,
+      'removed': step.get('removed') or {},
+      'replaced': step.get('replaced') or {},
+    }
+    for step in steps
+  ]
+
+
+def percent(share: float) -> str:
+  """Write a share of 1 with one decimal.
+
+  >>> percent(0.8532), percent(1), percent(0.0004)
+  ('85.3%', '100.0%', '0.0%')
+
+  Args:
+    share: in 0..1.
+
+  Returns:
+    The text.
+  """
+  return f'{100 * share:.1f}%'
+
+
+def interval(limits: Sequence[float]) -> str:
+  """Write limits in percent, as in '81.9-88.2'.
+
+  Args:
+    limits: low and high, in 0..1.
+
+  Returns:
+    The text, with an en dash.
+  """
+  return f'{100 * limits[0]:.1f}–{100 * limits[1]:.1f}'
+
+
+def duration(seconds: float | None) -> str:
+  """Write seconds for people.
+
+  >>> duration(7.31), duration(75), duration(None)
+  ('7.3 s', '1 min 15 s', '–')
+
+  Args:
+    seconds: a duration, or None if it is not known.
+
+  Returns:
+    The text.
+  """
+  if seconds is None:
+    return '–'
+  if seconds < 60:
+    return f'{seconds:.1f} s'
+  minutes, rest = divmod(round(seconds), 60)
+  return f'{minutes} min {rest:02} s'
+
+
+def count(value: float | None) -> str:
+  """Write a count with thin groups, as in 1,234,567.
+
+  Args:
+    value: a count, or None if it is not known.
+
+  Returns:
+    The text.
+  """
+  return '–' if value is None else f'{value:,.0f}'
+
+
+def _accuracy(row: Mapping[str, Any]) -> Accuracy:
+  return Accuracy(
+    name=row['checkpoint'],
+    task=row['task'],
+    n=row['n'],
+    greedy=row['greedy'],
+    greedy_interval=tuple(row['interval']['greedy']),
+    sampled=row['sampled'],
+    sampled_interval=tuple(row['interval']['sampled']),
+    think_share=row.get('think_share'),
+    mean_tokens=row.get('mean_length'),
+  )
+
+
+def _recipe(line: Accuracy) -> tuple[str, str] | None:
+  """What runs that differ in the seed only have in common."""
+  match = _SEED.fullmatch(line.name)
+  return (match['recipe'], line.task) if match else None
+
+
+def _mean(recipe: str, group: Sequence[Accuracy]) -> Accuracy:
+  """The mean over seeds with an interval over seeds."""
+
+  def mean(values):
+    center, low, high = statistics.mean_interval(values)
+    return center, (max(low, 0.0), min(high, 1.0))
+
+  greedy, greedy_interval = mean([line.greedy for line in group])
+  sampled, sampled_interval = mean([line.sampled for line in group])
+
+  def plain_mean(values):
+    return None if None in values else sum(values) / len(values)
+
+  return Accuracy(
+    name=f'{recipe}, mean of {len(group)} seeds',
+    task=group[0].task,
+    n=None,
+    greedy=greedy,
+    greedy_interval=greedy_interval,
+    sampled=sampled,
+    sampled_interval=sampled_interval,
+    think_share=plain_mean([line.think_share for line in group]),
+    mean_tokens=plain_mean([line.mean_tokens for line in group]),
+    n_seeds=len(group),
+  )
+
+
+def _sentence(report: Mapping[str, Any], stage: Mapping[str, Any]) -> str:
+  """What one stage achieved, from its own artifacts."""
+  if stage['status'] != 'done':
+    return 'not finished'
+  name, kind = stage['name'], stage['stage']
+  if kind == 'clean' and funnel_steps(report):
+    steps = funnel_steps(report)
+    first, last = steps[0], steps[-1]
+    return (
+      f'{count(last["documents_kept"])} of {count(first["documents_in"])} '
+      f'documents kept, {last["bytes_kept"] / 1e6:.2f} MB of text'
+    )
+  if kind == 'train_tokenizer' and report['tokenizer']:
+    found = report['tokenizer']
+    own = (found.get('bytes_per_token') or {}).get('own')
+    size = f'{count(found.get("vocab_size"))} tokens'
+    return size + (f', {own:.2f} bytes each on held-out text' if own else '')
+  if kind in ('sft', 'rl'):
+    line = named(report, 'free', name)
+    if line:
+      return (
+        f'{percent(line.sampled)} of sampled and {percent(line.greedy)} of '
+        f'greedy answers right on {line.n} held-out problems'
+      )
+  metrics = (report['training'].get(name) or {}).get('series') or {}
+  if kind == 'pretrain' and metrics.get('valid_bits_per_byte'):
+    value = metrics['valid_bits_per_byte'][-1][1]
+    if value is not None:
+      return f'{value:.3f} bits per byte on held-out text'
+  plain = {
+    key: value
+    for key, value in stage['summary'].items()
+    if isinstance(value, str | int | float)
+  }
+  return ', '.join(
+    f'{key.replace("_", " ")} {_short(value)}' for key, value in plain.items()
+  )
+
+
+def _short(value: str | float) -> str:
+  """A value of a stage's summary in few characters."""
+  if isinstance(value, str):
+    return value if len(value) <= 40 else value[:39] + '…'
+  if isinstance(value, int):
+    return count(value)
+  return f'{value:.4g}'

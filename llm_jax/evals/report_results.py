@@ -1,0 +1,242 @@
+"""The sections of report.html that say how good the models are.
+
+Pure functions of the record, like the page that holds them (report_html.py).
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from llm_jax.evals import findings, svg
+from llm_jax.evals import html_parts as parts
+
+_MAX_ANSWERS = 4
+
+
+def accuracy(report: Mapping[str, Any]) -> tuple[str, str]:
+  """Accuracy of each checkpoint, thinking as it likes.
+
+  Args:
+    report: the record of a run.
+
+  Returns:
+    HTML of the section and the sentence that leads it.
+  """
+  lines = findings.accuracies(report, 'free')
+  if not lines:
+    return parts.missing('the evaluation, evaluate/evaluation.json'), ''
+  return _forest_and_table(lines, 'Accuracy on held-out problems'), (
+    'The same held-out problems for every checkpoint. The interval of a '
+    'checkpoint is over problems, that of a mean over seeds.'
+  )
+
+
+def direct(report: Mapping[str, Any]) -> tuple[str, str]:
+  """Accuracy of the same checkpoints when thinking is forbidden.
+
+  Args:
+    report: the record of a run.
+
+  Returns:
+    HTML of the section and the sentence that leads it.
+  """
+  lines = findings.accuracies(report, 'direct')
+  if not lines:
+    return parts.missing('direct answers in evaluate/evaluation.json'), ''
+  return _forest_and_table(lines, 'Accuracy without thinking tokens'), (
+    'The same checkpoints and problems, but the answer must come at once. '
+    'What is lost here is what the thinking tokens are worth.'
+  )
+
+
+def _forest_and_table(lines: Sequence[findings.Accuracy], caption: str) -> str:
+  drawing = parts.forest(
+    f'{caption} by checkpoint; the table holds the numbers.',
+    [
+      (
+        line.name,
+        line.n_seeds > 1,
+        (line.sampled, line.sampled_interval),
+        (line.greedy, line.greedy_interval),
+      )
+      for line in lines
+    ],
+  )
+  strong = [index for index, line in enumerate(lines) if line.n_seeds > 1]
+  table = parts.table(
+    f'{caption}, in percent with 95% intervals',
+    ('Checkpoint', 'Problems', 'Sampled', 'Greedy', 'Thinks', 'Tokens'),
+    [
+      (
+        line.name,
+        findings.count(line.n),
+        (
+          f'{100 * line.sampled:.1f}',
+          findings.interval(line.sampled_interval),
+        ),
+        (f'{100 * line.greedy:.1f}', findings.interval(line.greedy_interval)),
+        '–' if line.think_share is None else f'{100 * line.think_share:.0f}%',
+        '–' if line.mean_tokens is None else f'{line.mean_tokens:.1f}',
+      )
+      for line in lines
+    ],
+    numbers=(1, 2, 3, 4, 5),
+    strong=strong,
+  )
+  return drawing + table
+
+
+def pass_at_k(report: Mapping[str, Any]) -> tuple[str, str]:
+  """Chance that at least one of k answers is right.
+
+  Args:
+    report: the record of a run.
+
+  Returns:
+    HTML of the section and the sentence that leads it.
+  """
+  rows = [row for row in report['evaluation'] if row.get('mode') == 'free']
+  ks = sorted({int(k) for row in rows for k in row.get('pass_at_k') or {}})
+  if not ks:
+    return parts.missing('pass@k in evaluate/evaluation.json'), ''
+  values = [
+    (row['checkpoint'], {int(k): v for k, v in row['pass_at_k'].items()})
+    for row in rows
+    if row.get('pass_at_k')
+  ]
+  chart = parts.chart(
+    'pass@k',
+    [
+      svg.Line(name, [(k, 100 * v) for k, v in sorted(at.items())], index % 6)
+      for index, (name, at) in enumerate(values)
+    ],
+    'attempts k',
+    'percent of problems solved by at least one of k attempts',
+    y_range=(0.0, 104.0),
+  )
+  return f'<div class="charts">{chart}</div>' + parts.table(
+    'pass@k in percent',
+    ('Checkpoint', *(f'k = {k}' for k in ks)),
+    [
+      (name, *(f'{100 * at[k]:.1f}' if k in at else '–' for k in ks))
+      for name, at in values
+    ],
+    numbers=range(1, len(ks) + 1),
+  ), (
+    'Whether at least one of k sampled answers is right. A gain at k = 1 that '
+    'is gone at large k is sharpening of what the model could do before.'
+  )
+
+
+def reinforcement(report: Mapping[str, Any]) -> tuple[str, str]:
+  """Accuracy, thinking, length and entropy over the steps of RL.
+
+  Args:
+    report: the record of a run.
+
+  Returns:
+    HTML of the section and the sentence that leads it.
+  """
+  runs = {
+    folder: found['series']
+    for folder, found in report['training'].items()
+    if found['stage'] == 'rl'
+  }
+  if not runs:
+    return parts.missing('metrics of rl'), ''
+  charts = [
+    parts.chart(
+      heading,
+      [
+        parts.series_line(folder, metrics.get(key), index % 6, scale)
+        for index, (folder, metrics) in enumerate(runs.items())
+      ],
+      'step',
+      label,
+      y_range=(0.0, 104.0) if scale == 100 else None,
+    )
+    for key, heading, label, scale in (
+      ('accuracy', 'Accuracy of rollouts', 'percent', 100),
+      ('eval_greedy', 'Greedy accuracy, held out', 'percent', 100),
+      ('think_share', 'Share of answers that think', 'percent', 100),
+      ('mean_length', 'Length of answers', 'tokens', 1),
+      ('entropy', 'Entropy of rollouts', 'nats per token', 1),
+      ('dead_group_share', 'Groups without signal', 'percent', 100),
+    )
+  ]
+  drawn = ''.join(charts)
+  if not drawn:
+    return parts.missing('accuracy and length in metrics.jsonl of rl'), ''
+  return f'<div class="charts">{drawn}</div>', (
+    'Answers sampled for training, step by step. A group whose answers are '
+    'all right or all wrong teaches nothing.'
+  )
+
+
+def held_out(report: Mapping[str, Any]) -> tuple[str, str]:
+  """Bits per byte of models and compressors.
+
+  Args:
+    report: the record of a run.
+
+  Returns:
+    HTML of the section and the sentence that leads it.
+  """
+  held_out = report['held_out']
+  if not held_out or not held_out.get('models'):
+    return parts.missing('held-out bits per byte, evaluate/evaluation.json'), ''
+  rows = [*held_out['models'].items(), *held_out['compressors'].items()]
+  most = max(value for _, value in rows) or 1
+  drawing = parts.bars(
+    'Bits per byte of models and compressors; smaller is better.',
+    [(name, value / most, 0, f'{value:.3f}') for name, value in rows],
+  )
+  return drawing + parts.table(
+    'Bits per byte on held-out documents',
+    ('Model or compressor', 'Bits per byte'),
+    [(name, f'{value:.3f}') for name, value in rows],
+    numbers=(1,),
+  ), (
+    f'{findings.count(held_out["documents"])} documents with '
+    f'{findings.count(held_out["bytes"])} bytes that no stage trained on. '
+    'Smaller is better. The compressors may copy from earlier documents, the '
+    'models may not.'
+  )
+
+
+def answers(report: Mapping[str, Any]) -> tuple[str, str]:
+  """A few right and wrong answers of each checkpoint.
+
+  Args:
+    report: the record of a run.
+
+  Returns:
+    HTML of the section and the sentence that leads it.
+  """
+  rows = [
+    row
+    for row in report['evaluation']
+    if row.get('samples') and row.get('mode') == 'free'
+  ]
+  if not rows:
+    return parts.missing('sample answers in evaluate/evaluation.json'), ''
+  blocks = []
+  for row in rows:
+    right = [s for s in row['samples'] if s['correct']][:_MAX_ANSWERS]
+    wrong = [s for s in row['samples'] if not s['correct']][:_MAX_ANSWERS]
+    cards = ''.join(
+      f'<article class="{"good" if answer["correct"] else "bad"}">'
+      f'<p class="verdict">{"✓ right" if answer["correct"] else "✗ wrong"}</p>'
+      + parts.sample(str(answer['prompt']), parts.cut(str(answer['answer'])))
+      + f'<p class="reason">{parts.text(answer["reason"])}</p></article>'
+      for answer in (*right, *wrong)
+    )
+    blocks.append(
+      parts.folded(
+        f'{row["checkpoint"]}: {len(right)} right and {len(wrong)} wrong',
+        f'<div class="answers">{cards}</div>',
+        opened=row is rows[-1],
+      )
+    )
+  return ''.join(blocks), (
+    'Chosen to show both kinds, so their number says nothing about accuracy.'
+  )

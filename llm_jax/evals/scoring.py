@@ -1,0 +1,216 @@
+"""Ask a checkpoint the problems of a task and count the right answers.
+
+Every checkpoint gets the same problems and the same seeds, so differences are
+between models and not between draws. Does not choose checkpoints, does not
+write files, and does not look at thoughts: only the final answer is scored.
+"""
+
+import dataclasses
+import zlib
+from collections.abc import Sequence
+from typing import Any
+
+from llm_jax import types
+from llm_jax.chat import prompt as prompt_lib
+from llm_jax.evals import statistics
+from llm_jax.infer import generate
+from llm_jax.model import config as model_config
+from llm_jax.tasks import problem as problem_lib
+from llm_jax.tokenizer import tokenizer as tokenizer_lib
+
+_MAX_EXAMPLES_OF_A_KIND = 4
+
+
+@dataclasses.dataclass(frozen=True)
+class Scoring:
+  """How many problems are asked, how often, and how long an answer may be."""
+
+  n_problems: int = 400
+  n_samples: int = 8  # answers sampled for each problem
+  temperature: float = 1.0  # of the sampled answers
+  max_new_tokens: int = 64  # an answer that has not ended by then is wrong
+  max_direct_tokens: int = 16  # the same without thinking
+  batch_size: int = 200  # answers generated together
+  seed: int = 0  # of the problems, the samples and the bootstrap
+
+  def __post_init__(self):
+    for name in ('n_problems', 'n_samples', 'max_new_tokens',
+                 'max_direct_tokens', 'batch_size'):  # fmt: skip
+      if getattr(self, name) < 1:
+        raise ValueError(
+          f'Scoring.{name} = {getattr(self, name)}; use 1 or more'
+        )
+    if self.temperature <= 0:
+      raise ValueError(
+        f'Scoring.temperature = {self.temperature} samples nothing; use more '
+        'than 0 (greedy answers are measured beside the sampled ones)'
+      )
+
+
+@dataclasses.dataclass(frozen=True)
+class Model:
+  """A checkpoint that can be asked."""
+
+  config: model_config.ModelConfig
+  params: types.Params
+  tokenizer: tokenizer_lib.Tokenizer
+  is_chat: bool  # asked through the chat template; else by the bare prompt
+
+
+def evaluate(
+  model: Model, task: problem_lib.Task, cfg: Scoring, direct: bool
+) -> dict[str, Any]:
+  """Measure greedy and sampled accuracy on held-out problems.
+
+  Args:
+    model: the checkpoint.
+    task: the task; its problems of the split 'held_out' are asked.
+    cfg: how many, how often.
+    direct: forbid thinking. No token that could open a thought is ever
+      drawn, so this is the model's own distribution given that it does not
+      think.
+
+  Returns:
+    JSON-able: task, mode ('free' or 'direct'), n, n_samples, temperature,
+    greedy, sampled, interval of both (95%), pass_at_k by k, think_share and
+    mean_length (tokens) and stopped_share of sampled answers, tokens (all
+    that were generated), samples.
+  """
+  problems = task.problems('held_out', cfg.n_problems, cfg.seed)
+  greedy = _ask(model, task, problems, cfg, direct, n_samples=0)
+  sampled = _ask(model, task, problems, cfg, direct, cfg.n_samples)
+  verdicts = [[float(a['correct']) for a in answers] for answers in sampled]
+  n_correct = [round(sum(values)) for values in verdicts]
+  first = [answers[0] for answers in greedy]
+  n_greedy = sum(answer['correct'] for answer in first)
+  every = [answer for answers in sampled for answer in answers]
+  return {
+    'task': task.name,
+    'mode': 'direct' if direct else 'free',
+    'n': len(problems),
+    'n_samples': cfg.n_samples,
+    'temperature': cfg.temperature,
+    'greedy': n_greedy / len(problems),
+    'sampled': sum(n_correct) / len(every),
+    'interval': {
+      'greedy': list(statistics.wilson_interval(n_greedy, len(problems))),
+      'sampled': list(statistics.bootstrap_interval(verdicts, cfg.seed)),
+    },
+    'pass_at_k': {
+      str(k): sum(statistics.pass_at_k(cfg.n_samples, c, k) for c in n_correct)
+      / len(problems)
+      for k in _powers_of_two(cfg.n_samples)
+    },
+    'think_share': sum(task.thinks(a['answer']) for a in every) / len(every),
+    'mean_length': sum(a['n_tokens'] for a in every) / len(every),
+    'stopped_share': sum(a['stopped'] for a in every) / len(every),
+    'tokens': sum(a['n_tokens'] for a in [*every, *first]),
+    'samples': _examples(every),
+  }
+
+
+def thought_ids(
+  tokenizer: tokenizer_lib.Tokenizer, think_start: str
+) -> tuple[int, ...]:
+  """Every token without which a thought cannot be opened.
+
+  Merges may have made any piece of that text a token, so these are all tokens
+  that hold its first character.
+
+  Args:
+    tokenizer: the vocabulary.
+    think_start: the text that opens a thought.
+
+  Returns:
+    Ids, control tokens not among them.
+  """
+  opening = think_start[:1].encode()
+  special = tokenizer.special_ids
+  found = []
+  for token in range(tokenizer.vocab_size):
+    try:
+      opens = opening in tokenizer.token_bytes(token)
+    except ValueError:  # published vocabularies leave some ids unused
+      continue
+    if opens and token not in special:
+      found.append(token)
+  return tuple(found)
+
+
+def _ask(
+  model: Model,
+  task: problem_lib.Task,
+  problems: Sequence[problem_lib.Problem],
+  cfg: Scoring,
+  direct: bool,
+  n_samples: int,
+) -> list[list[dict[str, Any]]]:
+  """Scored answers of each problem; n_samples 0 gives the greedy one."""
+  n_answers = max(n_samples, 1)
+  prompts, seeds = [], []
+  for problem in problems:
+    ids = prompt_lib.token_ids(model.tokenizer, problem.prompt, model.is_chat)
+    for sample in range(n_answers):
+      prompts.append(ids)
+      # By name and not by place: the answers to a problem do not depend on
+      # which other problems are asked.
+      seeds.append(zlib.crc32(f'{cfg.seed}/{problem.prompt}/{sample}'.encode()))
+  request = generate.Request(
+    max_new_tokens=cfg.max_direct_tokens if direct else cfg.max_new_tokens,
+    stop_ids=(prompt_lib.stop_id(model.tokenizer, model.is_chat),),
+    temperature=cfg.temperature if n_samples else 0.0,
+    banned_ids=thought_ids(model.tokenizer, task.think_start) if direct else (),
+  )
+  answers = generate.generate(
+    model.config, model.params, prompts, seeds, request, cfg.batch_size
+  )
+  scored = [
+    _scored(model, task, problems[index // n_answers], answer)
+    for index, answer in enumerate(answers)
+  ]
+  return [
+    scored[start : start + n_answers]
+    for start in range(0, len(scored), n_answers)
+  ]
+
+
+def _scored(
+  model: Model,
+  task: problem_lib.Task,
+  problem: problem_lib.Problem,
+  answer: generate.Answer,
+) -> dict[str, Any]:
+  """An answer with its verdict."""
+  text = prompt_lib.answer_text(model.tokenizer, answer.token_ids)
+  if answer.stopped:
+    score = task.score(problem, text)
+  else:
+    score = problem_lib.Score(
+      False, f'no end within {len(answer.token_ids)} tokens'
+    )
+  return {
+    'prompt': problem.prompt,
+    'answer': text,
+    'correct': score.correct,
+    'reason': score.reason,
+    'n_tokens': len(answer.token_ids),
+    'stopped': answer.stopped,
+  }
+
+
+def _examples(answers: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+  """A few right and a few wrong answers, each of another problem."""
+  result = []
+  for correct in (True, False):
+    chosen = {a['prompt']: a for a in answers if a['correct'] is correct}
+    result += list(chosen.values())[:_MAX_EXAMPLES_OF_A_KIND]
+  return [
+    {key: a[key] for key in ('prompt', 'answer', 'correct', 'reason')}
+    for a in result
+  ]
+
+
+def _powers_of_two(limit: int) -> list[int]:
+  """1, 2, 4, ... up to limit, and limit itself."""
+  powers = [1 << power for power in range(limit.bit_length())]
+  return sorted({k for k in powers if k <= limit} | {limit})

@@ -1,0 +1,172 @@
+"""Estimates and intervals for accuracies measured on a sample of problems.
+
+Does not test hypotheses and corrects nothing for multiple comparisons. Every
+interval is about the draw of problems (or seeds) and nothing else: a mistake
+in the verifier or a leak of held-out problems is not in it.
+"""
+
+import math
+from collections.abc import Sequence
+
+import numpy as np
+from scipy import special  # comes with jax
+
+# The two-sided 95% quantile of the normal distribution.
+Z_95 = 1.959963984540054
+
+
+def wilson_interval(
+  successes: int, n: int, z: float = Z_95
+) -> tuple[float, float]:
+  """Score interval of a proportion from independent trials.
+
+  (p + z²/2n ± z √(p(1-p)/n + z²/4n²)) / (1 + z²/n),  p = successes / n
+
+  Unlike p ± z·√(p(1-p)/n) it stays inside 0..1 and has a width at p = 0:
+
+  >>> low, high = wilson_interval(0, 400)
+  >>> low, round(high, 4)
+  (0.0, 0.0095)
+
+  Args:
+    successes: number of trials that succeeded, 0..n.
+    n: number of trials, at least 1.
+    z: normal quantile of the wanted level.
+
+  Returns:
+    Lower and upper limit.
+
+  Raises:
+    ValueError: there are no trials, or more successes than trials.
+
+  Source: E. B. Wilson, J. Am. Stat. Assoc. 22 (1927) 209-212.
+  """
+  if n < 1 or not 0 <= successes <= n:
+    raise ValueError(
+      f'{successes} successes of {n} trials: needs n >= 1 and '
+      '0 <= successes <= n'
+    )
+  p = successes / n
+  center = p + z * z / (2 * n)
+  half_width = z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
+  scale = 1 + z * z / n
+  # At p = 0 and p = 1 the limit is exactly the end; rounding would miss it.
+  low = 0.0 if successes == 0 else (center - half_width) / scale
+  high = 1.0 if successes == n else (center + half_width) / scale
+  return low, high
+
+
+def pass_at_k(n: int, n_correct: int, k: int) -> float:
+  """Probability that k answers drawn from these n hold a correct one.
+
+  1 - C(n - c, k) / C(n, k), which is unbiased for a fresh draw of k answers;
+  1 - (1 - c/n)^k is not, it is too low.
+
+  >>> round(pass_at_k(n=4, n_correct=1, k=2), 6)
+  0.5
+
+  Args:
+    n: number of answers sampled for the problem.
+    n_correct: how many of them are correct.
+    k: number of answers drawn, 1..n.
+
+  Returns:
+    The estimate for this problem; average over problems for a task.
+
+  Raises:
+    ValueError: k or n_correct is out of range.
+
+  Source: arXiv:2107.03374 eq. 1.
+  """
+  if not 1 <= k <= n:
+    raise ValueError(
+      f'pass@{k} needs 1 <= k <= n, but only n = {n} answers were sampled; '
+      'sample more or ask for a smaller k'
+    )
+  if not 0 <= n_correct <= n:
+    raise ValueError(f'{n_correct} correct answers of {n} sampled')
+  return 1 - math.comb(n - n_correct, k) / math.comb(n, k)
+
+
+def bootstrap_interval(
+  values_by_problem: Sequence[Sequence[float]],
+  seed: int,
+  n_resamples: int = 4000,
+) -> tuple[float, float]:
+  """95% percentile interval of the mean; whole problems are resampled.
+
+  Samples of one problem are not independent, so the problem is the unit that
+  is drawn, with all its samples. Eight copies of each answer therefore give
+  the interval of one copy, and not one that is √8 narrower.
+
+  Where every problem has the same mean the bootstrap has no width, though 400
+  problems do not prove 0%. Then this is Wilson's interval with one trial a
+  problem, which is wider than the truth if anything.
+
+  Args:
+    values_by_problem: for each problem its samples' scores in 0..1; every
+      problem has equally many.
+    seed: of the resampling; the same seed gives the same interval.
+    n_resamples: number of resamples.
+
+  Returns:
+    Lower and upper limit.
+
+  Raises:
+    ValueError: there are no problems or their samples differ in number.
+
+  Source: Davison and Hinkley, Bootstrap Methods and their Application
+    (1997), section 3.8 (resampling clusters) and 5.3 (percentile limits).
+  """
+  sizes = {len(values) for values in values_by_problem}
+  if not values_by_problem or len(sizes) != 1 or 0 in sizes:
+    raise ValueError(
+      'the bootstrap needs at least one problem and equally many samples for '
+      f'each; got {len(values_by_problem)} problems with {sorted(sizes)} '
+      'samples'
+    )
+  means = np.asarray(values_by_problem, np.float64).mean(axis=1)
+  n_problems = len(means)
+  if np.ptp(means) == 0:
+    return wilson_interval(round(means[0] * n_problems), n_problems)
+  rng = np.random.default_rng(seed)
+  # A loop over resamples holds one draw at a time: 4000 x 100,000 problems
+  # at once would be 3 GB.
+  draws = [
+    means[rng.integers(0, n_problems, n_problems)].mean()
+    for _ in range(n_resamples)
+  ]
+  low, high = np.quantile(draws, [0.025, 0.975])
+  return float(low), float(high)
+
+
+def mean_interval(values: Sequence[float]) -> tuple[float, float, float]:
+  """Mean of a few runs and its 95% interval by Student's t.
+
+  mean ± t(0.975; n-1) · s / √n, with s the sample standard deviation. With
+  three seeds t is 4.3, so the interval is wide; that is the honest width.
+
+  >>> [round(x, 3) for x in mean_interval([1.0, 2.0, 3.0])]
+  [2.0, -0.484, 4.484]
+
+  Args:
+    values: one number a run, at least two.
+
+  Returns:
+    Mean, lower and upper limit.
+
+  Raises:
+    ValueError: one run has no spread to measure.
+
+  Source: Student, Biometrika 6 (1908) 1-25.
+  """
+  n = len(values)
+  if n < 2:
+    raise ValueError(
+      f'an interval over runs needs at least two of them, got {n}; '
+      'train another seed'
+    )
+  mean = math.fsum(values) / n
+  variance = math.fsum((value - mean) ** 2 for value in values) / (n - 1)
+  half_width = float(special.stdtrit(n - 1, 0.975)) * math.sqrt(variance / n)
+  return mean, mean - half_width, mean + half_width

@@ -1,0 +1,91 @@
+"""Log-probabilities of target tokens and the cross-entropy over them.
+
+Takes hidden states and the head's matrix as arrays, never a model.
+"""
+
+import chex
+import jax
+import jax.numpy as jnp
+
+from llm_jax import types
+
+PADDING_LOGIT = -1e30  # for vocabulary rows that are no token
+
+
+def token_logp(
+  hidden_BTD: jax.Array,
+  w_VD: jax.Array,
+  targets_BT: types.Array,
+  vocab_size: int,
+  chunk_length: int = 0,
+) -> jax.Array:
+  """Log-probability of each target token, log softmax(h w)[target].
+
+  Args:
+    hidden_BTD: final hidden states.
+    w_VD: the head; rows from vocab_size on only pad it and get no mass.
+    targets_BT: token ids.
+    vocab_size: rows of w_VD that are tokens.
+    chunk_length: tokens of each row whose logits exist at once; the backward
+      pass recomputes them. 0: all at once, faster where memory allows. Both
+      forms are held equal by tests/losses/next_token_test.py.
+
+  Returns:
+    logp_BT in nats, float32.
+
+  Raises:
+    ValueError: if chunk_length does not divide the length of the rows.
+  """
+  chex.assert_rank([hidden_BTD, w_VD, targets_BT], [3, 2, 2])
+  length = hidden_BTD.shape[1]
+  if not chunk_length or chunk_length == length:
+    return _logp(hidden_BTD, w_VD, targets_BT, vocab_size)
+  if length % chunk_length:
+    raise ValueError(
+      f'loss chunk_length {chunk_length} does not divide {length} tokens a '
+      f'row; use a divisor, or 0 for no chunks'
+    )
+
+  def chunks_first(x):
+    chunked = x.reshape(x.shape[0], -1, chunk_length, *x.shape[2:])
+    return jnp.swapaxes(chunked, 0, 1)
+
+  def one_chunk(_, chunk):
+    return None, jax.checkpoint(_logp, static_argnums=3)(
+      chunk[0], w_VD, chunk[1], vocab_size
+    )
+
+  _, logp_CBT = jax.lax.scan(
+    one_chunk, None, (chunks_first(hidden_BTD), chunks_first(targets_BT))
+  )
+  return jnp.swapaxes(logp_CBT, 0, 1).reshape(targets_BT.shape)
+
+
+def _logp(hidden_BTD, w_VD, targets_BT, vocab_size):
+  logits_BTV = jnp.einsum(
+    'BTD,VD->BTV',
+    hidden_BTD,
+    w_VD.astype(hidden_BTD.dtype),
+    preferred_element_type=jnp.float32,
+  )
+  if vocab_size < w_VD.shape[0]:
+    is_token_V = jnp.arange(w_VD.shape[0]) < vocab_size
+    logits_BTV = jnp.where(is_token_V[None, None], logits_BTV, PADDING_LOGIT)
+  target_BT1 = jnp.take_along_axis(logits_BTV, targets_BT[..., None], axis=-1)
+  return target_BT1[..., 0] - jax.nn.logsumexp(logits_BTV, axis=-1)
+
+
+def cross_entropy(logp_BT: jax.Array, mask_BT: types.Array) -> jax.Array:
+  """Mean negative log-probability over the tokens that the mask keeps.
+
+  L = -sum(mask * logp) / sum(mask)
+
+  Args:
+    logp_BT: log-probability of each target, in nats.
+    mask_BT: weight of each target, 0 or 1.
+
+  Returns:
+    Scalar loss in nats per token; 0 if the mask keeps nothing.
+  """
+  chex.assert_equal_shape([logp_BT, mask_BT])
+  return -(logp_BT * mask_BT).sum() / jnp.maximum(mask_BT.sum(), 1)

@@ -1,0 +1,155 @@
+"""Optimizers and learning-rate schedules, chosen by parameter path.
+
+Muon or AdamW for the matrices inside layers; AdamW for embeddings, head and
+norms. Does not own the update: see train/update.py.
+"""
+
+import dataclasses
+import re
+
+import jax
+import optax
+from optax import contrib
+
+from llm_jax import types
+
+# Parameter path -> axes that a matrix reduces over; axis 0 is the layer.
+_REDUCED_AXES = (
+  (r'layers/(wq|wk|wv|gate|up|down)$', (1,)),
+  (r'layers/wo$', (1, 2)),
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Optimizer:
+  """Optimizer and schedule of one stage."""
+
+  matrices: str = 'muon'  # rule for the matrices in layers: muon or adamw
+  matrix_lr: float = 0.02  # peak learning rate of those matrices
+  peak_lr: float = 0.003  # peak learning rate of everything else
+  b1: float = 0.9  # AdamW first moment
+  b2: float = 0.95  # AdamW second moment
+  weight_decay: float = 0.0  # on matrices, embeddings and head; not on norms
+  clip_norm: float = 1.0  # global gradient norm; 0: no clipping
+  warmup_steps: int = 20  # linear from 0
+  schedule: str = 'cosine'  # after warmup: cosine, linear (to 0) or constant
+
+  def __post_init__(self):
+    if self.matrices not in ('muon', 'adamw'):
+      raise ValueError(
+        f'Optimizer.matrices = {self.matrices!r}; use muon or adamw'
+      )
+    if self.schedule not in ('cosine', 'linear', 'constant'):
+      raise ValueError(
+        f'Optimizer.schedule = {self.schedule!r}; use cosine, '
+        'linear or constant'
+      )
+    for name in (
+      'matrix_lr',
+      'peak_lr',
+      'weight_decay',
+      'clip_norm',
+      'warmup_steps',
+    ):
+      if getattr(self, name) < 0:
+        raise ValueError(
+          f'Optimizer.{name} = {getattr(self, name)} is negative; use 0 or more'
+        )
+
+
+def learning_rate(cfg: Optimizer, peak: float, n_steps: int) -> optax.Schedule:
+  """Linear warmup to the peak, then the schedule down to 0 at n_steps.
+
+  Args:
+    cfg: the optimizer.
+    peak: learning rate at the end of the warmup.
+    n_steps: steps of the whole run, warmup included.
+
+  Returns:
+    Function from step to learning rate.
+
+  Raises:
+    ValueError: if the warmup is as long as the run.
+  """
+  if cfg.warmup_steps >= n_steps:
+    raise ValueError(
+      f'warmup_steps {cfg.warmup_steps} leaves nothing of {n_steps} steps; '
+      f'use at most {n_steps - 1}'
+    )
+  # The first step has rate peak / warmup, not 0, or it would be wasted.
+  warmup = optax.linear_schedule(
+    peak / max(cfg.warmup_steps, 1), peak, max(cfg.warmup_steps - 1, 1)
+  )
+  n_decay = n_steps - cfg.warmup_steps
+  decay = {
+    'cosine': optax.cosine_decay_schedule(peak, n_decay),
+    'linear': optax.linear_schedule(peak, 0.0, n_decay),
+    'constant': optax.constant_schedule(peak),
+  }[cfg.schedule]
+  return optax.join_schedules([warmup, decay], [cfg.warmup_steps])
+
+
+def make(cfg: Optimizer, n_steps: int) -> optax.GradientTransformation:
+  """Build the gradient transformation of a run.
+
+  Args:
+    cfg: the optimizer.
+    n_steps: steps of the whole run.
+
+  Returns:
+    Clipping by global norm, then Muon and AdamW by parameter path.
+
+  Source: Muon as in optax.contrib, with updates scaled by
+  sqrt(max(1, fan_out / fan_in)); AdamW arXiv:1711.05101.
+  """
+  rate = learning_rate(cfg, cfg.peak_lr, n_steps)
+  adamw = optax.adamw(
+    rate, cfg.b1, cfg.b2, weight_decay=cfg.weight_decay, mask=_is_decayed
+  )
+  tx = adamw
+  if cfg.matrices == 'muon':
+    muon = contrib.muon(
+      learning_rate(cfg, cfg.matrix_lr, n_steps),
+      weight_decay=cfg.weight_decay,
+      muon_weight_dimension_numbers=_dimension_numbers,
+    )
+    tx = optax.partition({'muon': muon, 'adamw': adamw}, _labels)
+  if cfg.clip_norm:
+    tx = optax.chain(optax.clip_by_global_norm(cfg.clip_norm), tx)
+  return tx
+
+
+def _path(key_path) -> str:
+  return '/'.join(str(getattr(k, 'key', k)) for k in key_path)
+
+
+def _reduced_axes(path: str) -> tuple[int, ...] | None:
+  for pattern, axes in _REDUCED_AXES:
+    if re.search(pattern, path):
+      return axes
+  return None
+
+
+def _labels(params: types.Params):
+  return jax.tree_util.tree_map_with_path(
+    lambda p, _: 'muon' if _reduced_axes(_path(p)) else 'adamw', params
+  )
+
+
+def _dimension_numbers(params: types.Params):
+  """Which axes of a stacked matrix Muon treats as its rows and columns."""
+
+  def one(key_path, x):
+    reduced = _reduced_axes(_path(key_path))
+    if reduced is None:
+      return None
+    outputs = tuple(a for a in range(1, x.ndim) if a not in reduced)
+    return contrib.MuonDimensionNumbers(reduced, outputs)
+
+  return jax.tree_util.tree_map_with_path(one, params)
+
+
+def _is_decayed(params: types.Params):
+  return jax.tree_util.tree_map_with_path(
+    lambda p, _: not _path(p).endswith('scale'), params
+  )

@@ -1,0 +1,268 @@
+"""Keeps the honest record of a stage: what ran, on what, for how long.
+
+A stage's folder holds `run.json` (what was asked and with which versions),
+`config.txt` (the same configuration for reading), `clock.json` (working
+seconds, which survive a kill) and, once finished, `done.json`.
+
+It does NOT lock the folder: two processes must not run a stage in one folder
+at once. It does NOT hold metrics or checkpoints, and imports no JAX: devices
+and mesh are handed in by the recipe.
+"""
+
+import hashlib
+import importlib.metadata
+import json
+import os
+import pathlib
+import platform
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from llm_jax import dataclass_json
+
+_VERSIONED = (
+  'jax',
+  'jaxlib',
+  'flax',
+  'optax',
+  'orbax-checkpoint',
+  'grain',
+  'array-record',
+  'tensorflow-datasets',
+  'chex',
+  'gin-config',
+  'numpy',
+  'pyarrow',
+  'tiktoken',
+)
+
+
+def write_json(path: str | os.PathLike, value: Any) -> None:
+  """Writes a value as JSON: after a crash the old or the new file is there.
+
+  Args:
+    path: the file; its folder must exist.
+    value: what `json` can hold; keys keep their order.
+
+  Raises:
+    ValueError: for a value that JSON cannot hold, NaN and infinity included.
+  """
+  path = pathlib.Path(path)
+  try:
+    text = json.dumps(value, indent=1, allow_nan=False, ensure_ascii=False)
+  except (TypeError, ValueError) as error:
+    raise ValueError(f'{path}: the value is not JSON: {error}') from None
+  # One name for all attempts: what a kill leaves behind is overwritten.
+  temporary = path.with_name(f'.{path.name}.tmp')
+  try:
+    with open(temporary, 'w', encoding='utf-8') as file:
+      file.write(text + '\n')
+      file.flush()
+      os.fsync(file.fileno())
+    os.replace(temporary, path)
+  except OSError:
+    temporary.unlink(missing_ok=True)
+    raise
+  _sync_folder(path.parent)
+
+
+def read_json(path: str | os.PathLike) -> Any:
+  """Reads a JSON file.
+
+  Raises:
+    FileNotFoundError: if it is not there.
+    ValueError: if it is not JSON.
+  """
+  try:
+    return json.loads(pathlib.Path(path).read_text(encoding='utf-8'))
+  except (json.JSONDecodeError, UnicodeDecodeError) as error:
+    raise ValueError(f'{path} is damaged: {error}; delete its folder') from None
+
+
+def file_sha256(path: str | os.PathLike) -> str:
+  """Hashes a file's bytes: sha256 as hex."""
+  with open(path, 'rb') as file:
+    return hashlib.file_digest(file, 'sha256').hexdigest()
+
+
+def begin(
+  workdir: str | os.PathLike,
+  stage: str,
+  cfg: Any,
+  inputs: Mapping[str, str] | None = None,
+  extra: Mapping[str, Any] | None = None,
+) -> bool:
+  """Opens a stage's folder, or recognises the run that is already in it.
+
+  Args:
+    workdir: the stage's folder; made if missing.
+    stage: the stage's name, such as `pretrain`.
+    cfg: the recipe's configuration.
+    inputs: fingerprint or sha256 of each artifact that the stage reads.
+    extra: what only the recipe knows (devices, mesh), merged into run.json.
+
+  Returns:
+    True if the stage is finished there with the same configuration and
+    inputs, so that nothing is left to do.
+
+  Raises:
+    ValueError: if the folder holds a run of another stage, configuration or
+      inputs; every difference is named.
+  """
+  workdir = pathlib.Path(workdir)
+  workdir.mkdir(parents=True, exist_ok=True)
+  asked = {
+    'stage': stage,
+    'config': dataclass_json.to_dict(cfg),
+    'inputs': dict(inputs or {}),
+  }
+  if (workdir / 'run.json').exists():
+    record = read_json(workdir / 'run.json')
+    _refuse_other_run(workdir, record, asked)
+    if (workdir / 'done.json').exists():
+      return True
+    record['resumed'].append({'time': _now(), **_git()})
+  else:
+    if (workdir / 'done.json').exists():
+      raise ValueError(
+        f'{workdir} holds done.json but no run.json; delete the folder or '
+        'give another --workdir'
+      )
+    record = {
+      **asked,
+      'start': _now(),
+      **_git(),
+      'argv': sys.argv,
+      'versions': _versions(),
+      'seeds': _seeds(asked['config']),
+      **(extra or {}),
+      'resumed': [],
+    }
+  text = dataclass_json.explain(cfg) + '\n'
+  (workdir / 'config.txt').write_text(text, encoding='utf-8')
+  write_json(workdir / 'run.json', record)
+  write_json(
+    workdir / 'clock.json',
+    {'seconds': _seconds(workdir), 'mark': time.monotonic()},
+  )
+  return False
+
+
+def tick(workdir: str | os.PathLike) -> float:
+  """Stores the seconds worked so far, so that a kill loses only the rest.
+
+  Returns:
+    Working seconds of this stage, over all resumes.
+
+  Raises:
+    FileNotFoundError: if the stage was not begun.
+  """
+  path = pathlib.Path(workdir) / 'clock.json'
+  clock, now = read_json(path), time.monotonic()
+  seconds = clock['seconds'] + now - clock['mark']
+  write_json(path, {'seconds': seconds, 'mark': now})
+  return seconds
+
+
+def finish(workdir: str | os.PathLike, summary: Mapping[str, Any]) -> None:
+  """Marks a stage as finished.
+
+  Args:
+    workdir: the stage's folder, opened by `begin`.
+    summary: the stage's result in a few numbers, `tokens` among them where
+      it counts tokens.
+  """
+  workdir = pathlib.Path(workdir)
+  stage = read_json(workdir / 'run.json')['stage']
+  seconds = round(tick(workdir), 3)
+  write_json(
+    workdir / 'done.json', {'stage': stage, 'seconds': seconds, **summary}
+  )
+
+
+def _refuse_other_run(
+  workdir: pathlib.Path, old: Mapping[str, Any], new: Mapping[str, Any]
+) -> None:
+  changes = []
+  for part in ('stage', 'config', 'inputs'):
+    # JSON has read lists where the new record may hold other sequences.
+    asked = json.loads(json.dumps(new[part]))
+    before, after = (
+      dataclass_json.leaves(old[part]),
+      dataclass_json.leaves(asked),
+    )
+    for name in [*before, *(name for name in after if name not in before)]:
+      was, is_now = before.get(name, 'absent'), after.get(name, 'absent')
+      if was != is_now:
+        label = ' '.join(filter(None, [part, name]))
+        changes.append(f'{label}: {was!r} -> {is_now!r}')
+  if changes:
+    raise ValueError(
+      f'{workdir} holds another run ({"; ".join(changes)}); give another '
+      '--workdir or delete this one'
+    )
+
+
+def _seconds(workdir: pathlib.Path) -> float:
+  path = workdir / 'clock.json'
+  return read_json(path)['seconds'] if path.exists() else 0.0
+
+
+def _now() -> str:
+  return time.strftime('%Y-%m-%dT%H:%M:%SZ', time.gmtime())
+
+
+def _seeds(tree: Mapping[str, Any]) -> dict[str, Any]:
+  return {
+    name: value
+    for name, value in dataclass_json.leaves(tree).items()
+    if name.split('.')[-1] == 'seed'
+  }
+
+
+def _versions() -> dict[str, str]:
+  versions = {
+    'python': platform.python_version(),
+    'platform': platform.platform(),
+  }
+  for name in _VERSIONED:
+    try:
+      versions[name] = importlib.metadata.version(name)
+    except importlib.metadata.PackageNotFoundError:
+      versions[name] = 'not installed'
+  return versions
+
+
+def _git() -> dict[str, Any]:
+  """The commit that runs, and whether the files differ from it."""
+  root = pathlib.Path(__file__).resolve().parent.parent
+
+  def ask(*arguments: str) -> str | None:
+    try:
+      done = subprocess.run(
+        ['git', '-C', str(root), *arguments],
+        capture_output=True,
+        text=True,
+        timeout=20,
+      )
+    except (OSError, subprocess.TimeoutExpired):
+      return None
+    return done.stdout.strip() if done.returncode == 0 else None
+
+  changed = ask('status', '--porcelain')
+  return {
+    'git_sha': ask('rev-parse', 'HEAD') or 'unknown',
+    'git_dirty': None if changed is None else bool(changed),
+  }
+
+
+def _sync_folder(folder: pathlib.Path) -> None:
+  """Makes a rename durable; the file itself is synced already."""
+  handle = os.open(folder, os.O_RDONLY)
+  try:
+    os.fsync(handle)
+  finally:
+    os.close(handle)

@@ -1,0 +1,262 @@
+"""A conversation with one checkpoint in a terminal, streamed as it is made.
+
+Keeps the history in memory only and writes no file. Serves one person on one
+terminal, and offers no tools. What the model writes never reaches the terminal
+raw: control characters are shown as escapes.
+"""
+
+import dataclasses
+import math
+import signal
+from collections.abc import Callable, Iterator, Sequence
+from typing import Protocol
+
+from llm_jax.chat import template
+from llm_jax.evals import visible_text
+from llm_jax.tokenizer import stream
+from llm_jax.tokenizer import tokenizer as tokenizer_lib
+
+HELP = """\
+/system TEXT       set the system message and start over; without TEXT, none
+/temperature T     0 is greedy, 1 is the model's own distribution, at most 2
+/reset             forget the conversation
+/help              this list
+/quit              leave (so does Ctrl-D); Ctrl-C stops an answer
+Anything else is said to the model; begin with // for a message with one /."""
+
+
+class StreamFn(Protocol):
+  """Give the ids that continue a prompt, one at a time, as they are made."""
+
+  def __call__(
+    self,
+    prompt: Sequence[int],
+    max_new_tokens: int,
+    temperature: float,
+    seed: int,
+    stop_ids: set[int],
+  ) -> Iterator[int]:
+    """Yield ids until one of stop_ids (yielded too) or max_new_tokens."""
+    ...
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+  """How answers are made."""
+
+  context_tokens: int  # prompt and answer together
+  max_new_tokens: int  # of one answer; this much of the context is kept free
+  temperature: float = 0.7
+  seed: int = 0
+  base: bool = False  # plain continuation of the text, without the template
+
+  def __post_init__(self):
+    if not 0 < self.max_new_tokens < self.context_tokens:
+      raise ValueError(
+        f'max_new_tokens {self.max_new_tokens} leaves no room for a prompt in '
+        f'a context of {self.context_tokens} tokens; use 1 to '
+        f'{self.context_tokens - 1}'
+      )
+
+
+class Session:
+  """The state of one conversation: messages, system text, temperature."""
+
+  def __init__(
+    self,
+    stream_fn: StreamFn,
+    tokenizer: tokenizer_lib.Tokenizer,
+    settings: Settings,
+  ):
+    self._stream_fn = stream_fn
+    self._tokenizer = tokenizer
+    self._settings = settings
+    self._n_answers = 0
+    self._stop_requested = False
+    self.temperature = settings.temperature
+    self.system = ''
+    self.turns: list[dict[str, str]] = []  # user, assistant, user, ...
+
+  def respond(self, line: str) -> Iterator[str]:
+    """Act on one line from the user.
+
+    Args:
+      line: a command that begins with one slash, or a message.
+
+    Yields:
+      Pieces of text to print as they come, safe for a terminal. A notice of
+      the program, and not of the model, is in square brackets.
+    """
+    self._stop_requested = False
+    if line.startswith('/') and not line.startswith('//'):
+      yield self._command(line)
+      return
+    text = line[1:] if line.startswith('//') else line
+    try:
+      prompt, n_dropped = self._prompt(text)
+    except ValueError as error:
+      yield f'[{error}]\n'
+      return
+    if n_dropped:
+      yield (
+        f'[the context of {self._settings.context_tokens} tokens is full: '
+        f'the {n_dropped} oldest turn{"s" * (n_dropped > 1)} dropped]\n'
+      )
+    yield from self._answer(prompt, text)
+
+  def stop(self) -> bool:
+    """Ask the running answer to end after its next token.
+
+    Returns:
+      Whether this had been asked before, so that the caller may insist.
+    """
+    asked_before, self._stop_requested = self._stop_requested, True
+    return asked_before
+
+  def _command(self, line: str) -> str:
+    """Run a command and give what it says."""
+    name, _, value = line.partition(' ')
+    value = value.strip()
+    if name == '/help':
+      return HELP + '\n'
+    if name == '/reset':
+      self.turns.clear()
+      return '[the conversation is forgotten]\n'
+    if name == '/system':
+      if self._settings.base:
+        return '[plain continuation knows no system message; leave --base]\n'
+      self.system = value
+      self.turns.clear()
+      return f'[system message {"set" if value else "removed"}; started over]\n'
+    if name == '/temperature':
+      try:
+        temperature = float(value)
+      except ValueError:
+        temperature = math.nan
+      if not 0 <= temperature <= 2:
+        shown = visible_text.visible(value)
+        return f'[temperature {shown!r} is not a number from 0 to 2]\n'
+      self.temperature = temperature
+      return f'[temperature {temperature:g}]\n'
+    shown = visible_text.visible(name)
+    return f'[{shown} is no command; /help lists them]\n'
+
+  def _prompt(self, text: str) -> tuple[list[int], int]:
+    """Ids to continue, after dropping the oldest turns that do not fit.
+
+    Turns are dropped whole, question and answer together: half a turn would
+    put words in the wrong mouth.
+
+    Raises:
+      ValueError: the message does not fit even alone; nothing is dropped.
+    """
+    room = self._settings.context_tokens - self._settings.max_new_tokens
+    alone = self._encode([], text)
+    if len(alone) > room:
+      raise ValueError(
+        f'the message is {len(alone)} tokens with its frame, but the context '
+        f'of {self._settings.context_tokens} less '
+        f'{self._settings.max_new_tokens} for the answer takes {room}; '
+        'shorten it' + (' or the system message' if self.system else '')
+      )
+    if self._settings.base:
+      return alone, 0
+    n_dropped = 0
+    prompt = self._encode(self.turns, text)
+    while len(prompt) > room:
+      del self.turns[:2]
+      n_dropped += 1
+      prompt = self._encode(self.turns, text)
+    return prompt, n_dropped
+
+  def _encode(self, turns: Sequence[dict[str, str]], text: str) -> list[int]:
+    """Ids of the conversation with a new message, ready to be continued."""
+    if self._settings.base:
+      start = self._tokenizer.special_id('<|endoftext|>')
+      return [start, *self._tokenizer.encode(text)]
+    system = [{'role': 'system', 'content': self.system}] * bool(self.system)
+    return template.prompt_ids(
+      self._tokenizer,
+      [*system, *turns, {'role': 'user', 'content': text}],
+    )
+
+  def _answer(self, prompt: list[int], text: str) -> Iterator[str]:
+    """Stream an answer and keep the turn, also where it was stopped."""
+    settings = self._settings
+    stop_ids = {self._tokenizer.special_id('<|endoftext|>')}
+    if not settings.base:
+      stop_ids.add(self._tokenizer.special_id('<|im_end|>'))
+    limit = settings.max_new_tokens
+    decoder = stream.StreamDecoder(self._tokenizer)
+    pieces: list[str] = []
+    notice = f'[stopped: the answer reached its limit of {limit} tokens]'
+    self._n_answers += 1
+    for token in self._stream_fn(
+      prompt,
+      limit,
+      self.temperature,
+      settings.seed + self._n_answers,
+      stop_ids,
+    ):
+      if token in stop_ids:
+        notice = ''
+        break
+      piece = decoder.push(token)
+      if piece:
+        pieces.append(piece)
+        yield visible_text.visible(piece)
+      if self._stop_requested:
+        notice = '[stopped]'
+        break
+    rest = decoder.flush()
+    if rest:
+      pieces.append(rest)
+      yield visible_text.visible(rest)
+    if not settings.base:
+      self.turns += [
+        {'role': 'user', 'content': text},
+        {'role': 'assistant', 'content': ''.join(pieces)},
+      ]
+    yield f'\n{notice}\n' if notice else '\n'
+
+
+def loop(
+  session: Session,
+  read_line: Callable[[], str],
+  write: Callable[[str], object],
+) -> None:
+  """Read lines and print answers until /quit or the end of the input.
+
+  Args:
+    session: the conversation.
+    read_line: gives the next line; raises EOFError at the end of the input.
+    write: prints a piece at once, without waiting for the line to end.
+  """
+
+  def interrupt(signum, frame):
+    # A flag and not an exception: an exception could land between a token and
+    # its text and lose the turn. A second Ctrl-C does not wait for a token.
+    if session.stop():
+      signal.default_int_handler(signum, frame)
+
+  while True:
+    try:
+      line = read_line()
+    except KeyboardInterrupt:
+      write('\n[/quit or Ctrl-D leaves]\n')
+      continue
+    except EOFError:
+      write('\n')
+      return
+    if line.strip() == '/quit':
+      return
+    if not line.strip():
+      continue
+    previous = signal.signal(signal.SIGINT, interrupt)
+    try:
+      for piece in session.respond(line):
+        write(piece)
+    except KeyboardInterrupt:
+      write('\n[stopped at once; this turn is forgotten]\n')
+    finally:
+      signal.signal(signal.SIGINT, previous)

@@ -1,0 +1,377 @@
+"""Checkpoints that carry state across stages, checked when they are read.
+
+A stage's folder of checkpoints is self-contained: `model.json` (the model's
+configuration), `tokenizer/` (a copy), and one folder a step. Saving is
+asynchronous and atomic. A fingerprint of every array is stored beside it and
+compared at restore, since damaged bytes otherwise load as wrong weights. Does
+not decide when to save, and does not hold metrics.
+"""
+
+import contextlib
+import dataclasses
+import errno
+import hashlib
+import json
+import os
+import shutil
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from absl import logging
+from jax.sharding import Mesh
+from orbax.checkpoint import v1 as ocp
+
+from llm_jax import dataclass_json, record, types
+from llm_jax.model import config, transformer
+from llm_jax.parallel import mesh as mesh_lib
+from llm_jax.train import state as state_lib
+
+_FOLDER = 'checkpoints'
+_ASIDE = 'damaged_checkpoints'
+_MODEL_FILE = 'model.json'
+
+
+class _Damaged(Exception):
+  """A checkpoint whose bytes are not what was saved."""
+
+
+@dataclasses.dataclass(frozen=True)
+class LoadedModel:
+  """What a later stage takes over from an earlier one."""
+
+  model_config: config.ModelConfig
+  params: types.Params
+  tokenizer_dir: str
+  step: int
+  stage: str
+  is_chat: bool  # prompts go through the chat template; else plain text
+  fingerprint: str  # sha256 of type, shape and fingerprint of every array
+
+
+class Checkpointer:
+  """Saves the states of one run and keeps the newest few."""
+
+  def __init__(self, workdir: str, n_kept: int = 2):
+    """Open a run's folder for saving; call `restore` before.
+
+    Args:
+      workdir: folder of the stage.
+      n_kept: finished checkpoints that are kept, at least 2, so that one
+        damaged checkpoint never leaves nothing.
+    """
+    if n_kept < 2:
+      raise ValueError(f'n_kept {n_kept} checkpoints; use 2 or more')
+    self._folder = os.path.abspath(os.path.join(workdir, _FOLDER))
+    os.makedirs(self._folder, exist_ok=True)
+    # Orbax's policies do not match the protocols that they are declared by.
+    every: Any = ocp.training.save_decision_policies.FixedIntervalPolicy(1)
+    newest: Any = ocp.training.preservation_policies.LatestN(n_kept)
+    self._orbax = ocp.training.Checkpointer(
+      self._folder,
+      save_decision_policy=every,
+      preservation_policy=newest,
+      cleanup_tmp_directories=True,
+    )
+    self._saving = None
+
+  def save(self, state: state_lib.TrainState) -> None:
+    """Start saving a state under its step; on return it may be donated.
+
+    Args:
+      state: the state after the step. Nothing is done if that step is saved.
+
+    Raises:
+      OSError: if this save or the one before it met a full disk. Older
+        checkpoints stay whole.
+    """
+    step = int(state.step)
+    latest = self._orbax.latest
+    if latest is not None and latest.step >= step:
+      return
+    self._finish_pending()
+    parts = _split(state)
+    with _disk_full_named(self._folder):
+      integrity: Any = _describe(parts)
+      self._saving = self._orbax.save_checkpointables_async(
+        step, parts, custom_metadata={'integrity': integrity}
+      )
+
+  def close(self) -> None:
+    """Wait until everything is on disk.
+
+    Raises:
+      OSError: if the last save met a full disk.
+    """
+    self._finish_pending()
+    self._orbax.close()
+
+  def _finish_pending(self):
+    saving, self._saving = self._saving, None
+    if saving is not None:
+      with _disk_full_named(self._folder):
+        saving.result()
+
+
+def restore(
+  workdir: str, like: state_lib.TrainState
+) -> state_lib.TrainState | None:
+  """Load a run's newest whole checkpoint onto the given layout.
+
+  A damaged checkpoint is moved to damaged_checkpoints/ and the one before it
+  is tried.
+
+  Args:
+    workdir: folder of the stage.
+    like: a state with the structure, shapes and shardings wanted.
+
+  Returns:
+    The state, bit for bit as it was saved; None if none was.
+
+  Raises:
+    ValueError: if every checkpoint is damaged, or one belongs to a model or
+      optimizer of another structure.
+  """
+  folder = os.path.abspath(os.path.join(workdir, _FOLDER))
+  abstract = jax.tree.map(_abstract, _split(like))
+  steps = _steps(folder)
+  for step in reversed(steps):
+    try:
+      parts = _load(os.path.join(folder, str(step)), abstract)
+      return dataclasses.replace(
+        like,
+        **parts['train'],
+        params=parts['params'],
+        opt_state=parts['opt_state'],
+      )
+    except _Damaged as error:
+      aside = os.path.join(workdir, _ASIDE)
+      logging.warning(
+        'checkpoint %d in %s is damaged and moved to %s: %s',
+        step,
+        folder,
+        aside,
+        error,
+      )
+      os.makedirs(aside, exist_ok=True)
+      shutil.move(
+        os.path.join(folder, str(step)),
+        os.path.join(aside, f'{step}-{len(os.listdir(aside))}'),
+      )
+  if steps:
+    raise ValueError(
+      f'every checkpoint in {folder} was damaged ({len(steps)} tried); '
+      'delete the folder of the stage to start it over'
+    )
+  return None
+
+
+def save_model_files(
+  workdir: str,
+  stage: str,
+  cfg: config.ModelConfig,
+  tokenizer_dir: str,
+  is_chat: bool,
+) -> None:
+  """Write what makes a folder of checkpoints self-contained.
+
+  Args:
+    workdir: folder of the stage.
+    stage: its name, such as 'sft'.
+    cfg: the model.
+    tokenizer_dir: a saved tokenizer, which is copied.
+    is_chat: whether the model is prompted through the chat template.
+  """
+  folder = os.path.join(workdir, _FOLDER)
+  shutil.copytree(
+    tokenizer_dir, os.path.join(folder, 'tokenizer'), dirs_exist_ok=True
+  )
+  record.write_json(
+    os.path.join(folder, _MODEL_FILE),
+    {'stage': stage, 'is_chat': is_chat, 'model': dataclass_json.to_dict(cfg)},
+  )
+
+
+def load_model(stage_dir: str, mesh: Mesh | None = None) -> LoadedModel:
+  """Load the model that a stage left, from its newest whole checkpoint.
+
+  Args:
+    stage_dir: folder of the stage.
+    mesh: where to put the parameters; None: on the first device.
+
+  Returns:
+    The model with its configuration and the folder of its tokenizer.
+
+  Raises:
+    FileNotFoundError: if there is no model there.
+    ValueError: if every checkpoint is damaged.
+  """
+  folder = os.path.abspath(os.path.join(stage_dir, _FOLDER))
+  model_file = os.path.join(folder, _MODEL_FILE)
+  steps = _steps(folder)
+  if not steps or not os.path.exists(model_file):
+    raise FileNotFoundError(
+      f'{stage_dir} holds no checkpoint of a model (looked for {model_file} '
+      'and a folder named by its step); give the folder of a finished '
+      'pretrain, sft or rl stage'
+    )
+  saved = record.read_json(model_file)
+  cfg = dataclass_json.from_dict(config.ModelConfig, saved['model'])
+  mesh = mesh or mesh_lib.make(mesh_lib.MeshConfig(data=1))
+  like = jax.eval_shape(lambda: transformer.init(cfg, jax.random.key(0)))
+  shardings = mesh_lib.param_shardings(mesh, like)
+  like = jax.tree.map(
+    lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s),
+    like,
+    shardings,
+  )
+  errors = []
+  for step in reversed(steps):
+    try:
+      parts = _load(os.path.join(folder, str(step)), {'params': like})
+      return LoadedModel(
+        cfg,
+        parts['params'],
+        os.path.join(folder, 'tokenizer'),
+        step,
+        saved['stage'],
+        saved['is_chat'],
+        _params_fingerprint(parts['params']),
+      )
+    except _Damaged as error:
+      logging.warning('checkpoint %d in %s is damaged: %s', step, folder, error)
+      errors.append(f'{step}: {error}')
+  raise ValueError(
+    f'every checkpoint in {folder} is damaged '
+    f'({"; ".join(errors)}); run the stage again'
+  )
+
+
+def _params_fingerprint(params: types.Params) -> str:
+  described = json.dumps(_describe({'params': params}), sort_keys=True)
+  return hashlib.sha256(described.encode()).hexdigest()
+
+
+def _steps(folder: str) -> list[int]:
+  if not os.path.isdir(folder):
+    return []
+  return sorted(int(name) for name in os.listdir(folder) if name.isdigit())
+
+
+def _split(state: state_lib.TrainState) -> dict[str, Any]:
+  """The parts that are stored apart, so that a model loads without moments."""
+  train = {'step': state.step, 'key': state.key, 'n_skipped': state.n_skipped}
+  return {'params': state.params, 'opt_state': state.opt_state, 'train': train}
+
+
+def _abstract(x):
+  return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding)
+
+
+def _load(path: str, abstract: dict[str, Any]) -> dict[str, Any]:
+  """Load the named parts of one checkpoint and compare every fingerprint."""
+  try:
+    metadata: Any = ocp.checkpointables_metadata(path).custom_metadata
+    saved = {part: metadata['integrity'][part] for part in abstract}
+  except Exception as error:
+    raise _Damaged(_first_cause(error)) from error
+  for part in sorted(abstract, key='params'.__ne__):  # its names say most
+    _refuse_other_structure(path, part, saved[part], abstract[part])
+  try:
+    loaded = ocp.load_checkpointables(path, abstract)
+  except Exception as error:
+    raise _Damaged(_first_cause(error)) from error
+  for part, leaves in _describe({p: loaded[p] for p in abstract}).items():
+    for name, description in leaves.items():
+      if description != saved[part][name]:
+        raise _Damaged(
+          f'{part}{name} reads as {description}, saved was {saved[part][name]}'
+        )
+  return loaded
+
+
+def _first_cause(error: BaseException) -> str:
+  """What went wrong at the bottom, without the pages that Orbax adds."""
+  while error.__cause__ is not None:
+    error = error.__cause__
+  text = ' '.join(f'{type(error).__name__}: {error}'.split())
+  return text if len(text) <= 300 else f'{text[:300]} ...'
+
+
+def _refuse_other_structure(path, part, saved, wanted):
+  wanted = {
+    jax.tree_util.keystr(p): _shape(x)
+    for p, x in jax.tree_util.tree_leaves_with_path(wanted)
+  }
+  for name in sorted(saved.keys() | wanted.keys()):
+    was = saved.get(name, 'absent').partition(' ')[0]
+    now = wanted.get(name, 'absent')
+    if was != now:
+      raise ValueError(
+        f'{path} belongs to another model or optimizer: {part}{name} is '
+        f'{was} there and {now} here; restore with the configuration that '
+        'it was saved with, or use another --workdir'
+      )
+
+
+def _shape(x) -> str:
+  return f'{x.dtype}[{"x".join(map(str, x.shape))}]'
+
+
+def _describe(parts: dict[str, Any]) -> dict[str, dict[str, str]]:
+  """Type, shape and fingerprint of each array, by part and path."""
+  sums = jax.device_get(_fingerprints(parts))
+  described: dict[str, dict[str, str]] = {}
+  for part, tree in parts.items():
+    leaves = jax.tree_util.tree_leaves_with_path(tree)
+    described[part] = {
+      jax.tree_util.keystr(p): f'{_shape(x)} {int(s):08x}'
+      for (p, x), s in zip(leaves, sums[part], strict=True)
+    }
+  return described
+
+
+@jax.jit
+def _fingerprints(parts):
+  return {
+    part: [_fingerprint(x) for x in jax.tree.leaves(tree)]
+    for part, tree in parts.items()
+  }
+
+
+def _fingerprint(x: jax.Array) -> jax.Array:
+  """Sum of mixed bits, each with its index; equal on every mesh.
+
+  Any single flipped bit changes it, as every factor is odd.
+  """
+  if jnp.issubdtype(x.dtype, jax.dtypes.prng_key):
+    x = jax.random.key_data(x)
+  if x.dtype == jnp.bool_:
+    x = x.astype(jnp.uint8)
+  width = x.dtype.itemsize
+  unsigned = {1: jnp.uint8, 2: jnp.uint16, 4: jnp.uint32}[width]
+  bits = jax.lax.bitcast_convert_type(x, unsigned).astype(jnp.uint32).ravel()
+  index = jnp.arange(bits.size, dtype=jnp.uint32)
+  bits = (bits ^ (index * jnp.uint32(0x9E3779B1))) * jnp.uint32(0x85EBCA6B)
+  bits = (bits ^ (bits >> 15)) * jnp.uint32(0xC2B2AE35)
+  return jnp.sum(bits ^ (bits >> 13), dtype=jnp.uint32)
+
+
+@contextlib.contextmanager
+def _disk_full_named(folder: str):
+  """Say which disk is full and what is left, in place of a storage error."""
+  try:
+    yield
+  except Exception as error:
+    text = f'{error} {error.__cause__}'
+    if not any(
+      s in text
+      for s in ('RESOURCE_EXHAUSTED', 'No space left', 'File too large')
+    ):
+      raise
+    raise OSError(
+      errno.ENOSPC,
+      f'disk full while saving a checkpoint to {folder}; whole checkpoints '
+      f'there: steps {_steps(folder)}. Free some space and run the same '
+      'command again',
+    ) from error

@@ -1,0 +1,80 @@
+"""metrics.jsonl, the one record of a run's numbers, and samples.jsonl.
+
+One JSON object a line; other views are drawn from these files. Does not
+average, smooth or plot.
+"""
+
+import json
+import os
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+METRICS = 'metrics.jsonl'
+SAMPLES = 'samples.jsonl'
+
+
+class Writer:
+  """Appends lines to a run's files, and forgets what a resume will redo."""
+
+  def __init__(self, workdir: str, resume_step: int):
+    """Open the files of a run.
+
+    Args:
+      workdir: folder of the stage.
+      resume_step: step that the run continues from, 0 for a new one. Lines of
+        later steps, and a last line that a crash cut short, are dropped, since
+        the run will write them again.
+    """
+    self._files = {}
+    for name in (METRICS, SAMPLES):
+      path = os.path.join(workdir, name)
+      lines = [r for r in read(path) if r['step'] <= resume_step]
+      temporary = f'{path}.tmp'
+      with open(temporary, 'w', encoding='utf-8') as f:
+        f.writelines(json.dumps(line) + '\n' for line in lines)
+        f.flush()
+        os.fsync(f.fileno())
+      os.replace(temporary, path)
+      self._files[name] = open(path, 'a', encoding='utf-8')  # noqa: SIM115
+
+  def metrics(self, step: int, values: Mapping[str, Any]) -> None:
+    """Append one line of numbers to metrics.jsonl."""
+    self._append(METRICS, {'step': step} | dict(values))
+
+  def sample(self, step: int, values: Mapping[str, Any]) -> None:
+    """Append one line of text that the model wrote to samples.jsonl."""
+    self._append(SAMPLES, {'step': step} | dict(values))
+
+  def sync(self) -> None:
+    """Force what was written to disk: call before a checkpoint is taken."""
+    for f in self._files.values():
+      f.flush()
+      os.fsync(f.fileno())
+
+  def close(self) -> None:
+    """Sync and close the files."""
+    self.sync()
+    for f in self._files.values():
+      f.close()
+
+  def _append(self, name: str, line: Mapping[str, Any]) -> None:
+    self._files[name].write(json.dumps(line) + '\n')
+    self._files[name].flush()
+
+
+def read(path: str) -> Iterator[dict[str, Any]]:
+  """Read the whole lines of a JSONL file; none if it does not exist.
+
+  Args:
+    path: metrics.jsonl or samples.jsonl.
+
+  Yields:
+    One dict a line. A last line without its newline was cut short by a crash
+    and is left out.
+  """
+  if not os.path.exists(path):
+    return
+  with open(path, encoding='utf-8') as f:
+    for line in f:
+      if line.endswith('\n'):
+        yield json.loads(line)

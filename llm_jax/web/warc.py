@@ -1,0 +1,395 @@
+"""WARC files: one record written at a time, and damaged files read through.
+
+Writing: every record is its own gzip member, so that a file can be cut back to
+any record. Reading: a damaged member loses its own records and nothing else;
+each loss is reported. It does NOT join records that are split over files, and
+does not read zstd.
+
+Source: ISO 28500:2017 (WARC 1.1).
+"""
+
+import dataclasses
+import datetime
+import io
+import itertools
+import os
+import pathlib
+import uuid
+import zlib
+from collections.abc import Iterator
+
+import fastwarc
+from fastwarc import warc as warc_record  # pyright: ignore[reportMissingModuleSource]
+
+from llm_jax.web import fetch
+
+_GZIP_MAGIC = b'\x1f\x8b\x08'
+_PLAIN_MAGIC = b'WARC/1.'
+_READ_BYTES = 256 << 10
+_MAX_HEADER_BYTES = 1 << 20
+# Describe the transfer, not the decoded body that is stored; kept under
+# Common Crawl's names for them.
+_TRANSFER_HEADERS = frozenset(
+  {'content-encoding', 'content-length', 'transfer-encoding'}
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Record:
+  """One record of a WARC file, or one loss.
+
+  Attributes:
+    problem: '' for an HTTP answer that could be read; else why it could not:
+      `damaged_file` (bytes that hold no record; those up to the next readable
+      record count as one), `short_record`, `body_too_large`, `bad_http`, or
+      `type_` and the record's type where that is not `response`.
+    url: WARC-Target-URI.
+    record_id: WARC-Record-ID.
+    date: WARC-Date as an ISO 8601 string.
+    status: HTTP status.
+    content_type: media type of the answer in lower case, '' if missing.
+    charset: charset that the answer names, '' if none.
+    body: without transfer and content encoding.
+    n_bytes: length of the record's block as it stands in the file.
+  """
+
+  problem: str = ''
+  url: str = ''
+  record_id: str = ''
+  date: str = ''
+  status: int = 0
+  content_type: str = ''
+  charset: str = ''
+  body: bytes = b''
+  n_bytes: int = 0
+
+
+def encode_response(url: str, response: fetch.Response) -> bytes:
+  """A response record as one gzip member.
+
+  The body is stored decoded. The record's id is a name-based UUID of the
+  address, time and content, so it says nothing of the machine.
+
+  Args:
+    url: address of the page.
+    response: what was fetched.
+
+  Returns:
+    The bytes to append to a `.warc.gz` file.
+  """
+  lines = [f'HTTP/1.1 {response.status} {response.phrase}'.rstrip()]
+  for name, value in response.headers:
+    moved = name.lower() in _TRANSFER_HEADERS
+    lines.append(f'{"X-Crawl-" if moved else ""}{name}: {value}')
+  lines.append(f'Content-Length: {len(response.body)}')
+  # http.client hands headers over as Latin-1.
+  head = '\r\n'.join(lines).encode('latin-1', 'replace') + b'\r\n\r\n'
+  extra = {'WARC-Target-URI': url, 'WARC-IP-Address': response.address}
+  if response.truncated:
+    extra['WARC-Truncated'] = 'length'
+  return _encode(
+    warc_record.response,
+    'application/http; msgtype=response',
+    response.date,
+    extra,
+    head + response.body,
+  )
+
+
+def encode_info(date: datetime.datetime, fields: dict[str, str]) -> bytes:
+  """A warcinfo record, which opens a file, as one gzip member."""
+  text = ''.join(f'{name}: {value}\r\n' for name, value in fields.items())
+  return _encode(
+    warc_record.warcinfo,
+    'application/warc-fields',
+    date,
+    {},
+    text.encode(),
+  )
+
+
+def _encode(record_type, content_type, date, headers, block: bytes) -> bytes:
+  record = warc_record.WarcRecord()
+  record.init_headers(record_type)
+  for name, value in headers.items():
+    record.headers[name] = value
+  record.headers['Content-Type'] = content_type
+  record.record_date = date
+  name = f'{headers.get("WARC-Target-URI")} {date.isoformat()} '
+  digest = uuid.uuid5(uuid.NAMESPACE_URL, name + str(zlib.crc32(block)))
+  record.record_id = f'<urn:uuid:{digest}>'
+  record.set_bytes_content(block)
+  member = io.BytesIO()
+  writer = fastwarc.GzipWriter(member)
+  record.write(writer, checksum_data=True)
+  writer.finish()  # without it all records would share one member
+  return member.getvalue()
+
+
+class Writer:
+  """Appends records to files `<prefix>-00000.warc.gz`, ... of a folder.
+
+  What an earlier process wrote behind the last record that counts, a torn
+  record at the end included, is cut off first.
+
+  Attributes:
+    cut_bytes: bytes removed that way.
+  """
+
+  def __init__(
+    self,
+    folder: pathlib.Path,
+    prefix: str,
+    ends: dict[str, int],
+    max_bytes: int,
+    info: bytes,
+  ):
+    """Makes the folder agree with `ends`.
+
+    Args:
+      folder: where the files are.
+      prefix: start of their names.
+      ends: length of each file up to the last record that counts; files of
+        this prefix that it does not name are removed.
+      max_bytes: a file that is longer gets no further record.
+      info: the record that opens each file.
+    """
+    self.cut_bytes = 0
+    self._folder, self._prefix = folder, prefix
+    self._max_bytes, self._info = max_bytes, info
+    for path in sorted(folder.glob(f'{prefix}-*.warc.gz')):
+      end = ends.get(path.name, 0)
+      self.cut_bytes += path.stat().st_size - end
+      if end:
+        os.truncate(path, end)
+      else:
+        path.unlink()
+    last = max(ends, default=f'{prefix}-0')
+    self._number = int(last.rpartition('-')[2].partition('.')[0])
+    self._file = self._open()
+
+  def _open(self) -> io.FileIO:
+    name = f'{self._prefix}-{self._number:05d}.warc.gz'
+    file = io.FileIO(self._folder / name, 'a')
+    if file.tell() == 0:
+      _write_all(file, self._info)
+    return file
+
+  def append(self, record: bytes) -> tuple[str, int]:
+    """Writes a record and waits until it is on the disk.
+
+    Args:
+      record: one gzip member.
+
+    Returns:
+      Name of the file and the offset behind the record.
+
+    Raises:
+      OSError: the disk is full; the file keeps a torn record that the next
+        Writer cuts off.
+    """
+    if self._file.tell() > max(self._max_bytes, len(self._info)):
+      self._file.close()
+      self._number += 1
+      self._file = self._open()
+    _write_all(self._file, record)
+    os.fsync(self._file.fileno())
+    return pathlib.Path(str(self._file.name)).name, self._file.tell()
+
+  def close(self):
+    """Closes the file."""
+    self._file.close()
+
+
+def _write_all(file: io.FileIO, data: bytes):
+  view = memoryview(data)
+  while view:  # a raw write may take only a part
+    view = view[file.write(view) :]
+
+
+def read(path: pathlib.Path, max_body_bytes: int) -> Iterator[Record]:
+  """All records of a `.warc.gz` or `.warc` file, losses included.
+
+  Args:
+    path: the file.
+    max_body_bytes: a longer block or body is reported, not read.
+
+  Yields:
+    One Record for each record of any type and each damaged stretch, in the
+    order of the file.
+  """
+  with open(path, 'rb') as file:
+    is_gzip = file.read(2) == _GZIP_MAGIC[:2]
+    if is_gzip:
+      yield from _merge_damage(_read_gzip(file, max_body_bytes))
+    else:
+      yield from _merge_damage(_read_plain(file, max_body_bytes))
+
+
+def _merge_damage(records: Iterator[Record]) -> Iterator[Record]:
+  """Damage found more than once between two records counts as one."""
+  for is_damage, group in itertools.groupby(
+    records, lambda record: record.problem == 'damaged_file'
+  ):
+    if is_damage:
+      yield Record('damaged_file', n_bytes=sum(r.n_bytes for r in group))
+    else:
+      yield from group
+
+
+class _Member:
+  """One gzip member as a stream; at damage it ends early and says so.
+
+  fastwarc stops without an error at an empty member and loses the rest of the
+  file at a damaged one; so members are found here and it sees one at a time.
+  """
+
+  def __init__(self, file: io.BufferedReader, start: int):
+    self._file = file
+    self._inflate = zlib.decompressobj(31)
+    self._input = b''
+    self.end = start  # offset behind what was used
+    self.n_read = 0
+    self.damaged = False
+    file.seek(start)
+
+  def read(self, size: int = -1) -> bytes:
+    size = _READ_BYTES if size < 0 else size
+    while not (self.damaged or self._inflate.eof):
+      if not self._input:
+        self._input = self._file.read(_READ_BYTES)
+        self.end += len(self._input)
+        if not self._input:
+          self.damaged = True  # the file ends inside the member
+          break
+      try:
+        data = self._inflate.decompress(self._input, size)
+      except zlib.error:
+        self.damaged = True
+        break
+      self._input = self._inflate.unconsumed_tail
+      if self._inflate.eof:
+        self.end -= len(self._inflate.unused_data)
+      if data:
+        self.n_read += len(data)
+        return data
+    return b''
+
+  def drain(self):
+    while self.read():
+      pass
+
+  def tell(self) -> int:
+    return 0
+
+  def seek(self, offset: int, whence: int = 0) -> int:
+    raise io.UnsupportedOperation('seek')
+
+  def close(self):
+    pass
+
+
+def _read_gzip(file, max_body_bytes: int) -> Iterator[Record]:
+  start, size = 0, os.fstat(file.fileno()).st_size
+  while start < size:
+    member = _Member(file, start)
+    record = None
+    for _, record in _records(member, max_body_bytes):
+      yield record
+    member.drain()
+    is_told = record is not None and record.problem == 'short_record'
+    if member.damaged:
+      end = _find(file, _GZIP_MAGIC, start + 1)
+      if not is_told:  # the damage is what made the record short
+        yield Record('damaged_file', n_bytes=end - start)
+    else:
+      end = member.end
+      if record is None and member.n_read:
+        yield Record('damaged_file', n_bytes=end - start)
+    start = end
+
+
+def _read_plain(file, max_body_bytes: int) -> Iterator[Record]:
+  start, size = 0, os.fstat(file.fileno()).st_size
+  while start < size:
+    file.seek(start)
+    last = None
+    for position, record in _records(file, max_body_bytes):
+      last = position
+      yield record
+      if record.problem == 'short_record':
+        break  # its length is a lie; records may lie inside it
+    if last is None:
+      yield Record('damaged_file', n_bytes=1)
+    start = _find(file, _PLAIN_MAGIC, start + (last or 0) + 1)
+
+
+def _find(file, magic: bytes, start: int) -> int:
+  """Offset of the next `magic` at or after `start`, or the file's size."""
+  file.seek(start)
+  tail, offset = b'', start
+  while chunk := file.read(_READ_BYTES):
+    window = tail + chunk
+    found = window.find(magic)
+    if found >= 0:
+      return offset - len(tail) + found
+    offset += len(chunk)
+    tail = window[-len(magic) + 1 :]
+  return offset
+
+
+def _records(stream, max_body_bytes: int) -> Iterator[tuple[int, Record]]:
+  """Records of one stream with their offsets in it, up to the first damage."""
+  iterator = fastwarc.ArchiveIterator(
+    stream,
+    parse_http=False,
+    stream_detect=False,
+    max_header_len=_MAX_HEADER_BYTES,
+  )
+  try:
+    for record in iterator:
+      yield record.stream_pos, _decode(record, max_body_bytes)
+      record.reader.consume()  # what a capped read left over
+  except OSError:
+    yield 0, Record('damaged_file', n_bytes=1)
+
+
+def _decode(record, max_body_bytes: int) -> Record:
+  """One record with its HTTP answer taken apart."""
+  n_bytes = record.content_length
+  kind = record.record_type
+  found = Record(
+    url=(record.headers.get('WARC-Target-URI') or '').strip('<>'),
+    record_id=record.record_id or '',
+    date=record.headers.get('WARC-Date') or '',
+    n_bytes=n_bytes,
+  )
+  if kind != warc_record.response:
+    return dataclasses.replace(found, problem=f'type_{kind}')
+  limit = max_body_bytes + _MAX_HEADER_BYTES
+  block = record.reader.read(limit + 1)
+  if len(block) < min(n_bytes, limit + 1):
+    return dataclasses.replace(found, problem='short_record')
+  if n_bytes > limit:
+    return dataclasses.replace(found, problem='body_too_large')
+  answer = warc_record.WarcRecord()
+  answer.init_headers(warc_record.response)
+  answer.is_http = True
+  answer.set_bytes_content(block)
+  try:
+    answer.parse_http(auto_decode='all', max_header_len=_MAX_HEADER_BYTES)
+    status = answer.http_headers.status_code
+    body = answer.reader.read(max_body_bytes + 1)
+  except OSError:
+    return dataclasses.replace(found, problem='bad_http')
+  if status is None:
+    return dataclasses.replace(found, problem='bad_http')
+  if len(body) > max_body_bytes:
+    return dataclasses.replace(found, problem='body_too_large')
+  return dataclasses.replace(
+    found,
+    status=status,
+    content_type=(answer.http_content_type or '').lower(),
+    charset=answer.http_charset or '',
+    body=body,
+  )

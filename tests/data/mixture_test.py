@@ -1,0 +1,156 @@
+"""Batches: every token once an epoch, documents apart, any step alone."""
+
+import collections
+
+import numpy as np
+import pytest
+
+from llm_jax.data import mixture, order, shards
+from tests.data import shards_test
+
+LENGTH = 16
+END = shards_test.END
+
+
+@pytest.fixture(scope='module')
+def sources(tmp_path_factory):
+  folder = tmp_path_factory.mktemp('tokens')
+  parts = [shards_test.make_documents(40, 1), shards_test.make_documents(7, 2)]
+  other = [shards_test.make_documents(25, 3)]
+  shards_test.write(
+    folder, {'web': {'train': parts}, 'sums': {'train': other}}, LENGTH
+  )
+  return [
+    shards.TokenSource(folder, name, 'train', shards_test.FINGERPRINT)
+    for name in ('web', 'sums')
+  ]
+
+
+def make(sources, batch_size=8, seed=0, weights=(0.7, 0.3), **kwargs):
+  pairs = list(zip(sources, weights, strict=True))
+  return mixture.make_batch_fn(pairs, batch_size, seed, END, **kwargs)
+
+
+def row_keys(batch, rows):
+  return [
+    (batch['inputs_BT'][row].tobytes(), batch['targets_BT'][row].tobytes())
+    for row in rows
+  ]
+
+
+def assert_same(one, other):
+  assert one.keys() == other.keys()
+  for name in one:
+    np.testing.assert_array_equal(one[name], other[name])
+    assert one[name].dtype == other[name].dtype
+
+
+def test_shares_of_a_batch():
+  assert mixture.rows_of_each([0.7, 0.3], 8) == [6, 2]
+  assert mixture.rows_of_each([1, 1, 1], 8) == [3, 3, 2]
+  assert mixture.rows_of_each([70, 30], 10) == [7, 3]
+  for weights in ([], [1, 0], [1, -1], [1, float('nan')], [float('inf')]):
+    with pytest.raises(ValueError, match='positive numbers'):
+      mixture.rows_of_each(weights, 8)
+
+
+def test_every_row_once_an_epoch(sources):
+  """Counted over three epochs of the source with six rows of each batch."""
+  web = sources[0]
+  batch = make(sources)
+  n_steps = -(-3 * len(web) // 6)
+  seen = [key for s in range(n_steps) for key in row_keys(batch(s), range(6))]
+  rows = web.rows(range(len(web)))
+  halves = {'inputs_BT': rows[:, :-1], 'targets_BT': rows[:, 1:]}
+  every = row_keys(halves, range(len(web)))
+  assert len(set(every)) == len(web)
+  for epoch in range(3):
+    part = seen[epoch * len(web) : (epoch + 1) * len(web)]
+    assert collections.Counter(part) == collections.Counter(every)
+  assert seen[: len(web)] != seen[len(web) : 2 * len(web)]
+
+
+def test_every_token_is_a_target_once(sources):
+  batch = make(sources[1:], batch_size=1, weights=[1])
+  n_real = sum(batch(s)['loss_mask_BT'].sum() for s in range(len(sources[1])))
+  assert n_real == sources[1].tokens
+  counts = collections.Counter()
+  for step in range(len(sources[1])):
+    one = batch(step)
+    counts.update(one['targets_BT'][one['loss_mask_BT'] == 1].tolist())
+  documents = shards_test.make_documents(25, 3)
+  assert counts == collections.Counter(shards_test.stream_of(documents)[1:])
+
+
+def test_a_step_needs_no_history(sources):
+  forward = make(sources)
+  history = [forward(step) for step in range(30)]
+  for step in (29, 0, 17):
+    assert_same(make(sources)(step), history[step])
+
+
+def test_seeds_and_sources_differ(sources):
+  first = make(sources, seed=0)(0)
+  assert (make(sources, seed=1)(0)['inputs_BT'] != first['inputs_BT']).any()
+  orders = [order.row_indices(name, 50, 0, 0, 50).tolist() for name in 'ab']
+  assert orders[0] != orders[1]
+  assert sorted(orders[0]) == sorted(orders[1]) == list(range(50))
+
+
+def test_order_is_fixed_for_ever():
+  """A resumed run continues only if these numbers never change."""
+  rows = order.row_indices('web/train', 10, 3, 7, 9)
+  assert rows.tolist() == [5, 0, 6, 5, 3, 4, 1, 2, 9]
+
+
+@pytest.mark.parametrize('n_hosts', [1, 2, 4])
+def test_hosts_make_the_same_batch(sources, n_hosts):
+  batch = make(sources)
+  for step in (0, 5):
+    parts = [batch(step, host, n_hosts) for host in range(n_hosts)]
+    whole = {
+      name: np.concatenate([part[name] for part in parts]) for name in parts[0]
+    }
+    assert_same(whole, batch(step))
+
+
+def test_documents_are_apart(sources):
+  batch = make(sources)(3)
+  for inputs, segments, positions in zip(
+    batch['inputs_BT'],
+    batch['segment_ids_BT'],
+    batch['positions_BT'],
+    strict=True,
+  ):
+    segment, position = 1, -1
+    for i, token in enumerate(inputs):
+      new = token == END and i > 0
+      segment, position = segment + new, 0 if new else position + 1
+      assert (segments[i], positions[i]) == (segment, position)
+  assert batch['segment_ids_BT'].dtype == np.int32
+  assert batch['positions_BT'].dtype == np.int32
+  assert batch['loss_mask_BT'].dtype == np.float32
+
+
+def test_documents_together(sources):
+  batch = make(sources, keep_documents=False)(3)
+  assert (batch['segment_ids_BT'] == 1).all()
+  assert (batch['positions_BT'] == np.arange(LENGTH)).all()
+
+
+def test_refused(sources):
+  with pytest.raises(ValueError, match=r'0\.01 gives sums/train no row .* 8'):
+    make(sources, weights=(0.99, 0.01))
+  with pytest.raises(ValueError, match='separates documents by token 0, but'):
+    mixture.make_batch_fn([(sources[0], 1)], 8, 0, end_of_text_id=5)
+  with pytest.raises(ValueError, match='8 is not a multiple of 3 hosts; use 6'):
+    make(sources)(0, 0, 3)
+
+
+def test_lengths_differ(sources, tmp_path):
+  shards_test.write(
+    tmp_path, {'web': {'train': [shards_test.make_documents(3)]}}, LENGTH * 2
+  )
+  longer = shards.TokenSource(tmp_path, 'web', 'train', shards_test.FINGERPRINT)
+  with pytest.raises(ValueError, match='rows of 32 tokens and web/train of 16'):
+    make([sources[0], longer])

@@ -1,0 +1,161 @@
+"""The evaluate recipe on tiny checkpoints: complete, resumable, honest."""
+
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from experiments import evaluate
+from llm_jax.evals import scoring
+from llm_jax.tasks import addition
+from tests.evals import tiny_checkpoint
+
+_ROOT = pathlib.Path(__file__).resolve().parents[2]
+CFG = evaluate.Config(
+  task=addition.Addition(n_digits=2),
+  scoring=scoring.Scoring(
+    n_problems=3,
+    n_samples=2,
+    max_new_tokens=4,
+    max_direct_tokens=2,
+    batch_size=6,
+  ),
+  held_out_batch_size=4,
+)
+
+
+@pytest.fixture(name='made', scope='module')
+def _made(tmp_path_factory):
+  """Two checkpoints and held-out tokens."""
+  folder = tmp_path_factory.mktemp('made')
+  tiny_checkpoint.write(folder / 'base', is_chat=False)
+  # Another seed and not another form: prompts of one length compile once.
+  tiny_checkpoint.write(folder / 'sft', is_chat=False, seed=1)
+  tiny_checkpoint.write_tokens(folder / 'tokens', ['some text ' * 9, 'more'])
+  return folder
+
+
+def _given(made):
+  return [f'base={made / "base"}', f'sft={made / "sft"}']
+
+
+def _counted(monkeypatch):
+  """Whether each call was direct, in order."""
+  asked: list[bool] = []
+  true = scoring.evaluate
+
+  def counting(model, task, cfg, direct):
+    asked.append(direct)
+    return true(model, task, cfg, direct)
+
+  monkeypatch.setattr(scoring, 'evaluate', counting)
+  return asked
+
+
+def test_all_checkpoints_and_nothing_twice(made, tmp_path, monkeypatch):
+  asked = _counted(monkeypatch)
+  workdir = tmp_path / 'evaluate'
+  tokens = str(made / 'tokens')
+  evaluate.run(CFG, str(workdir), _given(made)[:1], tokens)
+  assert asked == [False, True]
+  first = json.loads((workdir / 'evaluation.json').read_text())
+  assert [(row['checkpoint'], row['mode']) for row in first['rows']] == [
+    ('base', 'free'), ('base', 'direct')
+  ]  # fmt: skip
+
+  # A checkpoint is added: only it is asked.
+  evaluate.run(CFG, str(workdir), _given(made), tokens)
+  assert asked[2:] == [False, True]
+  both = json.loads((workdir / 'evaluation.json').read_text())
+  assert both['rows'][:2] == first['rows']
+  assert [row['checkpoint'] for row in both['rows'][2:]] == ['sft', 'sft']
+  assert both['held_out']['bytes'] == 94
+  assert set(both['held_out']['models']) == {'base', 'sft'}
+  assert set(both['held_out']['compressors']) == {'gzip -9', 'xz -9'}
+  done = json.loads((workdir / 'done.json').read_text())
+  assert done['checkpoints'] == 2
+  assert done['tokens'] == sum(row['tokens'] for row in both['rows'])
+
+  # The same again, and a half that was lost: equal bytes come back.
+  before = (workdir / 'evaluation.json').read_bytes()
+  evaluate.run(CFG, str(workdir), _given(made), tokens)
+  assert len(asked) == 4
+  (workdir / 'done.json').unlink()
+  (workdir / 'evaluation.json').unlink()
+  evaluate.run(CFG, str(workdir), _given(made), tokens)
+  assert len(asked) == 4
+  assert (workdir / 'evaluation.json').read_bytes() == before
+
+
+def test_other_problems_need_another_folder(made, tmp_path):
+  workdir = tmp_path / 'evaluate'
+  tokens = str(made / 'tokens')
+  evaluate.run(CFG, str(workdir), _given(made)[:1], tokens)
+  other = evaluate.Config(
+    task=CFG.task, scoring=scoring.Scoring(n_problems=4), held_out_rows=7
+  )
+  with pytest.raises(ValueError, match='n_problems'):
+    evaluate.run(other, str(workdir), _given(made)[:1], tokens)
+
+
+def test_kill_9_loses_no_finished_checkpoint(made, tmp_path):
+  """Killed after the first checkpoint, it goes on with the second."""
+  command = [
+    sys.executable, '-m', 'experiments.evaluate',
+    '--workdir', str(tmp_path / 'killed'),
+    '--tokens', str(made / 'tokens'),
+    '--checkpoint', _given(made)[0], '--checkpoint', _given(made)[1],
+    '--gin_bindings', 'Addition.n_digits = 2',
+    '--gin_bindings', 'Scoring.n_problems = 3',
+    '--gin_bindings', 'Scoring.n_samples = 2',
+    '--gin_bindings', 'Scoring.max_new_tokens = 4',
+    '--gin_bindings', 'Scoring.max_direct_tokens = 2',
+    '--gin_bindings', 'Scoring.batch_size = 6',
+    '--gin_bindings', 'Config.held_out_batch_size = 4',
+  ]  # fmt: skip
+  environment = os.environ | {'JAX_PLATFORMS': 'cpu'}
+  process = subprocess.Popen(command, cwd=_ROOT, env=environment)
+  finished = tmp_path / 'killed' / 'checkpoints'
+  deadline = time.monotonic() + 120
+  while not list(finished.glob('base-*.json')):
+    assert time.monotonic() < deadline
+    assert process.poll() is None, 'ended before it was killed'
+    time.sleep(0.02)
+  process.send_signal(signal.SIGKILL)
+  process.wait()
+  assert not (tmp_path / 'killed' / 'done.json').exists()
+  stamp = next(finished.glob('base-*.json')).stat().st_mtime_ns
+  subprocess.run(command, cwd=_ROOT, env=environment, check=True)
+  assert next(finished.glob('base-*.json')).stat().st_mtime_ns == stamp
+
+  whole = tmp_path / 'whole'
+  evaluate.run(CFG, str(whole), _given(made), str(made / 'tokens'))
+  assert json.loads((whole / 'evaluation.json').read_text()) == json.loads(
+    (tmp_path / 'killed' / 'evaluation.json').read_text()
+  )
+
+
+@pytest.mark.parametrize(
+  ('given', 'said'),
+  [
+    (['runs/sft'], "'runs/sft' is not name=folder"),
+    (['a b=x'], 'is not name=folder'),
+    (['a='], 'is not name=folder'),
+    (['a=x', 'a=y'], "two checkpoints are called 'a': x and y"),
+  ],
+)
+def test_wrong_names_are_refused(tmp_path, given, said):
+  with pytest.raises(ValueError, match=said):
+    evaluate.run(CFG, str(tmp_path), given, 'tokens')
+
+
+def test_a_folder_without_a_model_is_named(made, tmp_path):
+  with pytest.raises(FileNotFoundError, match='tokens holds no checkpoint'):
+    evaluate.run(
+      CFG, str(tmp_path), [f'a={made / "tokens"}'], str(made / 'tokens')
+    )

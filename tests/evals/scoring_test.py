@@ -1,0 +1,163 @@
+"""Scoring against answers that the test writes itself."""
+
+import jax
+import numpy as np
+import pytest
+
+from llm_jax.chat import template
+from llm_jax.evals import scoring
+from llm_jax.infer import generate
+from llm_jax.model import transformer
+from llm_jax.tasks import addition
+from tests.evals import tiny_checkpoint
+
+TOKENIZER = tiny_checkpoint.tokenizer()
+CFG = scoring.Scoring(n_problems=6, n_samples=4, batch_size=8)
+
+
+class Script:
+  """Stands in for the sampler: answers as a function of the prompt says."""
+
+  def __init__(self, monkeypatch, answer):
+    self.requests, self.prompts, self.seeds = [], [], []
+    self._answer = answer
+    monkeypatch.setattr(generate, 'generate', self)
+
+  def __call__(self, cfg, params, prompts, seeds, request, batch_size):
+    self.requests.append(request)
+    self.prompts.append(prompts)
+    self.seeds.append(seeds)
+    answers = []
+    for index, prompt in enumerate(prompts):
+      text, stopped = self._answer(TOKENIZER.decode(prompt), index, request)
+      ids = TOKENIZER.encode(text) + [request.stop_ids[0]] * stopped
+      answers.append(generate.Answer(ids, [0.0] * len(ids), stopped))
+    return answers
+
+
+def _model(is_chat=False):
+  return scoring.Model(tiny_checkpoint.MODEL, {}, TOKENIZER, is_chat)
+
+
+def _sum(prompt):
+  a, b = prompt.split('=')[0][-7:].split('+')
+  return f'{int(a) + int(b):04}'
+
+
+def test_counts_by_hand(monkeypatch):
+  """Greedy: 4 of 6 right. Sampled: problem i has i mod 3 right of 4."""
+
+  def answer(prompt, index, request):
+    if request.temperature == 0:
+      return (_sum(prompt) if index < 4 else '0000x'), True
+    problem, sample = divmod(index, 4)
+    return (_sum(prompt) if sample < problem % 3 else '0000x'), True
+
+  Script(monkeypatch, answer)
+  row = scoring.evaluate(_model(), addition.Addition(), CFG, direct=False)
+  assert (row['n'], row['n_samples'], row['mode']) == (6, 4, 'free')
+  assert row['greedy'] == pytest.approx(4 / 6)
+  assert row['sampled'] == pytest.approx((0 + 1 + 2) * 2 / 24)
+  # pass@2 of 0, 1 and 2 right of 4: 0, 1 - 3/6, 1 - 1/6.
+  assert row['pass_at_k'] == pytest.approx(
+    {'1': 0.25, '2': (0 + 1 / 2 + 5 / 6) / 3, '4': 2 / 3}
+  )
+  # Wilson for 4 of 6: (4/6 + z²/12 ± z √(8/216 + z²/144)) / (1 + z²/6).
+  assert row['interval']['greedy'] == pytest.approx(
+    [0.29999, 0.90323], abs=1e-5
+  )
+  low, high = row['interval']['sampled']
+  assert low < 0.25 < high
+  assert row['mean_length'] == pytest.approx(5 * 6 / 24 + 6 * 18 / 24)
+  assert row['tokens'] == 5 * 6 + 6 * 18 + 4 * 5 + 2 * 6
+
+
+def test_problems_are_held_out_and_seeds_differ(monkeypatch):
+  script = Script(monkeypatch, lambda prompt, index, request: ('1', True))
+  scoring.evaluate(_model(), addition.Addition(), CFG, direct=False)
+  scoring.evaluate(_model(True), addition.Addition(), CFG, direct=False)
+  greedy_base, sampled_base, greedy_chat, sampled_chat = script.prompts
+  start = TOKENIZER.special_id('<|endoftext|>')
+  for prompt, asked in zip(greedy_base, greedy_chat, strict=True):
+    assert prompt[0] == start
+    text = TOKENIZER.decode(prompt[1:])
+    assert addition.is_held_out(text)
+    # The chat model is asked the same problem, through the template.
+    assert asked == template.prompt_ids(
+      TOKENIZER, [{'role': 'user', 'content': text}]
+    )
+  assert sampled_base[:4] == [greedy_base[0]] * 4
+  assert len(set(script.seeds[1])) == 24  # no two samples share a draw
+  assert script.seeds[1] == script.seeds[3]  # and every model gets the same
+  assert len(sampled_chat) == 24
+
+
+def test_answer_that_does_not_end_is_wrong(monkeypatch):
+  Script(monkeypatch, lambda prompt, index, request: (_sum(prompt), False))
+  row = scoring.evaluate(_model(), addition.Addition(), CFG, direct=False)
+  assert row['greedy'] == row['sampled'] == 0
+  assert row['stopped_share'] == 0
+  assert row['samples'][0]['reason'] == 'no end within 4 tokens'
+
+
+def test_thinking_is_counted_and_forbidden(monkeypatch):
+  def answer(prompt, index, request):
+    banned = set(request.banned_ids)
+    thought = '<think>\n</think>\n'
+    can_think = not banned & set(TOKENIZER.encode(thought))
+    return (thought if can_think else '') + _sum(prompt), True
+
+  script = Script(monkeypatch, answer)
+  free = scoring.evaluate(_model(), addition.Addition(), CFG, direct=False)
+  direct = scoring.evaluate(_model(), addition.Addition(), CFG, direct=True)
+  assert free['think_share'] == 1
+  assert direct['think_share'] == 0
+  assert direct['mode'] == 'direct'
+  assert script.requests[0].banned_ids == ()
+  assert script.requests[2].max_new_tokens == CFG.max_direct_tokens
+
+
+def test_thought_ids_are_all_that_can_open_a_thought():
+  vocabulary = scoring.tokenizer_lib.Tokenizer.from_merges(
+    [(ord('<'), ord('t')), (ord('a'), ord('<')), (ord('t'), ord('h'))], 'qwen2'
+  )
+  found = {
+    vocabulary.token_bytes(i)
+    for i in scoring.thought_ids(vocabulary, '<think>')
+  }
+  assert found == {b'<', b'<t', b'a<'}
+  # Control tokens are spelt with '<' too, and must stay free to end answers.
+  assert not set(scoring.thought_ids(vocabulary, '<think>')) & set(
+    vocabulary.special_ids
+  )
+
+
+def test_real_model_never_thinks_when_forbidden():
+  """A model whose every token is '<' writes none, and sampling still ends."""
+  model = _favouring('<')
+  row = scoring.evaluate(
+    model,
+    addition.Addition(),
+    scoring.Scoring(n_problems=2, n_samples=2, batch_size=4,
+                    max_direct_tokens=4),
+    direct=True,
+  )  # fmt: skip
+  assert row['think_share'] == 0
+  assert all('<' not in sample['answer'] for sample in row['samples'])
+
+
+def _favouring(letter):
+  params = dict(transformer.init(tiny_checkpoint.MODEL, jax.random.key(0)))
+  head_VD = np.zeros_like(params['head'])
+  head_VD[ord(letter)] = 1
+  params['head'] = head_VD
+  params['embedding'] = np.ones_like(params['embedding'])
+  return scoring.Model(tiny_checkpoint.MODEL, params, TOKENIZER, False)
+
+
+@pytest.mark.parametrize(
+  ('field', 'value'), [('n_problems', 0), ('temperature', 0.0)]
+)
+def test_bad_values_are_named(field, value):
+  with pytest.raises(ValueError, match=f'Scoring.{field} = {value}'):
+    scoring.Scoring(**{field: value})

@@ -1,0 +1,127 @@
+"""Estimates against hand arithmetic, enumeration and simulated coverage."""
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+
+from llm_jax.evals import statistics
+
+
+def test_wilson_by_hand():
+  # Newcombe, Statistics in Medicine 17 (1998) 857, table I, method 3.
+  assert statistics.wilson_interval(81, 263) == pytest.approx(
+    (0.2553, 0.3662), abs=5e-5
+  )
+  assert statistics.wilson_interval(15, 148) == pytest.approx(
+    (0.0624, 0.1605), abs=5e-5
+  )
+  assert statistics.wilson_interval(0, 20) == pytest.approx(
+    (0.0, 0.1611), abs=5e-5
+  )
+  assert statistics.wilson_interval(1, 29) == pytest.approx(
+    (0.0061, 0.1718), abs=5e-5
+  )
+
+
+def test_wilson_is_symmetric_and_touches_the_ends():
+  low, high = statistics.wilson_interval(0, 400)
+  assert low == 0
+  # At p = 0 the upper limit is z²/(n + z²) exactly.
+  z2 = statistics.Z_95**2
+  assert high == pytest.approx(z2 / (400 + z2), rel=1e-12)
+  assert statistics.wilson_interval(400, 400) == pytest.approx((1 - high, 1.0))
+
+
+@pytest.mark.parametrize(('successes', 'n'), [(0, 0), (-1, 5), (6, 5)])
+def test_wilson_refuses(successes, n):
+  with pytest.raises(ValueError, match=f'{successes} successes of {n}'):
+    statistics.wilson_interval(successes, n)
+
+
+@pytest.mark.parametrize('n_correct', range(6))
+@pytest.mark.parametrize('k', range(1, 6))
+def test_pass_at_k_is_the_share_of_draws(n_correct, k):
+  """Equal to drawing every subset of k of the five answers."""
+  answers = [1] * n_correct + [0] * (5 - n_correct)
+  draws = [any(draw) for draw in itertools.combinations(answers, k)]
+  assert statistics.pass_at_k(5, n_correct, k) == pytest.approx(
+    sum(draws) / len(draws)
+  )
+
+
+def test_pass_at_k_is_unbiased():
+  """Its mean over n answers with chance p is 1 - (1 - p)^k, by enumeration."""
+  n, k, p = 6, 3, 0.3
+  mean = sum(
+    math.comb(n, c) * p**c * (1 - p) ** (n - c) * statistics.pass_at_k(n, c, k)
+    for c in range(n + 1)
+  )
+  assert mean == pytest.approx(1 - (1 - p) ** k, rel=1e-12)
+
+
+def test_pass_at_k_refuses_more_draws_than_answers():
+  with pytest.raises(ValueError, match='only n = 8 answers'):
+    statistics.pass_at_k(8, 1, 9)
+
+
+def test_bootstrap_counts_problems_and_not_samples():
+  """Eight copies of each answer carry no more information than one."""
+  rng = np.random.default_rng(0)
+  once = [[float(value)] for value in rng.random(200) < 0.4]
+  copies = [values * 8 for values in once]
+  assert statistics.bootstrap_interval(
+    copies, seed=1
+  ) == statistics.bootstrap_interval(once, seed=1)
+
+
+def test_bootstrap_agrees_with_the_normal_approximation():
+  rng = np.random.default_rng(3)
+  means = rng.beta(2, 2, 500)
+  low, high = statistics.bootstrap_interval([[m] for m in means], seed=0)
+  error = means.std() / math.sqrt(500)
+  # 4000 resamples place each limit within about 0.04 standard errors.
+  assert low == pytest.approx(means.mean() - 1.96 * error, abs=0.15 * error)
+  assert high == pytest.approx(means.mean() + 1.96 * error, abs=0.15 * error)
+
+
+def test_bootstrap_covers_the_truth():
+  """95% intervals hold the true mean in about 95% of repetitions."""
+  rng = np.random.default_rng(5)
+  n_held = 0
+  for seed in range(200):
+    chances = rng.beta(0.5, 0.5, 100)  # problems are mostly easy or hard
+    scores = rng.random((100, 4)) < chances[:, None]
+    low, high = statistics.bootstrap_interval(
+      scores.astype(float).tolist(), seed, n_resamples=400
+    )
+    n_held += low <= 0.5 <= high
+  # Binomial(200, .95) lies in 179..198 with probability 0.999. Treating the
+  # samples as independent gives 155 here.
+  assert 179 <= n_held <= 198
+
+
+def test_bootstrap_of_all_wrong_is_not_certain():
+  assert statistics.bootstrap_interval(
+    [[0.0] * 8] * 400, seed=0
+  ) == statistics.wilson_interval(0, 400)
+
+
+@pytest.mark.parametrize('values', [[], [[]], [[1.0], [1.0, 0.0]]])
+def test_bootstrap_refuses(values):
+  with pytest.raises(ValueError, match='equally many samples'):
+    statistics.bootstrap_interval(values, seed=0)
+
+
+def test_mean_interval_by_hand():
+  # t(0.975; 2) = 4.302653 (any table); s = 0.01, so ± 4.302653·0.01/√3.
+  mean, low, high = statistics.mean_interval([0.84, 0.85, 0.86])
+  assert mean == pytest.approx(0.85)
+  assert high - mean == pytest.approx(0.0248414, abs=1e-7)
+  assert mean - low == pytest.approx(high - mean)
+
+
+def test_mean_interval_refuses_one_seed():
+  with pytest.raises(ValueError, match='at least two'):
+    statistics.mean_interval([0.5])

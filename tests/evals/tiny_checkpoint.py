@@ -1,0 +1,102 @@
+"""A checkpoint of a tiny model that was never trained, for tests."""
+
+import functools
+import pathlib
+
+import numpy as np
+import optax
+
+from llm_jax.data import shards
+from llm_jax.model import config as model_config
+from llm_jax.model import transformer
+from llm_jax.parallel import mesh as mesh_lib
+from llm_jax.tokenizer import tokenizer as tokenizer_lib
+from llm_jax.train import checkpoint
+from llm_jax.train import state as state_lib
+
+MODEL = model_config.ModelConfig(
+  vocab_size=320,
+  n_layers=1,
+  d_model=16,
+  n_heads=1,
+  n_kv_heads=1,
+  head_dim=16,
+  d_ff=16,
+  max_length=128,
+)
+
+
+def tokenizer() -> tokenizer_lib.Tokenizer:
+  """A vocabulary of single bytes."""
+  return tokenizer_lib.Tokenizer.from_merges([], 'qwen2')
+
+
+def write(
+  folder: pathlib.Path, is_chat: bool, seed: int = 0, favourite: str = ''
+) -> pathlib.Path:
+  """Save a model with random parameters as a finished stage would.
+
+  Args:
+    folder: of the stage.
+    is_chat: whether it calls itself an assistant.
+    seed: of the parameters.
+    favourite: a letter that the model always prefers.
+
+  Returns:
+    The folder.
+  """
+  vocabulary = tokenizer()
+  vocabulary.save(folder / 'vocabulary')
+  mesh = mesh_lib.make(mesh_lib.MeshConfig(data=1))
+  state = state_lib.create(
+    functools.partial(transformer.init, MODEL), optax.sgd(0.0), seed, mesh
+  )
+  if favourite:
+    # All hidden states become alike, and one token's row agrees with them.
+    params = dict(state.params)
+    head_VD = np.array(params['head'])
+    head_VD[:] = 0
+    head_VD[vocabulary.encode(favourite)[0]] = 1
+    params['head'] = head_VD
+    embedding_VD = np.ones_like(np.array(params['embedding']))
+    params['embedding'] = embedding_VD
+    state = state_lib.replace_params(state, params)
+  saver = checkpoint.Checkpointer(str(folder))
+  checkpoint.save_model_files(
+    str(folder), 'sft' if is_chat else 'pretrain', MODEL,
+    str(folder / 'vocabulary'), is_chat,
+  )  # fmt: skip
+  saver.save(state)
+  saver.close()
+  return folder
+
+
+def write_tokens(folder: pathlib.Path, texts: list[str]) -> pathlib.Path:
+  """Write texts as the held-out documents of a folder of token shards.
+
+  Args:
+    folder: of the shards.
+    texts: the documents.
+
+  Returns:
+    The folder.
+  """
+  vocabulary = tokenizer()
+  end_of_text_id = vocabulary.special_id('<|endoftext|>')
+  (folder / 'documents').mkdir(parents=True)
+  entry = shards.write_shard(
+    folder / 'documents' / 'valid-00000.array_record',
+    [(vocabulary.encode(text), len(text.encode())) for text in texts],
+    32,
+    end_of_text_id,
+    vocabulary.vocab_size,
+  )
+  shards.write_manifest(
+    folder,
+    {'documents': {'valid': [entry]}},
+    vocabulary.fingerprint,
+    vocabulary.vocab_size,
+    end_of_text_id,
+    32,
+  )
+  return folder

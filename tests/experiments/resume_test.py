@@ -1,0 +1,218 @@
+"""Recipes killed by SIGKILL at any moment go on as if nothing had happened.
+
+Real processes on a tiny run: every loss after a resume equals, as hex, that
+of a run that was left alone.
+"""
+
+import json
+import os
+import pathlib
+import random
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from llm_jax.data import shards
+from llm_jax.tasks import addition
+from llm_jax.tokenizer import tokenizer as tokenizer_lib
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+MODEL = (
+  'ModelConfig.vocab_size = 320',
+  'ModelConfig.n_layers = 1',
+  'ModelConfig.d_model = 32',
+  'ModelConfig.n_heads = 2',
+  'ModelConfig.n_kv_heads = 1',
+  'ModelConfig.head_dim = 16',
+  'ModelConfig.d_ff = 32',
+  'ModelConfig.max_length = 128',
+)
+SETTINGS = {
+  'pretrain': (
+    *MODEL,
+    "Config.sources = ('addition',)",
+    'Config.weights = (1.0,)',
+    "Config.valid_source = 'addition'",
+    'Config.batch_size = 4',
+    'Config.evaluate_every = 5',
+    'Config.sample_every = 10',
+    'LoopConfig.n_steps = 24',
+    'LoopConfig.save_every = 4',
+    'Optimizer.warmup_steps = 2',
+  ),
+  'sft': (
+    'Config.batch_size = 4',
+    'Config.sequence_length = 128',
+    'Config.n_task = 60',
+    'Config.n_identity = 20',
+    'LoopConfig.n_steps = 24',
+    'LoopConfig.save_every = 4',
+  ),
+  'rl': (
+    'Config.n_prompts = 4',
+    'Config.n_samples = 4',
+    'Config.max_new_tokens = 12',
+    "Config.reward = 'random'",  # an untrained model earns nothing else
+    'Config.evaluate_every = 6',
+    'Scoring.n_problems = 8',
+    'Scoring.batch_size = 8',
+    'Scoring.max_new_tokens = 12',
+    'LoopConfig.n_steps = 16',
+    'LoopConfig.save_every = 3',
+  ),
+}
+
+
+@pytest.fixture(scope='module')
+def artifacts(tmp_path_factory):
+  """A byte tokenizer and token shards of additions."""
+  folder = tmp_path_factory.mktemp('artifacts')
+  vocabulary = tokenizer_lib.Tokenizer.from_merges([], 'qwen2')
+  vocabulary.save(folder / 'tokenizer')
+  end_of_text_id = vocabulary.special_id('<|endoftext|>')
+  (folder / 'tokens' / 'addition').mkdir(parents=True)
+  entries = {}
+  for split, seed in (('train', 0), ('valid', 1)):
+    texts = [
+      prompt + answer
+      for prompt, answer in addition.text_documents(3, 'train', 300, seed, 0.4)
+    ]
+    entry = shards.write_shard(
+      folder / 'tokens' / 'addition' / f'{split}-00000.array_record',
+      [(vocabulary.encode(text), len(text.encode())) for text in texts],
+      64,
+      end_of_text_id,
+      vocabulary.vocab_size,
+    )
+    entries[split] = [entry]
+  shards.write_manifest(
+    folder / 'tokens',
+    {'addition': entries},
+    vocabulary.fingerprint,
+    vocabulary.vocab_size,
+    end_of_text_id,
+    64,
+  )
+  return folder
+
+
+def command(stage, workdir, artifacts, restore_from=None):
+  arguments = ['--workdir', str(workdir)]
+  for binding in SETTINGS[stage]:
+    arguments += ['--gin_bindings', binding]
+  if stage == 'pretrain':
+    arguments += ['--tokens', str(artifacts / 'tokens')]
+    arguments += ['--tokenizer', str(artifacts / 'tokenizer')]
+  else:
+    arguments += ['--restore_from', str(restore_from)]
+  return [sys.executable, '-m', f'experiments.{stage}', *arguments]
+
+
+def finish(arguments):
+  done = subprocess.run(
+    arguments, cwd=ROOT, capture_output=True, text=True, check=False
+  )
+  assert done.returncode == 0, done.stderr[-3000:]
+  return done.stderr
+
+
+def losses(workdir):
+  """Loss, or evaluation, by step and name as hex; the last writing counts."""
+  found = {}
+  for line in (workdir / 'metrics.jsonl').read_text().splitlines():
+    values = json.loads(line)
+    for name, value in values.items():
+      if name in ('loss', 'grad_norm', 'accuracy', 'valid_bits_per_byte'):
+        key = values['step'], name
+        assert key not in found, f'{key} was written twice'
+        found[key] = float(value).hex()
+  return found
+
+
+def kill_after(arguments, workdir, n_lines, delay_s):
+  """Start a recipe and SIGKILL it soon after it wrote n_lines of metrics."""
+  process = subprocess.Popen(
+    arguments, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+  )
+  metrics = workdir / 'metrics.jsonl'
+  deadline = time.monotonic() + 300
+  while process.poll() is None and time.monotonic() < deadline:
+    if metrics.exists() and metrics.read_bytes().count(b'\n') >= n_lines:
+      time.sleep(delay_s)
+      break
+    time.sleep(0.002)
+  killed = process.poll() is None
+  process.send_signal(signal.SIGKILL)
+  process.wait()
+  return killed
+
+
+@pytest.fixture(scope='module')
+def uninterrupted(artifacts, tmp_path_factory):
+  """Folders of the three stages, each run without a break."""
+  folder = tmp_path_factory.mktemp('uninterrupted')
+  before = None
+  for stage in SETTINGS:
+    finish(command(stage, folder / stage, artifacts, before))
+    before = folder / stage
+  return folder
+
+
+@pytest.mark.parametrize('stage', list(SETTINGS))
+def test_losses_after_kills_equal_an_uninterrupted_run(
+  stage, artifacts, uninterrupted, tmp_path
+):
+  before = {'sft': 'pretrain', 'rl': 'sft'}.get(stage)
+  workdir = tmp_path / stage
+  arguments = command(
+    stage, workdir, artifacts, before and uninterrupted / before
+  )
+  draw = random.Random(stage)
+  n_killed = 0
+  for n_lines in (3, 9, 14):
+    n_killed += kill_after(arguments, workdir, n_lines, draw.random() * 0.2)
+  assert n_killed >= 2, 'the run ended before it was killed'
+  finish(arguments)
+  expected = losses(uninterrupted / stage)
+  assert len(expected) >= 2 * 16
+  assert losses(workdir) == expected
+  again = finish(arguments)
+  assert 'already finished' in again
+
+
+def test_sigterm_saves_and_the_same_command_goes_on(
+  artifacts, uninterrupted, tmp_path
+):
+  workdir = tmp_path / 'pretrain'
+  arguments = command('pretrain', workdir, artifacts)
+  process = subprocess.Popen(
+    arguments, cwd=ROOT, stderr=subprocess.PIPE, text=True
+  )
+  metrics = workdir / 'metrics.jsonl'
+  while not metrics.exists() or metrics.read_bytes().count(b'\n') < 6:
+    assert process.poll() is None
+    time.sleep(0.002)
+  process.terminate()
+  _, stderr = process.communicate(timeout=120)
+  assert process.returncode == 0, stderr[-3000:]
+  assert 'SIGTERM: saved step' in stderr
+  steps = [n for n in os.listdir(workdir / 'checkpoints') if n.isdigit()]
+  assert steps
+  finish(arguments)
+  assert losses(workdir) == losses(uninterrupted / 'pretrain')
+
+
+def test_another_configuration_in_the_same_folder_is_refused(
+  artifacts, uninterrupted
+):
+  arguments = command('pretrain', uninterrupted / 'pretrain', artifacts)
+  arguments += ['--gin_bindings', 'Config.seed = 5']
+  done = subprocess.run(
+    arguments, cwd=ROOT, capture_output=True, text=True, check=False
+  )
+  assert done.returncode == 1
+  assert 'seed' in done.stderr
+  assert 'Traceback' not in done.stderr

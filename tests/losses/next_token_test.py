@@ -1,0 +1,60 @@
+"""Cross-entropy by hand, in chunks, and with a padded vocabulary."""
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from llm_jax.losses import next_token
+
+
+class TokenLogpTest(chex.TestCase):
+  @chex.variants(with_jit=True, without_jit=True)
+  def test_by_hand(self):
+    """Logits log 1, log 3 and a padding row: p = 1/4, 3/4."""
+    hidden_BTD = jnp.array([[[1.0], [1.0]]])
+    w_VD = jnp.array([[0.0], [jnp.log(3.0)], [9.0]])
+    logp_BT = self.variant(
+      lambda h, w: next_token.token_logp(h, w, np.array([[0, 1]]), 2)
+    )(hidden_BTD, w_VD)
+    np.testing.assert_allclose(logp_BT, np.log([[0.25, 0.75]]), rtol=1e-6)
+
+
+def random_inputs():
+  keys = jax.random.split(jax.random.key(0), 2)
+  hidden_BTD = jax.random.normal(keys[0], (2, 12, 8))
+  w_VD = jax.random.normal(keys[1], (32, 8))
+  targets_BT = np.random.default_rng(0).integers(30, size=(2, 12))
+  return hidden_BTD, w_VD, targets_BT
+
+
+@pytest.mark.parametrize('chunk_length', [1, 4, 12])
+def test_chunks_change_neither_value_nor_gradient(chunk_length):
+  hidden_BTD, w_VD, targets_BT = random_inputs()
+
+  def loss(hidden_BTD, w_VD, chunk_length):
+    logp_BT = next_token.token_logp(
+      hidden_BTD, w_VD, targets_BT, 30, chunk_length
+    )
+    return (logp_BT * jnp.arange(12)[None]).sum(), logp_BT
+
+  def run(chunk_length):
+    return jax.value_and_grad(loss, argnums=(0, 1), has_aux=True)(
+      hidden_BTD, w_VD, chunk_length
+    )
+
+  chex.assert_trees_all_close(run(0), run(chunk_length), rtol=1e-5, atol=1e-4)
+
+
+def test_chunk_that_does_not_divide_is_refused():
+  hidden_BTD, w_VD, targets_BT = random_inputs()
+  with pytest.raises(ValueError, match='5 does not divide 12 tokens'):
+    next_token.token_logp(hidden_BTD, w_VD, targets_BT, 30, 5)
+
+
+def test_masked_tokens_count_neither_above_nor_below():
+  logp_BT = jnp.array([[-1.0, -2.0, -9.0], [-3.0, -9.0, -9.0]])
+  mask_BT = jnp.array([[1.0, 1.0, 0.0], [1.0, 0.0, 0.0]])
+  assert float(next_token.cross_entropy(logp_BT, mask_BT)) == 2.0
+  assert float(next_token.cross_entropy(logp_BT, 0 * mask_BT)) == 0.0

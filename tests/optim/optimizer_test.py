@@ -1,0 +1,123 @@
+"""Schedules by hand, and which rule moves which parameter."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from llm_jax.model import config, transformer
+from llm_jax.optim import optimizer
+
+CFG = config.ModelConfig(
+  vocab_size=20, n_layers=2, d_model=16, n_heads=2, n_kv_heads=1, head_dim=8,
+  d_ff=32,
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+  ('schedule', 'expected'),
+  [
+    ('linear', [0.5, 1.0, 1.0, 0.75, 0.5, 0.25, 0.0]),
+    ('constant', [0.5, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0]),
+    ('cosine', [0.5, 1.0, 1.0, 0.8536, 0.5, 0.1464, 0.0]),
+  ],
+)
+def test_warmup_then_schedule(schedule, expected):
+  cfg = optimizer.Optimizer(warmup_steps=2, schedule=schedule)
+  rate = optimizer.learning_rate(cfg, 1.0, 6)
+  got = [float(rate(step)) for step in range(7)]
+  np.testing.assert_allclose(got, expected, atol=1e-4)
+
+
+def test_warmup_as_long_as_the_run_is_refused():
+  cfg = optimizer.Optimizer(warmup_steps=6)
+  with pytest.raises(ValueError, match='warmup_steps 6 leaves nothing of 6'):
+    optimizer.learning_rate(cfg, 1.0, 6)
+
+
+@pytest.fixture(scope='module')
+def params():
+  return transformer.init(CFG, jax.random.key(0))
+
+
+def first_update(cfg, params):
+  tx = optimizer.make(cfg, 10)
+  grads = jax.tree.map(
+    lambda x: jax.random.normal(jax.random.key(x.size), x.shape), params
+  )
+
+  @jax.jit
+  def update(grads):
+    return tx.update(grads, tx.init(params), params)[0]
+
+  return update(grads)
+
+
+@pytest.fixture(scope='module')
+def muon_update(params):
+  cfg = optimizer.Optimizer(
+    matrix_lr=0.1, peak_lr=0.01, warmup_steps=1, clip_norm=0.0
+  )
+  return first_update(cfg, params)
+
+
+def test_muon_moves_matrices_along_orthogonal_directions(muon_update):
+  """Singular values of a layer's update are near the learning rate.
+
+  The Newton-Schulz iteration takes all but the least of them into about
+  [0.7, 1.2]; a random matrix has them from 0 to 2. A matrix that widens by r
+  is scaled by sqrt(r).
+  """
+  updates = muon_update['layers']
+  for name, shape, widening in (
+    ('wq', (16, 16), 1), ('wk', (16, 8), 1), ('wo', (16, 16), 1),
+    ('gate', (16, 32), 2), ('down', (32, 16), 1),
+  ):  # fmt: skip
+    for layer in range(2):
+      w = np.asarray(updates[name][layer]).reshape(shape)
+      values = np.linalg.svd(w, compute_uv=False) / 0.1 / np.sqrt(widening)
+      assert np.quantile(values, 0.1) > 0.6, name
+      assert values.max() < 1.3, name
+
+
+def test_adamw_moves_the_rest_by_the_sign_of_the_gradient(params, muon_update):
+  """AdamW's first step is -lr * sign(gradient), up to its epsilon."""
+  updates = muon_update
+  for name in ('embedding', 'head'):
+    np.testing.assert_allclose(np.abs(updates[name]), 0.01, rtol=1e-3)
+  np.testing.assert_allclose(
+    np.abs(updates['layers']['q_norm']['scale']), 0.01, rtol=1e-3
+  )
+  everything = optimizer.Optimizer(
+    matrices='adamw', peak_lr=0.01, warmup_steps=1, clip_norm=0.0
+  )
+  updates = first_update(everything, params)
+  np.testing.assert_allclose(np.abs(updates['layers']['wq']), 0.01, rtol=1e-3)
+
+
+def test_weight_decay_spares_norm_scales(params, muon_update):
+  cfg = optimizer.Optimizer(
+    matrix_lr=0.1, peak_lr=0.01, warmup_steps=1, clip_norm=0.0,
+    weight_decay=0.5,
+  )  # fmt: skip
+  decayed = first_update(cfg, params)
+  change = jax.tree.map(
+    lambda a, b: float(jnp.abs(a - b).max()), muon_update, decayed
+  )
+  assert change['final_norm']['scale'] == 0
+  assert change['layers']['q_norm']['scale'] == 0
+  assert change['embedding'] > 0
+  assert change['layers']['gate'] > 0
+
+
+@pytest.mark.parametrize(
+  ('values', 'message'),
+  [
+    ({'matrices': 'lion'}, "Optimizer.matrices = 'lion'; use muon or adamw"),
+    ({'schedule': 'step'}, "Optimizer.schedule = 'step'; use cosine"),
+    ({'peak_lr': -1.0}, 'Optimizer.peak_lr = -1.0 is negative'),
+  ],
+)
+def test_wrong_values_are_refused(values, message):
+  with pytest.raises(ValueError, match=message):
+    optimizer.Optimizer(**values)

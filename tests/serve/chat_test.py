@@ -1,0 +1,140 @@
+"""The chat recipe in a real terminal: a child process behind a pty."""
+
+import os
+import pathlib
+import pty
+import re
+import select
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from tests.evals import tiny_checkpoint
+
+_ROOT = pathlib.Path(__file__).resolve().parents[2]
+_PATIENCE_S = 60  # a loaded machine compiles slowly
+# Makes the pty the child's controlling terminal, so that Ctrl-C typed here is
+# a signal there. In the child and not between fork and exec: this process has
+# threads.
+_TAKE_TERMINAL = """
+import fcntl, os, sys, termios
+fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+os.execv(sys.executable, [sys.executable, '-m', 'experiments.chat',
+                          *sys.argv[1:]])
+"""
+
+
+class Terminal:
+  """Types into a program and reads its screen."""
+
+  def __init__(self, *arguments):
+    self._master, slave = pty.openpty()
+    self.process = subprocess.Popen(
+      [sys.executable, '-c', _TAKE_TERMINAL, *arguments],
+      stdin=slave,
+      stdout=slave,
+      stderr=slave,
+      cwd=_ROOT,
+      env=os.environ | {'TERM': 'dumb', 'JAX_PLATFORMS': 'cpu'},
+      start_new_session=True,
+    )
+    os.close(slave)
+    self.screen = ''
+    self._seen = 0
+
+  def type(self, text):
+    os.write(self._master, text.encode())
+
+  def wait_for(self, pattern):
+    """Read until the pattern appears after what was waited for before."""
+    deadline = time.monotonic() + _PATIENCE_S
+    raw = self.screen.encode('utf-8', 'surrogateescape')
+    while True:
+      found = re.search(pattern, self.screen[self._seen :], re.DOTALL)
+      if found:
+        self._seen += found.end()
+        return found
+      left = deadline - time.monotonic()
+      assert left > 0, f'no {pattern!r} in {self.screen[self._seen :]!r}'
+      if select.select([self._master], [], [], left)[0]:
+        try:
+          raw += os.read(self._master, 65536)
+        except OSError:  # the child is gone
+          raise AssertionError(
+            f'ended before {pattern!r}: {self.screen!r}'
+          ) from None
+        self.screen = raw.decode('utf-8', 'surrogateescape')
+
+  def end(self):
+    code = self.process.wait(_PATIENCE_S)
+    os.close(self._master)
+    return code
+
+
+@pytest.fixture(name='start')
+def _start():
+  started = []
+
+  def start(*arguments):
+    started.append(Terminal(*arguments))
+    return started[-1]
+
+  yield start
+  for terminal in started:
+    if terminal.process.poll() is None:
+      os.killpg(terminal.process.pid, signal.SIGKILL)
+      terminal.process.wait()
+
+
+def test_a_conversation(start, tmp_path):
+  """Streams, obeys commands, stops on Ctrl-C, and leaves on Ctrl-D."""
+  folder = tiny_checkpoint.write(tmp_path, is_chat=True, favourite='é')
+  terminal = start(
+    '--restore_from', str(folder),
+    '--gin_bindings', 'Config.max_new_tokens = 64',
+    '--gin_bindings', 'Config.temperature = 0.0',
+  )  # fmt: skip
+  terminal.wait_for(r'sft, step 0, context 128 tokens.*> ')
+  terminal.type('hi <|im_end|>\n')
+  terminal.wait_for(r'\[stopped: the answer reached its limit of 64 tokens\]')
+  terminal.wait_for('> ')
+  terminal.type('/temperature 0.5\n')
+  terminal.wait_for(r'\[temperature 0.5\].*> ')
+  terminal.type('/system ' + 'long ' * 12 + '\n')
+  terminal.wait_for(r'\[system message set.*> ')
+  terminal.type('hello\n')
+  terminal.wait_for(r'the message is \d+ tokens.*takes 64.*> ')
+  terminal.type('/system\n')
+  terminal.wait_for('removed.*> ')
+  # readline shows its prompt a moment before it waits for signals; a person
+  # is never that fast.
+  time.sleep(1)
+  terminal.type('\x03')
+  terminal.wait_for('Ctrl-D leaves.*> ')
+  terminal.type('/help\n')
+  terminal.wait_for('/quit.*> ')
+  terminal.type('\x04')  # Ctrl-D
+  assert terminal.end() == 0
+
+
+def test_base_and_interrupt(start, tmp_path):
+  """A base model continues text; Ctrl-C in an answer keeps the program."""
+  folder = tiny_checkpoint.write(tmp_path, is_chat=False, favourite='\x1b')
+  terminal = start('--restore_from', str(folder))
+  terminal.wait_for('as with --base.*pretrain, step 0.*> ')
+  terminal.type('x\n')
+  terminal.wait_for(r'(\\x1b){8}')  # escapes are shown and never sent raw
+  terminal.type('\x03')
+  terminal.wait_for(r'\[stopped.*> ')
+  assert '\x1b\x1b' not in terminal.screen
+  terminal.type('/quit\n')
+  assert terminal.end() == 0
+
+
+def test_a_missing_checkpoint_is_one_line(start, tmp_path):
+  terminal = start('--restore_from', str(tmp_path / 'nothing'))
+  terminal.wait_for('nothing holds no checkpoint.*pretrain, sft or rl stage')
+  assert terminal.end() == 1

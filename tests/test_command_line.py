@@ -1,0 +1,154 @@
+"""The command line of every recipe: flags, errors and exit codes."""
+
+import dataclasses
+import errno
+from collections.abc import Sequence
+
+import pytest
+
+from experiments import command_line
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+  rate: float = 0.5
+  seed: int = 0
+
+
+@pytest.fixture(autouse=True)
+def _quiet(monkeypatch):
+  """Loggers belong to the whole process; a recipe may set them up, not us."""
+  monkeypatch.setattr(command_line, '_set_up_logging', lambda verbosity: None)
+
+
+class Recipe:
+  """Records what `run` was called with."""
+
+  def __init__(self, error=None):
+    self.calls = []
+    self.error = error
+
+  def run(
+    self,
+    cfg,
+    workdir: str,
+    warc: Sequence[str],
+    tokens: str = 'tokens',
+    base: bool = False,
+  ):
+    self.calls.append((cfg, workdir, warc, tokens, base))
+    if self.error:
+      raise self.error
+
+
+_HELP = {'warc': 'files', 'tokens': 'folder', 'base': 'switch'}
+
+
+def _execute(recipe, *argv):
+  return command_line.execute(Config, recipe.run, _HELP, ['x', *argv])
+
+
+def test_all_flags():
+  recipe = Recipe()
+  code = _execute(
+    recipe,
+    '--workdir=w',
+    '--warc=a',
+    '--warc=b',
+    '--tokens=t',
+    '--base',
+    '--gin_bindings=Config.rate = 2',
+    '--gin_bindings=Config.seed = 1',
+  )
+  assert code == 0
+  assert recipe.calls == [(Config(2.0, 1), 'w', ['a', 'b'], 't', True)]
+
+
+def test_defaults():
+  recipe = Recipe()
+  assert _execute(recipe, '--workdir', 'w', '--warc', 'a') == 0
+  assert recipe.calls == [(Config(), 'w', ['a'], 'tokens', False)]
+
+
+def test_explain(capsys):
+  recipe = Recipe()
+  assert _execute(recipe, '--explain', '--gin_bindings=Config.seed = 1') == 0
+  assert capsys.readouterr().out == 'rate = 0.5\nseed = 1   # default 0\n'
+  assert recipe.calls == []
+
+
+def test_help(capsys):
+  assert _execute(Recipe(), '--help') == 0
+  assert '--[no]explain' in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+  ('argv', 'code', 'message'),
+  [
+    ([], 1, 'error: --workdir, --warc must be given'),
+    (['--workdir=w'], 1, 'error: --warc must be given'),
+    (['--wrkdir=w'], 2, "Unknown command line flag 'wrkdir'"),
+    (['--workdir=w', '--warc=a', 'b'], 2, 'unexpected arguments: b'),
+    (['--restore_from=r'], 1, 'error: --restore_from r: this recipe takes'),
+    (['--gin_file=nowhere.gin'], 1, 'error: gin file nowhere.gin does not'),
+    (['--gin_bindings=Config.sed = 1'], 1, 'did you mean seed?'),
+  ],
+)
+def test_refusals(argv, code, message, capsys):
+  recipe = Recipe()
+  assert _execute(recipe, *argv) == code
+  assert message in capsys.readouterr().err
+  assert recipe.calls == []
+
+
+@pytest.mark.parametrize(
+  ('error', 'message'),
+  [
+    (ValueError('batch_size 10; use 8'), 'error: batch_size 10; use 8\n'),
+    (OSError(errno.ENOSPC, 'No space left'), 'No space left'),
+    (FileNotFoundError(2, 'No such file', 'a'), "No such file: 'a'"),
+  ],
+)
+def test_errors_become_a_line(error, message, capsys):
+  assert _execute(Recipe(error), '--workdir=w', '--warc=a') == 1
+  written = capsys.readouterr().err
+  assert message in written
+  assert 'Traceback' not in written
+
+
+def test_verbosity_shows_where():
+  with pytest.raises(ValueError, match='bad'):
+    _execute(
+      Recipe(ValueError('bad')), '--workdir=w', '--warc=a', '--verbosity=1'
+    )
+
+
+def test_interrupt():
+  assert _execute(Recipe(KeyboardInterrupt()), '--workdir=w', '--warc=a') == 130
+
+
+def test_a_bug_keeps_its_traceback():
+  with pytest.raises(TypeError):
+    _execute(Recipe(TypeError('bug')), '--workdir=w', '--warc=a')
+
+
+def test_restore_from_is_passed_where_it_is_a_parameter():
+  calls = []
+
+  def run(cfg, workdir: str, restore_from: str | None = None):
+    calls.append((workdir, restore_from))
+
+  argv = ['x', '--workdir=w', '--restore_from=r']
+  assert command_line.execute(Config, run, {}, argv) == 0
+  assert calls == [('w', 'r')]
+
+
+def test_undescribed_flag():
+  with pytest.raises(TypeError, match='main\\(\\) describes'):
+    command_line.execute(Config, Recipe().run, {}, ['x'])
+
+
+def test_two_recipes_in_one_process():
+  """No flag is global, so the same name may be defined again."""
+  for _ in range(2):
+    assert _execute(Recipe(), '--workdir=w', '--warc=a') == 0

@@ -1,0 +1,444 @@
+"""Configuration: what is built, and every way to be refused."""
+
+import contextlib
+import dataclasses
+import json
+import re
+from typing import Literal
+
+import gin
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from llm_jax import config, dataclass_json
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelConfig:
+  d_model: int = 64
+  n_layers: int = 2
+  dropout: float = 0.0
+  bias: bool = False
+  windows: tuple[int, ...] = ()
+  norm: Literal['rms', 'layer'] = 'rms'
+  name: str = 'tiny'
+  n_heads: int | None = None
+
+  def __post_init__(self):
+    if self.d_model % self.n_layers:
+      raise ValueError(f'd_model {self.d_model} is odd for {self.n_layers}')
+
+
+@dataclasses.dataclass(frozen=True)
+class AdamW:
+  peak_lr: float = 0.001
+  betas: tuple[float, float] = (0.9, 0.95)
+
+
+@dataclasses.dataclass(frozen=True)
+class Muon:
+  momentum: float = 0.95
+
+
+@dataclasses.dataclass(frozen=True)
+class DataConfig:
+  split: str = 'train'
+  weights: tuple[tuple[str, float], ...] = ()
+
+
+@dataclasses.dataclass(frozen=True)
+class Schedule:
+  warmup: int = 10
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+  model: ModelConfig = dataclasses.field(default_factory=ModelConfig)
+  optimizer: AdamW | Muon = AdamW(peak_lr=0.01)
+  train_data: DataConfig = DataConfig()
+  valid_data: DataConfig = DataConfig(split='valid')
+  schedule: Schedule | None = None
+  seed: int = 0
+
+
+class TestLoad:
+  def test_defaults(self):
+    assert config.load(Config) == Config()
+
+  def test_values(self):
+    cfg = config.load(
+      Config,
+      [],
+      [
+        'ModelConfig.d_model = 1_28',
+        'ModelConfig.dropout = 1',
+        'ModelConfig.windows = (16, 32)',
+        "ModelConfig.norm = 'layer'",
+        'ModelConfig.n_heads = 4',
+        'AdamW.betas = (0, 1)',
+        "train_data/DataConfig.weights = (('a', 1), ('b', -2.5))",
+      ],
+    )
+    model = ModelConfig(128, 2, 1.0, False, (16, 32), 'layer', 'tiny', 4)
+    assert cfg == Config(
+      model=model,
+      optimizer=AdamW(0.01, (0.0, 1.0)),
+      train_data=DataConfig(weights=(('a', 1.0), ('b', -2.5))),
+    )
+    assert type(cfg.model.dropout) is float
+    assert type(cfg.optimizer.betas[0]) is float
+
+  def test_union(self):
+    cfg = config.load(
+      Config, [], ['Config.optimizer = @Muon()', 'Muon.momentum = 0.5']
+    )
+    assert cfg.optimizer == Muon(0.5)
+
+  def test_optional_class(self):
+    assert config.load(
+      Config, [], ['Config.schedule = @Schedule()', 'Schedule.warmup = 3']
+    ).schedule == Schedule(3)
+
+  def test_default_of_a_nested_class_is_kept(self):
+    cfg = config.load(Config, [], ['AdamW.betas = (0.8, 0.9)'])
+    assert cfg.optimizer == AdamW(0.01, (0.8, 0.9))
+
+  def test_scope(self):
+    cfg = config.load(Config, [], ["valid_data/DataConfig.split = 'x'"])
+    assert (cfg.train_data.split, cfg.valid_data.split) == ('train', 'x')
+
+  def test_later_overrides_earlier(self, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    folder = tmp_path / 'gin_configs'
+    folder.mkdir()
+    (folder / 'base.gin').write_text('Config.seed = 1\nAdamW.peak_lr = 1\n')
+    (folder / 'a.gin').write_text(
+      "# a header\ninclude 'gin_configs/base.gin'\nConfig.seed = 2\n"
+    )
+    (tmp_path / 'b.gin').write_text('ModelConfig.n_layers = 4\n')
+    cfg = config.load(
+      Config, ['gin_configs/a.gin', 'b.gin'], ['ModelConfig.n_layers = 8']
+    )
+    assert (cfg.seed, cfg.optimizer.peak_lr) == (2, 1.0)
+    assert cfg.model.n_layers == 8
+
+  def test_include_beside_the_file(self, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / 'gin_configs').mkdir()
+    (tmp_path / 'gin_configs/base.gin').write_text('Config.seed = 1\n')
+    (tmp_path / 'gin_configs/a.gin').write_text("include 'base.gin'\n")
+    assert config.load(Config, ['gin_configs/a.gin']).seed == 1
+
+
+HOSTILE = [
+  ('import os', 'runs no code; delete the line'),
+  ('from os import system', 'runs no code'),
+  ('from __gin__ import dynamic_registration', 'runs no code'),
+  ("import os\nos.system.command = 'touch pwned'", 'runs no code'),
+  ('Config.seed = @os.system()', 'offers no classes'),
+  ('Config.seed = @os.system', 'functions are refused'),
+  ('Config.optimizer = @Muon', 'functions are refused'),
+  ('Config.optimizer = @a/Muon()', 'write @AdamW() or @Muon()'),
+  ('Config.optimizer = (@Muon(),)', 'functions are refused'),
+  ('size = 3', 'macros are refused'),
+  ('Config.seed = %size', 'the macro %size is refused'),
+  ('ModelConfig.windows = (1, %size)', 'the macro %size is refused'),
+  ("include '/etc/passwd'", 'outside gin_configs/'),
+  ("include '../../etc/passwd'", 'outside gin_configs/'),
+  ("Config.seed = 1\ninclude 'x.gin'", 'in its first line'),
+  ('Config:\n  seed = 1', 'instead of a block'),
+  ('Config.seed = 1 + 1', 'not understood'),
+  ("Config.seed = __import__('os')", 'not understood'),
+  ('Config.seed = (1', 'not understood'),
+  ('Config.seed =', 'not understood'),
+  ('ModelConfig.name = hello', "'hello'"),
+  ('$%&/()', 'not understood'),
+  ('Config.seed = ' + '(' * 3000, 'not understood'),
+  ('Config.seed = ' + '9' * 5000, 'not understood'),
+  ('Config.seed = 1\nConfig.seed = 2', 'already set by'),
+  ('Muon.momentum = 0.5', 'add `Config.optimizer = @Muon()`'),
+  ('Schedule.warmup = 3', 'add `Config.schedule = @Schedule()`'),
+  ('Modelconfig.d_model = 2', 'did you mean ModelConfig?'),
+  ('Trainer.steps = 2', 'unknown class Trainer; the classes are Config'),
+  ('ModelConfig.d_modle = 2', 'did you mean d_model?'),
+  ('Config.d_model = 2', 'did you mean ModelConfig.d_model?'),
+  ('ModelConfig.bogus = 2', 'its fields are d_model, n_layers'),
+  ("DataConfig.split = 'x'", 'write train_data/DataConfig.split or valid_d'),
+  ("test_data/DataConfig.split = 'x'", 'fits 0 places'),
+  ('model/ModelConfig.d_model = 2', 'occurs once, so it takes no scope'),
+  ('Config.model = @ModelConfig()', 'is always a ModelConfig'),
+  ('Config.model = 3', 'set its fields, such as ModelConfig.d_model'),
+  ('Config.optimizer = None', 'write @AdamW() or @Muon()'),
+  ("AdamW.peak_lr = 'abc'", 'is str, not float; write a number such as 0.1'),
+  ("AdamW.peak_lr = '0.1'", 'is str, not float'),
+  ('AdamW.peak_lr = True', 'is bool, not float'),
+  ('AdamW.peak_lr = None', 'is NoneType, not float'),
+  ('AdamW.peak_lr = 1e999', 'not finite'),
+  ('AdamW.peak_lr = ' + '9' * 400, 'too large'),
+  ('Config.seed = 0.5', 'is float, not int; write a whole number'),
+  ('Config.seed = 1e6', 'is float, not int; write 1000000'),
+  ('Config.seed = True', 'is bool, not int'),
+  ('Config.seed = 1j', 'is complex, not int'),
+  ("ModelConfig.name = b'x'", 'is bytes, not str'),
+  ('ModelConfig.bias = 1', 'is int, not bool; write True or False'),
+  ("ModelConfig.norm = 'Rms'", "write 'rms' or 'layer'"),
+  ("ModelConfig.n_heads = '4'", 'is str, not int'),
+  ('ModelConfig.windows = (16)', 'is int, not tuple; write (16,)'),
+  ('ModelConfig.windows = [16, 32]', 'is list, not tuple; write (16, 32)'),
+  ("ModelConfig.windows = (16, '32')", 'is str, not int'),
+  ('ModelConfig.windows = {16: 32}', 'is dict, not tuple'),
+  ('AdamW.betas = (0.1, 0.2, 0.3)', 'has 3 elements; write 2'),
+  ("AdamW.betas = (0.1, 'x')", 'is str, not float'),
+  ('ModelConfig.d_model = 65', 'd_model 65 is odd for 2'),
+]
+
+
+class TestRefusals:
+  @pytest.mark.parametrize(('text', 'reason'), HOSTILE)
+  def test_file(self, text, reason, tmp_path, monkeypatch):
+    """The message names file, line, value and remedy; nothing was run."""
+    monkeypatch.chdir(tmp_path)
+    path = tmp_path / 'a.gin'
+    path.write_text('# a header\n\n' + text + '\n')
+    with pytest.raises(ValueError, match=re.escape(reason)) as error:
+      config.load(Config, [str(path)])
+    assert re.search(r'a\.gin:[3-5]\b', str(error.value))
+    assert not (tmp_path / 'pwned').exists()
+    assert gin.config_str() == ''
+
+  @pytest.mark.parametrize(('text', 'reason'), HOSTILE)
+  def test_binding(self, text, reason):
+    is_include = 'include' in text
+    with pytest.raises(ValueError, match='--gin_bindings') as error:
+      config.load(Config, [], [text])
+    assert is_include or reason in str(error.value)
+    assert len(str(error.value)) < 700
+    assert gin.config_str() == ''
+
+  def test_missing_file(self):
+    with pytest.raises(FileNotFoundError, match='nowhere.gin does not exist'):
+      config.load(Config, ['nowhere.gin'])
+
+  def test_folder(self, tmp_path):
+    with pytest.raises(ValueError, match='is not a file'):
+      config.load(Config, [str(tmp_path)])
+
+  def test_no_text(self, tmp_path):
+    (tmp_path / 'a.gin').write_bytes(b'Config.seed = 1 # \xff\n')
+    with pytest.raises(ValueError, match='not UTF-8'):
+      config.load(Config, [str(tmp_path / 'a.gin')])
+
+  def test_large_file(self, tmp_path):
+    (tmp_path / 'a.gin').write_bytes(b'#' * (1 << 21))
+    with pytest.raises(ValueError, match='is it another kind of file'):
+      config.load(Config, [str(tmp_path / 'a.gin')])
+
+  def test_missing_include(self, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / 'a.gin').write_text("include 'gin_configs/nowhere.gin'\n")
+    with pytest.raises(FileNotFoundError, match=r'a\.gin:1: include'):
+      config.load(Config, ['a.gin'])
+
+  def test_include_leaves_by_a_link(self, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / 'gin_configs').mkdir()
+    (tmp_path / 'secret.gin').write_text('Config.seed = 1\n')
+    (tmp_path / 'gin_configs/x.gin').symlink_to(tmp_path / 'secret.gin')
+    (tmp_path / 'a.gin').write_text("include 'gin_configs/x.gin'\n")
+    with pytest.raises(ValueError, match='outside gin_configs/'):
+      config.load(Config, ['a.gin'])
+
+  def test_chain_of_includes(self, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / 'gin_configs').mkdir()
+    path = tmp_path / 'gin_configs/a.gin'
+    path.write_text("include 'gin_configs/a.gin'\n")
+    with pytest.raises(ValueError, match='includes nothing'):
+      config.load(Config, [str(path)])
+
+  def test_value_without_default(self):
+    @dataclasses.dataclass(frozen=True)
+    class Needs:
+      steps: int
+
+    with pytest.raises(ValueError, match=r'Needs\.steps has no default'):
+      config.load(Needs)
+    assert config.load(Needs, [], ['Needs.steps = 3']).steps == 3
+
+  @given(st.text(alphabet=st.characters(), max_size=60))
+  def test_any_text_is_refused_or_read(self, text):
+    with contextlib.suppress(ValueError):
+      assert config.load(Config, [], [text]) == Config()
+
+
+class TestClassesThatCannotBeConfigured:
+  def test_not_frozen(self):
+    @dataclasses.dataclass
+    class Loose:
+      x: int = 0
+
+    with pytest.raises(TypeError, match='Loose must be declared'):
+      config.load(Loose)
+
+  def test_mutable_annotation(self):
+    @dataclasses.dataclass(frozen=True)
+    class Listed:
+      x: list[int] = dataclasses.field(default_factory=list)
+
+    with pytest.raises(TypeError, match='a field cannot be list'):
+      config.load(Listed)
+
+  def test_default_of_another_type(self):
+    @dataclasses.dataclass(frozen=True)
+    class Wrong:
+      x: int = 0.5  # type: ignore
+
+    with pytest.raises(ValueError, match=r'the default of Wrong\.x = 0\.5'):
+      config.load(Wrong)
+
+  def test_two_classes_of_one_name(self):
+    def make(default):
+      @dataclasses.dataclass(frozen=True)
+      class Twin:
+        x: int = default
+
+      return Twin
+
+    first, second = make(1), make(2)
+    both = dataclasses.make_dataclass(
+      'Both', [('a', first, first()), ('b', second, second())], frozen=True
+    )
+    with pytest.raises(TypeError, match='Twin names two classes'):
+      config.load(both)
+
+  def test_derived_field_under_another_default(self):
+    """A derived value would survive a change of what it derives from."""
+
+    @dataclasses.dataclass(frozen=True)
+    class Derived:
+      depth: int = 2
+      width: int = 0
+
+      def __post_init__(self):
+        if not self.width:
+          object.__setattr__(self, 'width', 64 * self.depth)
+
+    plain = dataclasses.make_dataclass(
+      'Plain', [('model', Derived, Derived())], frozen=True
+    )
+    cfg = config.load(plain, [], ['Derived.depth = 4'])
+    assert (cfg.model.depth, cfg.model.width) == (4, 256)
+    custom = dataclasses.make_dataclass(
+      'Custom', [('model', Derived, Derived(depth=3))], frozen=True
+    )
+    with pytest.raises(TypeError, match='Derived derives fields'):
+      config.load(custom)
+
+
+class TestExplain:
+  def test_marks_what_differs(self):
+    cfg = config.load(
+      Config,
+      [],
+      [
+        'ModelConfig.d_model = 128',
+        'Config.optimizer = @Muon()',
+        'Config.schedule = @Schedule()',
+      ],
+    )
+    assert config.explain(cfg).splitlines() == [
+      'model.d_model = 128   # default 64',
+      'model.n_layers = 2',
+      'model.dropout = 0.0',
+      'model.bias = False',
+      'model.windows = ()',
+      "model.norm = 'rms'",
+      "model.name = 'tiny'",
+      'model.n_heads = None',
+      'optimizer = @Muon()   # default @AdamW()',
+      'optimizer.momentum = 0.95',
+      "train_data.split = 'train'",
+      'train_data.weights = ()',
+      "valid_data.split = 'valid'",
+      'valid_data.weights = ()',
+      'schedule = @Schedule()   # default None',
+      'schedule.warmup = 10',
+      'seed = 0',
+    ]
+
+  def test_without_default(self):
+    @dataclasses.dataclass(frozen=True)
+    class Needs:
+      steps: int
+      seed: int = 0
+
+    assert config.explain(Needs(3, 1)).splitlines() == [
+      'steps = 3   # no default',
+      'seed = 1   # default 0',
+    ]
+
+
+_MODELS = st.builds(
+  ModelConfig,
+  d_model=st.integers(1, 9).map(lambda n: 2 * n),
+  dropout=st.floats(allow_nan=False, allow_infinity=False),
+  windows=st.lists(st.integers()).map(tuple),
+  norm=st.sampled_from(['rms', 'layer']),
+  name=st.text(),
+  n_heads=st.none() | st.integers(),
+)
+_CONFIGS = st.builds(
+  Config,
+  model=_MODELS,
+  optimizer=st.builds(Muon) | st.builds(AdamW),
+  schedule=st.none() | st.builds(Schedule),
+  seed=st.integers(),
+)
+
+
+class TestJson:
+  @given(_CONFIGS)
+  def test_round_trip(self, cfg):
+    mapping = json.loads(json.dumps(config.to_dict(cfg), allow_nan=False))
+    again = config.from_dict(Config, mapping)
+    assert again == cfg
+    assert config.fingerprint(again) == config.fingerprint(cfg)
+
+  @given(_CONFIGS, _CONFIGS)
+  def test_fingerprint_tells_apart(self, a, b):
+    same = config.fingerprint(a) == config.fingerprint(b)
+    assert same == (config.to_dict(a) == config.to_dict(b))
+
+  def test_fingerprint_is_fixed(self):
+    """By `printf '{"betas":[0.9,0.95],"peak_lr":0.001}' | sha256sum`."""
+    assert config.fingerprint(AdamW()) == (
+      'd78c2ac2944f03eec166588b4e77060a3726388c1676401158c46191ab37a978'
+    )
+
+  def test_int_for_float(self):
+    assert config.fingerprint(Muon(1)) == config.fingerprint(Muon(1.0))
+
+  @pytest.mark.parametrize(
+    ('change', 'reason'),
+    [
+      ({'seed': '1'}, "seed = '1' is str, not int"),
+      ({'sed': 1}, "Config: unknown key 'sed'"),
+      ({'model': {}}, "model: missing key 'd_model'"),
+      ({'model': 3}, 'model: expected a dictionary, got 3'),
+      ({'optimizer': {'class': 'SGD'}}, "'class' is 'SGD'; it must be one of"),
+      ({'optimizer': None}, "'class' is None"),
+      ({'train_data': {'split': 'a', 'weights': 3}}, 'is int, not list'),
+    ],
+  )
+  def test_refusals(self, change, reason):
+    with pytest.raises(ValueError, match=re.escape(reason)):
+      config.from_dict(Config, {**config.to_dict(Config()), **change})
+
+  def test_value_of_another_type(self):
+    with pytest.raises(ValueError, match=r'Muon\.momentum'):
+      config.to_dict(Muon('x'))  # type: ignore
+
+  def test_leaves(self):
+    tree = {'a': {'b': 1, 'c': {}}, 'd': [1]}
+    assert dataclass_json.leaves(tree) == {'a.b': 1, 'd': [1]}

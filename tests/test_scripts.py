@@ -1,0 +1,213 @@
+"""The shell scripts: setting up, the order of the stages, starting over.
+
+They run in a copy of the scripts where `.venv/bin/python` writes down what it
+is asked to do instead of doing it.
+"""
+
+import os
+import pathlib
+import shutil
+import stat
+import subprocess
+import sys
+
+import pytest
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+
+_FAKE_PYTHON = f"""#!/bin/sh
+case "$1 $2" in
+  "-c "*) exec {sys.executable} "$@" ;;
+esac
+echo "$*" >> log
+case "$*" in
+  *experiments.report*)
+    mkdir -p runs/speedrun/report
+    echo '| table |' > runs/speedrun/report/report.md ;;
+  *"$FAIL_AT"*) exit 7 ;;
+esac
+"""
+
+
+def _executable(path: pathlib.Path, text: str) -> None:
+  path.parent.mkdir(parents=True, exist_ok=True)
+  path.write_text(text, encoding='utf-8')
+  path.chmod(path.stat().st_mode | stat.S_IXUSR)
+
+
+@pytest.fixture
+def copy(tmp_path):
+  shutil.copytree(ROOT / 'tools', tmp_path / 'tools')
+  for name in ('setup.py', 'constraints.txt', 'pyproject.toml'):
+    shutil.copy(ROOT / name, tmp_path / name)
+  _executable(tmp_path / '.venv/bin/python', _FAKE_PYTHON)
+  return tmp_path
+
+
+def _run(copy, *command, fail_at='nothing', path=None):
+  environment = {**os.environ, 'FAIL_AT': fail_at}
+  if path:
+    environment['PATH'] = path
+  return subprocess.run(
+    ['/bin/bash', *command],
+    cwd=copy,
+    env=environment,
+    capture_output=True,
+    text=True,
+    check=False,
+    timeout=60,
+  )
+
+
+def _log(copy) -> list[str]:
+  return (copy / 'log').read_text().splitlines()
+
+
+class TestSpeedrun:
+  def test_stages_in_order(self, copy):
+    done = _run(copy, 'tools/speedrun.sh')
+    assert done.returncode == 0, done.stderr
+    names = [line.split('experiments.')[-1].split()[0] for line in _log(copy)]
+    assert names[1:] == [
+      'crawl',
+      'clean',
+      'train_tokenizer',
+      'tokenize',
+      'pretrain',
+      'sft',
+      *['rl'] * 4,
+      'evaluate',
+      'report',
+    ]
+    assert _log(copy)[0].startswith('-m pip install')
+    assert '| table |' in done.stdout
+    assert 'min' in done.stdout
+    assert 'experiments.chat' in done.stdout.splitlines()[-1]
+
+  def test_second_call_installs_nothing(self, copy):
+    _run(copy, 'tools/speedrun.sh')
+    (copy / 'log').unlink()
+    _run(copy, 'tools/speedrun.sh')
+    assert not [line for line in _log(copy) if 'pip' in line]
+    (copy / 'constraints.txt').write_text('# changed\n')
+    _run(copy, 'tools/speedrun.sh')
+    assert len([line for line in _log(copy) if 'pip' in line]) == 1
+
+  def test_from_another_folder(self, copy, tmp_path_factory):
+    folder = tmp_path_factory.mktemp('elsewhere')
+    done = _run(folder, str(copy / 'tools/speedrun.sh'))
+    assert done.returncode == 0, done.stderr
+    assert not list(folder.iterdir())
+
+  def test_a_failing_stage_ends_it(self, copy):
+    done = _run(copy, 'tools/speedrun.sh', fail_at='experiments.sft')
+    assert done.returncode == 7
+    assert 'experiments.sft' in _log(copy)[-1]
+
+  def test_a_failing_installation_is_repeated(self, copy):
+    for _ in range(2):
+      assert _run(copy, 'tools/speedrun.sh', fail_at='pip').returncode == 7
+    assert all('pip' in line for line in _log(copy))
+    assert len(_log(copy)) == 2
+
+  @pytest.mark.parametrize('argument', ['--frsh', 'x', '--fresh x'])
+  def test_unknown_argument(self, copy, argument):
+    done = _run(copy, 'tools/speedrun.sh', *argument.split())
+    assert done.returncode == 2
+    assert 'the only one is --fresh' in done.stderr
+    assert not (copy / 'log').exists()
+
+  def test_fresh(self, copy):
+    for name in ('crawl', 'pretrain/checkpoints', 'rl_zero'):
+      (copy / 'runs/speedrun' / name).mkdir(parents=True)
+    (copy / 'runs/other').mkdir()
+    done = _run(copy, 'tools/speedrun.sh', '--fresh')
+    assert done.returncode == 0, done.stderr
+    assert sorted(p.name for p in (copy / 'runs').rglob('*')) == [
+      'other',
+      'report',
+      'report.md',
+      'speedrun',
+    ]
+
+  @pytest.mark.parametrize('name', ['notes.txt', '.hidden', 'my model'])
+  def test_fresh_keeps_what_is_not_its_own(self, copy, name):
+    (copy / 'runs/speedrun/crawl').mkdir(parents=True)
+    (copy / 'runs/speedrun' / name).write_text('mine')
+    done = _run(copy, 'tools/speedrun.sh', '--fresh')
+    assert done.returncode == 1
+    assert f'runs/speedrun/{name} is no stage' in done.stderr
+    assert (copy / 'runs/speedrun/crawl').is_dir()
+    assert not (copy / 'log').exists()
+
+  @pytest.mark.parametrize(
+    'link', ['runs', 'runs/speedrun', 'runs/speedrun/sft']
+  )
+  def test_fresh_follows_no_link(self, copy, link, tmp_path_factory):
+    target = tmp_path_factory.mktemp('target')
+    (target / 'crawl').mkdir()
+    (copy / link).parent.mkdir(parents=True, exist_ok=True)
+    (copy / link).symlink_to(target)
+    done = _run(copy, 'tools/speedrun.sh', '--fresh')
+    assert done.returncode == 1
+    assert (target / 'crawl').is_dir()
+
+
+class TestVenv:
+  def _pythons(self, copy, **versions: tuple[str, bool]) -> str:
+    """Fake interpreters: name -> (version, whether it can make a venv)."""
+    for name, (version, has_venv) in versions.items():
+      numbers = ', '.join(version.split('.'))
+      _executable(
+        copy / 'bin' / name.replace('_', '.'),
+        '#!/bin/sh\ncase "$2" in\n  *version_info*)\n'
+        '    code=$(echo "$2" | /usr/bin/env -S PATH=/usr/bin:/bin sed '
+        f"'s/sys.version_info.:2./({numbers})/')\n"
+        f'    exec {sys.executable} -c "$code" ;;\n'
+        f'  *ensurepip*) exit {int(not has_venv)} ;;\n'
+        '  *) echo "unexpected $*"; exit 9 ;;\nesac\n',
+      )
+    return str(copy / 'bin')
+
+  def _find(self, copy, path):
+    return _run(copy, '-c', 'source tools/venv.sh; find_python', path=path)
+
+  @pytest.mark.parametrize(
+    ('pythons', 'chosen'),
+    [
+      ({'python3': ('3.11', True), 'python3_13': ('3.13', True)}, 'python3'),
+      ({'python3': ('3.9', True), 'python3_12': ('3.12', True)}, 'python3.12'),
+      ({'python3': ('3.14', True), 'python3_13': ('3.13', True)}, 'python3.13'),
+      (
+        {'python3': ('3.11', False), 'python3_11': ('3.11', True)},
+        'python3.11',
+      ),
+    ],
+  )
+  def test_choice(self, copy, pythons, chosen):
+    done = self._find(copy, self._pythons(copy, **pythons))
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == chosen
+
+  @pytest.mark.parametrize(
+    ('pythons', 'message'),
+    [
+      ({'python3': ('3.9', True)}, 'Python 3.11, 3.12 or 3.13 is needed'),
+      ({'python3': ('3.12', False)}, 'apt install python3-venv'),
+    ],
+  )
+  def test_none(self, copy, pythons, message):
+    done = self._find(copy, self._pythons(copy, **pythons))
+    assert done.returncode == 1
+    assert message in done.stderr
+
+  def test_script_ends_without_python(self, copy):
+    shutil.rmtree(copy / '.venv')
+    path = self._pythons(copy, python3=('3.9', True)) + ':/usr/bin:/bin'
+    (copy / 'bin' / 'python3.11').symlink_to('/bin/false')
+    (copy / 'bin' / 'python3.12').symlink_to('/bin/false')
+    (copy / 'bin' / 'python3.13').symlink_to('/bin/false')
+    done = _run(copy, 'tools/test.sh', path=path)
+    assert done.returncode == 1
+    assert 'is needed' in done.stderr
+    assert not (copy / '.venv').exists()

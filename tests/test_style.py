@@ -1,0 +1,221 @@
+"""Array names end in their dimensions, and einsum agrees with them.
+
+`logits_BTV` is a (batch, tokens, vocabulary) array; the letters are those of
+llm_jax.types.DIMENSIONS. Constants (`MAX_LENGTH`) and class names are no
+arrays. What the lint cannot see: the shape that an array really has.
+"""
+
+import ast
+import pathlib
+import re
+from collections.abc import Collection, Iterator
+
+import pytest
+
+from llm_jax import types
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
+FOLDERS = ('llm_jax', 'experiments', 'tools', 'tests')
+
+_SUFFIX = re.compile(r'_*[a-z]\w*_([A-Z1]+)')
+_SAME_SHAPE_METHODS = ('astype', 'copy', 'conj')
+
+
+def faults(text: str, dimensions: Collection[str]) -> list[str]:
+  """Lints one file.
+
+  Args:
+    text: Python source.
+    dimensions: the letters that a suffix may hold.
+
+  Returns:
+    Lines such as `3: x_BQ: Q is no dimension`.
+  """
+  tree = ast.parse(text)
+  result = []
+  for name, line in _named(tree):
+    for letter in dict.fromkeys(_suffix(name) or ''):
+      if letter not in dimensions:
+        result.append(f'{line}: {name}: {letter} is no dimension')
+  for node in ast.walk(tree):
+    if _is_einsum(node):
+      for fault in _einsum_faults(node, dimensions):
+        result.append(f'{node.lineno}: {fault}')
+    for target, value in _assigned(node):
+      call = _through_methods(value)
+      if _is_einsum(call):
+        for fault in _result_faults(call, target):
+          result.append(f'{node.lineno}: {fault}')
+  return result
+
+
+def _suffix(name: str | None) -> str | None:
+  match = _SUFFIX.fullmatch(name or '')
+  return match[1] if match else None
+
+
+def _named(tree: ast.AST) -> Iterator[tuple[str, int]]:
+  """Yields names that are given: targets, arguments, fields, keys."""
+  for node in ast.walk(tree):
+    if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+      yield node.id, node.lineno
+    elif isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store):
+      yield node.attr, node.lineno
+    elif isinstance(node, ast.arg):
+      yield node.arg, node.lineno
+    elif isinstance(node, ast.keyword) and node.arg:
+      yield node.arg, node.value.lineno
+    elif isinstance(node, ast.Dict):
+      for key in node.keys:
+        if isinstance(key, ast.Constant) and isinstance(key.value, str):
+          yield key.value, key.lineno
+    elif isinstance(node, ast.Subscript):
+      key = node.slice
+      if isinstance(key, ast.Constant) and isinstance(key.value, str):
+        yield key.value, key.lineno
+
+
+def _name_of(node: ast.AST) -> str | None:
+  """The name of `x_BT`, `self.x_BT`, `batch['x_BT']`, `x_BT.astype(...)`."""
+  node = _through_methods(node)
+  if isinstance(node, ast.Name):
+    return node.id
+  if isinstance(node, ast.Attribute):
+    return node.attr
+  if isinstance(node, ast.Subscript) and isinstance(node.slice, ast.Constant):
+    return str(node.slice.value)
+  return None
+
+
+def _through_methods(node: ast.AST) -> ast.AST:
+  while (
+    isinstance(node, ast.Call)
+    and isinstance(node.func, ast.Attribute)
+    and node.func.attr in _SAME_SHAPE_METHODS
+  ):
+    node = node.func.value
+  return node
+
+
+def _is_einsum(node: ast.AST) -> bool:
+  return (
+    isinstance(node, ast.Call)
+    and isinstance(node.func, ast.Attribute)
+    and node.func.attr == 'einsum'
+    and bool(node.args)
+    and isinstance(node.args[0], ast.Constant)
+    and isinstance(node.args[0].value, str)
+  )
+
+
+def _assigned(node: ast.AST) -> Iterator[tuple[ast.AST, ast.AST]]:
+  if isinstance(node, ast.Assign) and len(node.targets) == 1:
+    yield node.targets[0], node.value
+  elif isinstance(node, (ast.AnnAssign, ast.NamedExpr)) and node.value:
+    yield node.target, node.value
+
+
+def _einsum_faults(call, dimensions: Collection[str]) -> Iterator[str]:
+  spec = call.args[0].value.replace(' ', '')
+  if '->' not in spec:
+    yield f'einsum {spec!r}: write the result too, `...->BT`'
+  for letter in dict.fromkeys(re.sub(r'->|\.\.\.|,', '', spec)):
+    if letter not in dimensions:
+      yield f'einsum {spec!r}: {letter} is no dimension'
+  operands = spec.split('->')[0].split(',')
+  if len(operands) != len(call.args) - 1 and not any(
+    isinstance(argument, ast.Starred) for argument in call.args
+  ):
+    yield f'einsum {spec!r} has {len(call.args) - 1} operands'
+    return
+  for letters, argument in zip(operands, call.args[1:], strict=False):
+    name = _name_of(argument)
+    if _contradict(_suffix(name), letters):
+      yield f'{name} used as {letters}'
+
+
+def _result_faults(call, target: ast.AST) -> Iterator[str]:
+  spec = call.args[0].value.replace(' ', '')
+  letters, name = spec.split('->')[-1], _name_of(target)
+  if '->' in spec and _contradict(_suffix(name), letters):
+    yield f'{name} assigned from {letters}'
+
+
+def _contradict(suffix: str | None, letters: str) -> bool:
+  """Whether a name's suffix and an operand's letters cannot both be true."""
+  if suffix is None:
+    return False
+  if letters.startswith('...'):
+    tail = letters[3:]
+    suffix, letters = suffix[len(suffix) - len(tail) :], tail
+  if len(suffix) != len(letters):
+    return True
+  return any(a not in (b, '1') for a, b in zip(suffix, letters, strict=True))
+
+
+# ----------------------------------------------------------------------------
+
+
+def test_repository():
+  found = []
+  for folder in FOLDERS:
+    for path in sorted((ROOT / folder).rglob('*.py')):
+      text = path.read_text(encoding='utf-8')
+      for fault in faults(text, types.DIMENSIONS):
+        found.append(f'{path.relative_to(ROOT)}:{fault}')
+  assert not found, '\n'.join(found)
+
+
+def test_dimensions_are_single_letters():
+  assert all(re.fullmatch('[A-Z1]', letter) for letter in types.DIMENSIONS)
+
+
+@pytest.mark.parametrize(
+  'text',
+  [
+    'logits_BTV = head(x_BTD)',
+    'MAX_LENGTH, n_heads, _CACHE, MiB = 1, 2, 3, 4',
+    'class Model_BQ: pass',
+    "s_BHTS = jnp.einsum('BTHK,BSHK->BHTS', q_BTHK, k_BSHK)",
+    "y_BTD = jnp.einsum('BTD,DF->BTF', self.x_BTD, w_DF)[..., :4]",
+    "jnp.einsum('BT,BT->B', mask_B1, logp)",
+    "jnp.einsum('...D,DF->...F', x_BTD.astype(f), params['w_DF'])",
+    "jnp.einsum('BT,BT->B', x_BTD[:, :, 0], y)",
+    'jnp.einsum(spec, x_BT)',
+  ],
+)
+def test_sound(text):
+  assert faults(text, 'BTSDHKFV1') == []
+
+
+@pytest.mark.parametrize(
+  ('text', 'fault'),
+  [
+    ('x_BQ = 1', '1: x_BQ: Q is no dimension'),
+    ('def f(x_QQ): pass', '1: x_QQ: Q is no dimension'),
+    ('f = lambda x_Q: 0', '1: x_Q: Q is no dimension'),
+    ('f(mask_BQ=1)', '1: mask_BQ: Q is no dimension'),
+    ('for x_BQ in y: pass', '1: x_BQ: Q is no dimension'),
+    ('self.x_BQ = 1', '1: x_BQ: Q is no dimension'),
+    ('class A:\n  x_BQ: int', '2: x_BQ: Q is no dimension'),
+    ("batch = {'x_BQ': 1}", '1: x_BQ: Q is no dimension'),
+    ("f(batch['x_BQ'])", '1: x_BQ: Q is no dimension'),
+    (
+      "jnp.einsum('BTHK,BTHK->BHTS', q_BTHK, k_BSHK)",
+      '1: k_BSHK used as BTHK',
+    ),
+    ("jnp.einsum('BT,BT->B', x_BT, y_BTD)", '1: y_BTD used as BT'),
+    ("jnp.einsum('BT,B->T', x_BT.astype(f), y_T)", '1: y_T used as B'),
+    ("jnp.einsum('BT,T->B', a.x_TB, y)", '1: x_TB used as BT'),
+    ("jnp.einsum('...F,FD->...D', x_BTD, w_FD)", '1: x_BTD used as F'),
+    ("x_BT = jnp.einsum('BT->TB', y_BT)", '1: x_BT assigned from TB'),
+    ("x_BT = np.einsum('BT->TB', y).astype(f)", '1: x_BT assigned from TB'),
+    ("jnp.einsum('BTd->B', x)", "1: einsum 'BTd->B': d is no dimension"),
+    ("jnp.einsum('BT,BT', x, y)", "1: einsum 'BT,BT': write the result too"),
+    ("jnp.einsum('BT,BT->B', x)", "1: einsum 'BT,BT->B' has 1 operands"),
+  ],
+)
+def test_planted_fault(text, fault):
+  found = faults(text, 'BTSDHKFV1')
+  assert len(found) == 1, found
+  assert fault in found[0].replace('...F', 'F')

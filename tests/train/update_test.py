@@ -1,0 +1,73 @@
+"""A step that is not finite changes nothing but the counters."""
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from llm_jax.parallel import mesh as mesh_lib
+from llm_jax.train import loop, metrics
+from llm_jax.train import state as state_lib
+from llm_jax.train import update as update_lib
+
+
+def loss_fn(params, batch, key):
+  noise = jax.random.normal(key, ())
+  loss = (params['w'] * batch['x']).sum()
+  return loss, {'noise': noise}
+
+
+def start():
+  mesh = mesh_lib.make(mesh_lib.MeshConfig(data=1))
+  tx = optax.adam(0.1)
+  state = state_lib.create(lambda key: {'w': jnp.ones(3)}, tx, 0, mesh)
+  return update_lib.make_update_fn(loss_fn, tx), state
+
+
+@pytest.mark.parametrize('bad', [np.nan, np.inf, -np.inf])
+def test_bad_batch_leaves_parameters_and_moments_alone(bad):
+  update, state = start()
+  good = {'x': np.array([1.0, 2.0, 3.0], np.float32)}
+  state, _ = update(state, good)
+  before = jax.device_get((state.params, state.opt_state))
+  worse = {'x': np.array([1.0, bad, 3.0], np.float32)}
+  for n in (1, 2):
+    state, metrics = update(state, worse)
+    assert int(metrics['skipped']) == n
+    chex.assert_trees_all_equal(
+      jax.device_get((state.params, state.opt_state)), before
+    )
+  state, metrics = update(state, good)
+  assert int(metrics['skipped']) == 0
+  assert int(state.step) == 4
+  assert (np.asarray(state.params['w']) != before[0]['w']).all()
+
+
+def test_many_bad_steps_in_a_row_end_the_run(tmp_path):
+  writer = metrics.Writer(str(tmp_path), 0)
+  values = {'skipped': loop.MAX_SKIPPED - 1, 'loss': float('nan')}
+  loop.write(loop.LoopConfig(), writer, 7, values)
+  values['skipped'] += 1
+  with pytest.raises(FloatingPointError, match='step 8: 10 steps in a row'):
+    loop.write(loop.LoopConfig(), writer, 8, values)
+  lines = list(metrics.read(str(tmp_path / metrics.METRICS)))
+  assert [line['loss'] for line in lines] == [None, None]
+
+
+def test_each_step_draws_its_own_randomness():
+  update, state = start()
+  batch = {'x': np.ones(3, np.float32)}
+  noises = []
+  for _ in range(3):
+    state, metrics = update(state, batch)
+    noises.append(float(metrics['noise']))
+  assert len(set(noises)) == 3
+
+
+def test_one_compilation():
+  update, state = start()
+  for _ in range(3):
+    state, _ = update(state, {'x': np.ones(3, np.float32)})
+  assert update._cache_size() == 1

@@ -1,0 +1,336 @@
+"""The crawler against real HTTP servers, well and ill behaved."""
+
+import datetime
+import gzip
+import json
+import os
+import pathlib
+import resource
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+
+from llm_jax.web import crawler, warc
+from tests.web import bad_site
+
+ROOT = pathlib.Path(__file__).resolve().parents[2]
+FAST = {'delay_s': 0.0, 'page_timeout_s': 2.0}
+
+
+@pytest.fixture
+def site():
+  with bad_site.serve() as running:
+    running.answers['/robots.txt'] = (404, {}, b'')
+    yield running
+
+
+def crawl(site, folder, **settings):
+  cfg = crawler.Crawl(**{**FAST, **settings})
+  return crawler.crawl(cfg, [f'{site.url}/'], folder)
+
+
+def stored(folder) -> dict[str, warc.Record]:
+  """Pages of the WARC files by path; each must stand there once."""
+  pages = {}
+  for file in sorted(folder.glob('*.warc.gz')):
+    for record in warc.read(file, 1 << 24):
+      if record.problem == 'type_warcinfo':
+        continue
+      assert not record.problem
+      path = '/' + record.url.split('/', 3)[3]
+      assert path not in pages
+      pages[path] = record
+  return pages
+
+
+def test_breadth_first_and_each_page_once(site, tmp_path):
+  site.page('/', 'root', '/a', '/b', '#top', '/a?x=1#frag')
+  site.page('/a', 'a', '/deep', '/')
+  site.page('/b', 'b', 'a', '/deep')
+  site.page('/deep', 'deep')
+  site.page('/a?x=1', 'query')
+  summary = crawl(site, tmp_path)
+  assert site.paths() == ['/robots.txt', '/', '/a', '/b', '/a?x=1', '/deep']
+  assert summary['stopped'] == 'done'
+  assert summary['addresses'] == {'stored': 5}
+  pages = stored(tmp_path)
+  assert set(pages) == {'/', '/a', '/b', '/deep', '/a?x=1'}
+  assert pages['/deep'].body == b'deep'
+  assert pages['/deep'].content_type == 'text/html'
+  assert pages['/deep'].date.endswith('Z')
+  assert summary['bytes'] == sum(len(p.body) for p in pages.values())
+  assert {agent for _, agent, _ in site.requests} == {
+    crawler.Crawl().user_agent
+  }
+
+
+def test_robots_rules_and_delay(site, tmp_path):
+  site.answers['/robots.txt'] = (
+    200,
+    {'Content-Type': 'text/plain'},
+    b'User-agent: *\nDisallow: /\n\n'
+    b'User-agent: llm_jax\nDisallow: /no\nAllow: /no/but\nCrawl-delay: 0.3',
+  )
+  site.page('/', 'root', '/no', '/no/but', '/yes')
+  site.page('/yes', 'yes')
+  site.page('/no/but', 'but')
+  summary = crawl(site, tmp_path)
+  assert set(stored(tmp_path)) == {'/', '/no/but', '/yes'}
+  assert summary['addresses'] == {'robots_disallowed': 1, 'stored': 3}
+  assert '/no' not in site.paths()
+  times = [t for _, _, t in site.requests]
+  assert min(b - a for a, b in zip(times, times[1:], strict=False)) >= 0.3
+
+
+def test_robots_that_cannot_be_had_forbid_all(site, tmp_path):
+  site.answers['/robots.txt'] = (503, {}, b'')
+  summary = crawl(site, tmp_path)
+  assert site.paths() == ['/robots.txt']
+  assert summary['addresses'] == {'robots_disallowed': 1}
+
+
+def test_host_that_asks_for_too_long_a_delay_is_left_alone(site, tmp_path):
+  text = b'User-agent: *\nCrawl-delay: 3600'
+  site.answers['/robots.txt'] = (200, {}, text)
+  summary = crawl(site, tmp_path)
+  assert site.paths() == ['/robots.txt']
+  assert summary['addresses'] == {'crawl_delay_too_long': 1}
+
+
+def test_redirects_loops_and_chains(site, tmp_path):
+  site.page('/', 'root', '/old', '/loop1', '/chain0', '/away')
+  site.answers['/old'] = (301, {'Location': '/new'}, b'')
+  site.page('/new', 'new')
+  site.answers['/loop1'] = (302, {'Location': '/loop2'}, b'')
+  site.answers['/loop2'] = (302, {'Location': '/loop1'}, b'')
+  for i in range(9):
+    site.answers[f'/chain{i}'] = (302, {'Location': f'/chain{i + 1}'}, b'')
+  site.answers['/away'] = (302, {'Location': 'http://other.test/'}, b'')
+  summary = crawl(site, tmp_path, max_redirects=5)
+  assert set(stored(tmp_path)) == {'/', '/new'}
+  # /old, both loops, /away, and /chain0 to /chain4.
+  assert summary['addresses'] == {
+    'redirect': 9,
+    'stored': 2,
+    'too_many_redirects': 1,
+  }
+  assert summary['counts']['links_off_site'] == 1
+  assert len(site.paths()) == len(set(site.paths()))
+
+
+def test_slow_server_is_given_up(site, tmp_path):
+  def drip(handler):
+    handler.send_response(200)
+    handler.send_header('Content-Type', 'text/html')
+    handler.end_headers()
+    for _ in range(100):
+      handler.wfile.write(b'.')
+      time.sleep(0.05)
+
+  site.page('/', 'root', '/drip', '/ok')
+  site.page('/ok', 'ok')
+  site.answers['/drip'] = drip
+  start = time.monotonic()
+  summary = crawl(site, tmp_path, page_timeout_s=0.5, max_attempts=2)
+  assert time.monotonic() - start < 3
+  assert summary['addresses'] == {'stored': 2, 'timeout': 1}
+  assert site.paths().count('/drip') == 2  # tried again once, not for ever
+
+
+def test_failures_are_counted_by_reason(site, tmp_path):
+  def hang_up(handler):
+    handler.connection.close()
+
+  def short(handler):
+    bad_site.send(
+      handler, 200, {'Content-Type': 'text/html', 'Content-Length': '99'}, b'x'
+    )
+    handler.connection.close()
+
+  html = {'Content-Type': 'text/html'}
+  site.page('/', 'root', *(f'/{i}' for i in range(7)), 'mailto:a@b.c')
+  site.answers['/0'] = (404, html, b'')
+  site.answers['/1'] = (500, html, b'')
+  site.answers['/2'] = (200, {'Content-Type': 'application/pdf'}, b'%PDF')
+  site.answers['/3'] = (200, {'Content-Type': 'TEXT/HTML; x=y'}, b'fine')
+  site.answers['/4'] = hang_up
+  site.answers['/5'] = short
+  site.answers['/6'] = (200, {**html, 'Content-Encoding': 'br'}, b'x')
+  summary = crawl(site, tmp_path)
+  assert summary['addresses'] == {
+    'content_encoding': 1,
+    'disconnect': 2,
+    'http_404': 1,
+    'http_500': 1,
+    'stored': 2,
+    'type_application/pdf': 1,
+  }
+  assert summary['counts']['links_unusable'] == 1
+  assert site.paths().count('/0') == 1
+  assert site.paths().count('/1') == 2
+
+
+def test_large_body_is_cut_and_marked(site, tmp_path):
+  site.page('/', 'root', '/large', '/bomb')
+  html = {'Content-Type': 'text/html'}
+  site.answers['/large'] = (200, html, b'y' * 50_000)
+  bomb = gzip.compress(b'z' * 5_000_000)
+  site.answers['/bomb'] = (200, {**html, 'Content-Encoding': 'gzip'}, bomb)
+  summary = crawl(site, tmp_path, max_page_bytes=10_000)
+  pages = stored(tmp_path)
+  assert pages['/large'].body == b'y' * 10_000
+  assert pages['/bomb'].body == b'z' * 10_000
+  assert summary['counts']['pages_cut_at_max_page_bytes'] == 2
+  raw = gzip.decompress(next(tmp_path.glob('*.gz')).read_bytes())
+  assert raw.count(b'WARC-Truncated: length') == 2
+
+
+def test_links_to_other_hosts_are_counted_and_not_followed(site, tmp_path):
+  with bad_site.serve() as other:
+    name = f'http://localhost:{other.port}/'
+    site.page('/', 'root', name, 'https://example.org/')
+    summary = crawl(site, tmp_path)
+    assert other.requests == []
+  assert summary['addresses'] == {'stored': 1}
+  assert summary['counts']['links_off_site'] == 2
+
+
+@pytest.mark.parametrize(
+  ('settings', 'stopped', 'n_pages'),
+  [
+    ({'max_pages': 3}, 'max_pages', 3),
+    ({'max_bytes': 50}, 'max_bytes', 1),
+    ({'max_depth': 2}, 'done', 3),
+    ({'max_seconds': 0.0}, 'max_seconds', 0),
+  ],
+)
+def test_limits(site, tmp_path, settings, stopped, n_pages):
+  site.page('/', 'root' * 20, '/1')
+  for i in range(1, 9):
+    site.page(f'/{i}', f'page {i}', f'/{i + 1}')
+  summary = crawl(site, tmp_path, **settings)
+  assert summary['stopped'] == stopped
+  assert len(stored(tmp_path)) == n_pages
+  if stopped == 'done':
+    assert summary['counts']['links_too_deep'] == 1
+
+
+def test_seed_that_is_no_address_is_refused(tmp_path):
+  with pytest.raises(ValueError, match=r"'ftp://x/' is not an http"):
+    crawler.crawl(crawler.Crawl(), ['ftp://x/'], tmp_path)
+  with pytest.raises(ValueError, match='no seed URL'):
+    crawler.crawl(crawler.Crawl(), [], tmp_path)
+
+
+def test_killed_crawler_goes_on_and_loses_nothing(site, tmp_path):
+  """SIGKILL at the third, the sixth and the ninth page, then a torn tail."""
+  n_pages = 12
+  process: list[subprocess.Popen] = []
+  kill_at = {3, 6, 9}
+
+  def answer(i):
+    links = ''.join(f'<a href="/{j}">x</a>' for j in (2 * i + 1, 2 * i + 2))
+    body = f'page {i} {links if i < 6 else ""}'.encode() * 50
+
+    def send(handler):
+      if i in kill_at:
+        kill_at.remove(i)
+        os.kill(process[-1].pid, signal.SIGKILL)
+      bad_site.send(handler, 200, {'Content-Type': 'text/html'}, body)
+
+    return send
+
+  for i in range(n_pages + 1):
+    site.answers[f'/{i}'] = answer(i)
+  command = [
+    *(sys.executable, '-m', 'experiments.crawl', '--workdir', str(tmp_path)),
+    *('--seed_url', f'{site.url}/0'),
+    *('--gin_bindings', 'Crawl.delay_s = 0.0'),
+    *('--gin_bindings', 'Crawl.warc_bytes = 700'),
+  ]
+  codes = []
+  while not (tmp_path / 'done.json').exists():
+    process.append(subprocess.Popen(command, cwd=ROOT))
+    codes.append(process[-1].wait(60))
+    if len(codes) == 2:  # a kill in the middle of a write leaves half a record
+      newest = max(tmp_path.glob('*.warc.gz'))
+      whole = warc.encode_info(_any_date(), {'a': 'b'})
+      newest.write_bytes(newest.read_bytes() + whole[: len(whole) // 2])
+      (tmp_path / 'crawl-00099.warc.gz').write_bytes(whole)
+  assert codes == [-signal.SIGKILL] * 3 + [0]
+  pages = stored(tmp_path)
+  assert set(pages) == {f'/{i}' for i in range(n_pages + 1)}
+  # Only the request under way at a kill is made again.
+  n_requests = [site.paths().count(f'/{i}') for i in range(n_pages + 1)]
+  assert n_requests == [2 if i in (3, 6, 9) else 1 for i in range(n_pages + 1)]
+  assert len(list(tmp_path.glob('*.warc.gz'))) > 1
+  # Once finished, the command redoes nothing.
+  assert subprocess.run(command, cwd=ROOT).returncode == 0
+  assert len(site.requests) == n_pages + 1 + 3 + 1  # and robots.txt
+
+
+def test_without_a_seed_the_recipe_crawls_the_pydoc_site(tmp_path):
+  command = [
+    *(sys.executable, '-m', 'experiments.crawl', '--workdir', str(tmp_path)),
+    *('--gin_file', 'gin_configs/crawl_pydoc.gin'),
+    *('--gin_bindings', 'Crawl.max_pages = 4'),
+  ]
+  subprocess.run(command, cwd=ROOT, check=True)
+  pages = stored(tmp_path)
+  assert len(pages) == 4
+  # The address does not depend on the port that was free.
+  assert pages['/'].url == 'http://pydoc.localhost/'
+  assert b'ABCMeta' in pages['/abc.html'].body
+  done = json.loads((tmp_path / 'done.json').read_text())
+  assert done['pages'] == 4
+  assert done['stopped'] == 'max_pages'
+  assert done['addresses']['waiting'] > 100
+
+
+def _any_date():
+  return datetime.datetime(2026, 1, 2, tzinfo=datetime.UTC)
+
+
+@pytest.mark.parametrize('room', [25_000, 200_000])
+def test_full_disk_is_named_and_loses_nothing(site, tmp_path, room):
+  """A limit on file size stands for a full disk: writes fail likewise.
+
+  The smaller one is reached when the frontier is opened.
+  """
+  words = [os.urandom(15_000).hex() for _ in range(20)]
+  site.page('/', 'root', *(f'/{i}' for i in range(20)))
+  for i, word in enumerate(words):
+    site.page(f'/{i}', word)
+
+  def limit_file_size():
+    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (room, room))
+
+  program = (
+    'import sys, pathlib\n'
+    'from llm_jax.web import crawler\n'
+    'cfg = crawler.Crawl(delay_s=0.0)\n'
+    'crawler.crawl(cfg, [sys.argv[1]], pathlib.Path(sys.argv[2]))\n'
+  )
+  command = [sys.executable, '-c', program, f'{site.url}/', str(tmp_path)]
+  done = subprocess.run(
+    command,
+    cwd=ROOT,
+    capture_output=True,
+    text=True,
+    preexec_fn=limit_file_size,
+  )
+  assert done.returncode == 1
+  assert 'make room and give the same command again' in done.stderr
+  assert str(tmp_path) in done.stderr
+  before = len(site.requests)
+  subprocess.run(command, cwd=ROOT, check=True)
+  assert {page.body for page in stored(tmp_path).values()} >= {
+    word.encode() for word in words
+  }
+  if room > 25_000:
+    assert before > 3  # pages came before the disk was full,
+    assert len(site.requests) < before + 20  # and are not asked for again
