@@ -12,8 +12,8 @@ without a default is required; one annotated `Sequence[str]` may be repeated;
 one annotated `bool` is a switch. No recipe defines flags of its own, so that
 all recipes can be imported into one process.
 
-It does NOT hold what is trained: that is the gin file's. It does NOT read or
-change any flag outside of this file.
+It does NOT hold what is trained: that is the gin file's. It does NOT read any
+flag outside of this file.
 """
 
 import inspect
@@ -188,6 +188,8 @@ class _OwnLines(python_logging.Filter):
 
 
 def _set_up_logging(verbosity: int) -> None:
+  if not flags.FLAGS.is_parsed():
+    flags.FLAGS.mark_as_parsed()  # or absl says that it logs too early
   logging.use_absl_handler()
   logging.set_verbosity(verbosity)
   handler = logging.get_absl_handler()

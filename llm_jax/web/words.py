@@ -2,8 +2,8 @@
 
 A word is a run of letters, digits and underscores, with an inner apostrophe;
 every other visible character is a word of its own. FineWeb's own counts come
-from spaCy's rules: about 1 in 20 verdicts near a threshold differs from them.
-It does NOT handle languages that write without spaces.
+from spaCy's rules, so a verdict near a threshold can differ from FineWeb's. It
+does NOT handle languages that write without spaces.
 """
 
 import re

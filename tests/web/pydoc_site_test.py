@@ -44,6 +44,8 @@ def fetch_pages(names: list[str], secret: str) -> dict[str, str]:
 def test_pages_are_the_same_each_time_and_hold_no_environment():
   # Modules whose constants and default arguments tell of the process.
   names = 'os posix sys site argparse inspect http.client asyncio subprocess'
+  if 'cgi' in sys.stdlib_module_names:
+    names += ' cgi'  # has a set as a default argument
   paths = ['', *(f'{name}.html' for name in names.split())]
   first = fetch_pages(paths, '4147001')
   second = fetch_pages(paths, '4147002')

@@ -38,6 +38,7 @@ def test_links_of_a_page():
     <base href="http://h/dir/"><a href='a.html'>1</a><A class=x HREF=b>2</A>
     <!-- <a href="comment"> --><area href="../c?x=1&amp;y=2">
     <a name="no">n</a><a href="mailto:x@y.z"><abbr href="no">
+    <!-- never closed <a href="no">
   """
   assert list(urls.links(page, 'http://other/')) == [
     'http://h/dir/a.html',
