@@ -81,7 +81,7 @@ def execute(
     _refuse_missing(run, arguments)
     _set_up_jax()
     run(cfg, **arguments)
-  except (ValueError, OSError) as error:
+  except (ValueError, OSError, FloatingPointError) as error:
     if flag_values.verbosity > 0:
       raise
     print(f'error: {error}', file=sys.stderr)

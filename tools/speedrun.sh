@@ -81,7 +81,7 @@ for seed in 0 1 2; do
     --restore_from runs/speedrun/sft
 done
 stage rl --workdir runs/speedrun/rl_zero \
-  --gin_file gin_configs/rl_zero_tiny.gin \
+  --gin_file gin_configs/rl_tiny.gin \
   --restore_from runs/speedrun/pretrain
 stage evaluate --workdir runs/speedrun/evaluate \
   --gin_file gin_configs/evaluate_tiny.gin \

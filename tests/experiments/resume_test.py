@@ -20,6 +20,7 @@ from llm_jax.tasks import addition
 from llm_jax.tokenizer import tokenizer as tokenizer_lib
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
+GOLDEN = pathlib.Path(__file__).parent / 'first_losses.json'
 MODEL = (
   'ModelConfig.vocab_size = 320',
   'ModelConfig.n_layers = 1',
@@ -181,6 +182,27 @@ def test_losses_after_kills_equal_an_uninterrupted_run(
   assert losses(workdir) == expected
   again = finish(arguments)
   assert 'already finished' in again
+
+
+def test_first_losses_are_those_of_the_golden_file(uninterrupted):
+  """Fails when a change alters what a recipe computes.
+
+  If that is meant, renew the file with the losses that the failure prints.
+  Other processors sum in another order, hence the tolerance; and hence no RL,
+  where a token drawn otherwise changes all that follows.
+  """
+  got = {}
+  for stage in SETTINGS:
+    found = losses(uninterrupted / stage)
+    got[stage] = [
+      float.fromhex(found[step, 'loss'])
+      for step in range(1, 11)
+      if (step, 'loss') in found
+    ]
+  expected = json.loads(GOLDEN.read_text())
+  renewed = json.dumps(got)
+  for stage, values in expected.items():
+    assert got[stage] == pytest.approx(values, rel=1e-3, abs=1e-4), renewed
 
 
 def test_sigterm_saves_and_the_same_command_goes_on(

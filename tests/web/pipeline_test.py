@@ -7,6 +7,7 @@ import pathlib
 import random
 import re
 import resource
+import shutil
 import signal
 import subprocess
 import sys
@@ -203,6 +204,7 @@ def test_killed_at_any_stage_the_result_is_the_same(warcs, finished, tmp_path):
   assert not list(tmp_path.rglob('*.tmp'))
 
 
+@pytest.mark.skipif(not shutil.which('ps'), reason='there is no ps here')
 def test_no_worker_outlives_a_kill(warcs, tmp_path):
   process = subprocess.Popen(command(warcs, tmp_path), cwd=ROOT)
   while not any(tmp_path.glob('filtered')) and process.poll() is None:
