@@ -1,10 +1,12 @@
 """Talk with a checkpoint in the terminal.
 
-  python -m experiments.chat --restore_from runs/speedrun/rl_seed0
+  python -m experiments.chat --restore_from runs/speedrun/rl_seed0 --single_turn
   python -m experiments.chat --restore_from runs/speedrun/pretrain --base
 
 With --base the text is continued as it stands, which is what a model that was
-only pretrained can do. /help lists the commands. Nothing is written to disk.
+only pretrained can do. With --single_turn each message is a conversation of its
+own, for a model that was trained on single questions. /help lists the commands.
+Nothing is written to disk.
 """
 
 import dataclasses
@@ -27,13 +29,19 @@ class Config:
   seed: int = 0  # the same seed and messages give the same conversation
 
 
-def run(cfg: Config, restore_from: str, base: bool = False) -> None:
+def run(
+  cfg: Config,
+  restore_from: str,
+  base: bool = False,
+  single_turn: bool = False,
+) -> None:
   """Talk until /quit or the end of the input.
 
   Args:
     cfg: length, temperature and seed.
     restore_from: folder of the stage whose newest checkpoint is loaded.
     base: continue text instead of answering messages.
+    single_turn: forget each message before the next.
   """
   loaded = checkpoint.load_model(restore_from)
   tokenizer = tokenizer_lib.Tokenizer.load(loaded.tokenizer_dir)
@@ -47,7 +55,7 @@ def run(cfg: Config, restore_from: str, base: bool = False) -> None:
   # One length for all answers, so that only new prompt lengths are compiled.
   settings = terminal.Settings(
     context, min(cfg.max_new_tokens, context // 2), cfg.temperature, cfg.seed,
-    base,
+    base, single_turn,
   )  # fmt: skip
 
   def stream(prompt, max_new_tokens, temperature, seed, stop_ids):
@@ -72,5 +80,8 @@ def _write(piece: str) -> None:
 
 if __name__ == '__main__':
   command_line.main(
-    Config, run, base='continue text instead of answering messages'
+    Config,
+    run,
+    base='continue text instead of answering messages',
+    single_turn='forget each message before the next',
   )

@@ -41,7 +41,7 @@ class Config:
   sources: tuple[str, ...] = ('documents', 'addition')  # folders of --tokens
   weights: tuple[float, ...] = (0.4, 0.6)  # share of each source in a batch
   valid_source: str = 'documents'  # its valid split is never trained on
-  valid_rows: int = 128  # rows of an evaluation; all of them if there are fewer
+  valid_rows: int = 512  # rows of an evaluation; all of them if there are fewer
   evaluate_every: int = 100  # steps
   sample_every: int = 50  # steps
   sample_prompts: tuple[str, ...] = ('The function', '988+391=')

@@ -47,6 +47,7 @@ class Config:
   think_share: float = 0.4  # of the demonstrations, with a thought
   n_documentation: int = 1000  # questions about the crawled manual
   n_identity: int = 200  # questions about the assistant
+  max_turns: int = 1  # questions in one conversation, from 1 on
   task: addition.Addition = addition.Addition()
   optimizer: optimizer_lib.Optimizer = optimizer_lib.Optimizer(
     matrices='adamw', peak_lr=1e-3, warmup_steps=5
@@ -157,9 +158,15 @@ def write_conversations(cfg: Config, documents: str | None, path: str) -> None:
       entries, cfg.n_documentation, cfg.seed
     )
   draw.shuffle(result)
+  # Neighbours become turns of one conversation.
+  joined = []
+  while result:
+    n_turns = draw.randint(1, cfg.max_turns)
+    joined.append([m for turn in result[:n_turns] for m in turn])
+    result = result[n_turns:]
   temporary = f'{path}.tmp'
   with open(temporary, 'w', encoding='utf-8') as f:
-    f.writelines(json.dumps({'messages': m}) + '\n' for m in result)
+    f.writelines(json.dumps({'messages': m}) + '\n' for m in joined)
   os.replace(temporary, path)
 
 

@@ -101,5 +101,5 @@ cat <<END
 
 This call took $((seconds / 60)) min $((seconds % 60)) s.
 The report: runs/speedrun/report/report.html
-To chat:    .venv/bin/python -m experiments.chat --restore_from runs/speedrun/rl_seed0
+To chat:    .venv/bin/python -m experiments.chat --restore_from runs/speedrun/rl_seed0 --single_turn
 END

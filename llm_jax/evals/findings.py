@@ -300,6 +300,9 @@ def _sentence(report: Mapping[str, Any], stage: Mapping[str, Any]) -> str:
       f'{count(last["documents_kept"])} of {count(first["documents_in"])} '
       f'documents kept, {last["bytes_kept"] / 1e6:.2f} MB of text'
     )
+  summary = stage['summary']
+  if kind == 'crawl' and {'pages', 'bytes'} <= summary.keys():
+    return f'{count(summary["pages"])} pages, {summary["bytes"] / 1e6:.2f} MB'
   if kind == 'train_tokenizer' and report['tokenizer']:
     found = report['tokenizer']
     own = (found.get('bytes_per_token') or {}).get('own')
@@ -319,11 +322,11 @@ def _sentence(report: Mapping[str, Any], stage: Mapping[str, Any]) -> str:
       return f'{value:.3f} bits per byte on held-out text'
   plain = {
     key: value
-    for key, value in stage['summary'].items()
+    for key, value in summary.items()
     if isinstance(value, str | int | float)
   }
   return ', '.join(
-    f'{key.replace("_", " ")} {_short(value)}' for key, value in plain.items()
+    f'{_short(value)} {key.replace("_", " ")}' for key, value in plain.items()
   )
 
 

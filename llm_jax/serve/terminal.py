@@ -49,6 +49,7 @@ class Settings:
   temperature: float = 0.7
   seed: int = 0
   base: bool = False  # plain continuation of the text, without the template
+  single_turn: bool = False  # forget each turn before the next
 
   def __post_init__(self):
     if not 0 < self.max_new_tokens < self.context_tokens:
@@ -92,6 +93,8 @@ class Session:
       yield self._command(line)
       return
     text = line[1:] if line.startswith('//') else line
+    if self._settings.single_turn:
+      self.turns = []
     try:
       prompt, n_dropped = self._prompt(text)
     except ValueError as error:

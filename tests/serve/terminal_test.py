@@ -107,6 +107,18 @@ def test_system_message():
   assert 'be brief' not in _text(script.calls[2][0])
 
 
+def test_single_turn_forgets_each_message_but_not_the_system():
+  script = Script('a', 'b')
+  session = _session(script, single_turn=True)
+  _say(session, '/system be brief')
+  _say(session, 'first')
+  _say(session, 'second')
+  seen = _text(script.calls[1][0])
+  assert 'first' not in seen
+  assert 'second' in seen
+  assert 'be brief' in seen
+
+
 def test_temperature():
   script = Script('a', 'b')
   session = _session(script, temperature=0.5)

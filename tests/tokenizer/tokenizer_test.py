@@ -6,6 +6,7 @@ import itertools
 import json
 import os
 import textwrap
+import unicodedata
 import unittest.mock
 
 import hypothesis
@@ -78,8 +79,9 @@ class TestEncode:
   @hypothesis.given(HARD)
   def test_equals_slow_version(self, own, text):
     split = patterns.by_name('qwen2').split
-    # Code points that one Unicode version lacks are cut otherwise by `regex`.
-    hypothesis.assume(not regex.search(r'\p{Cn}', text))
+    # `regex` and tiktoken know other versions of Unicode: both know what the
+    # older one of Python has.
+    hypothesis.assume(all(unicodedata.category(c) != 'Cn' for c in text))
     assert own.encode(text) == slow_encode(ranks_of(own), split, text)
 
   @LIMITS

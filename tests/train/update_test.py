@@ -52,6 +52,7 @@ def test_many_bad_steps_in_a_row_end_the_run(tmp_path):
   values['skipped'] += 1
   with pytest.raises(FloatingPointError, match='step 8: 10 steps in a row'):
     loop.write(loop.LoopConfig(), writer, 8, values)
+  writer.close()
   lines = list(metrics.read(str(tmp_path / metrics.METRICS)))
   assert [line['loss'] for line in lines] == [None, None]
 

@@ -5,7 +5,6 @@ import gzip
 import json
 import os
 import pathlib
-import resource
 import signal
 import subprocess
 import sys
@@ -14,7 +13,7 @@ import time
 import pytest
 
 from llm_jax.web import crawler, warc
-from tests.web import bad_site
+from tests.web import bad_site, file_limit
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 FAST = {'delay_s': 0.0, 'page_timeout_s': 2.0}
@@ -305,10 +304,6 @@ def test_full_disk_is_named_and_loses_nothing(site, tmp_path, room):
   for i, word in enumerate(words):
     site.page(f'/{i}', word)
 
-  def limit_file_size():
-    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (room, room))
-
   program = (
     'import sys, pathlib\n'
     'from llm_jax.web import crawler\n'
@@ -317,11 +312,10 @@ def test_full_disk_is_named_and_loses_nothing(site, tmp_path, room):
   )
   command = [sys.executable, '-c', program, f'{site.url}/', str(tmp_path)]
   done = subprocess.run(
-    command,
+    file_limit.limited(command, room),
     cwd=ROOT,
     capture_output=True,
     text=True,
-    preexec_fn=limit_file_size,
   )
   assert done.returncode == 1
   assert 'make room and give the same command again' in done.stderr

@@ -6,9 +6,7 @@ import json
 import pathlib
 import random
 import re
-import resource
 import shutil
-import signal
 import subprocess
 import sys
 import time
@@ -19,6 +17,7 @@ from pyarrow import parquet
 from experiments import clean
 from llm_jax import config
 from llm_jax.web import documents, fetch, funnel, warc
+from tests.web import file_limit
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 DATE = datetime.datetime(2026, 3, 4, 5, 6, 7, tzinfo=datetime.UTC)
@@ -240,18 +239,11 @@ def _is_running(pid: int) -> bool:
 
 
 def test_full_disk_is_named_and_loses_nothing(warcs, finished, tmp_path):
-  """A limit on file size stands for a full disk: writes fail likewise."""
-
-  def limit_file_size():
-    signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (6_500, 6_500))
-
   done = subprocess.run(
-    command(warcs, tmp_path),
+    file_limit.limited(command(warcs, tmp_path), 6_500),
     cwd=ROOT,
     capture_output=True,
     text=True,
-    preexec_fn=limit_file_size,
   )
   assert done.returncode == 1
   assert 'make room and give the same command again' in done.stderr
