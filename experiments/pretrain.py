@@ -62,19 +62,12 @@ class Config:
 
 def run(cfg: Config, workdir: str, tokens: str, tokenizer: str) -> None:
   """Train the model; the same workdir resumes."""
+  # Data: every row is a function of (seed, step), so the step is all its state.
   mesh = mesh_lib.make(cfg.mesh, cfg.batch_size)
   vocabulary = tokenizer_lib.Tokenizer.load(tokenizer)
-  manifest = pathlib.Path(tokens) / shards.MANIFEST
-  inputs = {
-    'tokens': record.file_sha256(manifest),
-    'tokenizer': vocabulary.fingerprint,
-  }
-  machine = {'devices': str(jax.devices()), 'mesh': dict(mesh.shape)}
-  if record.begin(workdir, 'pretrain', cfg, inputs, machine):
-    logging.info('pretrain in %s is already finished', workdir)
-    return
+  length = shards.read_manifest(tokens)['sequence_length']
+  model_config.check_fits(cfg.model, vocabulary.vocab_size, length)
 
-  # Data: every row is a function of (seed, step), so the step is all its state.
   def source(name: str, split: str) -> shards.TokenSource:
     return shards.TokenSource(tokens, name, split, vocabulary.fingerprint)
 
@@ -89,8 +82,14 @@ def run(cfg: Config, workdir: str, tokens: str, tokenizer: str) -> None:
   valid = held_out.read(
     source(cfg.valid_source, 'valid'), vocabulary, cfg.valid_rows
   )
-  length = sources[0].sequence_length
-  model_config.check_fits(cfg.model, vocabulary.vocab_size, length)
+  inputs = {
+    'tokens': record.file_sha256(pathlib.Path(tokens) / shards.MANIFEST),
+    'tokenizer': vocabulary.fingerprint,
+  }
+  machine = {'devices': str(jax.devices()), 'mesh': dict(mesh.shape)}
+  if record.begin(workdir, 'pretrain', cfg, inputs, machine):
+    logging.info('pretrain in %s is already finished', workdir)
+    return
 
   # Model, loss and update.
   n_bytes_V = np.zeros(cfg.model.padded_vocab_size, np.float32)
