@@ -108,6 +108,14 @@ def test_other_seeds_give_other_answers(params):
   assert len({tuple(a.token_ids) for a in answers}) == 3
 
 
+def test_every_position_is_drawn_anew(params):
+  """All 50 tokens alike: one number used again would repeat one token."""
+  flat = params | {'head': 0 * params['head']}
+  for answer in run(flat, stop_ids=()):
+    assert len(set(answer.token_ids)) > 6
+    np.testing.assert_allclose(answer.logps, -np.log(50), atol=1e-5)
+
+
 def test_sampling_follows_the_distribution():
   """20,000 draws of 6 tokens: chi-square with 5 degrees of freedom."""
   n = 20_000

@@ -68,6 +68,11 @@ def test_verdicts(answer, correct):
   assert score.reason
 
 
+def test_unfinished_thought_is_named():
+  score = TASK.score(PROBLEM, '<think>\n810:09')
+  assert score.reason == 'the thought does not end'
+
+
 def test_verifier_survives_anything():
   draw = random.Random(0)
   alphabet = '0123456789+=<>/think\n \x00\ud7ff韬'
