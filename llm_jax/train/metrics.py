@@ -21,7 +21,7 @@ class Writer:
 
     Args:
       workdir: folder of the stage.
-      resume_step: step that the run continues from, 0 for a new one. Lines of
+      resume_step: step that the run continues from, -1 for a new one. Lines of
         later steps, and a last line that a crash cut short, are dropped, since
         the run will write them again.
     """

@@ -59,4 +59,6 @@ def start(
     dict(mesh.shape),
     int(state.step),
   )
-  return state, metrics.Writer(workdir, int(state.step))
+  # Without a checkpoint even what was written before the first step is redone.
+  n_done = -1 if restored is None else int(state.step)
+  return state, metrics.Writer(workdir, n_done)

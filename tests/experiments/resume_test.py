@@ -21,6 +21,13 @@ from llm_jax.tokenizer import tokenizer as tokenizer_lib
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 GOLDEN = pathlib.Path(__file__).parent / 'first_losses.json'
+NUMBERS = (
+  'loss',
+  'grad_norm',
+  'accuracy',
+  'eval_sampled',
+  'valid_bits_per_byte',
+)
 MODEL = (
   'ModelConfig.vocab_size = 320',
   'ModelConfig.n_layers = 1',
@@ -126,7 +133,7 @@ def losses(workdir):
   for line in (workdir / 'metrics.jsonl').read_text().splitlines():
     values = json.loads(line)
     for name, value in values.items():
-      if name in ('loss', 'grad_norm', 'accuracy', 'valid_bits_per_byte'):
+      if name in NUMBERS:
         key = values['step'], name
         assert key not in found, f'{key} was written twice'
         found[key] = float(value).hex()
