@@ -78,11 +78,6 @@ def run(cfg: Config, workdir: str, restore_from: str) -> None:
   """Train the policy; the same workdir resumes."""
   mesh = mesh_lib.make(cfg.mesh, cfg.n_prompts * cfg.n_samples)
   model = checkpoint.load_model(restore_from, mesh)
-  machine = {'devices': str(jax.devices()), 'mesh': dict(mesh.shape)}
-  inputs = {'model': model.fingerprint}
-  if record.begin(workdir, 'rl', cfg, inputs, machine):
-    logging.info('rl in %s is already finished', workdir)
-    return
 
   # The problems of the whole run in order, and how they are asked.
   vocabulary = tokenizer_lib.Tokenizer.load(model.tokenizer_dir)
@@ -96,6 +91,12 @@ def run(cfg: Config, workdir: str, restore_from: str) -> None:
   request = generate.Request(cfg.max_new_tokens, (stop_id,), cfg.temperature)
   length = max(map(len, prompts)) + cfg.max_new_tokens - 1
   first = min(map(len, prompts)) - 1  # no earlier target was drawn
+  generate.check(policy_cfg, prompts, request)
+  machine = {'devices': str(jax.devices()), 'mesh': dict(mesh.shape)}
+  inputs = {'model': model.fingerprint}
+  if record.begin(workdir, 'rl', cfg, inputs, machine):
+    logging.info('rl in %s is already finished', workdir)
+    return
 
   # Loss and update.
   def loss_fn(

@@ -67,7 +67,11 @@ def generate(
   Raises:
     ValueError: if a prompt is empty or leaves no room for max_new_tokens.
   """
-  _check(cfg, prompts, seeds, request)
+  if len(prompts) != len(seeds):
+    raise ValueError(
+      f'{len(prompts)} prompts but {len(seeds)} seeds; give one seed a prompt'
+    )
+  check(cfg, prompts, request)
   bucket = _bucket(max(map(len, prompts)))
   answers: list[Answer] = []
   for start in range(0, len(prompts), batch_size):
@@ -104,7 +108,7 @@ def stream(
   Yields:
     Token ids; the stop token is the last if one was drawn.
   """
-  _check(cfg, [prompt], [seed], request)
+  check(cfg, [prompt], request)
   state = _start(
     cfg, params, [prompt], [seed], request, _bucket(len(prompt)), 1, None
   )
@@ -118,11 +122,22 @@ def stream(
     state = _decode(cfg, chunk, params, state)
 
 
-def _check(cfg, prompts, seeds, request):
-  if len(prompts) != len(seeds):
-    raise ValueError(
-      f'{len(prompts)} prompts but {len(seeds)} seeds; give one seed a prompt'
-    )
+def check(
+  cfg: config.ModelConfig,
+  prompts: Sequence[Sequence[int]],
+  request: Request,
+) -> None:
+  """Refuse prompts that cannot be continued as asked.
+
+  Args:
+    cfg: the model.
+    prompts: token ids of each prompt.
+    request: how they are to be continued.
+
+  Raises:
+    ValueError: if there is no prompt, or one is empty or leaves no room for
+      max_new_tokens.
+  """
   if not prompts:
     raise ValueError('no prompts to continue; give at least one')
   if request.max_new_tokens < 1:

@@ -74,7 +74,10 @@ def test_values_that_are_not_finite_are_counted():
 
 def test_one_point_and_flat_lines_have_a_scale():
   for points in ([(3, 7)], [(0, 2), (5, 2)]):
-    _parse(svg.line_chart('c', [svg.Line('a', points, 1)], 'x', 'y'))
+    chart = svg.line_chart('c', [svg.Line('a', points, 1)], 'x', 'y')
+    _parse(chart)
+    assert 'nan' not in chart
+    assert 'inf' not in chart
 
 
 def test_reference_lines_are_inside():
