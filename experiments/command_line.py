@@ -17,19 +17,15 @@ flag outside of this file.
 """
 
 import inspect
-import logging as python_logging
-import os
-import pathlib
 import sys
 import typing
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from absl import flags, logging
+from absl import flags
 
+from experiments import process
 from llm_jax import config
-
-_ROOT = pathlib.Path(__file__).resolve().parent.parent
 
 
 def main(
@@ -69,7 +65,7 @@ def execute(
     print(f'{(sys.modules["__main__"].__doc__ or "").strip()}\n\nFlags:')
     print(flag_values.get_help())
     return 0
-  _set_up_logging(flag_values.verbosity)
+  process.set_up_logging(flag_values.verbosity)
   try:
     cfg = config.load(
       config_class, flag_values.gin_file, flag_values.gin_bindings
@@ -79,7 +75,7 @@ def execute(
       print(config.explain(cfg))
       return 0
     _refuse_missing(run, arguments)
-    _set_up_jax()
+    process.set_up_jax()
     run(cfg, **arguments)
   except (ValueError, OSError, FloatingPointError) as error:
     if flag_values.verbosity > 0:
@@ -172,41 +168,3 @@ def _refuse_missing(
   ]
   if missing:
     raise ValueError(f'{", ".join(missing)} must be given; see --help')
-
-
-class _OwnLines(python_logging.Filter):
-  """Keeps libraries' chatter out: below a warning only our own lines pass."""
-
-  def filter(self, record: python_logging.LogRecord) -> bool:
-    if record.levelno >= python_logging.WARNING:
-      return True
-    path = pathlib.Path(record.pathname)
-    return any(
-      path.is_relative_to(_ROOT / folder)
-      for folder in ('llm_jax', 'experiments', 'tools')
-    )
-
-
-def _set_up_logging(verbosity: int) -> None:
-  if not flags.FLAGS.is_parsed():
-    flags.FLAGS.mark_as_parsed()  # or absl says that it logs too early
-  logging.use_absl_handler()
-  logging.set_verbosity(verbosity)
-  handler = logging.get_absl_handler()
-  handler.setFormatter(
-    python_logging.Formatter('%(asctime)s %(message)s', '%H:%M:%S')
-  )
-  if verbosity <= 0:
-    handler.addFilter(_OwnLines())
-
-
-def _set_up_jax() -> None:
-  """Compiled programs are kept between runs; shapes must be spelled out."""
-  if 'jax' not in sys.modules:
-    return
-  import jax  # here, because recipes without JAX must not load it
-
-  folder = os.environ.get('LLM_JAX_CACHE') or '~/.cache/llm_jax'
-  jax.config.update('jax_compilation_cache_dir', os.path.expanduser(folder))
-  jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.5)
-  jax.config.update('jax_numpy_rank_promotion', 'raise')

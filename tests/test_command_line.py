@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from experiments import command_line
+from experiments import command_line, process
 
 
 @dataclasses.dataclass(frozen=True)
@@ -18,7 +18,7 @@ class Config:
 @pytest.fixture(autouse=True)
 def _quiet(monkeypatch):
   """Loggers belong to the whole process; a recipe may set them up, not us."""
-  monkeypatch.setattr(command_line, '_set_up_logging', lambda verbosity: None)
+  monkeypatch.setattr(process, 'set_up_logging', lambda verbosity: None)
 
 
 class Recipe:

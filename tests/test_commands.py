@@ -16,7 +16,7 @@ import sys
 
 import pytest
 
-from experiments import command_line
+from experiments import command_line, process
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 _COMMAND = re.compile(
@@ -77,7 +77,7 @@ def _parse(command: str, monkeypatch) -> None:
 
   monkeypatch.chdir(ROOT)
   monkeypatch.setattr(command_line, 'main', main)
-  monkeypatch.setattr(command_line, '_set_up_logging', lambda verbosity: None)
+  monkeypatch.setattr(process, 'set_up_logging', lambda verbosity: None)
   runpy.run_path(str(path), run_name='__main__')
   if codes != [0] or not (calls or '--explain' in words or '--help' in words):
     raise ValueError(f'exit codes {codes}, {len(calls)} calls of run')
@@ -103,7 +103,7 @@ def test_every_gin_file_is_the_subject_of_a_command():
 def test_every_recipe_is_shown():
   text = ' '.join(command for _, command in _all_commands())
   for path in sorted((ROOT / 'experiments').glob('[a-z]*.py')):
-    if path.stem != 'command_line':
+    if path.stem not in ('command_line', 'process'):  # no recipes
       assert f'python -m experiments.{path.stem} ' in text
 
 
