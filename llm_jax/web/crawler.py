@@ -21,7 +21,7 @@ from concurrent import futures
 
 from absl import logging
 
-from llm_jax.web import disk, fetch, frontier, robots, urls, warc
+from llm_jax.web import disk, fetch, frontier, robots, urls, warc_write
 
 _PREFIX = 'crawl'
 _HTML_TYPES = ('text/html', 'application/xhtml+xml')
@@ -96,12 +96,12 @@ def crawl(
     disk.explain_full(folder),
     contextlib.closing(frontier.Frontier(folder / 'frontier.sqlite')) as memory,
     contextlib.closing(
-      warc.Writer(
+      warc_write.Writer(
         folder,
         _PREFIX,
         memory.warc_ends(),
         cfg.warc_bytes,
-        warc.encode_info(datetime.datetime.now(datetime.UTC), info),
+        warc_write.encode_info(datetime.datetime.now(datetime.UTC), info),
       )
     ) as writer,
   ):
@@ -294,7 +294,7 @@ class _Crawl:
     elif response.content_type not in _HTML_TYPES:
       self._fail(entry, f'type_{response.content_type or "missing"}')
     else:
-      record = warc.encode_response(entry.url, response)
+      record = warc_write.encode_response(entry.url, response)
       file, end = self._writer.append(record)
       self._memory.finish(entry, 'stored', file, end)
       self._memory.count('pages')

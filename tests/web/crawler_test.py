@@ -12,7 +12,7 @@ import time
 
 import pytest
 
-from llm_jax.web import crawler, warc
+from llm_jax.web import crawler, warc, warc_write
 from tests.web import bad_site, file_limit
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -256,7 +256,7 @@ def test_killed_crawler_goes_on_and_loses_nothing(site, tmp_path):
     codes.append(process[-1].wait(60))
     if len(codes) == 2:  # a kill in the middle of a write leaves half a record
       newest = max(tmp_path.glob('*.warc.gz'))
-      whole = warc.encode_info(_any_date(), {'a': 'b'})
+      whole = warc_write.encode_info(_any_date(), {'a': 'b'})
       newest.write_bytes(newest.read_bytes() + whole[: len(whole) // 2])
       (tmp_path / 'crawl-00099.warc.gz').write_bytes(whole)
   assert codes == [-signal.SIGKILL] * 3 + [0]

@@ -16,7 +16,7 @@ from pyarrow import parquet
 
 from experiments import clean
 from llm_jax import config
-from llm_jax.web import documents, fetch, funnel, warc
+from llm_jax.web import documents, fetch, funnel, warc_write
 from tests.web import file_limit
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -81,11 +81,11 @@ def corpus(folder: pathlib.Path) -> list[pathlib.Path]:
   ]
   paths = []
   for number, shard in enumerate(pages):
-    data = warc.encode_info(DATE, {'software': 'test'})
+    data = warc_write.encode_info(DATE, {'software': 'test'})
     for name, status, kind, body in shard:
       headers = (('Content-Type', kind),)
       answer = fetch.Response(status, '', headers, body, False, '::1', DATE)
-      data += warc.encode_response(f'http://h/{name}', answer)
+      data += warc_write.encode_response(f'http://h/{name}', answer)
     if number == 1:
       data = data[:-30]  # a torn tail: 'again' is lost
     paths.append(folder / f'crawl-{number:05d}.warc.gz')

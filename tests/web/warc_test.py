@@ -5,7 +5,7 @@ import gzip
 
 import pytest
 
-from llm_jax.web import fetch, warc
+from llm_jax.web import fetch, warc, warc_write
 
 DATE = datetime.datetime(2026, 3, 4, 5, 6, 7, tzinfo=datetime.UTC)
 BODY = b'<p>hello</p>' * 60
@@ -20,7 +20,7 @@ def response(body: bytes = BODY, truncated: bool = False) -> fetch.Response:
 
 
 MEMBERS = [
-  warc.encode_response(f'http://h/{i}', response(BODY + b'%d' % i))
+  warc_write.encode_response(f'http://h/{i}', response(BODY + b'%d' % i))
   for i in range(6)
 ]
 STARTS = [sum(map(len, MEMBERS[:i])) for i in range(7)]
@@ -66,10 +66,14 @@ def test_record_holds_what_was_fetched(tmp_path):
   assert b'X-Crawl-Transfer-Encoding: chunked\r\n' in raw
   assert b'WARC-Block-Digest: sha1:' in raw
   assert b'WARC-Truncated' not in raw
-  cut = gzip.decompress(warc.encode_response('http://h/', response(b'', True)))
+  cut = gzip.decompress(
+    warc_write.encode_response('http://h/', response(b'', True))
+  )
   assert b'WARC-Truncated: length\r\n' in cut
   # The same page fetched at the same time has the same id.
-  assert MEMBERS[0] == warc.encode_response('http://h/0', response(BODY + b'0'))
+  assert MEMBERS[0] == warc_write.encode_response(
+    'http://h/0', response(BODY + b'0')
+  )
 
 
 EVERY = ['0', '1', '2', '3', '4', '5']
@@ -123,7 +127,7 @@ def test_length_that_lies_loses_one_record(tmp_path, length):
 
 
 def test_other_records_and_bad_answers_are_told(tmp_path):
-  info = warc.encode_info(DATE, {'software': 'test'})
+  info = warc_write.encode_info(DATE, {'software': 'test'})
   bomb = gzip.compress(b'x' * 3_000_000, mtime=0)
   answers = [
     b'HTTP/1.1 404 Not Found\r\n\r\n',
@@ -137,7 +141,7 @@ def test_other_records_and_bad_answers_are_told(tmp_path):
   path.write_bytes(
     info
     + b''.join(
-      warc._encode(warc.warc_record.response, kind, DATE, {}, a)
+      warc_write._encode(warc_write.warc_record.response, kind, DATE, {}, a)
       for a in answers
     )
     + MEMBERS[0]
@@ -157,8 +161,8 @@ def test_other_records_and_bad_answers_are_told(tmp_path):
 
 
 def test_writer_cuts_what_does_not_count(tmp_path):
-  info = warc.encode_info(DATE, {'software': 'test'})
-  writer = warc.Writer(tmp_path, 'c', {}, 10, info)
+  info = warc_write.encode_info(DATE, {'software': 'test'})
+  writer = warc_write.Writer(tmp_path, 'c', {}, 10, info)
   ends = dict([writer.append(MEMBERS[0])])
   file, end = writer.append(MEMBERS[1])  # opens a second file
   ends[file] = end
@@ -166,7 +170,7 @@ def test_writer_cuts_what_does_not_count(tmp_path):
   writer.close()
   with open(tmp_path / file, 'ab') as second:
     second.write(MEMBERS[3][:20])
-  again = warc.Writer(tmp_path, 'c', ends, 1 << 20, info)
+  again = warc_write.Writer(tmp_path, 'c', ends, 1 << 20, info)
   assert again.cut_bytes == 20 + len(info) + len(MEMBERS[2])
   again.append(MEMBERS[4])
   again.close()
