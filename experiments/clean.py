@@ -14,7 +14,7 @@ experiments.crawl brings by itself. Result: 313 documents, 3.8 MB of text.
 """
 
 import dataclasses
-import glob
+import os
 import pathlib
 from collections.abc import Sequence
 
@@ -22,48 +22,65 @@ from absl import logging
 
 from experiments import command_line
 from llm_jax import record
-from llm_jax.web import pipeline
+from llm_jax.web import beam_runner, chain, pipeline, storage
 
 
 @dataclasses.dataclass(frozen=True)
 class Config:
   """The chain from WARC to documents."""
 
-  clean: pipeline.Clean = pipeline.Clean()
+  clean: chain.Clean = chain.Clean()
 
 
-def run(cfg: Config, workdir: str, warc: Sequence[str]):
+def run(
+  cfg: Config,
+  workdir: str,
+  warc: Sequence[str],
+  warc_root: str = 'https://data.commoncrawl.org/',
+  blocklist: Sequence[str] = (),
+  evaluation_set: Sequence[str] = (),
+  earlier: Sequence[str] = (),
+  output: str = '',
+  n_workers: int = 0,
+  runner: str = 'pool',
+  beam_option: Sequence[str] = (),
+):
   """Cleans the WARC files that match the patterns."""
-  folder = pathlib.Path(workdir)
-  warc_paths = _find(warc)
+  if runner not in ('pool', 'beam'):
+    raise ValueError(f'--runner {runner}: give pool or beam')
+  folder, place = pathlib.Path(workdir), storage.place(output or workdir)
+  warcs = {
+    path: storage.fingerprint(path)
+    for path in storage.find('warc', warc, warc_root)
+  }
   # Names and contents: the order of the names decides which copy survives.
   inputs = {
-    f'{i:05d} {path.name}': record.file_sha256(path)
-    for i, path in enumerate(warc_paths)
+    f'{i:05d} {storage.name(path)}': fingerprint
+    for i, (path, fingerprint) in enumerate(warcs.items())
   }
+  sets = storage.find('evaluation_set', evaluation_set)
+  for path in sets:
+    inputs[f'evaluation_set {path.name}'] = storage.fingerprint(path)
+  lists = [pathlib.Path(name) for name in blocklist]
+  for path in lists:
+    inputs[f'blocklist {path.name}'] = storage.folder_fingerprint(path)
+  before = storage.find('earlier', earlier)
+  for i, path in enumerate(before):
+    manifest = path / 'manifest.json'
+    inputs[f'earlier {i:03d}'] = storage.fingerprint(manifest)
   if record.begin(folder, 'clean', cfg, inputs):
     logging.info('%s is finished', folder)
   else:
-    summary = pipeline.clean(
-      cfg.clean, warc_paths, folder, on_shard=lambda: record.tick(folder)
-    )
-    record.finish(folder, summary)
-    _print_funnel(record.read_json(folder / 'funnel.json')['steps'])
-  pipeline.remove_intermediate(folder)
-
-
-def _find(patterns: Sequence[str]) -> list[pathlib.Path]:
-  """Files that match, each once, sorted by name and then by folder."""
-  paths: set[pathlib.Path] = set()
-  for pattern in patterns:
-    matches = glob.glob(pattern, recursive=True)
-    if not matches:
-      raise FileNotFoundError(
-        f'--warc {pattern}: no file matches; run experiments.crawl first or '
-        'give the path of WARC files'
+    todo = pipeline.plan(cfg.clean, warcs, place, lists, sets, before)
+    if runner == 'beam':
+      summary = beam_runner.clean(todo, beam_option)
+    else:
+      summary = pipeline.clean(
+        todo, n_workers or os.cpu_count() or 1, lambda: record.tick(folder)
       )
-    paths.update(pathlib.Path(match).resolve() for match in matches)
-  return sorted(paths, key=lambda path: (path.name, str(path)))
+    record.finish(folder, summary)
+    _print_funnel(storage.read_json(place / 'funnel.json')['steps'])
+  pipeline.remove_intermediate(place)
 
 
 def _print_funnel(steps: Sequence[dict]):
@@ -82,4 +99,16 @@ def _print_funnel(steps: Sequence[dict]):
 
 
 if __name__ == '__main__':
-  command_line.main(Config, run, warc='WARC file or pattern, .warc.gz or .warc')
+  command_line.main(
+    Config,
+    run,
+    warc='WARC or WET files: path, URL, pattern, or list (.paths, .paths.gz)',
+    warc_root='what the lines of such a list are relative to',
+    blocklist='folder of URL lists, <category>/domains and <category>/urls',
+    evaluation_set='JSONL file whose texts must not be trained on',
+    earlier='output of an earlier run; what it holds is not kept again',
+    output='folder or URL of the documents; default: the workdir',
+    n_workers='processes; 0 for one a CPU core',
+    runner='pool (this machine) or beam (Apache Beam)',
+    beam_option="option of Beam's runner, such as --runner=FlinkRunner",
+  )

@@ -9,8 +9,8 @@ and `run(cfg, workdir, documents, restore_from=None)` says by its parameters
 which flags it takes: `workdir` and `restore_from` are known here, every other
 parameter is a path flag whose help text is given to `main`. A parameter
 without a default is required; one annotated `Sequence[str]` may be repeated;
-one annotated `bool` is a switch. No recipe defines flags of its own, so that
-all recipes can be imported into one process.
+one annotated `bool` is a switch, one annotated `int` a number. No recipe
+defines flags of its own, so that all recipes can be imported into one process.
 
 It does NOT hold what is trained: that is the gin file's. It does NOT read any
 flag outside of this file.
@@ -130,6 +130,8 @@ def _define(
     hint = hints.get(name, str)
     if hint is bool:
       flags.DEFINE_boolean(name, bool(default), path_flags[name], **place)
+    elif hint is int:
+      flags.DEFINE_integer(name, default, path_flags[name], **place)
     elif typing.get_origin(hint) in (list, tuple, Sequence):
       flags.DEFINE_multi_string(
         name, list(default or []), f'{path_flags[name]}; repeatable', **place

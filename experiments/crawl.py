@@ -5,11 +5,15 @@
   python -m experiments.crawl --workdir runs/site/crawl \
       --seed_url https://example.org/
 
+It obeys robots.txt with its Crawl-delay, reads the sitemaps that it names, and
+keeps to the seeds' hosts; Crawl and its Scope hold the limits. Each page is a
+response record, or a revisit record if its payload is known, and a request.
+
 Without --seed_url it starts tools/pydoc_site on loopback, the documentation of
 this Python's standard library, and crawls that. The site answers under a fixed
 name whatever its port is, so pages have the same addresses in each run.
 
-Hardware: 2 CPU cores, one connection to each host. Time: 20 s.
+Hardware: 2 CPU cores, one connection to each host. Time: 14 s.
 Result: 528 pages, 16.5 MB of HTML (Python 3.11).
 """
 
@@ -38,7 +42,12 @@ class Config:
   crawl: crawler.Crawl = crawler.Crawl()
 
 
-def run(cfg: Config, workdir: str, seed_url: Sequence[str] = ()):
+def run(
+  cfg: Config,
+  workdir: str,
+  seed_url: Sequence[str] = (),
+  ca_file: str | None = None,
+):
   """Crawls the seeds, or the documentation of this Python."""
   folder = pathlib.Path(workdir)
   inputs = {f'seed_url {url}': url for url in seed_url}
@@ -52,7 +61,10 @@ def run(cfg: Config, workdir: str, seed_url: Sequence[str] = ()):
     record.tick(folder)
 
   if seed_url:
-    summary = crawler.crawl(cfg.crawl, seed_url, folder, on_page=tick)
+    certificates = pathlib.Path(ca_file) if ca_file else None
+    summary = crawler.crawl(
+      cfg.crawl, seed_url, folder, on_page=tick, ca_file=certificates
+    )
   else:
     with _pydoc_site() as addresses:
       seeds = [_SITE_URL]
@@ -96,5 +108,8 @@ def _pydoc_site() -> Iterator[dict[str, tuple[str, int]]]:
 
 if __name__ == '__main__':
   command_line.main(
-    Config, run, seed_url="page to start from; default: this Python's pydoc"
+    Config,
+    run,
+    seed_url="page to start from; default: this Python's pydoc",
+    ca_file="certificates to trust in place of the system's",
   )

@@ -27,6 +27,7 @@ _COMMAND = re.compile(
 def _documents() -> list[pathlib.Path]:
   patterns = (
     'README.md',
+    'llm_jax/**/README.md',
     'experiments/*.py',
     'tools/*.py',
     'tools/*.sh',

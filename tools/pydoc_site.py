@@ -13,6 +13,7 @@ It does NOT serve installed packages, private modules, or modules that act when
 they are imported, and does not listen on other interfaces.
 """
 
+import html
 import http.server
 import importlib
 import os
@@ -59,7 +60,8 @@ _KEPT_ENVIRONMENT = frozenset(
   }
 )
 _ADDRESS = re.compile(r'(\bat(?:&nbsp;|\s))0x[0-9a-fA-F]+')
-_ROBOTS = 'User-agent: *\nDisallow: /private/\n'
+_ROBOTS = 'User-agent: *\nDisallow: /private/\nSitemap: {site}/sitemap.xml\n'
+_SITEMAPS = 'http://www.sitemaps.org/schemas/sitemap/0.9'
 
 
 def module_names() -> list[str]:
@@ -129,11 +131,11 @@ class Pages(pydoc.HTMLDoc):
 
   def module_page(self, name: str) -> str:
     """The HTML page of one module."""
-    html = self.page(name, self.document(self._modules[name], name))
-    html = _ADDRESS.sub(r'\g<1>0x0', html)
+    page = self.page(name, self.document(self._modules[name], name))
+    page = _ADDRESS.sub(r'\g<1>0x0', page)
     for path, placeholder in self._paths:
-      html = html.replace(path, placeholder)
-    return html
+      page = page.replace(path, placeholder)
+    return page
 
   def index_page(self) -> str:
     """The HTML page that links every module."""
@@ -184,14 +186,20 @@ def make_server(pages: Pages, names: list[str], port: int):
 
     def do_GET(self):
       path = self.path.partition('?')[0]
+      # Under the name that the client knows the site by.
+      site = html.escape(f'http://{self.headers.get("Host", "127.0.0.1")}')
       if path == '/robots.txt':
-        self._send(200, 'text/plain', _ROBOTS)
+        self._send(200, 'text/plain', _ROBOTS.format(site=site))
+      elif path == '/sitemap.xml':
+        listed = ''.join(f'<url><loc>{site}{p}</loc></url>' for p in paths)
+        text = f'<urlset xmlns="{_SITEMAPS}">{listed}</urlset>'
+        self._send(200, 'application/xml', text)
       elif path in ('/', '/index.html'):
         self._send(200, 'text/html', pages.index_page())
       elif path in paths:
         with lock:
-          html = pages.module_page(paths[path])
-        self._send(200, 'text/html', html)
+          page = pages.module_page(paths[path])
+        self._send(200, 'text/html', page)
       else:
         self._send(404, 'text/html', '<p>No such module.</p>')
 

@@ -45,7 +45,7 @@ print(hashlib.sha256(b"".join(
     echo "installing into .venv; this takes a minute or two"
     # The stamp is written last: an interrupted installation is repeated.
     .venv/bin/python -m pip install --quiet --disable-pip-version-check \
-      --constraint constraints.txt --editable '.[web,test]'
+      --constraint constraints.txt --editable '.[web,beam,test]'
     echo "$stamp" >.venv/installed
   fi
 }

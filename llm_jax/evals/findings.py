@@ -175,9 +175,36 @@ def funnel_steps(report: Mapping[str, Any]) -> list[dict[str, Any]]:
       'bytes_in': step.get('bytes_in') or 0,
       'documents_kept': step.get('documents_kept') or 0,
       'bytes_kept': step.get('bytes_kept') or 0,
+      'tokens_kept': step.get('tokens_kept'),
       'removed': step.get('removed') or {},
       'replaced': step.get('replaced') or {},
+      'others': step.get('others') or {},
     }
+    for step in steps
+  ]
+
+
+FUNNEL_COLUMNS = ('Step', 'In', 'Removed', 'Kept', 'MB kept', 'Tokens kept')
+
+
+def funnel_rows(steps: Sequence[Mapping[str, Any]]) -> list[tuple[str, ...]]:
+  """Write the steps of cleaning under FUNNEL_COLUMNS.
+
+  Args:
+    steps: from `funnel_steps`.
+
+  Returns:
+    One row for each; tokens are an estimate, and a dash before there is text.
+  """
+  return [
+    (
+      step['name'],
+      count(step['documents_in']),
+      count(step['documents_in'] - step['documents_kept']),
+      count(step['documents_kept']),
+      f'{step["bytes_kept"] / 1e6:.2f}',
+      count(step['tokens_kept']),
+    )
     for step in steps
   ]
 

@@ -124,16 +124,6 @@ def _funnel(report: Mapping[str, Any]) -> tuple[str, str]:
       for step in steps
     ],
   )
-  rows = [
-    (
-      step['name'],
-      findings.count(step['documents_in']),
-      findings.count(step['documents_in'] - step['documents_kept']),
-      findings.count(step['documents_kept']),
-      f'{step["bytes_kept"] / 1e6:.2f}',
-    )
-    for step in steps
-  ]
   removed = [
     _removed(step['name'], reason, found)
     for step in steps
@@ -144,30 +134,26 @@ def _funnel(report: Mapping[str, Any]) -> tuple[str, str]:
     drawing
     + parts.table(
       'Documents and text through the cleaning steps',
-      ('Step', 'In', 'Removed', 'Kept', 'MB kept'),
-      rows,
-      numbers=(1, 2, 3, 4),
+      findings.FUNNEL_COLUMNS,
+      findings.funnel_rows(steps),
+      numbers=(1, 2, 3, 4, 5),
     )
     + heading
     + ''.join(removed)
-    + _replaced(steps)
+    + _counted(
+      'What was replaced in documents that were kept', 'replaced', steps
+    )
+    + _counted('Records of the crawl that hold no document', 'others', steps)
   ), 'The full bar is every document that came in; hatched is what a step took.'
 
 
-def _replaced(steps: Sequence[Mapping[str, Any]]) -> str:
+def _counted(caption: str, key: str, steps: Sequence[Mapping[str, Any]]) -> str:
   rows = [
     (f'{step["name"]}: {kind.replace("_", " ")}', findings.count(number))
     for step in steps
-    for kind, number in step['replaced'].items()
+    for kind, number in step[key].items()
   ]
-  if not rows:
-    return ''
-  return parts.table(
-    'What was replaced in documents that were kept',
-    ('Kind', 'Times'),
-    rows,
-    numbers=(1,),
-  )
+  return parts.table(caption, ('Kind', 'Times'), rows, (1,)) if rows else ''
 
 
 def _removed(step: str, reason: str, found: Mapping[str, Any]) -> str:

@@ -125,18 +125,9 @@ def _funnel(report: Mapping[str, Any]) -> list[str]:
   return [
     '## Cleaning',
     table(
-      ('Step', 'In', 'Removed', 'Kept', 'MB kept'),
-      [
-        (
-          step['name'],
-          findings.count(step['documents_in']),
-          findings.count(step['documents_in'] - step['documents_kept']),
-          findings.count(step['documents_kept']),
-          f'{step["bytes_kept"] / 1e6:.2f}',
-        )
-        for step in steps
-      ],
-      numbers=(1, 2, 3, 4),
+      findings.FUNNEL_COLUMNS,
+      findings.funnel_rows(steps),
+      numbers=(1, 2, 3, 4, 5),
     ),
   ]
 

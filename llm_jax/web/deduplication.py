@@ -1,42 +1,54 @@
 """Finds documents that are copies of others: exact ones, and near ones.
 
-MinHash with 14 bands of 8 hashes over 5-grams of words, as FineWeb used it.
-Only keys are compared between documents; a pair that shares a band is then
-verified by its true Jaccard similarity, since a shared band alone is wrong in
-most cases on some corpora. Of each group the first document survives, so the
-result depends on the order of the documents and on nothing else.
+Each document gets keys: one of its normalised text, and MinHash's, 14 bands of
+8 hashes over 5-grams of words as FineWeb used them. Documents that share a key
+are candidates, and each pair is then verified by its texts: equal once
+normalised, or of enough true Jaccard similarity, since a shared band alone is
+wrong in most cases on some corpora. Of each group the first document survives,
+so the result depends on the order of the documents and on nothing else.
 
-It does NOT find copied passages inside different documents.
+A document is named by one integer, its file's number and its row. Only keys
+and these integers are compared between files. It does NOT find copied passages
+inside different documents.
 
 Source: Penedo et al., arXiv:2406.17557, section 3.4; Broder, "On the
-resemblance and containment of documents", 1997.
+resemblance and containment of documents", 1997; multiply-add hashes: Dietz-
+felbinger et al., "A reliable randomized algorithm for the closest-pair
+problem", 1997.
 """
 
 import dataclasses
-import hashlib
-import itertools
+import functools
 import re
 import unicodedata
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
+import regex
 
-_PRIME = (1 << 31) - 1  # products of two residues fit in 62 bits
+from llm_jax.web import hashes
+
+_MARK = regex.compile(r'\p{Mn}+')
 _NOT_WORD = re.compile(r'[\W_]+')
 _DIGITS = re.compile(r'\d+')
-_BLOCK = 4096  # shingles hashed at a time: 4096 x 112 x 8 bytes
+_BLOCK = 1024  # shingles hashed at a time; 112 x 1024 x 8 bytes stay in cache
+# Neighbours in a group that are compared, beside the group's first document:
+# a page that stands a thousand times must not give half a million pairs.
+_WINDOW = 4
+_ROW_BITS = np.uint64(32)
 
 
 @dataclasses.dataclass(frozen=True)
 class MinHash:
-  """How near copies are found.
+  """How copies are found.
 
   Attributes:
     enabled: whether near copies are removed; exact copies always are.
     n_gram: words of a shingle.
     n_bands: a pair that agrees in one whole band is a candidate.
     n_rows: hashes of a band.
-    min_similarity: least true Jaccard similarity of a near copy.
+    min_similarity: least true Jaccard similarity of a near copy; 0 takes
+      every candidate for one, as FineWeb did.
     seed: draws the hash functions.
   """
 
@@ -44,7 +56,7 @@ class MinHash:
   n_gram: int = 5
   n_bands: int = 14
   n_rows: int = 8
-  min_similarity: float = 0.75
+  min_similarity: float = 0.7
   seed: int = 1
 
 
@@ -57,92 +69,149 @@ def normalize(text: str) -> str:
   >>> normalize('Café,  No. 12!')
   'cafe no 0'
   """
-  text = unicodedata.normalize('NFD', text.lower())
-  text = ''.join(c for c in text if unicodedata.category(c) != 'Mn')
+  text = text.lower()
+  if not text.isascii():
+    text = _MARK.sub('', unicodedata.normalize('NFD', text))
   return _NOT_WORD.sub(' ', _DIGITS.sub('0', text)).strip()
 
 
-def text_key(text: str) -> bytes:
-  """A key that exact copies share: a hash of the text itself."""
-  return hashlib.blake2b(text.encode(), digest_size=16).digest()
+def document_id(file_number: int, row: int) -> int:
+  """The integer that names a document; the order of documents is theirs."""
+  return (file_number << int(_ROW_BITS)) | row
 
 
-def shingles(cfg: MinHash, text: str) -> np.ndarray:
-  """Hashes of the n-grams of words of a document, sorted, each once.
+def file_and_row(ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+  """File numbers and rows of document ids."""
+  ids = ids.astype('u8')
+  return ids >> _ROW_BITS, ids & np.uint64(0xFFFFFFFF)
+
+
+def n_keys(cfg: MinHash) -> int:
+  """How many keys a document has."""
+  return 1 + (cfg.n_bands if cfg.enabled else 0)
+
+
+def keys(cfg: MinHash, text: str) -> np.ndarray:
+  """A document's keys: of its normalised text, then one for each band.
 
   Args:
-    cfg: the length of the n-grams.
+    cfg: shingles, bands, rows and seed.
     text: the document.
 
   Returns:
-    Values in [0, 2^31 - 1). A text of fewer words is one shingle.
+    `n_keys` unsigned 64-bit integers. Two documents whose shingles have
+    similarity s share a band with probability 1 - (1 - s^n_rows)^n_bands. A
+    text without words shares its keys with equal texts only.
   """
-  words = normalize(text).split()
-  n = min(cfg.n_gram, len(words))
-  if n == 0:
-    return np.zeros(0, 'u8')
-  keys = {w: int.from_bytes(_digest(w), 'little') for w in set(words)}
-  word_hashes = np.array([keys[w] for w in words], 'u8')
-  size = len(words) - n + 1
-  hashes = np.zeros(size, 'u8')
-  for offset in range(n):  # wraps around on purpose
-    hashes = (hashes ^ word_hashes[offset : offset + size]) * np.uint64(
-      0x9E3779B97F4A7C15
-    )
-    hashes ^= hashes >> np.uint64(32)
-  return np.unique(hashes % np.uint64(_PRIME))
+  normal = normalize(text)
+  exact = hashes.of_strings([normal])
+  if not cfg.enabled:
+    return exact
+  values = _shingles(cfg, normal) if normal else exact
+  return np.concatenate([exact, _bands(cfg, values)])
 
 
-def _digest(word: str) -> bytes:
-  return hashlib.blake2b(word.encode(), digest_size=8).digest()
+def _shingles(cfg: MinHash, normal: str) -> np.ndarray:
+  """Hashes of the n-grams of words, in order; a shorter text is one n-gram."""
+  words = hashes.of_words(normal.split())
+  return hashes.of_runs(words, [min(cfg.n_gram, len(words))])
 
 
-def signature(cfg: MinHash, shingle_hashes: np.ndarray) -> np.ndarray:
-  """Band keys of a document: one integer for each band.
+def _bands(cfg: MinHash, shingles: np.ndarray) -> np.ndarray:
+  """One key for each band: the smallest values of its hash functions."""
+  factors, offsets = _hash_functions(cfg)
+  smallest = np.full(len(factors), np.iinfo('u8').max, 'u8')
+  for start in range(0, len(shingles), _BLOCK):
+    # Wraps around on purpose; the high bits, which decide, are mixed best.
+    values = factors * shingles[start : start + _BLOCK]
+    values += offsets
+    np.minimum(smallest, values.min(axis=1), out=smallest)
+  rows = smallest.reshape(cfg.n_bands, cfg.n_rows)
+  band_keys = np.arange(1, cfg.n_bands + 1, dtype='u8')
+  for row in rows.T:
+    band_keys = (band_keys ^ row) * np.uint64(0x9E3779B97F4A7C15)
+    band_keys ^= band_keys >> np.uint64(29)
+  return band_keys
 
-  Args:
-    cfg: bands, rows and seed.
-    shingle_hashes: what `shingles` returned, not empty.
 
-  Returns:
-    n_bands unsigned 64-bit keys. Two documents of similarity s share at
-    least one with probability 1 - (1 - s^n_rows)^n_bands.
-  """
+@functools.lru_cache(maxsize=4)
+def _hash_functions(cfg: MinHash) -> tuple[np.ndarray, np.ndarray]:
   generator = np.random.Generator(np.random.PCG64(cfg.seed))
-  n_hashes = cfg.n_bands * cfg.n_rows
-  factors = generator.integers(1, _PRIME, n_hashes, 'u8')
-  offsets = generator.integers(0, _PRIME, n_hashes, 'u8')
-  smallest = np.full(n_hashes, _PRIME, 'u8')
-  for start in range(0, len(shingle_hashes), _BLOCK):
-    block = shingle_hashes[start : start + _BLOCK, None]
-    values = (block * factors + offsets) % np.uint64(_PRIME)
-    smallest = np.minimum(smallest, values.min(axis=0))
-  bands = smallest.reshape(cfg.n_bands, cfg.n_rows)
-  digests = (
-    hashlib.blake2b(band.tobytes(), digest_size=8).digest() for band in bands
-  )
-  return np.array([int.from_bytes(d, 'little') for d in digests], 'u8')
+  size = (cfg.n_bands * cfg.n_rows, 1)
+  top = np.iinfo('u8').max
+  factors = generator.integers(0, top, size, 'u8', endpoint=True)
+  offsets = generator.integers(0, top, size, 'u8', endpoint=True)
+  return factors | np.uint64(1), offsets
 
 
-def candidate_pairs(bands: np.ndarray) -> Iterator[tuple[int, int]]:
-  """Pairs of documents that share a band, each once, sorted.
+def pairs(key_values: np.ndarray, ids: np.ndarray) -> np.ndarray:
+  """Pairs of documents that share a key.
 
   Args:
-    bands: band keys, one row for each document.
+    key_values: one key for each document.
+    ids: the documents.
 
   Returns:
-    Pairs (earlier, later). Within a band each document is paired with the
-    first one of its key and with the one before it, not with all: a page
-    that stands a thousand times must not give half a million pairs.
+    2 rows, (later, earlier), each pair once, ascending. In a group each
+    document is paired with the first one and with the few before it.
   """
-  pairs: set[tuple[int, int]] = set()
-  for keys in bands.T:
-    order = np.argsort(keys, kind='stable')
-    for _, group in itertools.groupby(order.tolist(), keys.__getitem__):
-      members = list(group)
-      pairs.update((members[0], later) for later in members[1:])
-      pairs.update(itertools.pairwise(members))
-  return iter(sorted(pairs))
+  order = np.lexsort((ids, key_values))
+  key_values, ids = key_values[order], ids[order]
+  equal = key_values[1:] == key_values[:-1]
+  starts = np.flatnonzero(np.concatenate([[True], ~equal]))
+  first = np.repeat(starts, np.diff(np.append(starts, len(ids))))
+  places = np.arange(len(ids))
+  found = [np.stack([ids, ids[first]])[:, first < places]]
+  for back in range(1, _WINDOW + 1):
+    later = places[back:][first[back:] < places[:-back]]
+    found.append(np.stack([ids[later], ids[later - back]]))
+  return unique_pairs(np.concatenate(found, axis=1))
+
+
+def unique_pairs(all_pairs: np.ndarray) -> np.ndarray:
+  """Pairs of two documents in ascending order, each once."""
+  all_pairs = all_pairs[:, all_pairs[0] != all_pairs[1]]
+  all_pairs = all_pairs[:, np.lexsort(all_pairs[::-1])]
+  is_new = np.ones(all_pairs.shape[1], bool)
+  is_new[1:] = (all_pairs[:, 1:] != all_pairs[:, :-1]).any(axis=0)
+  return all_pairs[:, is_new]
+
+
+def verify(
+  cfg: MinHash,
+  candidates: np.ndarray,
+  texts_of: Callable[[Sequence[int]], Mapping[int, str]],
+  block: int = 1000,
+) -> np.ndarray:
+  """Pairs that are copies, of those that share a key.
+
+  Args:
+    cfg: the least similarity.
+    candidates: 2 rows, (later, earlier), ascending.
+    texts_of: the texts of documents; asked for those of `block` pairs.
+    block: bounds the memory.
+
+  Returns:
+    3 rows: later, earlier, and 1 where the normalised texts are equal.
+  """
+  kept = [np.zeros((3, 0), 'u8')]
+  for start in range(0, candidates.shape[1], block):
+    part = candidates[:, start : start + block]
+    wanted = np.unique(part).tolist()
+    texts = texts_of(wanted)
+    normal = {i: normalize(texts[i]) or texts[i] for i in wanted}
+    shingles: dict[int, np.ndarray] = {}
+    for later, earlier in part.T.tolist():
+      is_exact = normal[later] == normal[earlier]
+      if not is_exact:
+        for i in (later, earlier):
+          if i not in shingles:
+            shingles[i] = np.unique(_shingles(cfg, normal[i]))
+        similarity = jaccard(shingles[later], shingles[earlier])
+        if similarity < cfg.min_similarity:
+          continue
+      kept.append(np.array([[later], [earlier], [is_exact]], 'u8'))
+  return np.concatenate(kept, axis=1)
 
 
 def jaccard(a: np.ndarray, b: np.ndarray) -> float:
@@ -151,62 +220,30 @@ def jaccard(a: np.ndarray, b: np.ndarray) -> float:
   return n_common / max(len(a) + len(b) - n_common, 1)
 
 
-def survivors(n: int, pairs: Iterable[tuple[int, int]]) -> np.ndarray:
-  """The first document of each group of copies, by union-find.
+def copies(verified: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+  """The documents that go: all but the first of each group, by union-find.
 
   Args:
-    n: documents.
-    pairs: copies of each other.
+    verified: 3 rows, as `verify` gives them, of all files.
 
   Returns:
-    For each document the first one of its group; its own number survives.
+    Their ids, ascending, and for each whether it equals an earlier document
+    once normalised.
   """
-  parent = np.arange(n)
+  ids = np.unique(verified[:2])
+  later, earlier = (np.searchsorted(ids, row) for row in verified[:2])
+  parent = list(range(len(ids)))
 
   def root(i: int) -> int:
     while parent[i] != i:
       parent[i] = parent[parent[i]]  # halves the path
-      i = int(parent[i])
+      i = parent[i]
     return i
 
-  for a, b in pairs:
+  for a, b in zip(later.tolist(), earlier.tolist(), strict=True):
     low, high = sorted((root(a), root(b)))
     parent[high] = low
-  return np.array([root(i) for i in range(n)], 'i8')
-
-
-def resolve(
-  cfg: MinHash,
-  keys: list[bytes],
-  bands: np.ndarray,
-  shingles_of: Callable[[int], np.ndarray],
-) -> list[str]:
-  """Which documents are copies of an earlier one.
-
-  Args:
-    cfg: the least similarity of near copies.
-    keys: `text_key` of each document, in document order.
-    bands: band keys, one row for each document.
-    shingles_of: shingles of a document, asked for candidates only.
-
-  Returns:
-    For each document `exact_copy`, `near_copy`, or '' if it survives.
-  """
-  first: dict[bytes, int] = {}
-  exact = [(first.setdefault(key, i), i) for i, key in enumerate(keys)]
-  near = []
-  if cfg.enabled:
-    # Exact copies have been settled: only first ones need a comparison.
-    unique = np.array(sorted(first.values()), 'i8')
-    for a, b in candidate_pairs(bands[unique]):
-      a, b = int(unique[a]), int(unique[b])
-      if jaccard(shingles_of(a), shingles_of(b)) >= cfg.min_similarity:
-        near.append((a, b))
-  groups = survivors(len(keys), near)
-  verdicts = []
-  for i, (original, _) in enumerate(exact):
-    if original != i:
-      verdicts.append('exact_copy')
-    else:
-      verdicts.append('near_copy' if groups[i] != i else '')
-  return verdicts
+  goes = np.array([root(i) != i for i in range(len(ids))], bool)
+  is_exact = np.zeros(len(ids), bool)
+  is_exact[later[verified[2] == 1]] = True
+  return ids[goes], is_exact[goes]

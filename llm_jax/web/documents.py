@@ -1,21 +1,18 @@
 """Documents as Parquet files with FineWeb's columns.
 
 FineWeb's own files can stand in their place. `token_count` is an estimate here,
-as no vocabulary exists yet: bytes of UTF-8 over BYTES_PER_TOKEN, at least 1.
+as no vocabulary exists yet: a quarter of its bytes, at least 1.
 It does NOT decide what is held out.
 """
 
+import contextlib
 import dataclasses
-import pathlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import pyarrow as pa
 from pyarrow import parquet
 
-from llm_jax.web import disk
-
-# English web text has 4.0 to 4.6 bytes for each of GPT-2's tokens.
-BYTES_PER_TOKEN = 4
+from llm_jax.web import funnel, storage
 
 SCHEMA = pa.schema(
   [
@@ -57,57 +54,113 @@ class Document:
   language_score: float
 
 
-def write(path: pathlib.Path, rows: Sequence[Document]):
-  """Writes documents; the same documents give the same bytes.
+@contextlib.contextmanager
+def writing(
+  path: storage.Place, row_group: int = 1000
+) -> Iterator[Callable[[Document], None]]:
+  """A file of documents; the same documents give the same bytes.
 
   Args:
     path: the file, which is there whole or not at all.
-    rows: the documents in order, possibly none.
+    row_group: documents that are held in memory, and read back at a time.
+
+  Yields:
+    What takes each document.
 
   Raises:
     OSError: the disk is full.
   """
+  rows: list[Document] = []
+  with (
+    storage.replacing(path) as file,
+    parquet.ParquetWriter(file, SCHEMA, compression='zstd') as writer,
+  ):
+
+    def flush():
+      writer.write_table(_table(rows), row_group_size=row_group)
+      rows.clear()
+
+    def take(document: Document):
+      rows.append(document)
+      if len(rows) == row_group:
+        flush()
+
+    yield take
+    flush()
+
+
+def _table(rows: Sequence[Document]) -> pa.Table:
   columns = {
     name: [getattr(row, name) for row in rows]
     for name in SCHEMA.names
     if name != 'token_count'
   }
-  columns['token_count'] = [_estimate_tokens(row.text) for row in rows]
-  table = pa.table(columns, schema=SCHEMA)
-  with disk.replacing(path) as file:
-    parquet.write_table(table, file, compression='zstd', row_group_size=1000)
+  columns['token_count'] = [estimate_tokens(row.text) for row in rows]
+  return pa.table(columns, schema=SCHEMA)
 
 
-def read(path: pathlib.Path) -> Iterator[Document]:
-  """The documents of a file in order.
+def read(path: storage.Place) -> Iterator[Document]:
+  """The documents of a file in order, a row group in memory at a time.
 
   Raises:
     ValueError: the file is no Parquet file or lacks a column.
   """
   names = [field.name for field in dataclasses.fields(Document)]
-  try:
-    table = parquet.read_table(path, columns=names)
-  except pa.ArrowInvalid as error:
-    raise ValueError(
-      f'{path} is not a Parquet file of documents ({error}); make it again '
-      'with experiments.clean'
-    ) from error
-  missing = set(names) - set(table.column_names)
-  if missing:
-    raise ValueError(
-      f'{path} lacks the columns {sorted(missing)}; it has '
-      f"{table.column_names}, and FineWeb's names are needed"
-    )
-  for batch in table.to_batches(max_chunksize=1000):
-    for row in batch.to_pylist():
-      yield Document(**row)
+  with _opened(path) as file:
+    missing = set(names) - set(file.schema_arrow.names)
+    if missing:
+      raise ValueError(
+        f'{path} lacks the columns {sorted(missing)}; it has '
+        f"{file.schema_arrow.names}, and FineWeb's names are needed"
+      )
+    for i in range(file.num_row_groups):
+      for row in file.read_row_group(i, columns=names).to_pylist():
+        yield Document(**row)
 
 
-def count(path: pathlib.Path) -> dict[str, int]:
+def read_texts(path: storage.Place, rows: Sequence[int]) -> list[str]:
+  """Texts of some documents; reads no row group that holds none of them.
+
+  Args:
+    path: the file.
+    rows: ascending numbers of documents.
+
+  Returns:
+    Their texts in that order.
+  """
+  texts, start, wanted = [], 0, list(rows)
+  with _opened(path) as file:
+    for i in range(file.num_row_groups):
+      end = start + file.metadata.row_group(i).num_rows
+      inside = [row - start for row in wanted if start <= row < end]
+      if inside:
+        column = file.read_row_group(i, columns=['text'])['text']
+        texts += column.take(inside).to_pylist()
+      start = end
+  return texts
+
+
+@contextlib.contextmanager
+def _opened(path: storage.Place) -> Iterator[parquet.ParquetFile]:
+  with path.open('rb') as file:
+    try:
+      opened = parquet.ParquetFile(file)
+    except pa.ArrowInvalid as error:
+      raise ValueError(
+        f'{path} is not a Parquet file of documents ({error}); make it again '
+        'with experiments.clean'
+      ) from error
+    with opened:
+      yield opened
+
+
+def count(path: storage.Place) -> dict[str, int]:
   """Documents and estimated tokens of a file."""
-  tokens = parquet.read_table(path, columns=['token_count'])['token_count']
+  with _opened(path) as file:
+    tokens = file.read(columns=['token_count'])['token_count']
   return {'documents': len(tokens), 'tokens': sum(tokens.to_pylist())}
 
 
-def _estimate_tokens(text: str) -> int:
-  return max(1, round(len(text.encode()) / BYTES_PER_TOKEN))
+def estimate_tokens(text: str) -> int:
+  """Tokens of a text, for want of a vocabulary; at least 1."""
+  return max(1, round(len(text.encode()) / funnel.BYTES_PER_TOKEN))

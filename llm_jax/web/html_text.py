@@ -10,25 +10,32 @@ It does NOT fetch, and does not keep tables, images or links as such.
 """
 
 import dataclasses
+import functools
+import logging
 import multiprocessing
 import re
 import signal
+from collections.abc import Callable
 from multiprocessing import connection
 
 from resiliparse.extract import html2text  # pyright: ignore[reportMissingModuleSource]
-from resiliparse.parse import encoding  # pyright: ignore[reportMissingModuleSource]
 
-from llm_jax.web import pool
+from llm_jax.web import charset, pool
 
-_EXTRACTORS = ('trafilatura', 'resiliparse')
-_NOT_UTF8_NAMES = frozenset({'', 'utf-8', 'utf8'})
-_META_CHARSET = re.compile(
-  rb'<meta[^<>]{0,200}?charset\s{0,9}=\s{0,9}["\']?([\w:.-]{1,40})',
-  re.IGNORECASE,
+_EXTRACTORS = ('trafilatura', 'resiliparse', 'cascade')
+_FAVORS = ('', 'precision', 'recall')
+_ALWAYS = 100.0  # of `full_below`: no first attempt is worth its time
+_MIN_CHARS = 250  # trafilatura's own idea of too short
+_NESTING = re.compile('<(/?)([a-zA-Z][a-zA-Z0-9]{0,20})')
+_QUOTED = re.compile('"[^"]*"|\'[^\']*\'')
+# Void, or closed by the next of their kind.
+_FLAT_TAGS = frozenset(
+  (
+    *('area', 'base', 'br', 'col', 'dd', 'dt', 'embed', 'hr', 'img', 'input'),
+    *('li', 'link', 'meta', 'option', 'p', 'param', 'source', 'td', 'th'),
+    *('tr', 'track', 'wbr'),
+  )
 )
-_META_BYTES = 4096
-_SPACES = str.maketrans({'\xa0': ' ', '\r': '\n', '\x00': None})
-_SURROGATE = re.compile('[\ud800-\udfff]')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,25 +43,40 @@ class Extraction:
   """How text is taken from a page.
 
   Attributes:
-    extractor: `trafilatura` or `resiliparse`.
+    extractor: `trafilatura`, `resiliparse`, or `cascade`: resiliparse's text
+      decides whether a page is kept, trafilatura's is what is kept of it.
+    favor: what trafilatura favours: '', `precision` or `recall`.
+    full_below: trafilatura compares its text with that of two other
+      algorithms, which costs half of its time, only where that text is shorter
+      than this share of resiliparse's, or very short; 0 for never, a large
+      number for always.
     max_html_bytes: a larger page is removed, as parsers need quadratic time.
+    max_depth: a page whose tags may nest deeper is removed at once.
+    max_attributes: the same for attributes of one tag.
     deadline_s: CPU seconds for one page, above which it is removed.
+    max_wall_s: seconds that a child may be silent; far above the deadline,
+      so that it ends a child that hangs and never one that waits for a core.
     drop_repeated_lines: remove lines of 10 and more characters that stood
-      before in the same document; resiliparse leaves menus twice on many
-      pages, and the duplicate rules then remove the whole page. Off where
-      lines repeat by right.
+      before in resiliparse's text; it leaves menus twice on many pages, and
+      the duplicate rules then remove the whole page. Off where lines repeat
+      by right.
   """
 
   extractor: str = 'trafilatura'
+  favor: str = ''
+  full_below: float = 0.6
   max_html_bytes: int = 2 << 20
+  max_depth: int = 4000
+  max_attributes: int = 10_000
   deadline_s: float = 20.0
+  max_wall_s: float = 600.0
   drop_repeated_lines: bool = True
 
   def __post_init__(self):
-    if self.extractor not in _EXTRACTORS:
-      raise ValueError(
-        f'extractor {self.extractor!r} is unknown; use one of {_EXTRACTORS}'
-      )
+    for name, known in (('extractor', _EXTRACTORS), ('favor', _FAVORS)):
+      value = getattr(self, name)
+      if value not in known:
+        raise ValueError(f'{name} {value!r} is unknown; use one of {known}')
 
 
 class ExtractionError(Exception):
@@ -65,68 +87,102 @@ class ExtractionError(Exception):
     self.reason = reason
 
 
-def decode(body: bytes, http_charset: str) -> str:
-  """The page's characters.
-
-  Strict UTF-8 first, since a page of another charset almost never is valid
-  UTF-8; then the charset that HTTP or the page names, if it fits without an
-  error; then a guess. Pages lie about UTF-8 more than about anything else.
-
-  Args:
-    body: the page's bytes.
-    http_charset: charset of the HTTP header, '' if it named none.
-
-  Returns:
-    The text; bytes that fit no charset become U+FFFD.
-  """
-  try:
-    return body.decode('utf-8-sig')
-  except UnicodeDecodeError:
-    pass
-  meta = _META_CHARSET.search(body[:_META_BYTES])
-  named = [http_charset, meta.group(1).decode('ascii') if meta else '']
-  for name in named:
-    if name.lower() not in _NOT_UTF8_NAMES:
-      try:
-        return body.decode(name)
-      except (LookupError, UnicodeDecodeError):
-        continue
-  guess = encoding.detect_encoding(body) or 'utf-8'
-  return encoding.bytes_to_str(body, guess, errors='replace')
-
-
 def extract(cfg: Extraction, page: str) -> str:
   """The main text of a page, in this process and without a deadline.
 
   Args:
-    cfg: which extractor.
+    cfg: which extractor; `cascade` is trafilatura here.
     page: HTML source.
 
   Returns:
     Lines without spaces at their ends, at most one empty line in a row, no
     non-breaking spaces; '' if there is no text.
   """
-  page = _SURROGATE.sub('\ufffd', page)  # resiliparse refuses lone halves
-  if cfg.extractor == 'trafilatura':
-    # Here, because it takes a second to load in each process.
-    import trafilatura
+  page = _without_surrogates(page)
+  if cfg.extractor == 'resiliparse':
+    return _tidy(_extract_fast(page), cfg.drop_repeated_lines)
+  return _extract_well(cfg, page, None)
 
-    text = trafilatura.extract(page, include_comments=False) or ''
-  else:
-    text = html2text.extract_plain_text(
-      page,
-      preserve_formatting=True,
-      main_content=True,
-      alt_texts=False,
+
+def _without_surrogates(page: str) -> str:
+  """The page without lone halves of characters, which parsers refuse."""
+  try:
+    page.encode()
+  except UnicodeEncodeError:
+    return page.encode('utf-16', 'surrogatepass').decode('utf-16', 'replace')
+  return page
+
+
+def _extract_fast(page: str) -> str:
+  return html2text.extract_plain_text(
+    page,
+    preserve_formatting=True,
+    main_content=True,
+    alt_texts=False,
+    comments=False,
+    post_meta=False,
+  )
+
+
+def _extract_well(cfg: Extraction, page: str, n_chars: int | None) -> str:
+  """Trafilatura's text; `n_chars` is the length of resiliparse's if known."""
+  extract_tree, load_html, options_of = _trafilatura()
+  tree = load_html(page)
+  if tree is None:
+    return ''
+  # Nothing of these is ever read, but five copies of the tree are made.
+  for script in list(tree.iter('script')):
+    if script.get('type') != 'application/ld+json':
+      script.drop_tree()
+  for element in list(tree.iter('style', 'svg', 'link')):
+    element.drop_tree()
+  text = ''
+  if cfg.full_below < _ALWAYS:
+    options = options_of(cfg.favor, fast=True, is_first=cfg.full_below > 0)
+    text = extract_tree(tree, options=options) or ''
+  if cfg.full_below:
+    if n_chars is None and cfg.full_below < _ALWAYS:
+      n_chars = len(_extract_fast(page))
+    if len(text) < max(cfg.full_below * (n_chars or 0), _MIN_CHARS):
+      options = options_of(cfg.favor, fast=False, is_first=False)
+      text = extract_tree(tree, options=options) or ''
+  return _tidy(text, False)
+
+
+@functools.cache
+def _trafilatura():
+  """Its functions, loaded once: that takes a second in each process."""
+  import lxml.etree
+  import lxml.html
+  import trafilatura
+  from trafilatura import settings, utils
+
+  # A look-up in C; lxml.html's calls Python for every element of every copy.
+  utils.HTML_PARSER.set_element_class_lookup(
+    lxml.etree.ElementDefaultClassLookup(element=lxml.html.HtmlElement)
+  )
+
+  @functools.cache
+  def options_of(favor: str, fast: bool, is_first: bool):
+    options = settings.Extractor(
+      fast=fast,
+      precision=favor == 'precision',
+      recall=favor == 'recall',
       comments=False,
-      post_meta=False,
     )
-  return _tidy(text, cfg.drop_repeated_lines)
+    if is_first and not favor:
+      # Only under the name `balanced` a second attempt follows, at the price
+      # of another text of the whole page; here the full run is that attempt.
+      options.focus = 'first'
+    return options
+
+  return trafilatura.extract, trafilatura.load_html, options_of
 
 
 def _tidy(text: str, drop_repeated_lines: bool) -> str:
   lines, seen = [], set()
-  for line in text.translate(_SPACES).split('\n'):
+  text = text.replace('\xa0', ' ').replace('\r', '\n').replace('\x00', '')
+  for line in text.split('\n'):
     line = line.rstrip()
     if drop_repeated_lines and len(line) >= 10:
       if line in seen:
@@ -135,6 +191,35 @@ def _tidy(text: str, drop_repeated_lines: bool) -> str:
     if line or (lines and lines[-1]):
       lines.append(line)
   return '\n'.join(lines).strip()
+
+
+def refuse(cfg: Extraction, page: str) -> str:
+  """Whether a page would hold a parser for long, told without parsing it.
+
+  The deadline ends what this does not see.
+
+  Args:
+    cfg: the limits.
+    page: HTML source.
+
+  Returns:
+    `html_too_deep`, `html_too_many_attributes` or ''.
+  """
+  if page.count('<') > cfg.max_depth:  # seldom, so the scan may be slow
+    depth = deepest = 0
+    for end, name in _NESTING.findall(page):
+      if name.lower() in _FLAT_TAGS:
+        continue
+      depth += -1 if end else 1
+      deepest = max(deepest, depth)
+    if deepest > cfg.max_depth:
+      return 'html_too_deep'
+  for part in page.split('>'):
+    if len(part) > 2 * cfg.max_attributes:
+      tag = _QUOTED.sub('""', part[part.rfind('<') :])
+      if len(tag.split()) > cfg.max_attributes:
+        return 'html_too_many_attributes'
+  return ''
 
 
 class Extractor:
@@ -155,48 +240,66 @@ class Extractor:
   def __exit__(self, *_):
     self.close()
 
-  def extract(self, body: bytes, http_charset: str) -> str:
+  def extract(
+    self,
+    body: bytes,
+    http_charset: str,
+    is_kept: Callable[[str], bool] | None = None,
+  ) -> str:
     """The text of a page.
 
     Args:
       body: the page's bytes.
       http_charset: charset of the HTTP header, '' if it named none.
+      is_kept: for the cascade: whether a page whose text resiliparse found is
+        worth trafilatura; by default every page is.
 
     Returns:
-      The text, never empty.
+      The text, never empty; resiliparse's if `is_kept` said no to it.
 
     Raises:
-      ExtractionError: reason `html_too_large`, `deadline`, `parser_crash`,
-        `parser_error` or `no_text`.
+      ExtractionError: reason `html_too_large`, `html_too_deep`,
+        `html_too_many_attributes`, `deadline`, `parser_crash`,
+        `parser_error`, `parser_hang` or `no_text`.
     """
     if len(body) > self._cfg.max_html_bytes:
       raise ExtractionError('html_too_large')
-    if self._pipe is None:
-      self._start()
-    assert self._pipe is not None
-    assert self._child is not None
-    try:
-      self._pipe.send((body, http_charset))
-      text = self._pipe.recv()
-    except (EOFError, OSError) as error:
-      self._child.join()
-      is_late = self._child.exitcode == -signal.SIGPROF
-      self.close()
-      reason = 'deadline' if is_late else 'parser_crash'
-      raise ExtractionError(reason) from error
-    if text is None:
-      raise ExtractionError('parser_error')
-    if not text:
-      raise ExtractionError('no_text')
+    text = self._ask((body, http_charset))
+    if self._cfg.extractor == 'cascade' and (is_kept is None or is_kept(text)):
+      text = self._ask(None)
     return text
 
   def close(self):
     """Ends the child."""
     if self._pipe is not None:
       self._pipe.close()
+      self._pipe = None
     if self._child is not None:
+      self._child.kill()
       self._child.join()
-    self._pipe = self._child = None
+      self._child.close()
+      self._child = None
+
+  def _ask(self, request: tuple[bytes, str] | None) -> str:
+    if self._pipe is None:
+      self._start()
+    assert self._pipe is not None
+    assert self._child is not None
+    try:
+      self._pipe.send(request)
+      if not self._pipe.poll(self._cfg.max_wall_s):
+        self.close()
+        raise ExtractionError('parser_hang')
+      reason, text = self._pipe.recv()
+    except (EOFError, OSError) as error:
+      self._child.join()
+      is_late = self._child.exitcode == -signal.SIGPROF
+      self.close()
+      reason = 'deadline' if is_late else 'parser_crash'
+      raise ExtractionError(reason) from error
+    if reason:
+      raise ExtractionError(reason)
+    return text
 
   def _start(self):
     self._pipe, theirs = self._context.Pipe()
@@ -208,18 +311,37 @@ class Extractor:
 
 
 def _serve(cfg: Extraction, pipe: connection.Connection):
-  """The child: text for each page, None where the parser raised."""
+  """The child: a reason or a text for each page, again for None."""
   pool.end_with_parent()
+  logging.disable()  # trafilatura's lines on pages that are counted anyway
+  if cfg.extractor != 'resiliparse':
+    _trafilatura()
+  page, n_chars, left_s = '', 0, 0.0
   while True:
     try:
-      body, http_charset = pipe.recv()
+      request = pipe.recv()
     except EOFError:
       return
+    if request is not None:
+      left_s = cfg.deadline_s
     # The default action of SIGPROF ends the process inside native code too.
-    signal.setitimer(signal.ITIMER_PROF, cfg.deadline_s)
+    signal.setitimer(signal.ITIMER_PROF, left_s)
+    reason, text = '', ''
     try:
-      text = extract(cfg, decode(body, http_charset))
+      if request is None:
+        text = _extract_well(cfg, page, n_chars)
+      else:
+        page = _without_surrogates(charset.decode(*request))
+        reason = refuse(cfg, page)
+        if reason:
+          pass
+        elif cfg.extractor == 'trafilatura':
+          text = _extract_well(cfg, page, None)
+        else:
+          text = _extract_fast(page)
+          n_chars = len(text)
+          text = _tidy(text, cfg.drop_repeated_lines)
     except Exception:  # a parser's own error loses this page, and is counted
-      text = None
-    signal.setitimer(signal.ITIMER_PROF, 0)
-    pipe.send(text)
+      reason = 'parser_error'
+    left_s = max(signal.setitimer(signal.ITIMER_PROF, 0)[0], 1e-3)
+    pipe.send((reason or ('' if text else 'no_text'), text))

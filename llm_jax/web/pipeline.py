@@ -1,127 +1,73 @@
 """From WARC files to documents: the whole chain as functions of one shard.
 
-  filter_shard   WARC file -> filtered documents and their keys
-  resolve        keys of all shards -> which documents are copies
-  write_shard    filtered documents and verdicts -> Parquet file
+  filter_shard   WARC file -> filtered documents, their keys and counts
+  candidates     keys of all shards, a part of their range -> pairs of documents
+  verify_shard   pairs whose later document is in a shard -> pairs of copies
+  write_shard    filtered documents and which of them go -> Parquet file
 
-Each writes its files under a temporary name and renames them, the file that
-says `finished` last. So a rerun does what is missing, and the result does not
-depend on the number of workers or on kills in between. Only keys of documents
-leave a shard. It does NOT spread over machines; any engine that runs these
-functions gives the same bytes.
+Each writes its files under a temporary name and renames them, the one that
+says `finished` last, and does nothing where that is there already with the
+same key: of the input, the code and the configuration. So a rerun does what
+is missing, and the result does not depend on the number of workers, on the
+runner or on kills in between. Only keys and integers leave a shard, and no
+step holds a corpus in memory. `clean` runs them in processes of this machine,
+`beam_runner.clean` on Apache Beam.
 """
 
 import dataclasses
 import functools
-import os
+import hashlib
+import importlib.metadata
+import itertools
+import json
+import math
 import pathlib
-import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 from absl import logging
 
-from llm_jax import record
+from llm_jax import dataclass_json
 from llm_jax.web import (
+  chain,
+  decontamination,
   deduplication,
-  disk,
   documents,
   funnel,
-  html_text,
   language_id,
-  personal_data,
   pool,
-  quality,
-  repetition,
-  warc,
+  storage,
+  url_filter,
 )
-from llm_jax.web import words as words_of
 
 _INTERMEDIATE = 'filtered'
-_HTML_TYPES = ('text/html', 'application/xhtml+xml', '')
+# Keys of one column that are sorted at a time: 16 bytes each, a few copies.
+_MAX_SORTED = 4 << 20
+# Row groups that a copy is verified from; small, as rows are read at random.
+_VERIFIED_ROWS = 100
+_VERSIONED = (
+  'fastwarc',
+  'resiliparse',
+  'trafilatura',
+  'lxml',
+  'pyarrow',
+  'numpy',
+)
 
 
 @dataclasses.dataclass(frozen=True)
-class Clean:
-  """The chain from WARC to documents; every default is FineWeb's.
+class Part:
+  """Documents with their keys, of this run or of an earlier one.
 
   Attributes:
-    dump: name of the crawl, for the column `dump`.
-    n_workers: processes; 0 for one a CPU core.
-    extraction: page -> text.
-    language: languages that are kept.
-    gopher_repetition: rules on repetition.
-    gopher_quality: rules on words and lines.
-    c4: rules on lines and pages.
-    fineweb: rules on lines.
-    minhash: near copies.
-    pii: placeholders.
+    number: place in the order that decides which copy survives.
+    documents: Parquet file.
+    keys: array of keys, one row for each key, one column a document.
   """
 
-  dump: str = 'crawl'
-  n_workers: int = 0
-  extraction: html_text.Extraction = html_text.Extraction()
-  language: language_id.Language = language_id.Language()
-  gopher_repetition: repetition.GopherRepetition = repetition.GopherRepetition()
-  gopher_quality: quality.GopherQuality = quality.GopherQuality()
-  c4: quality.C4 = quality.C4()
-  fineweb: quality.FineWeb = quality.FineWeb()
-  minhash: deduplication.MinHash = deduplication.MinHash()
-  pii: personal_data.Pii = personal_data.Pii()
-
-
-def clean(
-  cfg: Clean,
-  warc_paths: Sequence[pathlib.Path],
-  folder: pathlib.Path,
-  on_shard: Callable[[], object] = lambda: None,
-) -> dict:
-  """Runs the chain; goes on where an earlier call was killed.
-
-  Args:
-    cfg: the chain.
-    warc_paths: the WARC files in the order that decides which copy survives.
-    folder: gets `documents-*.parquet`, one for each WARC file, `funnel.json`
-      and `manifest.json`.
-    on_shard: called after each shard of each step.
-
-  Returns:
-    documents, bytes of their text, estimated tokens, WARC records read.
-
-  Raises:
-    FileNotFoundError: a WARC file is missing.
-    OSError: the disk is full, or a worker was killed; call again.
-  """
-  for path in warc_paths:
-    if not path.is_file():
-      raise FileNotFoundError(f'WARC file {path} does not exist; see --warc')
-  work = folder / _INTERMEDIATE
-  work.mkdir(exist_ok=True)
-  for stale in (folder, work):
-    disk.remove_leftovers(stale)
-  shards = [Shard(folder, i, path) for i, path in enumerate(warc_paths)]
-  n_workers = cfg.n_workers or os.cpu_count() or 1
-
-  todo = [(cfg, s) for s in shards if not s.filtered_counts.exists()]
-  logging.info('filtering %d of %d WARC files', len(todo), len(shards))
-  pool.run(filter_shard, todo, n_workers, on_shard)
-  verdicts = folder / _INTERMEDIATE / 'verdicts.json'
-  if not verdicts.exists():
-    record.write_json(verdicts, resolve(cfg.minhash, shards))
-    on_shard()
-  removed = record.read_json(verdicts)
-  todo = [
-    (cfg, shard, removed[shard.number])
-    for shard in shards
-    if not shard.written_counts.exists()
-  ]
-  pool.run(write_shard, todo, n_workers, on_shard)
-  return _summarize(folder, shards)
-
-
-def remove_intermediate(folder: pathlib.Path):
-  """Removes what only an unfinished run needs."""
-  shutil.rmtree(folder / _INTERMEDIATE, ignore_errors=True)
+  number: int
+  documents: storage.Place
+  keys: storage.Place
 
 
 @dataclasses.dataclass(frozen=True)
@@ -129,247 +75,393 @@ class Shard:
   """One WARC file on its way.
 
   Attributes:
-    folder: the stage's folder.
+    output: folder of the results.
     number: position among the WARC files.
-    warc_path: the WARC file.
+    warc: the WARC file.
+    fingerprint: tells its content.
+    first_number: parts of earlier runs, which stand before this run's.
   """
 
-  folder: pathlib.Path
+  output: storage.Place
   number: int
-  warc_path: pathlib.Path
+  warc: storage.Place
+  fingerprint: str
+  first_number: int = 0
 
-  def _intermediate(self, suffix: str) -> pathlib.Path:
-    return self.folder / _INTERMEDIATE / f'{self.number:05d}{suffix}'
+  def intermediate(self, suffix: str) -> storage.Place:
+    """A file that only an unfinished run needs."""
+    return self.output / _INTERMEDIATE / f'{self.number:05d}{suffix}'
 
   @property
-  def filtered(self) -> pathlib.Path:
+  def filtered(self) -> Part:
     """Documents that passed every rule."""
-    return self._intermediate('.parquet')
+    return Part(
+      self.first_number + self.number,
+      self.intermediate('.parquet'),
+      self.intermediate('.npy'),
+    )
 
   @property
-  def keys(self) -> pathlib.Path:
-    """Text key and band keys of each of them."""
-    return self._intermediate('.npz')
-
-  @property
-  def filtered_counts(self) -> pathlib.Path:
-    """Exists once the two above are complete."""
-    return self._intermediate('.filtered.json')
-
-  @property
-  def written(self) -> pathlib.Path:
+  def written(self) -> Part:
     """The result."""
-    return self.folder / f'documents-{self.number:05d}.parquet'
+    return Part(
+      self.first_number + self.number,
+      self.output / f'documents-{self.number:05d}.parquet',
+      self.output / f'keys-{self.number:05d}.npy',
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+  """What a run is to do.
+
+  Attributes:
+    cfg: the chain.
+    lists: files that every worker reads.
+    shards: the WARC files in their order.
+    earlier: parts of earlier runs, in their order, before all shards.
+    output: folder of the results.
+    key: of code, configuration, lists and earlier runs.
+  """
+
+  cfg: chain.Clean
+  lists: chain.Lists
+  shards: tuple[Shard, ...]
+  earlier: tuple[Part, ...]
+  output: storage.Place
+  key: str
+
+  def part(self, number: int) -> Part:
+    """Documents that are compared: of earlier runs, then of this one."""
+    if number < len(self.earlier):
+      return self.earlier[number]
+    return self.shards[number - len(self.earlier)].filtered
 
   @property
-  def written_counts(self) -> pathlib.Path:
-    """Exists once `written` is complete."""
-    return self._intermediate('.written.json')
+  def n_parts(self) -> int:
+    """How many parts there are."""
+    return len(self.earlier) + len(self.shards)
 
 
-def filter_shard(cfg: Clean, shard: Shard):
-  """Reads a WARC file and keeps the documents that pass every rule."""
-  steps = _Steps(cfg)
-  kept = list(steps.run(shard.warc_path))
-  documents.write(shard.filtered, kept)
-  keys = [deduplication.text_key(document.text) for document in kept]
-  bands = [
-    deduplication.signature(
-      cfg.minhash, deduplication.shingles(cfg.minhash, document.text)
-    )
-    for document in kept
-  ]
-  with disk.replacing(shard.keys) as file:
-    np.savez(
-      file,
-      keys=np.array(keys, 'S16'),
-      bands=np.array(bands, 'u8').reshape(len(kept), cfg.minhash.n_bands),
-    )
-  with disk.explain_full(shard.folder):
-    record.write_json(shard.filtered_counts, steps.to_json())
-
-
-def resolve(
-  cfg: deduplication.MinHash, shards: Sequence[Shard]
-) -> list[list[str]]:
-  """Which documents are copies of an earlier one, over all shards.
+def plan(
+  cfg: chain.Clean,
+  warcs: Mapping[storage.Place, str],
+  output: storage.Place,
+  blocklists: Sequence[pathlib.Path] = (),
+  evaluation_sets: Sequence[pathlib.Path] = (),
+  earlier: Sequence[storage.Place] = (),
+) -> Plan:
+  """Prepares a run, or the rest of one that was killed.
 
   Args:
-    cfg: what a near copy is.
-    shards: filtered shards, in order.
+    cfg: the chain.
+    warcs: WARC or WET files and their fingerprints, in the order that
+      decides which copy survives.
+    output: gets `documents-*.parquet` and `keys-*.npy`, one of each for each
+      WARC file, `funnel.json` and `manifest.json`.
+    blocklists: folders of URL lists.
+    evaluation_sets: JSONL files.
+    earlier: outputs of finished runs; what they hold is not kept again.
+
+  Raises:
+    ValueError: an earlier run is unfinished or has other keys.
+  """
+  folder = output / _INTERMEDIATE
+  folder.mkdir(parents=True, exist_ok=True)
+  for stale in (output, folder):
+    storage.remove_leftovers(stale)
+  lists = chain.Lists(folder / 'blocklist.bin', folder / 'evaluation.bin')
+  _build(lists.blocklist, url_filter.build, cfg.url_filter, blocklists)
+  _build(
+    lists.evaluation,
+    decontamination.build,
+    cfg.decontamination,
+    evaluation_sets,
+  )
+  parts = list(itertools.chain(*(_written_parts(cfg, e) for e in earlier)))
+  parts = [dataclasses.replace(p, number=i) for i, p in enumerate(parts)]
+  key = _digest(
+    code_version(),
+    language_id.identifier(),
+    dataclass_json.to_dict(cfg),
+    [storage.fingerprint(storage.local_copy(p)) for p in vars(lists).values()],
+    [storage.show(part.documents) for part in parts],
+  )
+  shards = tuple(
+    Shard(output, i, path, fingerprint, len(parts))
+    for i, (path, fingerprint) in enumerate(warcs.items())
+  )
+  return Plan(cfg, lists, shards, tuple(parts), output, key)
+
+
+def _build(path: storage.Place, build: Callable, cfg, sources: Sequence):
+  """Builds a list on this machine and puts it where every worker reads it."""
+  if isinstance(path, pathlib.Path):
+    counts = build(cfg, sources, path)
+  else:
+    with storage.replacing(path) as file:
+      counts = build(cfg, sources, pathlib.Path(file.name))
+  logging.info('%s: %s', path.name, counts)
+
+
+def _written_parts(cfg: chain.Clean, output: storage.Place) -> list[Part]:
+  manifest = output / 'manifest.json'
+  if not manifest.exists():
+    raise ValueError(
+      f'earlier run {output} has no manifest.json; finish it or leave it out'
+    )
+  found = storage.read_json(manifest)
+  asked = _key_config(cfg)
+  if found['keys'] != asked:
+    raise ValueError(
+      f'earlier run {output} has keys of {found["keys"]}, but this run of '
+      f'{asked}; configure MinHash as it was'
+    )
+  files = [shard['file'] for shard in found['shards']]
+  return [Part(0, output / name, output / _keys_name(name)) for name in files]
+
+
+def _keys_name(documents_name: str) -> str:
+  number = documents_name.removeprefix('documents-').removesuffix('.parquet')
+  return f'keys-{number}.npy'
+
+
+def _key_config(cfg: chain.Clean) -> dict:
+  """What must be equal for keys to be comparable."""
+  found = dataclass_json.to_dict(cfg.minhash)
+  del found['min_similarity']
+  return found
+
+
+@functools.cache
+def code_version() -> str:
+  """A hash of the code of this room and of the libraries that decide."""
+  sources = sorted(pathlib.Path(__file__).parent.glob('*.py'))
+  versions = [importlib.metadata.version(name) for name in _VERSIONED]
+  return _digest(*(path.read_text() for path in sources), versions)
+
+
+def _digest(*values) -> str:
+  return hashlib.sha256(json.dumps(values).encode()).hexdigest()[:16]
+
+
+def clean(
+  todo: Plan, n_workers: int, on_shard: Callable[[], object] = lambda: None
+) -> dict:
+  """Runs the chain in processes of this machine.
+
+  Args:
+    todo: as `plan` made it.
+    n_workers: processes.
+    on_shard: called after each task.
 
   Returns:
-    For each shard and each of its documents the reason to remove it, or ''.
+    As `summarize`.
+
+  Raises:
+    FileNotFoundError: a WARC file is missing.
+    OSError: the disk is full, or a worker was killed; call again.
   """
-  keys, bands, sizes = [], [], []
-  for shard in shards:
-    with np.load(shard.keys) as arrays:
-      keys += [key.ljust(16, b'\0') for key in arrays['keys'].tolist()]
-      bands.append(arrays['bands'])
-      sizes.append(len(arrays['bands']))
-  starts = np.concatenate([[0], np.cumsum(sizes)]).astype(int)
-
-  @functools.lru_cache(maxsize=4)
-  def texts(number: int) -> list[str]:
-    return [d.text for d in documents.read(shards[number].filtered)]
-
-  @functools.lru_cache(maxsize=1024)
-  def shingles_of(i: int) -> np.ndarray:
-    number = int(np.searchsorted(starts, i, side='right')) - 1
-    text = texts(number)[i - starts[number]]
-    return deduplication.shingles(cfg, text)
-
-  flat = deduplication.resolve(cfg, keys, np.concatenate(bands), shingles_of)
-  return [flat[a:b] for a, b in zip(starts[:-1], starts[1:], strict=True)]
+  sizes = [shard.warc.stat().st_size for shard in todo.shards]
+  logging.info('%d WARC files, %.1f MB', len(sizes), sum(sizes) / 1e6)
+  numbers = [(shard.number,) for shard in todo.shards]
+  with pool.Pool(todo, min(n_workers, len(numbers))) as workers:
+    workers.run(filter_shard, numbers, on_shard, sum(sizes))
+    n = n_ranges(todo)
+    ranges = [(number, n) for number in range(n)]
+    workers.run(write_candidates, ranges, on_shard)
+    tasks = [(*number, n) for number in numbers]
+    workers.run(write_verified, tasks, on_shard)
+    verified = (_verified_path(shard) for shard in todo.shards)
+    gone = copies(todo, [storage.read_array(path) for path in verified])
+    tasks = [(number, gone.get(number, ())) for (number,) in numbers]
+    workers.run(write_shard, tasks, on_shard)
+  return summarize(todo)
 
 
-def write_shard(cfg: Clean, shard: Shard, verdicts: Sequence[str]):
-  """Writes the documents that are no copies, with placeholders."""
-  copies, replaced = funnel.Step('duplicates'), funnel.Step('pii')
-  kept = []
-  rows = documents.read(shard.filtered)
-  for document, verdict in zip(rows, verdicts, strict=True):
-    n_bytes = len(document.text.encode())
-    if verdict:
-      copies.remove(verdict, n_bytes, document.url, document.text)
-      continue
-    copies.keep(n_bytes, n_bytes)
-    text, counts = personal_data.replace(cfg.pii, document.text)
-    replaced.keep(n_bytes, len(text.encode()))
-    replaced.replace(counts)
-    kept.append(dataclasses.replace(document, text=text))
-  documents.write(shard.written, kept)
-  with disk.explain_full(shard.folder):
-    record.write_json(
-      shard.written_counts, [copies.to_json(), replaced.to_json()]
-    )
+def _is_done(path: storage.Place, key: str) -> bool:
+  return path.exists() and storage.read_json(path)['key'] == key
 
 
-class _Steps:
-  """The steps of one shard up to deduplication, with their counts."""
-
-  def __init__(self, cfg: Clean):
-    self._cfg = cfg
-    names = (
-      'records',
-      'extraction',
-      'language',
-      'gopher_repetition',
-      'gopher_quality',
-      'c4',
-      'fineweb',
-    )
-    self._steps = {name: funnel.Step(name) for name in names}
-
-  def to_json(self) -> list[dict]:
-    return [step.to_json() for step in self._steps.values()]
-
-  def run(self, path: pathlib.Path) -> Iterator[documents.Document]:
-    """The documents of a WARC file that pass, in the order of the file."""
-    max_bytes = self._cfg.extraction.max_html_bytes
-    with html_text.Extractor(self._cfg.extraction) as extractor:
-      for page in warc.read(path, max_bytes):
-        document = self._read(page, path.name, extractor)
-        if document:
-          document = self._filter(document)
-        if document:
-          yield document
-
-  def _read(
-    self, page: warc.Record, file_path: str, extractor: html_text.Extractor
-  ) -> documents.Document | None:
-    """A record's text and language, unless they are a reason to remove it."""
-    step = self._steps['records']
-    reason = page.problem
-    if not reason and page.status != 200:
-      reason = f'http_{page.status}'
-    if not reason and page.content_type not in _HTML_TYPES:
-      reason = 'not_html'
-    if reason:
-      step.remove(reason, page.n_bytes, page.url)
-      return None
-    n_bytes = len(page.body)
-    step.keep(page.n_bytes, n_bytes)
-    step = self._steps['extraction']
-    try:
-      text = extractor.extract(page.body, page.charset)
-    except html_text.ExtractionError as error:
-      step.remove(error.reason, n_bytes, page.url)
-      return None
-    step.keep(n_bytes, len(text.encode()))
-    code, score = language_id.identify(text)
-    reason = language_id.reject(self._cfg.language, code, score)
-    if not self._pass('language', reason, page.url, text):
-      return None
-    return documents.Document(
-      text,
-      page.record_id,
-      self._cfg.dump,
-      page.url,
-      page.date,
-      file_path,
-      code,
-      score,
-    )
-
-  def _filter(self, document: documents.Document) -> documents.Document | None:
-    """The document as C4's rules leave it, or None at the first rule broken."""
-    cfg, url, text = self._cfg, document.url, document.text
-    words = words_of.split(text)
-    reason = repetition.reject(cfg.gopher_repetition, text, words)
-    if not self._pass('gopher_repetition', reason, url, text):
-      return None
-    reason = quality.reject_gopher(cfg.gopher_quality, text, words)
-    if not self._pass('gopher_quality', reason, url, text):
-      return None
-    shorter, reason = quality.clean_c4(cfg.c4, text)
-    if not self._pass('c4', reason, url, text, shorter):
-      return None
-    words = words if shorter == text else words_of.split(shorter)
-    reason = quality.reject_fineweb(cfg.fineweb, shorter, words)
-    if not self._pass('fineweb', reason, url, shorter):
-      return None
-    return dataclasses.replace(document, text=shorter)
-
-  def _pass(
-    self, name: str, reason: str, url: str, text: str, after: str | None = None
-  ) -> bool:
-    """Counts a document in a step; `after` is its text behind the step."""
-    n_bytes = len(text.encode())
-    if reason:
-      self._steps[name].remove(reason, n_bytes, url, text)
-      return False
-    n_kept = n_bytes if after is None else len(after.encode())
-    self._steps[name].keep(n_bytes, n_kept)
-    return True
-
-
-def _summarize(folder: pathlib.Path, shards: Sequence[Shard]) -> dict:
-  """Writes funnel.json and manifest.json."""
-  steps = funnel.merge(
-    record.read_json(shard.filtered_counts)
-    + record.read_json(shard.written_counts)
-    for shard in shards
+def filter_shard(todo: Plan, number: int):
+  """Reads a WARC file and keeps the documents that pass every rule."""
+  shard = todo.shards[number]
+  counts = shard.intermediate('.filtered.json')
+  key = _digest(todo.key, shard.fingerprint)
+  if _is_done(counts, key):
+    pool.report(0, shard.warc.stat().st_size)
+    return
+  steps = chain.Chain(todo.cfg, todo.lists)
+  minhash = todo.cfg.minhash
+  keys = [np.zeros((deduplication.n_keys(minhash), 0), 'u8')]
+  with documents.writing(shard.filtered.documents, _VERIFIED_ROWS) as write:
+    for document in steps.run(shard.warc):
+      write(document)
+      keys.append(deduplication.keys(minhash, document.text)[:, None])
+  keys = np.concatenate(keys, axis=1)
+  storage.write_array(shard.filtered.keys, keys)
+  storage.write_json(
+    counts,
+    {'key': key, 'documents': keys.shape[1], 'steps': steps.to_json()},
   )
-  tokens = 0
-  files = []
-  for shard in shards:
-    metadata = documents.count(shard.written)
-    tokens += metadata['tokens']
-    files.append(
-      {
-        'file': shard.written.name,
-        'warc': shard.warc_path.name,
-        'sha256': record.file_sha256(shard.written),
-        **metadata,
-      }
+
+
+def n_ranges(todo: Plan) -> int:
+  """Into how many parts the range of keys is cut, so that each fits memory."""
+  n = sum(
+    storage.read_json(s.intermediate('.filtered.json'))['documents']
+    for s in todo.shards
+  )
+  n += sum(storage.read_array(p.keys).shape[1] for p in todo.earlier)
+  return max(1, math.ceil(n / _MAX_SORTED))
+
+
+def write_candidates(todo: Plan, number: int, n: int):
+  """Pairs of documents that share a key in one of n parts of its range."""
+  low, high = ((i << 64) // n for i in (number, number + 1))
+  found = [np.zeros((2, 0), 'u8')]
+  for row in range(deduplication.n_keys(todo.cfg.minhash)):
+    values, ids = [], []
+    for part in map(todo.part, range(todo.n_parts)):
+      keys = np.asarray(storage.read_array(part.keys)[row])
+      inside = np.flatnonzero((keys >= low) & (keys <= high - 1))
+      values.append(keys[inside])
+      base = np.uint64(deduplication.document_id(part.number, 0))
+      ids.append(inside.astype('u8') + base)
+    found.append(
+      deduplication.pairs(np.concatenate(values), np.concatenate(ids))
     )
-  with disk.explain_full(folder):
-    record.write_json(folder / 'funnel.json', {'steps': steps})
-    record.write_json(folder / 'manifest.json', {'shards': files})
+  pairs = deduplication.unique_pairs(np.concatenate(found, axis=1))
+  storage.write_array(_pairs_path(todo, number), pairs)
+
+
+def _pairs_path(todo: Plan, number: int) -> storage.Place:
+  return todo.output / _INTERMEDIATE / f'pairs-{number:05d}.npy'
+
+
+def write_verified(todo: Plan, number: int, n: int):
+  """Verifies the candidates whose later document is in a shard."""
+  shard = todo.shards[number]
+  limits = [
+    deduplication.document_id(shard.filtered.number + i, 0) for i in (0, 1)
+  ]
+  found = [np.zeros((2, 0), 'u8')]
+  for i in range(n):
+    pairs = storage.read_array(_pairs_path(todo, i))
+    first, last = np.searchsorted(pairs[0], np.array(limits, 'u8'))
+    found.append(np.asarray(pairs[:, first:last]))
+  pairs = deduplication.unique_pairs(np.concatenate(found, axis=1))
+  storage.write_array(_verified_path(shard), verify(todo, pairs))
+
+
+def _verified_path(shard: Shard) -> storage.Place:
+  return shard.intermediate('.copies.npy')
+
+
+def verify(todo: Plan, pairs: np.ndarray) -> np.ndarray:
+  """The pairs that are copies; see `deduplication.verify`."""
+
+  def texts_of(ids: Sequence[int]) -> Mapping[int, str]:
+    texts = {}
+    files, rows = deduplication.file_and_row(np.array(ids, 'u8'))
+    for number in np.unique(files).tolist():
+      inside = np.flatnonzero(files == number)
+      found = documents.read_texts(
+        todo.part(number).documents, rows[inside].tolist()
+      )
+      texts.update(zip((ids[i] for i in inside.tolist()), found, strict=True))
+    return texts
+
+  return deduplication.verify(todo.cfg.minhash, pairs, texts_of)
+
+
+def copies(
+  todo: Plan, verified: Sequence[np.ndarray]
+) -> dict[int, list[tuple[int, bool]]]:
+  """For each shard the rows that go, and whether each is an exact copy."""
+  ids, is_exact = deduplication.copies(np.concatenate(verified, axis=1))
+  files, rows = deduplication.file_and_row(ids)
+  gone: dict[int, list[tuple[int, bool]]] = {}
+  for file, *row in zip(
+    files.tolist(), rows.tolist(), is_exact.tolist(), strict=True
+  ):
+    gone.setdefault(file - len(todo.earlier), []).append(tuple(row))
+  return gone
+
+
+def write_shard(todo: Plan, number: int, gone: Sequence[tuple[int, bool]] = ()):
+  """Writes the documents that are no copies, and their keys.
+
+  Args:
+    todo: the run.
+    number: of the shard.
+    gone: rows of the copies, and whether each is an exact one.
+  """
+  shard = todo.shards[number]
+  counts = shard.intermediate('.written.json')
+  verdicts = dict(gone)
+  key = _digest(todo.key, shard.fingerprint, sorted(verdicts.items()))
+  if _is_done(counts, key):
+    return
+  step = funnel.Step('duplicates')
+  kept = []
+  with documents.writing(shard.written.documents) as write:
+    for row, document in enumerate(documents.read(shard.filtered.documents)):
+      n_bytes = len(document.text.encode())
+      if row in verdicts:
+        reason = 'exact_copy' if verdicts[row] else 'near_copy'
+        step.remove(reason, n_bytes, document.url, document.text)
+      else:
+        step.keep(n_bytes, n_bytes)
+        write(document)
+        kept.append(row)
+  keys = storage.read_array(shard.filtered.keys)
+  storage.write_array(shard.written.keys, keys[:, kept])
+  path = shard.written.documents
+  file = {
+    'file': path.name,
+    'warc': storage.name(shard.warc),
+    'sha256': storage.sha256(path),
+    **documents.count(path),
+  }
+  storage.write_json(
+    counts, {'key': key, 'steps': [step.to_json()], 'file': file}
+  )
+
+
+def summarize(todo: Plan) -> dict:
+  """Writes funnel.json and manifest.json.
+
+  Returns:
+    documents, bytes of their text, estimated tokens, records read.
+  """
+  files = []
+
+  def steps_of(shard: Shard) -> list[dict]:
+    filtered, written = (
+      storage.read_json(shard.intermediate(f'.{name}.json'))
+      for name in ('filtered', 'written')
+    )
+    files.append({**written['file'], 'key': filtered['key']})
+    return [*filtered['steps'], *written['steps']]
+
+  steps = funnel.merge(map(steps_of, todo.shards))
+  storage.write_json(todo.output / 'funnel.json', {'steps': steps})
+  manifest = {
+    'code': code_version(),
+    'language_model': language_id.identifier(),
+    'keys': _key_config(todo.cfg),
+    'shards': files,
+  }
+  storage.write_json(todo.output / 'manifest.json', manifest)
   return {
     'documents': steps[-1]['documents_kept'],
     'bytes': steps[-1]['bytes_kept'],
-    'tokens': tokens,
+    'tokens': sum(file['tokens'] for file in files),
     'records': steps[0]['documents_in'],
   }
+
+
+def remove_intermediate(output: storage.Place):
+  """Removes what only an unfinished run needs."""
+  storage.remove_folder(output / _INTERMEDIATE)

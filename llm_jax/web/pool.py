@@ -1,4 +1,4 @@
-"""Runs one function over many shards in processes of their own.
+"""Runs functions over many shards in processes of their own.
 
 Processes are spawned, never forked, and end when their parent is killed. A
 shard's result is a file that the function writes; it does NOT carry documents
@@ -11,47 +11,114 @@ import threading
 from collections.abc import Callable, Sequence
 from concurrent import futures
 from multiprocessing import connection
+from typing import Any
+
+import tqdm
+
+_POLL_S = 0.5
+# What a worker is given when it starts: the argument that all tasks share,
+# and the documents and bytes that it and its siblings have read.
+_shared: Any = None
+_read: Any = None
 
 
-def run(
-  function: Callable[..., object],
-  tasks: Sequence[tuple],
-  n_workers: int,
-  on_done: Callable[[], object] = lambda: None,
-):
-  """Calls the function with each task's arguments.
+class Pool:
+  """Processes that all work with the same first argument."""
 
-  Args:
-    function: importable by name; its result is thrown away.
-    tasks: arguments of each call, picklable.
-    n_workers: processes at a time.
-    on_done: called here after each task.
+  def __init__(self, shared: Any, n_workers: int):
+    """Starts processes as they are needed.
 
-  Raises:
-    OSError: a process died, such as for lack of memory.
-    Exception: what the function raised first; running tasks are waited for.
-  """
-  if not tasks:
-    return
-  with futures.ProcessPoolExecutor(
-    min(n_workers, len(tasks)),
-    multiprocessing.get_context('spawn'),
-    initializer=end_with_parent,
-  ) as executor:
-    running = [executor.submit(function, *task) for task in tasks]
-    try:
-      for future in futures.as_completed(running):
-        future.result()
-        on_done()
-    except futures.process.BrokenProcessPool as error:
-      raise OSError(
-        f'a worker of {function.__name__} was killed, perhaps for lack of '
-        f'memory; give the same command again with less than {n_workers} '
-        'n_workers'
-      ) from error
-    except BaseException:
-      executor.shutdown(cancel_futures=True)
-      raise
+    Args:
+      shared: first argument of each call; sent to each process once.
+      n_workers: processes at a time.
+    """
+    context = multiprocessing.get_context('spawn')
+    self._n_workers = n_workers
+    self._read = context.Array('q', 2)
+    self._executor = futures.ProcessPoolExecutor(
+      n_workers,
+      context,
+      initializer=_start_worker,
+      initargs=(shared, self._read),
+    )
+
+  def __enter__(self):
+    return self
+
+  def __exit__(self, *_):
+    self._executor.shutdown(cancel_futures=True)
+
+  def run(
+    self,
+    function: Callable[..., object],
+    tasks: Sequence[tuple],
+    on_done: Callable[[], object] = lambda: None,
+    total_bytes: int = 0,
+  ):
+    """Calls the function with each task's arguments.
+
+    Args:
+      function: importable by name; its result is thrown away.
+      tasks: its further arguments in each call, picklable.
+      on_done: called here after each task.
+      total_bytes: what all calls of `report` will add up to; a progress bar
+        shows documents/s, bytes/s and the time left. 0 for no bar.
+
+    Raises:
+      OSError: a process died, such as for lack of memory.
+      Exception: what the function raised first.
+    """
+    bar = tqdm.tqdm(
+      total=total_bytes,
+      unit='B',
+      unit_scale=True,
+      desc=function.__name__,
+      disable=not total_bytes,
+      mininterval=_POLL_S,
+    )
+    with bar:
+      running = {self._executor.submit(_call, function, t) for t in tasks}
+      try:
+        while running:
+          done, running = futures.wait(
+            running, _POLL_S, futures.FIRST_COMPLETED
+          )
+          _show(bar, *self._read[:])
+          for future in done:
+            future.result()
+            on_done()
+      except futures.process.BrokenProcessPool as error:
+        raise OSError(
+          f'a worker of {function.__name__} was killed, perhaps for lack of '
+          'memory; give the same command again with --n_workers below '
+          f'{self._n_workers}'
+        ) from error
+
+
+def _show(bar: tqdm.tqdm, n_documents: int, n_bytes: int):
+  seconds = bar.format_dict['elapsed']
+  if not bar.disable and seconds:
+    rate = f'{n_documents / seconds:.0f} documents/s'
+    bar.set_postfix_str(rate, refresh=False)
+    bar.update(n_bytes - bar.n)
+
+
+def report(documents: int, n_bytes: int):
+  """Counts what this worker has read, for the progress bar of its pool."""
+  if _read is not None:
+    with _read.get_lock():
+      _read[0] += documents
+      _read[1] += n_bytes
+
+
+def _start_worker(shared: Any, read: Any):
+  global _shared, _read
+  _shared, _read = shared, read
+  end_with_parent()
+
+
+def _call(function: Callable[..., object], task: tuple):
+  function(_shared, *task)
 
 
 def end_with_parent():

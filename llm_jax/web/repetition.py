@@ -7,6 +7,7 @@ GopherRepetitionFilter gives them for the same words.
 """
 
 import dataclasses
+import functools
 import re
 from collections.abc import Iterable, Sequence
 
@@ -15,11 +16,14 @@ import numpy as np
 _PARAGRAPH_BREAK = re.compile(r'\n{2,}')
 _LINE_BREAK = re.compile(r'\n+')
 _MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)
+_BASE = np.uint64(0xD1342543DE82EF95)
 
 
 @dataclasses.dataclass(frozen=True)
 class GopherRepetition:
   """Largest fractions that are kept; the defaults are the paper's.
+
+  A fraction of 1 turns its rule off, as an empty tuple does.
 
   Attributes:
     enabled: whether the rules are used.
@@ -57,14 +61,16 @@ def reject(cfg: GopherRepetition, text: str, words: Sequence[str]) -> str:
 
   Args:
     cfg: the thresholds.
-    text: the document, not empty.
-    words: its words in order.
+    text: the document.
+    words: its words in order, without spaces in them.
 
   Returns:
     The first rule that it breaks, in the order of the paper's table.
   """
   if not cfg.enabled:
     return ''
+  if not text:
+    return 'empty'
   paragraphs = _PARAGRAPH_BREAK.split(text.strip())
   n_duplicates, n_chars = duplicates(paragraphs)
   if n_duplicates / len(paragraphs) > cfg.max_duplicate_paragraphs:
@@ -77,20 +83,18 @@ def reject(cfg: GopherRepetition, text: str, words: Sequence[str]) -> str:
     return 'duplicate_lines'
   if n_chars / len(text) > cfg.max_duplicate_line_chars:
     return 'duplicate_line_chars'
-  numbers: dict[str, int] = {}
-  ids = np.array([numbers.setdefault(w, len(numbers)) for w in words], 'u8')
-  lengths = np.array([len(w) for w in words], 'i8')
+  grams = _Grams(words)
   for n, limit in cfg.top_n_grams:
-    if len(words) >= n and _top_chars(ids, lengths, n) / len(text) > limit:
+    if len(words) < n:
+      continue
+    enough = limit * len(text) * (1 - 1e-9)  # rounding does not decide
+    if grams.top_chars(n, enough) / len(text) > limit:
       return f'top_{n}_gram'
   for n, limit in cfg.duplicate_n_grams:
     if len(words) < n:
-      break
-    hashes = _n_grams(ids, n)
-    n_chars = _covered_chars(hashes, lengths, n)
-    if n_chars / len(text) > limit:  # the bound does not decide
-      n_chars = _duplicate_chars(hashes, lengths, n)
-    if n_chars / len(text) > limit:
+      continue
+    enough = limit * len(text) * (1 - 1e-9)
+    if grams.duplicate_chars(n, enough) / len(text) > limit:
       return f'duplicate_{n}_grams'
   return ''
 
@@ -111,51 +115,93 @@ def duplicates(elements: Iterable[str]) -> tuple[int, int]:
   return n_duplicates, n_chars
 
 
-def _n_grams(ids: np.ndarray, n: int) -> np.ndarray:
-  """A 64-bit hash of each run of n words."""
-  size = len(ids) - n + 1
-  hashes = np.zeros(size, 'u8')
-  for offset in range(n):  # wraps around on purpose
-    hashes = (hashes ^ (ids[offset : offset + size] + 1)) * _MULTIPLIER
-    hashes ^= hashes >> np.uint64(29)
-  return hashes
+class _Grams:
+  """Runs of n words as 64-bit hashes, without a loop over the words.
 
-
-def _top_chars(ids: np.ndarray, lengths: np.ndarray, n: int) -> int:
-  """Characters, single spaces included, in the most frequent n-gram."""
-  _, first, counts = np.unique(
-    _n_grams(ids, n), return_index=True, return_counts=True
-  )
-  best = counts.max()
-  position = first[counts == best].min()  # of equals, the one that came first
-  n_chars = int(lengths[position : position + n].sum()) + n - 1
-  return n_chars * int(best)
-
-
-def _covered_chars(hashes: np.ndarray, lengths: np.ndarray, n: int) -> int:
-  """Characters of the words inside any n-gram that stood before.
-
-  At least `_duplicate_chars`, which counts a part of these n-grams.
+  The hash of characters c_s .. c_e is Σ f(c_i)·B^(i - s) modulo 2^64 with an
+  odd B, so one running sum over the text gives that of every run.
   """
-  _, first = np.unique(hashes, return_index=True)
-  repeats = np.setdiff1d(np.arange(len(hashes)), first)
-  depth = np.zeros(len(lengths) + 1, 'i8')
-  depth[repeats] += 1
-  depth[repeats + n] -= 1
-  return int(lengths[np.cumsum(depth)[:-1] > 0].sum())
+
+  def __init__(self, words: Sequence[str]):
+    data = ''.join(words).encode('utf-32-le', 'surrogatepass')
+    values = (np.frombuffer(data, '<u4') + np.uint64(1)) * _MULTIPLIER
+    values ^= values >> np.uint64(29)
+    lengths = np.fromiter(map(len, words), 'i8', len(words))
+    self._ends = np.cumsum(lengths)
+    self._starts = self._ends - lengths
+    powers, self._inverses = _powers(max(len(values), 1).bit_length())
+    self._sums = np.zeros(len(values) + 1, 'u8')
+    np.cumsum(values * powers[: len(values)], out=self._sums[1:])
+
+  def _joined(self, n: int) -> np.ndarray:
+    """Hashes of n words written without spaces."""
+    starts, ends = (
+      self._starts[: len(self._starts) - n + 1],
+      self._ends[n - 1 :],
+    )
+    return (self._sums[ends] - self._sums[starts]) * self._inverses[starts]
+
+  def _spaced(self, n: int) -> np.ndarray:
+    """Hashes of n words, which differ if any word does."""
+    hashes = words = self._joined(1)
+    for offset in range(1, n):  # wraps around on purpose
+      hashes = hashes[:-1] * _MULTIPLIER
+      hashes = (hashes ^ (hashes >> np.uint64(29))) + words[offset:]
+    return hashes
+
+  def _lengths(self, n: int) -> np.ndarray:
+    """Characters of each n words, without spaces."""
+    return self._ends[n - 1 :] - self._starts[: len(self._starts) - n + 1]
+
+  def top_chars(self, n: int, enough: float) -> int:
+    """Characters, single spaces included, in the most frequent n words.
+
+    Of equally frequent ones, the one that came first counts. A result of at
+    most `enough` is a bound.
+    """
+    hashes, lengths = self._spaced(n), self._lengths(n)
+    order = np.sort(hashes)
+    edges = np.flatnonzero(order[1:] != order[:-1])
+    counts = np.diff(np.concatenate([[-1], edges, [len(order) - 1]]))
+    n_times = int(counts.max())
+    bound = n_times * (int(lengths.max()) + n - 1)
+    if bound <= enough:
+      return bound
+    best = order[np.concatenate([edges, [len(order) - 1]])[counts == n_times]]
+    first = int(np.isin(hashes, best).argmax())
+    return n_times * (int(lengths[first]) + n - 1)
+
+  def duplicate_chars(self, n: int, enough: float) -> int:
+    """Characters in n words that stood before; the scan jumps over each.
+
+    A result of at most `enough` is a bound.
+    """
+    hashes, lengths = self._joined(n), self._lengths(n)
+    order = np.sort(hashes)
+    is_repeated = order[1:] == order[:-1]
+    bound = int(is_repeated.sum()) * int(lengths.max())
+    if bound <= enough:
+      return bound
+    places = np.flatnonzero(np.isin(hashes, order[1:][is_repeated]))
+    keys, lengths = hashes[places].tolist(), lengths[places].tolist()
+    seen: set[int] = set()
+    position = n_chars = 0
+    for place, key, length in zip(places.tolist(), keys, lengths, strict=True):
+      if place < position:
+        continue
+      if key in seen:
+        n_chars += length
+        position = place + n
+      else:
+        seen.add(key)
+    return n_chars
 
 
-def _duplicate_chars(hashes: np.ndarray, lengths: np.ndarray, n: int) -> int:
-  """Characters in n-grams that stood before; the scan jumps over each."""
-  ends = np.concatenate([[0], np.cumsum(lengths)]).tolist()
-  keys = hashes.tolist()
-  seen: set[int] = set()
-  position = n_chars = 0
-  while position < len(keys):
-    if keys[position] in seen:
-      n_chars += ends[position + n] - ends[position]
-      position += n
-    else:
-      seen.add(keys[position])
-      position += 1
-  return n_chars
+@functools.lru_cache(maxsize=4)
+def _powers(n_bits: int) -> tuple[np.ndarray, np.ndarray]:
+  """B^i and B^-i modulo 2^64 for all i below 2^n_bits."""
+  inverse = np.uint64(pow(int(_BASE), -1, 1 << 64))
+  powers = np.full((2, 1 << n_bits), 1, 'u8')
+  powers[0, 1:], powers[1, 1:] = _BASE, inverse
+  np.cumprod(powers, axis=1, out=powers)
+  return powers[0], powers[1]

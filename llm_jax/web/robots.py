@@ -1,7 +1,7 @@
 """robots.txt as RFC 9309 defines it, with Crawl-delay beside it.
 
-It decides from text; it does NOT fetch. Sitemap lines and directives of single
-search engines (Clean-param, Host, Request-rate) are not read.
+It decides from text; it does NOT fetch. Directives of single search engines
+(Clean-param, Host, Request-rate) are not read.
 
 Source: RFC 9309, sections 2.2 and 2.3.
 """
@@ -21,10 +21,14 @@ class Rules:
   Attributes:
     rules: pairs of a path pattern and whether it allows.
     crawl_delay_s: seconds that the host asks for between two requests.
+    sitemaps: addresses of sitemaps as written, for all crawlers.
+    unavailable: nobody knows what the host lets, so it lets nothing.
   """
 
   rules: tuple[tuple[str, bool], ...] = ()
   crawl_delay_s: float = 0.0
+  sitemaps: tuple[str, ...] = ()
+  unavailable: bool = False
 
   def allows(self, url: str) -> bool:
     """True if the longest pattern that matches allows, or none matches."""
@@ -43,7 +47,7 @@ class Rules:
     return max(matching)[1] if matching else True
 
 
-DISALLOW_ALL = Rules(rules=(('/', False),))
+DISALLOW_ALL = Rules(rules=(('/', False),), unavailable=True)
 
 
 def from_response(status: int, text: str, product: str) -> Rules:
@@ -56,11 +60,12 @@ def from_response(status: int, text: str, product: str) -> Rules:
 
   Returns:
     The rules of the file for 2xx, everything allowed for 4xx, nothing
-    allowed otherwise, as long as the host cannot say what it wants.
+    allowed otherwise, as long as the host cannot say what it wants. 429 is
+    a host that cannot answer now, not one without rules.
   """
   if 200 <= status < 300:
     return parse(text, product)
-  if 400 <= status < 500:
+  if 400 <= status < 500 and status != 429:
     return Rules()
   return DISALLOW_ALL
 
@@ -81,6 +86,7 @@ def parse(text: str, product: str) -> Rules:
   """
   groups: dict[str, list[tuple[str, str]]] = {}
   agents: list[str] = []
+  sitemaps: list[str] = []
   in_rules = False
   for line in text.removeprefix('\ufeff').splitlines():
     name, colon, value = line.partition('#')[0].partition(':')
@@ -92,6 +98,8 @@ def parse(text: str, product: str) -> Rules:
         agents, in_rules = [], False
       agents.append(value.lower())
       groups.setdefault(value.lower(), [])
+    elif name == 'sitemap':
+      sitemaps.append(value)
     elif name in ('allow', 'disallow', 'crawl-delay'):
       in_rules = True
       for agent in agents:
@@ -103,7 +111,7 @@ def parse(text: str, product: str) -> Rules:
     if name != 'crawl-delay' and value  # an empty Disallow forbids nothing
   )
   delays = [_seconds(value) for name, value in lines if name == 'crawl-delay']
-  return Rules(rules, max(delays, default=0.0))
+  return Rules(rules, max(delays, default=0.0), tuple(sitemaps))
 
 
 def _seconds(value: str) -> float:

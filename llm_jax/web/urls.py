@@ -1,24 +1,26 @@
-"""Addresses of pages: one spelling for each, and the links of a page.
+"""Addresses of pages: one spelling for each, and the marks of a trap.
 
-Links are found by a bounded regular expression, not by a parser: parsers need
-quadratic time on hostile nesting, and a crawler must not stop at one page. It
-does NOT run scripts, and does not read `rel`, frames or sitemaps.
+It does NOT look an address up, and does not sort or drop the parameters of a
+query, which mean what a site wants them to mean; only session ids go.
 """
 
-import html
+import collections
 import re
 import urllib.parse
-from collections.abc import Iterator
 
 MAX_URL_LENGTH = 2000
 
 _DEFAULT_PORTS = {'http': 80, 'https': 443}
-# The quantifier is bounded and never crosses '<', so the scan is linear.
-_LINK = re.compile(
-  r'<(a|area|base)\s[^<>]{0,1000}?\bhref\s{0,9}=\s{0,9}'
-  r'("[^"<>]{0,4000}"|\'[^\'<>]{0,4000}\'|[^\s"\'<>]{1,4000})',
-  re.IGNORECASE,
+# Names that servers give to a visit; a value so long is no page number.
+_SESSION_NAMES = r'(?:jsessionid|phpsessid|aspsessionid\w*|session_?id|sid)'
+_SESSION = re.compile(
+  rf';{_SESSION_NAMES}=[^/?;]*'  # servlets
+  r'|/\((?:[a-z]\([0-9a-z]{24}\))+\)(?=/)'  # ASP.NET
+  rf'|(?<=[?&]){_SESSION_NAMES}=[\w.-]{{16,}}(?:&|$)',
+  re.IGNORECASE | re.ASCII,
 )
+_ESCAPE = re.compile('%[0-9a-fA-F]{2}')
+_UNRESERVED = re.compile('[A-Za-z0-9._~-]')
 # What RFC 3986 allows in a path or query, and '%' itself, so that text which
 # is already percent-encoded stays as it is.
 _SAFE = "/:@!$&'()*+,;=-._~%"
@@ -28,7 +30,8 @@ def normalize(url: str) -> str:
   """The one spelling of an address that the crawler uses.
 
   Scheme and host in lower case, no default port, no fragment, no user, an
-  empty path as '/', and characters outside RFC 3986 percent-encoded.
+  empty path as '/', characters outside RFC 3986 percent-encoded, and those
+  that need no encoding decoded (RFC 3986 6.2.2).
 
   >>> normalize('HTTP://Example.org:80/a b#top')
   'http://example.org/a%20b'
@@ -56,9 +59,18 @@ def normalize(url: str) -> str:
     host = f'[{host}]'
   if parts.port not in (None, _DEFAULT_PORTS[parts.scheme]):
     host = f'{host}:{parts.port}'
-  path = urllib.parse.quote(parts.path or '/', safe=_SAFE)
-  query = urllib.parse.quote(parts.query, safe=_SAFE + '?')
+  path = _spell(parts.path or '/', _SAFE)
+  query = _spell(parts.query, _SAFE + '?')
   return urllib.parse.urlunsplit((parts.scheme, host, path, query, ''))
+
+
+def _spell(text: str, safe: str) -> str:
+  def one(match: re.Match) -> str:
+    character = chr(int(match[0][1:], 16))
+    plain = _UNRESERVED.fullmatch(character)
+    return character if plain else match[0].upper()
+
+  return _ESCAPE.sub(one, urllib.parse.quote(text, safe=safe))
 
 
 def host_of(url: str) -> str:
@@ -82,36 +94,29 @@ def join(base: str, target: str) -> str:
     return target
 
 
-def links(page: str, page_url: str) -> Iterator[str]:
-  """Addresses that a page links to, absolute, in the order of the page.
+def without_session(url: str) -> str:
+  """A normalised address without the id of a visit.
+
+  >>> without_session('http://h/a;jsessionid=1F?x=1&PHPSESSID=0123456789abcdef')
+  'http://h/a?x=1'
+  """
+  stripped = _SESSION.sub('', url)
+  return url if stripped == url else stripped.rstrip('?&')
+
+
+def trap(url: str, max_segments: int, max_repeats: int) -> str:
+  """Why an address looks like one of an endless row, '' if it does not.
+
+  >>> trap('http://h/a/b/a/b/a/b', 20, 2)
+  'path_repeats'
 
   Args:
-    page: the HTML source.
-    page_url: where it was found; a `<base href>` changes it.
-
-  Yields:
-    Absolute addresses, not normalised, with repetitions.
+    url: a normalised address.
+    max_segments: parts of a path between its slashes.
+    max_repeats: times that one part may occur in a path.
   """
-  base = page_url
-  for match in _LINK.finditer(_without_comments(page)):
-    target = html.unescape(match.group(2).strip('"\'').strip())
-    absolute = join(base, target)
-    if match.group(1).lower() == 'base':
-      base = absolute
-    else:
-      yield absolute
-
-
-def _without_comments(page: str) -> str:
-  """The page without comments; one that never ends takes the rest.
-
-  Not a regular expression: it would look for the end again and again.
-  """
-  kept, position = [], 0
-  while (start := page.find('<!--', position)) >= 0:
-    kept.append(page[position:start])
-    end = page.find('-->', start + 4)
-    if end < 0:
-      return ''.join(kept)
-    position = end + 3
-  return ''.join([*kept, page[position:]])
+  segments = [s for s in urllib.parse.urlsplit(url).path.split('/') if s]
+  if len(segments) > max_segments:
+    return 'path_depth'
+  counts = collections.Counter(segments)
+  return 'path_repeats' if max(counts.values(), default=0) > max_repeats else ''

@@ -7,12 +7,15 @@ files.
 Source: ISO 28500:2017 (WARC 1.1).
 """
 
+import base64
+import dataclasses
 import datetime
 import io
 import os
 import pathlib
 import uuid
 import zlib
+from collections.abc import Callable
 
 import fastwarc
 from fastwarc import warc as warc_record  # pyright: ignore[reportMissingModuleSource]
@@ -26,8 +29,34 @@ _TRANSFER_HEADERS = frozenset(
 )
 
 
-def encode_response(url: str, response: fetch.Response) -> bytes:
-  """A response record as one gzip member.
+_REVISIT = 'http://netpreserve.org/warc/1.1/revisit/identical-payload-digest'
+
+
+@dataclasses.dataclass(frozen=True)
+class Original:
+  """The record that holds a payload which was seen again.
+
+  Attributes:
+    record_id: its WARC-Record-ID.
+    url: its WARC-Target-URI.
+    date: its WARC-Date.
+  """
+
+  record_id: str
+  url: str
+  date: str
+
+
+def original(url: str, response: fetch.Response) -> Original:
+  """What a later record of the same payload has to know of this one."""
+  date = response.date.strftime('%Y-%m-%dT%H:%M:%SZ')
+  return Original(_record_id('response', url, response), url, date)
+
+
+def encode_response(
+  url: str, response: fetch.Response, seen: Original | None = None
+) -> bytes:
+  """A response record, or a revisit record of a known payload.
 
   The body is stored decoded. The record's id is a name-based UUID of the
   address, time and content, so it says nothing of the machine.
@@ -35,9 +64,10 @@ def encode_response(url: str, response: fetch.Response) -> bytes:
   Args:
     url: address of the page.
     response: what was fetched.
+    seen: the record that has the same payload; then only the head is stored.
 
   Returns:
-    The bytes to append to a `.warc.gz` file.
+    One gzip member, to append to a `.warc.gz` file.
   """
   lines = [f'HTTP/1.1 {response.status} {response.phrase}'.rstrip()]
   for name, value in response.headers:
@@ -46,28 +76,69 @@ def encode_response(url: str, response: fetch.Response) -> bytes:
   lines.append(f'Content-Length: {len(response.body)}')
   # http.client hands headers over as Latin-1.
   head = '\r\n'.join(lines).encode('latin-1', 'replace') + b'\r\n\r\n'
-  extra = {'WARC-Target-URI': url, 'WARC-IP-Address': response.address}
-  if response.truncated:
+  extra = {
+    'WARC-Record-ID': _record_id('response', url, response),
+    'WARC-Target-URI': url,
+    'WARC-IP-Address': response.address,
+    'WARC-Payload-Digest': 'sha1:' + base64.b32encode(response.digest).decode(),
+  }
+  if response.truncated or seen:
     extra['WARC-Truncated'] = 'length'
+  if seen:
+    extra |= {
+      'WARC-Profile': _REVISIT,
+      'WARC-Refers-To': seen.record_id,
+      'WARC-Refers-To-Target-URI': seen.url,
+      'WARC-Refers-To-Date': seen.date,
+    }
   return _encode(
-    warc_record.response,
+    warc_record.revisit if seen else warc_record.response,
     'application/http; msgtype=response',
     response.date,
     extra,
-    head + response.body,
+    head if seen else head + response.body,
   )
 
 
-def encode_info(date: datetime.datetime, fields: dict[str, str]) -> bytes:
-  """A warcinfo record, which opens a file, as one gzip member."""
+def encode_request(url: str, response: fetch.Response) -> bytes:
+  """The record of the request that brought an answer, as one gzip member."""
+  extra = {
+    'WARC-Record-ID': _record_id('request', url, response),
+    'WARC-Target-URI': url,
+    'WARC-Concurrent-To': _record_id('response', url, response),
+  }
+  return _encode(
+    warc_record.request,
+    'application/http; msgtype=request',
+    response.date,
+    extra,
+    response.request,
+  )
+
+
+def encode_info(
+  date: datetime.datetime, fields: dict[str, str], name: str = ''
+) -> bytes:
+  """A warcinfo record, which opens a file, as one gzip member.
+
+  Args:
+    date: when the file was begun.
+    fields: what it says of the crawl.
+    name: the file's name.
+  """
   text = ''.join(f'{name}: {value}\r\n' for name, value in fields.items())
   return _encode(
     warc_record.warcinfo,
     'application/warc-fields',
     date,
-    {},
+    {'WARC-Filename': name} if name else {},
     text.encode(),
   )
+
+
+def _record_id(kind: str, url: str, response: fetch.Response) -> str:
+  name = f'{kind} {url} {response.date.isoformat()} {response.digest.hex()}'
+  return f'<urn:uuid:{uuid.uuid5(uuid.NAMESPACE_URL, name)}>'
 
 
 def _encode(record_type, content_type, date, headers, block: bytes) -> bytes:
@@ -77,9 +148,11 @@ def _encode(record_type, content_type, date, headers, block: bytes) -> bytes:
     record.headers[name] = value
   record.headers['Content-Type'] = content_type
   record.record_date = date
-  name = f'{headers.get("WARC-Target-URI")} {date.isoformat()} '
-  digest = uuid.uuid5(uuid.NAMESPACE_URL, name + str(zlib.crc32(block)))
-  record.record_id = f'<urn:uuid:{digest}>'
+  if 'WARC-Record-ID' in headers:
+    record.record_id = headers['WARC-Record-ID']
+  else:
+    said = f'{date.isoformat()} {headers} {zlib.crc32(block)}'
+    record.record_id = f'<urn:uuid:{uuid.uuid5(uuid.NAMESPACE_URL, said)}>'
   record.set_bytes_content(block)
   member = io.BytesIO()
   writer = fastwarc.GzipWriter(member)
@@ -104,7 +177,7 @@ class Writer:
     prefix: str,
     ends: dict[str, int],
     max_bytes: int,
-    info: bytes,
+    info: Callable[[str], bytes],
   ):
     """Makes the folder agree with `ends`.
 
@@ -114,11 +187,11 @@ class Writer:
       ends: length of each file up to the last record that counts; files of
         this prefix that it does not name are removed.
       max_bytes: a file that is longer gets no further record.
-      info: the record that opens each file.
+      info: makes the record that opens a file from the file's name.
     """
     self.cut_bytes = 0
     self._folder, self._prefix = folder, prefix
-    self._max_bytes, self._info = max_bytes, info
+    self._max_bytes, self._info, self._n_info = max_bytes, info, 0
     for path in sorted(folder.glob(f'{prefix}-*.warc.gz')):
       end = ends.get(path.name, 0)
       self.cut_bytes += path.stat().st_size - end
@@ -134,32 +207,46 @@ class Writer:
     name = f'{self._prefix}-{self._number:05d}.warc.gz'
     file = io.FileIO(self._folder / name, 'a')
     if file.tell() == 0:
-      _write_all(file, self._info)
+      info = self._info(name)
+      _write_all(file, info)
+      self._n_info = len(info)
+      os.fsync(file.fileno())
+      folder = os.open(self._folder, os.O_RDONLY)
+      os.fsync(folder)  # the name
+      os.close(folder)
+    self._is_synced = True
     return file
 
   def append(self, record: bytes) -> tuple[str, int]:
-    """Writes a record and waits until it is on the disk.
+    """Writes records that belong together, into one file.
 
     Args:
-      record: one gzip member.
+      record: one gzip member or more.
 
     Returns:
-      Name of the file and the offset behind the record.
+      Name of the file and the offset behind the last record.
 
     Raises:
       OSError: the disk is full; the file keeps a torn record that the next
         Writer cuts off.
     """
-    if self._file.tell() > max(self._max_bytes, len(self._info)):
-      self._file.close()
+    if self._file.tell() > max(self._max_bytes, self._n_info):
+      self.close()
       self._number += 1
       self._file = self._open()
     _write_all(self._file, record)
-    os.fsync(self._file.fileno())
+    self._is_synced = False
     return pathlib.Path(str(self._file.name)).name, self._file.tell()
 
+  def sync(self):
+    """Waits until all that was appended is on the disk."""
+    if not self._is_synced:
+      os.fsync(self._file.fileno())
+      self._is_synced = True
+
   def close(self):
-    """Closes the file."""
+    """Closes the file, which is then on the disk."""
+    self.sync()
     self._file.close()
 
 

@@ -2,6 +2,9 @@
 
 import contextlib
 import http.server
+import socket
+import ssl
+import struct
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -11,15 +14,17 @@ class Site:
   """Answers by path; remembers every request.
 
   Attributes:
-    answers: path -> (status, headers, body), or a function of the handler
-      that sends the answer itself.
+    answers: path, or host and path -> (status, headers, body), or a function
+      of the handler that sends the answer itself.
     requests: (path, user agent, monotonic seconds) in order.
+    clients: TCP port of the client of each request.
     port: TCP port on 127.0.0.1.
   """
 
   def __init__(self):
     self.answers: dict[str, tuple | Callable] = {}
     self.requests: list[tuple[str, str, float]] = []
+    self.clients: list[int] = []
     self.port = 0
 
   @property
@@ -36,7 +41,7 @@ class Site:
 
 
 @contextlib.contextmanager
-def serve() -> Iterator[Site]:
+def serve(tls: ssl.SSLContext | None = None) -> Iterator[Site]:
   """Runs a site until the block ends."""
   site = Site()
   missing = (404, {'Content-Type': 'text/html'}, b'<p>none</p>')
@@ -44,22 +49,31 @@ def serve() -> Iterator[Site]:
   class Handler(http.server.BaseHTTPRequestHandler):
     protocol_version = 'HTTP/1.1'
 
+    def handle(self):
+      # A crawler that goes away in the middle is part of the tests.
+      with contextlib.suppress(ConnectionError):
+        super().handle()
+
     def do_GET(self):
       agent = self.headers.get('User-Agent', '')
       site.requests.append((self.path, agent, time.monotonic()))
-      answer = site.answers.get(self.path, missing)
-      # A crawler that goes away in the middle is part of the tests.
-      with contextlib.suppress(ConnectionError):
-        if callable(answer):
-          answer(self)
-        else:
-          send(self, *answer)
+      site.clients.append(self.client_address[1])
+      named = self.headers.get('Host', '') + self.path
+      answer = site.answers.get(named) or site.answers.get(self.path, missing)
+      if callable(answer):
+        answer(self)
+      else:
+        send(self, *answer)
 
     def log_message(self, format, *args):
       pass
 
   server = http.server.ThreadingHTTPServer(('127.0.0.1', 0), Handler)
   server.daemon_threads = True
+  if tls:
+    server.socket = tls.wrap_socket(
+      server.socket, server_side=True, do_handshake_on_connect=False
+    )
   site.port = server.server_address[1]
   thread = threading.Thread(target=server.serve_forever, args=(0.05,))
   thread.start()
@@ -80,3 +94,44 @@ def send(handler, status: int, headers: dict[str, str], body: bytes):
     handler.send_header('Content-Length', str(len(body)))
   handler.end_headers()
   handler.wfile.write(body)
+
+
+def raw(*parts: bytes, every_s: float = 0.0, n_times: int = 1) -> Callable:
+  """An answer of exactly these bytes, then the end of the connection.
+
+  Args:
+    *parts: what to send; the last one is repeated.
+    every_s: seconds before each part but the first.
+    n_times: how often the last part is sent.
+  """
+
+  def answer(handler):
+    handler.close_connection = True
+    for i, part in enumerate([*parts, *parts[-1:] * (n_times - 1)]):
+      time.sleep(every_s if i else 0)
+      handler.wfile.write(part)
+
+  return answer
+
+
+def reset(handler):
+  """Ends the connection with a reset in the middle of a head."""
+  handler.close_connection = True
+  handler.wfile.write(b'HTTP/1.1 200 OK\r\nContent-')
+  linger = struct.pack('ii', 1, 0)
+  handler.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
+  handler.connection.close()
+
+
+def in_turn(*answers) -> Callable:
+  """Another answer each time; the last one stays."""
+  waiting = list(answers)
+
+  def answer(handler):
+    now = waiting.pop(0) if len(waiting) > 1 else waiting[0]
+    if callable(now):
+      now(handler)
+    else:
+      send(handler, *now)
+
+  return answer

@@ -12,11 +12,11 @@ import time
 
 import pytest
 
-from llm_jax.web import crawler, warc, warc_write
+from llm_jax.web import crawler, intake, warc, warc_write
 from tests.web import bad_site, file_limit
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-FAST = {'delay_s': 0.0, 'page_timeout_s': 2.0}
+FAST = {'delay_s': 0.0, 'retry_delay_s': 0.0, 'page_timeout_s': 2.0}
 
 
 @pytest.fixture
@@ -36,7 +36,7 @@ def stored(folder) -> dict[str, warc.Record]:
   pages = {}
   for file in sorted(folder.glob('*.warc.gz')):
     for record in warc.read(file, 1 << 24):
-      if record.problem == 'type_warcinfo':
+      if record.problem in ('type_warcinfo', 'type_request'):
         continue
       assert not record.problem
       path = '/' + record.url.split('/', 3)[3]
@@ -87,8 +87,8 @@ def test_robots_rules_and_delay(site, tmp_path):
 def test_robots_that_cannot_be_had_forbid_all(site, tmp_path):
   site.answers['/robots.txt'] = (503, {}, b'')
   summary = crawl(site, tmp_path)
-  assert site.paths() == ['/robots.txt']
-  assert summary['addresses'] == {'robots_disallowed': 1}
+  assert site.paths() == ['/robots.txt'] * 2
+  assert summary['addresses'] == {'robots_unavailable': 1}
 
 
 def test_host_that_asks_for_too_long_a_delay_is_left_alone(site, tmp_path):
@@ -116,7 +116,7 @@ def test_redirects_loops_and_chains(site, tmp_path):
     'stored': 2,
     'too_many_redirects': 1,
   }
-  assert summary['counts']['links_off_site'] == 1
+  assert summary['counts']['redirects_off_site'] == 1
   assert len(site.paths()) == len(set(site.paths()))
 
 
@@ -141,13 +141,13 @@ def test_slow_server_is_given_up(site, tmp_path):
 
 def test_failures_are_counted_by_reason(site, tmp_path):
   def hang_up(handler):
-    handler.connection.close()
+    handler.close_connection = True
 
   def short(handler):
     bad_site.send(
       handler, 200, {'Content-Type': 'text/html', 'Content-Length': '99'}, b'x'
     )
-    handler.connection.close()
+    handler.close_connection = True
 
   html = {'Content-Type': 'text/html'}
   site.page('/', 'root', *(f'/{i}' for i in range(7)), 'mailto:a@b.c')
@@ -202,7 +202,7 @@ def test_links_to_other_hosts_are_counted_and_not_followed(site, tmp_path):
   [
     ({'max_pages': 3}, 'max_pages', 3),
     ({'max_bytes': 50}, 'max_bytes', 1),
-    ({'max_depth': 2}, 'done', 3),
+    ({'scope': intake.Scope(max_depth=2)}, 'done', 3),
     ({'max_seconds': 0.0}, 'max_seconds', 0),
   ],
 )
@@ -262,13 +262,17 @@ def test_killed_crawler_goes_on_and_loses_nothing(site, tmp_path):
   assert codes == [-signal.SIGKILL] * 3 + [0]
   pages = stored(tmp_path)
   assert set(pages) == {f'/{i}' for i in range(n_pages + 1)}
-  # Only the request under way at a kill is made again.
-  n_requests = [site.paths().count(f'/{i}') for i in range(n_pages + 1)]
-  assert n_requests == [2 if i in (3, 6, 9) else 1 for i in range(n_pages + 1)]
+  # Only the request under way at a kill is made again, and the one before it,
+  # whose page was perhaps not yet on the disk.
+  for i in range(n_pages + 1):
+    at_kill, before = i in (3, 6, 9), i in (2, 5, 8)
+    n_requests = site.paths().count(f'/{i}')
+    assert n_requests in ([2] if at_kill else [1, 2] if before else [1])
   assert len(list(tmp_path.glob('*.warc.gz'))) > 1
   # Once finished, the command redoes nothing.
+  n_before = len(site.requests)
   assert subprocess.run(command, cwd=ROOT).returncode == 0
-  assert len(site.requests) == n_pages + 1 + 3 + 1  # and robots.txt
+  assert len(site.requests) == n_before
 
 
 def test_without_a_seed_the_recipe_crawls_the_pydoc_site(tmp_path):

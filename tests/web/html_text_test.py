@@ -16,17 +16,47 @@ PARAGRAPH = (
 PAGE = (
   f'<html><body><nav><a href="/">Home</a></nav><article><h1>Mill</h1>'
   f'<p>{PARAGRAPH}</p><p>Second&nbsp;part of the page, with some more words '
-  f'to read.</p></article><script>var x;</script></body></html>'
+  f'to read.</p></article><style>p {{color: red}}</style><svg><path d="M1"/>'
+  f'</svg><script>var x;</script></body></html>'
+)
+# The article is a teaser here, at which trafilatura's own rules stop.
+HARD = (
+  f'<html><body><article><p>{PARAGRAPH}</p><p>{PARAGRAPH} Two.</p></article>'
+  '<div class="x">'
+  + ''.join(f'<p>{PARAGRAPH} Again {i}, as ever.</p>' for i in range(20))
+  + '</div></body></html>'
 )
 
 
-@pytest.mark.parametrize('extractor', ['trafilatura', 'resiliparse'])
-def test_both_extractors_find_the_text(extractor):
-  text = html_text.extract(html_text.Extraction(extractor=extractor), PAGE)
+@pytest.mark.parametrize('extractor', html_text._EXTRACTORS)
+@pytest.mark.parametrize('favor', html_text._FAVORS)
+@pytest.mark.parametrize('full_below', [0.0, 0.6, 1e9])
+def test_every_setting_finds_the_text(extractor, favor, full_below):
+  cfg = html_text.Extraction(extractor, favor, full_below)
+  text = html_text.extract(cfg, PAGE)
   assert PARAGRAPH in text
   assert 'Second part of the page' in text
   assert 'var x' not in text
+  assert 'color' not in text
   assert '\xa0' not in text
+
+
+def test_short_text_of_the_first_attempt_brings_the_full_one():
+  lengths = [
+    len(html_text.extract(html_text.Extraction(full_below=share), HARD))
+    for share in (0.0, 0.6, 1e9)
+  ]
+  assert lengths[0] < lengths[1] == lengths[2]
+
+
+def test_full_run_equals_the_library_alone():
+  import trafilatura
+
+  cfg = html_text.Extraction(full_below=1e9)
+  for page in (PAGE, HARD, PAGE.replace('<p>', '<div>'), '', 'no page', '<'):
+    alone = trafilatura.extract(page, include_comments=False) if page else ''
+    expected = (alone or '').replace('\xa0', ' ').strip()
+    assert html_text.extract(cfg, page) == expected
 
 
 def test_resiliparse_keeps_lines_and_repeated_lines_can_go():
@@ -39,44 +69,89 @@ def test_resiliparse_keeps_lines_and_repeated_lines_can_go():
   assert lines == ['name(a, b)', 'Does it well.', 'x', 'x']
 
 
-def test_unknown_extractor_is_refused():
+def test_odd_characters():
+  for extractor in html_text._EXTRACTORS:
+    cfg = html_text.Extraction(extractor)
+    text = html_text.extract(cfg, PAGE.replace('mill', 'm\ud800\x00il\r\nl'))
+    assert 'm\ufffd' in text
+    assert not {'\x00', '\r'} & set(text)
+
+
+def test_unknown_settings_are_refused():
   with pytest.raises(ValueError, match="'boilerpipe' is unknown; use one of"):
     html_text.Extraction(extractor='boilerpipe')
+  with pytest.raises(ValueError, match="favor 'speed' is unknown; use one of"):
+    html_text.Extraction(favor='speed')
+
+
+def test_cascade_asks_before_the_slow_extractor():
+  fast = html_text.extract(html_text.Extraction('resiliparse'), HARD)
+  slow = html_text.extract(html_text.Extraction('trafilatura'), HARD)
+  assert fast != slow
+  asked = []
+
+  def is_kept(text: str) -> bool:
+    asked.append(text)
+    return len(asked) > 1
+
+  cfg = html_text.Extraction('cascade')
+  with html_text.Extractor(cfg) as extractor:
+    assert extractor.extract(HARD.encode(), '', is_kept) == fast
+    assert extractor.extract(HARD.encode(), '', is_kept) == slow
+    assert asked == [fast, fast]
+    assert extractor.extract(HARD.encode(), '') == slow
+    with pytest.raises(html_text.ExtractionError, match='no_text'):
+      extractor.extract(b'<p></p>', '', is_kept)
+    assert len(asked) == 2
 
 
 @pytest.mark.parametrize(
-  ('body', 'charset', 'expected'),
+  ('page', 'reason'),
   [
-    ('naïve'.encode(), 'latin-1', 'naïve'),  # UTF-8 wins over a wrong header
-    (b'\xef\xbb\xbfbom', '', 'bom'),
-    ('наука'.encode('koi8-r'), 'koi8-r', 'наука'),
-    (b'<meta charset="koi8-r">' + 'наука'.encode('koi8-r'), 'utf-8', None),
-    ('日本語のページ'.encode('euc-jp') * 9, 'utf-8', '日本語のページ' * 9),
-    (b'caf\xe9', 'no-such-charset', 'café'),
+    ('<div>' * 3000 + 'x', ''),
+    ('<div>' * 5000 + 'x', 'html_too_deep'),
+    ('<DIV class="a">' * 5000 + 'x', 'html_too_deep'),
+    ('<div></div>' * 20_000, ''),
+    ('<p>x<br><img src=a>' * 20_000, ''),  # closed by the next, or void
+    ('<a ' + 'b=1 ' * 9_000 + '>', ''),
+    ('<a ' + 'b=1 ' * 20_000 + '>', 'html_too_many_attributes'),
+    ('<a ' + 'b="1" ' * 20_000, 'html_too_many_attributes'),
+    (f'<a b="{"word " * 20_000}">', ''),  # one attribute
+    ('<script>' + 'a < b; ' * 20_000 + '</script>', ''),
+    (PAGE, ''),
+    ('', ''),
   ],
 )
-def test_charsets(body, charset, expected):
-  text = html_text.decode(body, charset)
-  assert text == expected or (expected is None and text.endswith('наука'))
+def test_hostile_pages_are_told_at_once(page, reason):
+  start = time.process_time()
+  assert html_text.refuse(html_text.Extraction(), page) == reason
+  assert time.process_time() - start < 0.5
+
+
+def refusal(extractor: html_text.Extractor, body: bytes) -> str:
+  with pytest.raises(html_text.ExtractionError) as caught:
+    extractor.extract(body, '')
+  return caught.value.reason
 
 
 def test_child_survives_hostile_pages():
-  cfg = html_text.Extraction('resiliparse', 1 << 20, deadline_s=0.7)
+  cfg = html_text.Extraction(
+    'resiliparse', max_html_bytes=1 << 20, max_depth=10**6, deadline_s=0.7
+  )
   with html_text.Extractor(cfg) as extractor:
     assert PARAGRAPH in extractor.extract(PAGE.encode(), '')
     for body, reason in [
       (b'<div>' * 40_000 + b'x', 'deadline'),  # quadratic in nesting
       (b'x' * (1 << 20) + b'x', 'html_too_large'),
+      (b'<a ' + b'b=1 ' * 20_000, 'html_too_many_attributes'),
       (b'<p></p>', 'no_text'),
     ]:
-      with pytest.raises(html_text.ExtractionError) as caught:
-        extractor.extract(body, '')
-      assert caught.value.reason == reason
+      assert refusal(extractor, body) == reason
       assert PARAGRAPH in extractor.extract(PAGE.encode(), '')
 
 
 def test_child_that_is_killed_loses_one_page():
-  cfg = html_text.Extraction('resiliparse', deadline_s=60)
+  cfg = html_text.Extraction('resiliparse', max_depth=10**6, deadline_s=60)
   with html_text.Extractor(cfg) as extractor:
     extractor.extract(PAGE.encode(), '')
 
@@ -86,8 +161,15 @@ def test_child_that_is_killed_loses_one_page():
 
     thread = threading.Thread(target=kill)
     thread.start()
-    with pytest.raises(html_text.ExtractionError) as caught:
-      extractor.extract(b'<div>' * 100_000 + b'x', '')
+    assert refusal(extractor, b'<div>' * 100_000 + b'x') == 'parser_crash'
     thread.join()
-    assert caught.value.reason == 'parser_crash'
+    assert PARAGRAPH in extractor.extract(PAGE.encode(), '')
+
+
+def test_child_that_hangs_loses_one_page():
+  cfg = html_text.Extraction('resiliparse', max_wall_s=3.0)
+  with html_text.Extractor(cfg) as extractor:
+    extractor.extract(PAGE.encode(), '')
+    os.kill(extractor._child.pid, signal.SIGSTOP)
+    assert refusal(extractor, PAGE.encode()) == 'parser_hang'
     assert PARAGRAPH in extractor.extract(PAGE.encode(), '')

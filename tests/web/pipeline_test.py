@@ -1,14 +1,9 @@
 """The chain from WARC to Parquet: counts, kills, full disks."""
 
-import datetime
 import itertools
 import json
-import pathlib
-import random
-import re
 import shutil
 import subprocess
-import sys
 import time
 
 import pytest
@@ -16,113 +11,23 @@ from pyarrow import parquet
 
 from experiments import clean
 from llm_jax import config
-from llm_jax.web import documents, fetch, funnel, warc_write
-from tests.web import file_limit
-
-ROOT = pathlib.Path(__file__).resolve().parents[2]
-DATE = datetime.datetime(2026, 3, 4, 5, 6, 7, tzinfo=datetime.UTC)
-_POOLS = {
-  'noun': 'bridge river village garden letter lantern harbour winter teacher '
-  'orchard mountain tower captain window machine forest island market kitchen',
-  'verb': 'carries follows reaches describes protects replaces measures '
-  'surprises crosses remembers repairs watches supports surrounds divides',
-  'word': 'old quiet narrow bright wooden distant empty gentle heavy famous '
-  'simple yellow broken modern hidden honest',
-  'link': 'near behind above without after beyond inside against',
-}
-POOLS = {kind: words.split() for kind, words in _POOLS.items()}
-FORM = (
-  'The {word} {noun} {verb} that {word} {noun} {link} the {noun} and {verb} '
-  'a {word} {noun}.'
-)
-
-
-def prose(seed: int, n_sentences: int = 24) -> list[str]:
-  generator = random.Random(seed)
-  return [
-    re.sub(r'{(\w+)}', lambda m: generator.choice(POOLS[m.group(1)]), FORM)
-    for _ in range(n_sentences)
-  ]
-
-
-def html(sentences: list[str]) -> bytes:
-  chunks = [' '.join(sentences[i : i + 3]) for i in range(0, len(sentences), 3)]
-  return ''.join(f'<p>{chunk}</p>' for chunk in chunks).encode()
-
-
-GERMAN = [
-  'Der Fluss entspringt in den Bergen nördlich der alten Stadt und fließt '
-  f'an Haus Nummer {i} vorbei.'
-  for i in range(20)
-]
-
-
-def corpus(folder: pathlib.Path) -> list[pathlib.Path]:
-  """Three WARC files with one page of each fate, and one damaged record."""
-  html_type, pdf = 'text/html', 'application/pdf'
-  near = [*prose(1)[:-1], 'The end was never written down.']
-  mail = [*prose(2), 'Write to miller@mill.example.net or ask at 8.8.8.8.']
-  pages = [
-    [
-      ('one', 200, html_type, html(prose(1))),
-      ('mail', 200, html_type, html(mail)),
-      ('german', 200, html_type, html(GERMAN)),
-      ('missing', 404, html_type, b'<p>none</p>'),
-      ('pdf', 200, pdf, b'%PDF'),
-      ('empty', 200, html_type, b'<p></p>'),
-    ],
-    [
-      ('copy', 200, html_type, html(prose(1))),
-      ('near', 200, html_type, html(near)),
-      ('short', 200, html_type, html(prose(3, 2))),
-      ('again', 200, html_type, html(prose(4, 3) * 9)),
-    ],
-    [(f'fill{i}', 200, html_type, html(prose(100 + i))) for i in range(30)],
-  ]
-  paths = []
-  for number, shard in enumerate(pages):
-    data = warc_write.encode_info(DATE, {'software': 'test'})
-    for name, status, kind, body in shard:
-      headers = (('Content-Type', kind),)
-      answer = fetch.Response(status, '', headers, body, False, '::1', DATE)
-      data += warc_write.encode_response(f'http://h/{name}', answer)
-    if number == 1:
-      data = data[:-30]  # a torn tail: 'again' is lost
-    paths.append(folder / f'crawl-{number:05d}.warc.gz')
-    paths[-1].write_bytes(data)
-  return paths
+from llm_jax.web import documents, funnel
+from tests.web import corpus, file_limit
 
 
 @pytest.fixture(scope='module')
 def warcs(tmp_path_factory):
   folder = tmp_path_factory.mktemp('warcs')
-  corpus(folder)
+  corpus.write(folder)
   return folder
-
-
-BINDINGS = ["Extraction.extractor = 'resiliparse'", 'Clean.n_workers = 2']
-
-
-def command(warcs, workdir) -> list[str]:
-  return [
-    *(sys.executable, '-m', 'experiments.clean', '--workdir', str(workdir)),
-    *('--warc', f'{warcs}/*.warc.gz'),
-    *itertools.chain(*(('--gin_bindings', b) for b in BINDINGS)),
-  ]
 
 
 @pytest.fixture(scope='module')
 def finished(warcs, tmp_path_factory):
   """A run that nothing disturbed."""
   workdir = tmp_path_factory.mktemp('clean')
-  subprocess.run(command(warcs, workdir), cwd=ROOT, check=True)
+  subprocess.run(corpus.command(warcs, workdir), cwd=corpus.ROOT, check=True)
   return workdir
-
-
-def results(workdir: pathlib.Path) -> dict[str, bytes]:
-  names = [*workdir.glob('documents-*.parquet'), workdir / 'funnel.json']
-  names.append(workdir / 'manifest.json')
-  return {path.name: path.read_bytes() for path in names}
 
 
 def test_every_record_is_kept_or_removed_for_its_reason(finished):
@@ -133,25 +38,28 @@ def test_every_record_is_kept_or_removed_for_its_reason(finished):
   }
   assert removed == {
     'records': {
-      'type_warcinfo': 3,
       'http_404': 1,
       'not_html': 1,
       'short_record': 1,
     },
+    'url': {},
     'extraction': {'no_text': 1},
     'language': {'language_de': 1},
     'gopher_repetition': {},
     'gopher_quality': {'too_few_words': 1},
     'c4': {},
     'fineweb': {},
-    'duplicates': {'exact_copy': 1, 'near_copy': 1},
+    'bad_words': {},
+    'evaluation': {},
     'pii': {},
+    'duplicates': {'near_copy': 2, 'exact_copy': 1},
   }
+  assert steps[0]['others'] == {'warcinfo': 3}
   for before, after in itertools.pairwise(steps):
     assert before['documents_kept'] == after['documents_in']
     assert before['bytes_kept'] == after['bytes_in']
-  assert steps[-1]['replaced'] == {'email': 1, 'ip_address': 1}
-  sample = steps[2]['removed']['language_de']['samples'][0]
+  assert steps[-2]['replaced'] == {'email': 1, 'ip_address': 1}
+  sample = steps[3]['removed']['language_de']['samples'][0]
   assert sample['url'] == 'http://h/german'
   assert sample['text'].startswith('Der Fluss entspringt')
 
@@ -173,10 +81,10 @@ def test_documents_have_finewebs_columns(finished):
 
 
 def test_finished_run_is_not_repeated(warcs, finished):
-  before = results(finished)
+  before = corpus.results(finished)
   times = [p.stat().st_mtime_ns for p in sorted(finished.glob('documents*'))]
-  subprocess.run(command(warcs, finished), cwd=ROOT, check=True)
-  assert results(finished) == before
+  subprocess.run(corpus.command(warcs, finished), cwd=corpus.ROOT, check=True)
+  assert corpus.results(finished) == before
   after = [p.stat().st_mtime_ns for p in sorted(finished.glob('documents*'))]
   assert times == after
 
@@ -186,26 +94,27 @@ def test_killed_at_any_stage_the_result_is_the_same(warcs, finished, tmp_path):
   stages = [
     'filtered/.*.tmp',  # a shard is being written
     'filtered/*.filtered.json',  # one shard is done
-    'filtered/verdicts.json',
+    'filtered/pairs-*.npy',
+    'filtered/*.copies.npy',
     'documents-*.parquet',
     'funnel.json',
   ]
   for pattern in stages:
-    process = subprocess.Popen(command(warcs, tmp_path), cwd=ROOT)
+    process = subprocess.Popen(corpus.command(warcs, tmp_path), cwd=corpus.ROOT)
     until = time.monotonic() + 60
     while process.poll() is None and not any(tmp_path.glob(pattern)):
       assert time.monotonic() < until
       time.sleep(0.0005)
     process.kill()
     process.wait()
-  subprocess.run(command(warcs, tmp_path), cwd=ROOT, check=True)
-  assert results(tmp_path) == results(finished)
+  subprocess.run(corpus.command(warcs, tmp_path), cwd=corpus.ROOT, check=True)
+  assert corpus.results(tmp_path) == corpus.results(finished)
   assert not list(tmp_path.rglob('*.tmp'))
 
 
 @pytest.mark.skipif(not shutil.which('ps'), reason='there is no ps here')
 def test_no_worker_outlives_a_kill(warcs, tmp_path):
-  process = subprocess.Popen(command(warcs, tmp_path), cwd=ROOT)
+  process = subprocess.Popen(corpus.command(warcs, tmp_path), cwd=corpus.ROOT)
   while not any(tmp_path.glob('filtered')) and process.poll() is None:
     time.sleep(0.001)
   children: set[int] = set()
@@ -240,8 +149,8 @@ def _is_running(pid: int) -> bool:
 
 def test_full_disk_is_named_and_loses_nothing(warcs, finished, tmp_path):
   done = subprocess.run(
-    file_limit.limited(command(warcs, tmp_path), 6_500),
-    cwd=ROOT,
+    file_limit.limited(corpus.command(warcs, tmp_path), 6_500),
+    cwd=corpus.ROOT,
     capture_output=True,
     text=True,
   )
@@ -249,14 +158,14 @@ def test_full_disk_is_named_and_loses_nothing(warcs, finished, tmp_path):
   assert 'make room and give the same command again' in done.stderr
   assert not list(tmp_path.glob('documents-*'))
   assert not list(tmp_path.rglob('*.tmp'))
-  subprocess.run(command(warcs, tmp_path), cwd=ROOT, check=True)
-  assert results(tmp_path) == results(finished)
+  subprocess.run(corpus.command(warcs, tmp_path), cwd=corpus.ROOT, check=True)
+  assert corpus.results(tmp_path) == corpus.results(finished)
 
 
 def test_missing_warc_is_named(tmp_path):
   done = subprocess.run(
-    [*command(tmp_path / 'no', tmp_path / 'out')],
-    cwd=ROOT,
+    [*corpus.command(tmp_path / 'no', tmp_path / 'out')],
+    cwd=corpus.ROOT,
     capture_output=True,
     text=True,
   )

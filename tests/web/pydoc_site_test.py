@@ -9,6 +9,7 @@ import urllib.request
 
 import pytest
 
+from llm_jax.web import robots, sitemaps
 from tools import pydoc_site
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -27,6 +28,13 @@ def fetch_pages(names: list[str], secret: str) -> dict[str, str]:
   try:
     url = process.stdout.readline().strip()
     pages = {}
+    with urllib.request.urlopen(f'{url}sitemap.xml') as answer:
+      listed = sitemaps.parse(answer.read())
+    assert f'{url}argparse.html' in listed.pages
+    assert not listed.problem
+    with urllib.request.urlopen(f'{url}robots.txt') as answer:
+      rules = robots.parse(answer.read().decode(), 'x')
+    assert rules.sitemaps == (f'{url}sitemap.xml',)
     for name in names:
       with urllib.request.urlopen(url + name) as answer:
         assert answer.headers['Content-Type'] == 'text/html; charset=utf-8'

@@ -1,6 +1,4 @@
-"""Spelling of addresses, links of a page, and RFC 9309."""
-
-import time
+"""Spelling of addresses, marks of traps, and RFC 9309."""
 
 import pytest
 
@@ -13,6 +11,8 @@ from llm_jax.web import robots, urls
     ('HTTP://Example.ORG', 'http://example.org/'),
     ('http://h:80/a#b', 'http://h/a'),
     ('https://h:443/', 'https://h/'),
+    ('http://h/%7ejoe%2f%c3', 'http://h/~joe%2F%C3'),
+    ('http://h/%zz%', 'http://h/%zz%'),
     ('http://h:8080/?q=a b', 'http://h:8080/?q=a%20b'),
     ('http://h/é%20%2F', 'http://h/%C3%A9%20%2F'),
     ('http://user:secret@h/x', 'http://h/x'),
@@ -33,26 +33,32 @@ def test_unusable_addresses(url):
     urls.normalize(url)
 
 
-def test_links_of_a_page():
-  page = """
-    <base href="http://h/dir/"><a href='a.html'>1</a><A class=x HREF=b>2</A>
-    <!-- <a href="comment"> --><area href="../c?x=1&amp;y=2">
-    <a name="no">n</a><a href="mailto:x@y.z"><abbr href="no">
-    <!-- never closed <a href="no">
-  """
-  assert list(urls.links(page, 'http://other/')) == [
-    'http://h/dir/a.html',
-    'http://h/dir/b',
-    'http://h/c?x=1&y=2',
-    'mailto:x@y.z',
-  ]
+@pytest.mark.parametrize(
+  ('url', 'expected'),
+  [
+    ('http://h/a;jsessionid=0A1F.w2?x=1', 'http://h/a?x=1'),
+    ('http://h/a?PHPSESSID=0123456789abcdef&b=2', 'http://h/a?b=2'),
+    ('http://h/a?b=2&sid=0123456789abcdef0', 'http://h/a?b=2'),
+    ('http://h/(S(lit3py55t21z5v55vlm25s55))/a', 'http://h/a'),
+    # A section or story, no visit.
+    ('http://h/a?sid=12&page=3', 'http://h/a?sid=12&page=3'),
+    (
+      'http://h/a?outsid=0123456789abcdef',
+      'http://h/a?outsid=0123456789abcdef',
+    ),
+    ('http://h/a?b=2&', 'http://h/a?b=2&'),
+  ],
+)
+def test_session_ids(url, expected):
+  assert urls.without_session(url) == expected
 
 
-@pytest.mark.parametrize('unit', ['<a ', '<a href=', '<a href="', '<!--', 'x'])
-def test_links_take_linear_time(unit):
-  start = time.process_time()
-  list(urls.links(unit * (2_000_000 // len(unit)), 'http://h/'))
-  assert time.process_time() - start < 5
+def test_traps():
+  assert urls.trap('http://h/' + '/'.join('abcdefgh'), 8, 1) == ''
+  assert urls.trap('http://h/' + '/'.join('abcdefghi'), 8, 1) == 'path_depth'
+  assert urls.trap('http://h/a/b/a', 8, 1) == 'path_repeats'
+  assert urls.trap('http://h/?/a/a/a', 8, 1) == ''
+  assert urls.trap('http://h/', 0, 0) == ''
 
 
 # The examples of RFC 9309, sections 2.2.2, 2.2.3 and 5.2, and of its traps.
@@ -97,6 +103,29 @@ def test_groups_and_delay():
 
 
 def test_answers_without_a_file():
-  for status, allowed in [(200, False), (404, True), (500, False), (0, False)]:
+  for status, allowed in [
+    (200, False),
+    (404, True),
+    (429, False),
+    (500, False),
+    (0, False),
+  ]:
     rules = robots.from_response(status, 'User-agent: *\nDisallow: /', 'x')
     assert rules.allows('http://h/a') is allowed
+    assert rules.unavailable is (status not in (200, 404))
+
+
+def test_sitemaps_belong_to_all_groups():
+  text = (
+    'Sitemap: http://h/1.xml\nUser-agent: a\nDisallow: /\n'
+    'SITEMAP : http://h/2.xml # x\nDisallow: /b'
+  )
+  rules = robots.parse(text, 'b')
+  assert rules.sitemaps == ('http://h/1.xml', 'http://h/2.xml')
+  # and do not end a group (RFC 9309 2.2.4).
+  assert robots.parse(text, 'a').rules == (('/', False), ('/b', False))
+
+
+def test_junk_is_no_rule():
+  for text in ['\0\1\2' * 99, '<!DOCTYPE html><p>User-agent: *', 'Disallow: /']:
+    assert robots.parse(text, 'x') == robots.Rules()

@@ -2,6 +2,7 @@
 
 import datetime
 import gzip
+import io
 
 import pytest
 
@@ -52,6 +53,7 @@ def test_record_holds_what_was_fetched(tmp_path):
   path.write_bytes(MEMBERS[0])
   (record,) = warc.read(path, 1 << 20)
   assert record == warc.Record(
+    kind='response',
     url='http://h/0',
     record_id=record.record_id,
     date='2026-03-04T05:06:07Z',
@@ -89,7 +91,7 @@ WITHOUT_2 = ['0', '1', 'damaged_file', '3', '4', '5']
     (b'', []),
     (b'hello world', ['damaged_file']),
     (gzip.compress(b'no record at all', mtime=0), ['damaged_file']),
-    (MEMBERS[0] + gzip.compress(b'\r\n' * 4, mtime=0), ['0', 'damaged_file']),
+    (MEMBERS[0] + gzip.compress(b'\r\n' * 4, mtime=0), ['0']),
     # A file cut inside its last record: that record is lost and said so.
     (WHOLE[:-30], [*EVERY[:5], 'short_record']),
     (PLAIN[:-50], [*EVERY[:5], 'short_record']),
@@ -117,10 +119,11 @@ def test_length_that_lies_loses_one_record(tmp_path, length):
   head, _, tail = first.partition(b'Content-Length: ')
   lie = head + b'Content-Length: %d' % length + tail[tail.index(b'\r\n') :]
   rest = gzip.decompress(b''.join(MEMBERS[1:]))
-  files = [gzip.compress(lie, mtime=0) + b''.join(MEMBERS[1:])]
-  if length != 5000:  # without members it would reach into the next record
-    files.append(lie + rest)
-  for data in files:
+  for data in (
+    gzip.compress(lie, mtime=0) + b''.join(MEMBERS[1:]),
+    lie + rest,  # without members it reaches into the next records
+    gzip.compress(lie + rest, mtime=0),
+  ):
     found = read(tmp_path, data)
     assert [n for n in found if n.isdigit()] == EVERY[1:]
     assert len(found) > 5
@@ -132,7 +135,7 @@ def test_other_records_and_bad_answers_are_told(tmp_path):
   answers = [
     b'HTTP/1.1 404 Not Found\r\n\r\n',
     b'no http at all',
-    b'HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n',
+    b'HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1\r\na\r\nzz\r\n',
     b'HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\n\r\n' + bomb,
     b'HTTP/1.1 200 OK\r\n\r\n' + b'x' * 3_000_000,
   ]
@@ -162,7 +165,7 @@ def test_other_records_and_bad_answers_are_told(tmp_path):
 
 def test_writer_cuts_what_does_not_count(tmp_path):
   info = warc_write.encode_info(DATE, {'software': 'test'})
-  writer = warc_write.Writer(tmp_path, 'c', {}, 10, info)
+  writer = warc_write.Writer(tmp_path, 'c', {}, 10, lambda _: info)
   ends = dict([writer.append(MEMBERS[0])])
   file, end = writer.append(MEMBERS[1])  # opens a second file
   ends[file] = end
@@ -170,7 +173,7 @@ def test_writer_cuts_what_does_not_count(tmp_path):
   writer.close()
   with open(tmp_path / file, 'ab') as second:
     second.write(MEMBERS[3][:20])
-  again = warc_write.Writer(tmp_path, 'c', ends, 1 << 20, info)
+  again = warc_write.Writer(tmp_path, 'c', ends, 1 << 20, lambda _: info)
   assert again.cut_bytes == 20 + len(info) + len(MEMBERS[2])
   again.append(MEMBERS[4])
   again.close()
@@ -178,3 +181,46 @@ def test_writer_cuts_what_does_not_count(tmp_path):
   for path in sorted(tmp_path.glob('c-*.warc.gz')):
     found += [r.problem or r.url[-1] for r in warc.read(path, 1 << 20)]
   assert found == ['type_warcinfo', '0', 'type_warcinfo', '1', '4']
+
+
+def test_warcio_reads_the_same():
+  archiveiterator = pytest.importorskip(
+    'warcio.archiveiterator', reason='pip install warcio'
+  )
+  found = [
+    (item.rec_headers['WARC-Target-URI'], item.content_stream().read())
+    for item in archiveiterator.ArchiveIterator(io.BytesIO(WHOLE))
+  ]
+  records = warc.read(io.BytesIO(WHOLE), 1 << 20)
+  assert found == [(record.url, record.body) for record in records]
+
+
+def test_texts_of_wet_files():
+  header = (
+    'WARC/1.0\r\nWARC-Type: conversion\r\nWARC-Target-URI: http://h/\r\n'
+    'WARC-Record-ID: <urn:uuid:1>\r\nWARC-Date: 2026-01-02T03:04:05Z\r\n'
+    'Content-Type: text/plain; charset=utf-8\r\nContent-Length: %d\r\n\r\n'
+  )
+  text = 'Zwei Wörter.\n'.encode()
+  data = (header % len(text)).encode() + text + b'\r\n\r\n'
+  for file in (data, gzip.compress(data)):
+    (record,) = warc.read(io.BytesIO(file), 100)
+    assert (record.problem, record.kind, record.status) == (
+      '',
+      'conversion',
+      200,
+    )
+    assert (record.content_type, record.charset) == ('text/plain', 'utf-8')
+    assert record.body == text
+    (record,) = warc.read(io.BytesIO(file), 5)
+    assert record.problem == 'body_too_large'
+
+
+def test_open_files_are_read_and_left_open(tmp_path):
+  path = tmp_path / 'a.warc.gz'
+  path.write_bytes(WHOLE)
+  with open(path, 'rb') as file:
+    file.read(100)
+    records = list(warc.read(file, 1 << 20))
+    assert records == list(warc.read(path, 1 << 20))
+    assert not file.closed

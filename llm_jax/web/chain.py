@@ -1,0 +1,240 @@
+"""The steps that decide on one document by itself, from record to clean text.
+
+Each step is a pure function of the document and its own configuration; here
+they stand in their order, and every document is counted as kept or as removed
+by one reason. Copies of other documents are the pipeline's business. It does
+NOT write files.
+"""
+
+import dataclasses
+import os
+from collections.abc import Iterator
+
+from llm_jax.web import (
+  charset,
+  deduplication,
+  documents,
+  funnel,
+  html_text,
+  language_id,
+  personal_data,
+  pool,
+  quality,
+  repetition,
+  storage,
+  warc,
+)
+from llm_jax.web import decontamination as decontamination_lib
+from llm_jax.web import url_filter as url_filter_lib
+from llm_jax.web import words as words_of
+
+_HTML_TYPES = ('text/html', 'application/xhtml+xml', '')
+# They describe a crawl or a page that another record holds, or were no page.
+_NO_DOCUMENTS = ('type_warcinfo', 'type_request', 'type_metadata', 'not_http')
+_STEPS = (
+  'records',
+  'url',
+  'extraction',
+  'language',
+  'gopher_repetition',
+  'gopher_quality',
+  'c4',
+  'fineweb',
+  'bad_words',
+  'evaluation',
+  'pii',
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Clean:
+  """The chain from WARC to documents; every default is FineWeb's.
+
+  Attributes:
+    dump: name of the crawl, for the column `dump`.
+    url_filter: addresses.
+    extraction: page -> text.
+    language: languages that are kept.
+    gopher_repetition: rules on repetition.
+    gopher_quality: rules on words and lines.
+    c4: rules on lines and pages.
+    fineweb: rules on lines.
+    bad_words: C4's list of words, which FineWeb did not use; empty by default.
+    decontamination: pieces of evaluation sets.
+    pii: placeholders; before deduplication, so that what is compared with a
+      later crawl is what was written.
+    minhash: copies.
+  """
+
+  dump: str = 'crawl'
+  url_filter: url_filter_lib.UrlFilter = url_filter_lib.UrlFilter()
+  extraction: html_text.Extraction = html_text.Extraction()
+  language: language_id.Language = language_id.Language()
+  gopher_repetition: repetition.GopherRepetition = repetition.GopherRepetition()
+  gopher_quality: quality.GopherQuality = quality.GopherQuality()
+  c4: quality.C4 = quality.C4()
+  fineweb: quality.FineWeb = quality.FineWeb()
+  bad_words: quality.BadWords = quality.BadWords()
+  decontamination: decontamination_lib.Decontamination = (
+    decontamination_lib.Decontamination()
+  )
+  pii: personal_data.Pii = personal_data.Pii()
+  minhash: deduplication.MinHash = deduplication.MinHash()
+
+
+@dataclasses.dataclass(frozen=True)
+class Lists:
+  """Files that every worker reads.
+
+  Attributes:
+    blocklist: as `url_filter.build` writes it.
+    evaluation: as `decontamination.build` writes it.
+  """
+
+  blocklist: storage.Place
+  evaluation: storage.Place
+
+
+class Chain:
+  """The steps of one file, with their counts."""
+
+  def __init__(self, cfg: Clean, lists: Lists):
+    self._cfg = cfg
+    self._blocklist = url_filter_lib.load(storage.local_copy(lists.blocklist))
+    self._evaluation = decontamination_lib.load(
+      storage.local_copy(lists.evaluation)
+    )
+    self._steps = {
+      name: funnel.Step(
+        name,
+        takes_text=name not in ('records', 'url', 'extraction'),
+        gives_text=name not in ('records', 'url'),
+      )
+      for name in _STEPS
+    }
+
+  def to_json(self) -> list[dict]:
+    """The counts of each step, for `funnel.merge`."""
+    return [step.to_json() for step in self._steps.values()]
+
+  def run(self, path: storage.Place) -> Iterator[documents.Document]:
+    """The documents of a WARC or WET file that pass, in the file's order."""
+    name = storage.name(path)
+    max_bytes = self._cfg.extraction.max_html_bytes
+    position = 0
+    with (
+      html_text.Extractor(self._cfg.extraction) as extractor,
+      path.open('rb') as file,
+    ):
+      for page in warc.read(file, max_bytes):
+        before, position = position, file.tell()
+        pool.report(documents=1, n_bytes=position - before)
+        found = self._read(page, name, extractor)
+        if found:
+          found = self._filter(found)
+        if found:
+          yield found
+      pool.report(documents=0, n_bytes=file.seek(0, os.SEEK_END) - position)
+
+  def _read(
+    self, page: warc.Record, file_path: str, extractor: html_text.Extractor
+  ) -> documents.Document | None:
+    """A record's text and language, unless they are a reason to remove it."""
+    step = self._steps['records']
+    if page.problem in _NO_DOCUMENTS:
+      step.count_other(page.problem.removeprefix('type_'))
+      return None
+    reason = page.problem
+    if not reason and page.status != 200:
+      reason = f'http_{page.status}'
+    is_text = page.kind == 'conversion'
+    if not reason and not is_text and page.content_type not in _HTML_TYPES:
+      reason = 'not_html'
+    if reason:
+      step.remove(reason, page.n_bytes, page.url)
+      return None
+    n_bytes = len(page.body)
+    step.keep(page.n_bytes, n_bytes)
+    reason = url_filter_lib.reject(
+      self._cfg.url_filter, self._blocklist, page.url
+    )
+    if reason:
+      self._steps['url'].remove(reason, n_bytes, page.url)
+      return None
+    self._steps['url'].keep(n_bytes, n_bytes)
+
+    identified: tuple[str, float] | None = None
+
+    def is_kept(text: str) -> bool:
+      nonlocal identified
+      identified = language_id.identify(text)
+      return not language_id.reject(self._cfg.language, *identified)
+
+    try:
+      if is_text:
+        text = charset.decode(page.body, page.charset).strip()
+      else:
+        text = extractor.extract(page.body, page.charset, is_kept)
+      if not text:
+        raise html_text.ExtractionError('no_text')
+    except html_text.ExtractionError as error:
+      self._steps['extraction'].remove(error.reason, n_bytes, page.url)
+      return None
+    self._steps['extraction'].keep(n_bytes, len(text.encode()))
+    code, score = identified or language_id.identify(text)
+    reason = language_id.reject(self._cfg.language, code, score)
+    if not self._pass('language', reason, page.url, text):
+      return None
+    return documents.Document(
+      text,
+      page.record_id,
+      self._cfg.dump,
+      page.url,
+      page.date,
+      file_path,
+      code,
+      score,
+    )
+
+  def _filter(self, document: documents.Document) -> documents.Document | None:
+    """The document as the rules leave it, or None at the first one broken."""
+    cfg, url, text = self._cfg, document.url, document.text
+    words = words_of.split(text)
+    reason = repetition.reject(cfg.gopher_repetition, text, words)
+    if not self._pass('gopher_repetition', reason, url, text):
+      return None
+    reason = quality.reject_gopher(cfg.gopher_quality, text, words)
+    if not self._pass('gopher_quality', reason, url, text):
+      return None
+    shorter, reason = quality.clean_c4(cfg.c4, text)
+    if not self._pass('c4', reason, url, text, shorter):
+      return None
+    reason = quality.reject_fineweb(
+      cfg.fineweb, shorter, words if shorter == text else None
+    )
+    if not self._pass('fineweb', reason, url, shorter):
+      return None
+    reason = quality.reject_bad_words(cfg.bad_words, shorter)
+    if not self._pass('bad_words', reason, url, shorter):
+      return None
+    reason = decontamination_lib.reject(
+      cfg.decontamination, self._evaluation, shorter
+    )
+    if not self._pass('evaluation', reason, url, shorter):
+      return None
+    text, counts = personal_data.replace(cfg.pii, shorter)
+    self._pass('pii', '', url, shorter, text)
+    self._steps['pii'].replace(counts)
+    return dataclasses.replace(document, text=text)
+
+  def _pass(
+    self, name: str, reason: str, url: str, text: str, after: str | None = None
+  ) -> bool:
+    """Counts a document in a step; `after` is its text behind the step."""
+    n_bytes = len(text.encode())
+    if reason:
+      self._steps[name].remove(reason, n_bytes, url, text)
+      return False
+    n_kept = n_bytes if after is None else len(after.encode())
+    self._steps[name].keep(n_bytes, n_kept)
+    return True

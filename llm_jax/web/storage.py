@@ -1,0 +1,248 @@
+"""Files here or at a URL: whole or not at all, and clear words when they fail.
+
+A place is a `pathlib.Path` on this machine or, for a URL of any file system
+that fsspec knows (gs://, s3://, https://), a `UPath`, which has the same
+methods. It does NOT reserve space, and does not retry.
+"""
+
+import atexit
+import contextlib
+import errno
+import functools
+import glob
+import gzip
+import hashlib
+import json
+import os
+import pathlib
+import tempfile
+import urllib.parse
+from collections.abc import Iterator, Sequence
+from typing import Any, BinaryIO
+
+import numpy as np
+import upath
+
+Place = pathlib.Path | upath.UPath
+
+_FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_LISTS = ('.paths', '.paths.gz')
+
+
+def place(name: str) -> Place:
+  """The place that a path or URL names."""
+  return upath.UPath(name) if '://' in name else pathlib.Path(name)
+
+
+def find(flag: str, patterns: Sequence[str], root: str = '') -> list[Place]:
+  """Files that match, each once, in an order that no folder changes.
+
+  Args:
+    flag: whose values the patterns are, for messages.
+    patterns: paths, URLs, either with wildcards, or a list of paths, one a
+      line, in a file whose name ends in `.paths` or `.paths.gz`.
+    root: what the relative lines of such a list are relative to.
+
+  Returns:
+    Files in the order of the patterns; those of one pattern by name and then
+    by folder, those of a list in its order.
+
+  Raises:
+    FileNotFoundError: nothing matches a pattern.
+  """
+  found: dict[str, Place] = {}
+  for pattern in patterns:
+    if pattern.endswith(_LISTS):
+      matches = _listed(place(pattern), root)
+    elif glob.has_magic(pattern):
+      matches = sorted(_matches(pattern), key=lambda p: (p.name, str(p)))
+    else:
+      matches = [place(pattern)] if place(pattern).exists() else []
+    if not matches:
+      raise FileNotFoundError(
+        f'--{flag} {pattern}: no file matches; give the path or URL of a file, a '
+        'pattern in quotes, or a list that ends in .paths or .paths.gz'
+      )
+    for match in matches:
+      match = match.resolve() if is_local(match) else match
+      found.setdefault(str(match), match)
+  return list(found.values())
+
+
+def _matches(pattern: str) -> list[Place]:
+  if '://' not in pattern:
+    return [pathlib.Path(name) for name in glob.glob(pattern, recursive=True)]
+  fixed = pattern[: pattern.index('*')].rpartition('/')[0]
+  return list(upath.UPath(fixed).glob(pattern[len(fixed) + 1 :]))
+
+
+def _listed(path: Place, root: str) -> list[Place]:
+  data = path.read_bytes()
+  if path.name.endswith('.gz'):
+    data = gzip.decompress(data)
+  lines = [line.strip() for line in data.decode().splitlines()]
+  return [
+    place(line if '://' in line or line.startswith('/') else root + line)
+    for line in lines
+    if line
+  ]
+
+
+def is_local(path: Place) -> bool:
+  """Whether the place is on this machine."""
+  return isinstance(path, pathlib.Path)
+
+
+def fingerprint(path: Place) -> str:
+  """What tells a file's content: sha256, or for a URL the URL.
+
+  An object at a URL is taken for immutable, as crawls in archives are.
+  """
+  return sha256(path) if is_local(path) else show(path)
+
+
+def sha256(path: Place) -> str:
+  """Hashes a file's bytes, as hex."""
+  digest = hashlib.sha256()
+  with path.open('rb') as file:
+    while block := file.read(1 << 20):
+      digest.update(block)
+  return digest.hexdigest()
+
+
+def folder_fingerprint(folder: pathlib.Path) -> str:
+  """What tells the names and contents of the files below a folder."""
+  files = sorted(path for path in folder.rglob('*') if path.is_file())
+  lines = [f'{path.relative_to(folder)} {sha256(path)}' for path in files]
+  return hashlib.sha256('\n'.join(lines).encode()).hexdigest()
+
+
+def name(path: Place) -> str:
+  """How records name a file: without the folders of this machine, or by URL."""
+  return path.name if is_local(path) else show(path)
+
+
+def show(path: Place) -> str:
+  """The place for people and records, without a password."""
+  parts = urllib.parse.urlsplit(str(path))
+  if not parts.password:
+    return str(path)
+  return str(path).replace(f':{parts.password}@', '@')
+
+
+@functools.cache
+def local_copy(path: Place) -> pathlib.Path:
+  """The file itself, or a copy on this machine that lives as long as we do."""
+  if isinstance(path, pathlib.Path):
+    return path
+  with tempfile.NamedTemporaryFile(delete=False, suffix=path.name) as file:
+    file.write(path.read_bytes())
+  atexit.register(os.unlink, file.name)
+  return pathlib.Path(file.name)
+
+
+@contextlib.contextmanager
+def explain_full(folder: Place) -> Iterator[None]:
+  """Adds the remedy to an error of a disk without room.
+
+  Raises:
+    OSError: as raised inside; for a full disk with what to do.
+  """
+  try:
+    yield
+  except OSError as error:
+    if error.errno not in _FULL:
+      raise
+    reason = os.strerror(error.errno)
+    raise OSError(
+      error.errno,
+      f'{reason}; make room and give the same command again, what was '
+      'finished is kept',
+      str(folder),
+    ) from error
+
+
+@contextlib.contextmanager
+def replacing(path: Place) -> Iterator[BinaryIO]:
+  """A file to write that takes its name only when it is complete.
+
+  Args:
+    path: the name; a file of that name stays until the new one is on disk.
+      For a URL the file is written on this machine first and put there in
+      one request, which object stores make visible whole.
+
+  Yields:
+    The open file, under a name of its own.
+
+  Raises:
+    OSError: nothing is left of the new file.
+  """
+  if isinstance(path, pathlib.Path):
+    # The process number: a killed run's worker may live a moment more.
+    temporary = path.with_name(f'.{path.name}.{os.getpid()}.tmp')
+  else:
+    handle, name = tempfile.mkstemp()
+    os.close(handle)
+    temporary = pathlib.Path(name)
+  try:
+    with explain_full(temporary.parent), open(temporary, 'wb') as file:
+      yield file
+      file.flush()
+      os.fsync(file.fileno())
+    if isinstance(path, pathlib.Path):
+      os.replace(temporary, path)
+    else:
+      path.fs.put_file(str(temporary), path.path)
+  finally:
+    temporary.unlink(missing_ok=True)
+
+
+def remove_leftovers(folder: Place):
+  """Removes what `replacing` left behind in killed processes."""
+  if is_local(folder):
+    for path in folder.glob('.*.tmp'):
+      path.unlink(missing_ok=True)
+
+
+def remove_folder(folder: Place):
+  """Removes a folder of files, if it is there."""
+  if folder.exists():
+    for path in list(folder.iterdir()):
+      path.unlink()
+    with contextlib.suppress(OSError):  # object stores have no folders
+      folder.rmdir()
+
+
+def write_json(path: Place, value: Any):
+  """Writes a value as JSON, whole or not at all."""
+  text = json.dumps(value, indent=1, allow_nan=False, ensure_ascii=False)
+  with replacing(path) as file:
+    file.write(text.encode() + b'\n')
+
+
+def read_json(path: Place) -> Any:
+  """Reads a JSON file.
+
+  Raises:
+    ValueError: it is not JSON.
+  """
+  try:
+    return json.loads(path.read_bytes())
+  except ValueError as error:
+    raise ValueError(f'{path} is damaged: {error}; delete it') from None
+
+
+def write_array(path: Place, array: np.ndarray):
+  """Writes an array in NumPy's format, whole or not at all."""
+  with replacing(path) as file:
+    np.save(file, np.ascontiguousarray(array))
+
+
+def read_array(path: Place) -> np.ndarray:
+  """An array to read from; on this machine only what is used is loaded."""
+  if isinstance(path, pathlib.Path):
+    # An empty file cannot be mapped.
+    mode = 'r' if path.stat().st_size > 256 else None
+    return np.load(path, mmap_mode=mode)
+  with path.open('rb') as file:
+    return np.load(file)

@@ -1,0 +1,211 @@
+"""Runs of words against a slow exact filter, and pieces of real sets."""
+
+import gzip
+import json
+import os
+import pathlib
+import random
+import time
+
+import pytest
+
+from llm_jax.web import decontamination
+
+CFG = decontamination.Decontamination()
+QUESTION = (
+  'A train leaves the old station at noon with ninety passengers, and two '
+  'thirds of them get off at the first bridge. How many stay?'
+)
+SHORT = 'Which planet has the tallest mountain of all?'  # 8 words
+
+
+def build(tmp_path, sets, cfg=CFG):
+  paths = []
+  for name, items in sets.items():
+    text = '\n'.join(map(json.dumps, items)) + '\n'
+    paths.append(tmp_path / f'{name}.jsonl')
+    paths[-1].write_text(text)
+  counts = decontamination.build(cfg, paths, tmp_path / 'index')
+  return decontamination.load(tmp_path / 'index'), counts
+
+
+@pytest.mark.parametrize(
+  ('text', 'reason'),
+  [
+    (QUESTION, 'evaluation_math'),
+    (f'We read: {QUESTION.upper()} And so on.', 'evaluation_math'),
+    (QUESTION.replace(' ', '\n* '), 'evaluation_math'),
+    (' '.join(QUESTION.split()[3:16]), 'evaluation_math'),
+    (' '.join(QUESTION.split()[3:15]), ''),
+    (QUESTION.replace('two', '2'), ''),  # 12 words before it, 12 behind
+    (f'a {SHORT} b', 'evaluation_quiz'),
+    (SHORT.replace('of all', 'of them'), ''),
+    ('is it one of these words', ''),
+    ('', ''),
+  ],
+)
+def test_by_hand(tmp_path, text, reason):
+  index, counts = build(
+    tmp_path,
+    {
+      'math': [{'id': 1, 'q': QUESTION, 'a': ['30', None]}, {'q': 'One?'}],
+      'quiz': [{'messages': [{'role': 'user', 'content': SHORT}]}],
+    },
+  )
+  assert counts == {
+    'math': {
+      'items': 2,
+      'not_covered': 1,
+      'n_grams': 13,
+      'common_n_grams': 0,
+    },
+    'quiz': {
+      'items': 1,
+      'not_covered': 0,
+      'n_grams': 1,
+      'common_n_grams': 0,
+    },
+  }
+  assert decontamination.reject(CFG, index, text) == reason
+  off = decontamination.Decontamination(enabled=False)
+  assert decontamination.reject(off, index, text) == ''
+
+
+def test_only_named_fields(tmp_path):
+  cfg = decontamination.Decontamination(fields=('question', 'content'))
+  other = ' '.join(f'w{i}' for i in range(20))
+  item = {
+    'context': other,
+    'question': {'stem': QUESTION},
+    'messages': [{'content': [{'text': SHORT * 2}], 'name': other}],
+  }
+  index, _ = build(tmp_path, {'set': [item]}, cfg)
+  assert decontamination.reject(cfg, index, QUESTION)
+  assert decontamination.reject(cfg, index, SHORT * 2)
+  assert not decontamination.reject(cfg, index, other)
+
+
+def test_the_wording_of_the_prompt_is_no_item(tmp_path):
+  prompt = 'Answer with one letter. Think about it first and show your steps. '
+  passage = ' '.join(f'p{i}' for i in range(20))
+  items = [
+    {'q': f'{prompt * 2}{passage * (i < 12)} {QUESTION} {i}' + ' x' * i}
+    for i in range(130)
+  ]
+  refrain = ' '.join(f'r{i}' for i in range(13))
+  items.append({'q': f'{refrain} {refrain} ' * 20})
+  index, counts = build(tmp_path, {'set': items})
+  assert counts['set']['common_n_grams'] > 12
+  assert counts['set']['not_covered'] == 0
+  assert not decontamination.reject(CFG, index, prompt * 2)
+  assert decontamination.reject(CFG, index, passage)
+  assert decontamination.reject(CFG, index, refrain)  # often, in one item
+  items = [{'q': f'{prompt * 2}{i}'} for i in range(130)]
+  _, counts = build(tmp_path, {'set': items})
+  assert counts['set']['not_covered'] == 0
+  _, counts = build(tmp_path, {'set': [{'q': prompt * 2}] * 11})
+  assert counts['set']['not_covered'] == 11
+
+
+def test_scripts_without_spaces(tmp_path):
+  chinese = '地球上最高的山峰位于哪两个国家的边界'
+  index, _ = build(tmp_path, {'set': [{'q': chinese}]})
+  assert decontamination.reject(CFG, index, f'问题。{chinese}？答')
+  assert not decontamination.reject(CFG, index, chinese[::-1])
+  assert decontamination.words_of('한국어 문장, Ünï') == [
+    '한국어',
+    '문장',
+    'ünï',
+  ]
+
+
+def slow_reject(n: int, m: int, sets: dict, text: str) -> str:
+  """Runs as tuples of words, looked for one by one."""
+
+  def runs(words, k):
+    return {tuple(words[i : i + k]) for i in range(len(words) - k + 1)}
+
+  for name, items in sets.items():
+    for item in items:
+      fields = [value.split() for value in item.values()]
+      longest = max(fields, key=len)
+      if len(longest) >= n:
+        hit = any(runs(f, n) & runs(text.split(), n) for f in fields)
+      else:
+        k = len(longest)
+        hit = k >= m and tuple(longest) in runs(text.split(), k)
+      if hit:
+        return f'evaluation_{name}'
+  return ''
+
+
+def test_random_texts_equal_the_slow_filter(tmp_path):
+  generator = random.Random(0)
+  cfg = decontamination.Decontamination(n_gram=5, min_words=3, max_item_share=1)
+
+  def words(size):
+    return ' '.join(generator.choices('abcdefgh', k=generator.randrange(size)))
+
+  sets = {
+    name: [{'q': words(9), 'a': words(9)} for _ in range(20)]
+    for name in ('one', 'two', 'three')
+  }
+  index, counts = build(tmp_path, sets, cfg)
+  assert sum(c['not_covered'] for c in counts.values()) > 0
+  reasons = []
+  for _ in range(3000):
+    text = words(40)
+    reasons.append(decontamination.reject(cfg, index, text))
+    assert reasons[-1] == slow_reject(5, 3, sets, text), text
+  assert min(map(reasons.count, ('', 'evaluation_one', 'evaluation_two'))) > 50
+  assert 'evaluation_three' in reasons
+
+
+def test_bad_sets_are_refused(tmp_path):
+  path = tmp_path / 'set.jsonl'
+  path.write_text('{}\n{')
+  with pytest.raises(ValueError, match=r'set\.jsonl:2: .*Expecting'):
+    decontamination.build(CFG, [path], tmp_path / 'index')
+  with pytest.raises(ValueError, match='1: an item must be a JSON object'):
+    build(tmp_path, {'set': ['text']})
+  path.write_text('{}\n')
+  with pytest.raises(ValueError, match='two evaluation sets are named'):
+    decontamination.build(CFG, [path, path], tmp_path / 'index')
+  with pytest.raises(ValueError, match='min_words 14'):
+    decontamination.Decontamination(min_words=14)
+  index, counts = build(tmp_path, {})
+  assert (counts, decontamination.reject(CFG, index, QUESTION)) == ({}, '')
+
+
+def test_long_text_takes_linear_time(tmp_path):
+  index, _ = build(tmp_path, {'set': [{'q': QUESTION}]})
+  start = time.process_time()
+  for piece in ('a', 'a ', '山', '_', '\ud800 ', f'{SHORT} '):
+    text = piece * (1_000_000 // len(piece))
+    assert decontamination.reject(CFG, index, text) == ''
+  assert time.process_time() - start < 30
+
+
+@pytest.mark.parametrize(
+  'name', ['mmlu/mmlu-val', 'math-gsm8k/gsm8k-train', 'code-humaneval/*']
+)
+def test_every_covered_item_of_real_sets_is_found(tmp_path, name):
+  data = os.environ.get('LLM_JAX_DATA')
+  if not data:
+    pytest.skip('LLM_JAX_DATA names no folder of shared data')
+  (path,) = pathlib.Path(data).glob(f'{name}.jsonl.gz')
+  counts = decontamination.build(CFG, [path], tmp_path / 'index')
+  index = decontamination.load(tmp_path / 'index')
+  (count,) = counts.values()
+  assert count['not_covered'] < 0.05 * count['items']
+  lines = gzip.decompress(path.read_bytes()).decode().split('\n')[:-1]
+  missed = 0
+  for line in lines:
+    item = json.loads(line)
+    texts = [v for v in item.values() if isinstance(v, str)]
+    page = ' so '.join([*texts, *map(str, item.get('choices', []))])
+    missed += not decontamination.reject(CFG, index, f'Home page {page} end')
+  assert missed == count['not_covered']
+  news = pathlib.Path(data) / 'web-pages' / 'newspaper-pages.jsonl.gz'
+  for line in gzip.decompress(news.read_bytes()).decode().split('\n')[:-1]:
+    assert decontamination.reject(CFG, index, json.loads(line)['text']) == ''

@@ -1,0 +1,315 @@
+"""The same bytes from any runner, place, cut of the work and earlier runs."""
+
+import contextlib
+import gzip
+import http.server
+import importlib.util
+import json
+import os
+import pathlib
+import subprocess
+import sys
+import threading
+
+import numpy as np
+import pytest
+from pyarrow import parquet
+
+from llm_jax.web import (
+  chain,
+  html_text,
+  pipeline,
+  storage,
+  warc_write,
+)
+from tests.web import corpus
+
+CFG = chain.Clean(extraction=html_text.Extraction(extractor='resiliparse'))
+
+
+def clean(*command: str, code: int = 0, env: dict | None = None) -> str:
+  done = subprocess.run(
+    command,
+    cwd=corpus.ROOT,
+    capture_output=True,
+    text=True,
+    env={**os.environ, **(env or {})},
+  )
+  assert done.returncode == code, done.stderr[-3000:]
+  return done.stderr
+
+
+@pytest.fixture(scope='module')
+def warcs(tmp_path_factory):
+  folder = tmp_path_factory.mktemp('warcs')
+  corpus.write(folder)
+  return folder
+
+
+@pytest.fixture(scope='module')
+def finished(warcs, tmp_path_factory):
+  workdir = tmp_path_factory.mktemp('clean')
+  clean(*corpus.command(warcs, workdir))
+  return workdir
+
+
+def texts(folder: pathlib.Path) -> list[str]:
+  return [
+    row['url'].rpartition('/')[2]
+    for path in sorted(folder.glob('documents-*.parquet'))
+    for row in parquet.read_table(path).to_pylist()
+  ]
+
+
+@pytest.mark.parametrize('mode', ['in_memory', 'multi_processing'])
+def test_beam_writes_the_same_bytes(warcs, finished, tmp_path, mode):
+  pytest.importorskip('apache_beam')
+  options = [f'--direct_running_mode={mode}', '--direct_num_workers=2']
+  more = ['--runner', 'beam', *(f'--beam_option={o}' for o in options)]
+  clean(*corpus.command(warcs, tmp_path, *more))
+  assert corpus.results(tmp_path) == corpus.results(finished)
+
+
+def test_unknown_runner_is_named(warcs, tmp_path):
+  command = corpus.command(warcs, tmp_path, '--runner', 'spark')
+  assert '--runner spark: give pool or beam' in clean(*command, code=1)
+
+
+def test_number_of_workers_does_not_matter(warcs, finished, tmp_path):
+  clean(*corpus.command(warcs, tmp_path, '--n_workers', '1'))
+  assert corpus.results(tmp_path) == corpus.results(finished)
+
+
+@contextlib.contextmanager
+def http_site(folder: pathlib.Path):
+  class Handler(http.server.SimpleHTTPRequestHandler):
+    def __init__(self, *args):
+      super().__init__(*args, directory=str(folder))
+
+    def log_message(self, *_):
+      pass
+
+  server = http.server.ThreadingHTTPServer(('127.0.0.1', 0), Handler)
+  threading.Thread(target=server.serve_forever, daemon=True).start()
+  yield f'http://127.0.0.1:{server.server_address[1]}'
+  server.shutdown()
+  server.server_close()
+
+
+def test_list_of_paths_at_a_web_server(warcs, finished, tmp_path):
+  """As Common Crawl gives out its files."""
+  names = sorted(path.name for path in warcs.glob('*.warc.gz'))
+  paths = tmp_path / 'warc.paths.gz'
+  paths.write_bytes(gzip.compress('\n'.join([*names, '']).encode()))
+  with http_site(warcs) as site:
+    command = corpus.command(warcs, tmp_path / 'out', '--warc_root', f'{site}/')
+    command[command.index('--warc') + 1] = str(paths)
+    clean(*command)
+    table = parquet.read_table(tmp_path / 'out' / 'documents-00000.parquet')
+    # The same documents; where they come from is now a URL.
+    assert texts(tmp_path / 'out') == texts(finished)
+    assert table['file_path'][0].as_py() == f'{site}/{names[0]}'
+    run = json.loads((tmp_path / 'out' / 'run.json').read_text())
+    assert f'00000 {site}/{names[0]}' in run['inputs']
+
+
+_FTP_SERVER = """
+import sys, warnings
+warnings.simplefilter('ignore')
+from pyftpdlib import authorizers, handlers, servers
+authorizer = authorizers.DummyAuthorizer()
+authorizer.add_user('user', 'word', sys.argv[1], perm='elradfmwMT')
+handlers.FTPHandler.authorizer = authorizer
+server = servers.FTPServer(('127.0.0.1', 0), handlers.FTPHandler)
+print(server.address[1], flush=True)
+server.serve_forever()
+"""
+
+
+@pytest.fixture
+def ftp_site(tmp_path):
+  (tmp_path / 'ftp').mkdir()
+  server = subprocess.Popen(
+    [sys.executable, '-c', _FTP_SERVER, str(tmp_path / 'ftp')],
+    stdout=subprocess.PIPE,
+    stderr=subprocess.DEVNULL,
+    text=True,
+  )
+  assert server.stdout
+  yield (
+    tmp_path / 'ftp',
+    f'ftp://user:word@127.0.0.1:{server.stdout.readline()}',
+  )
+  server.kill()
+  server.wait()
+  server.stdout.close()
+
+
+def test_output_at_a_url(warcs, finished, tmp_path, ftp_site):
+  """Every file is written to and read back from a real server."""
+  folder, url = ftp_site
+  url = f'{url.strip()}/run'
+  clean(*corpus.command(warcs, tmp_path / 'a', '--output', url))
+  assert corpus.results(folder / 'run') == corpus.results(finished)
+  assert not (folder / 'run' / 'filtered').exists()
+  # And as an earlier run of another one.
+  more = ('--earlier', url)
+  clean(*corpus.command(warcs, tmp_path / 'b', *more))
+  assert texts(tmp_path / 'b') == []
+
+
+@pytest.mark.skipif(
+  not (importlib.util.find_spec('moto') and importlib.util.find_spec('s3fs')),
+  reason='needs moto[s3,server] and s3fs',
+)
+def test_output_at_s3(warcs, finished, tmp_path):
+  server = subprocess.Popen(
+    [sys.executable, '-m', 'moto.server', '-H', '127.0.0.1', '-p', '0'],
+    stderr=subprocess.PIPE,
+    text=True,
+  )
+  assert server.stderr
+  try:
+    address = next(
+      line.split()[-1] for line in server.stderr if 'http://' in line
+    )
+    env = {
+      'AWS_ENDPOINT_URL': address,
+      'AWS_ACCESS_KEY_ID': 'a',
+      'AWS_SECRET_ACCESS_KEY': 'b',
+      'AWS_DEFAULT_REGION': 'us-east-1',
+    }
+    make = 'import s3fs; s3fs.S3FileSystem().mkdir("bucket")'
+    clean(sys.executable, '-c', make, env=env)
+    more = ('--output', 's3://bucket/run')
+    clean(*corpus.command(warcs, tmp_path / 'a', *more), env=env)
+    copy = (
+      'import s3fs, sys; s3fs.S3FileSystem().get('
+      '"s3://bucket/run/", sys.argv[1], recursive=True)'
+    )
+    clean(sys.executable, '-c', copy, str(tmp_path / 'copy'), env=env)
+    assert corpus.results(tmp_path / 'copy') == corpus.results(finished)
+  finally:
+    server.kill()
+    server.wait()
+    server.stderr.close()
+
+
+def test_earlier_runs_are_an_index_that_grows(warcs, finished, tmp_path):
+  """A second crawl keeps what is new; a third knows both."""
+  pages = [('one', corpus.prose(1)), ('new', corpus.prose(500))]
+  near = [*corpus.prose(101)[:-1], 'The last sentence is another one.']
+  second = _warc(tmp_path, 'b', [*pages, ('near', near)])
+  command = corpus.command(warcs, tmp_path / 'b', '--earlier', str(finished))
+  command[command.index('--warc') + 1] = str(second)
+  clean(*command)
+  assert texts(tmp_path / 'b') == ['new']
+  steps = json.loads((tmp_path / 'b' / 'funnel.json').read_text())['steps']
+  removed = steps[-1]['removed']
+  assert {name: r['documents'] for name, r in removed.items()} == {
+    'exact_copy': 1,
+    'near_copy': 1,
+  }
+  third = _warc(tmp_path, 'c', [*pages, ('newer', corpus.prose(600))])
+  more = ['--earlier', str(finished), '--earlier', str(tmp_path / 'b')]
+  command = corpus.command(warcs, tmp_path / 'c', *more)
+  command[command.index('--warc') + 1] = str(third)
+  clean(*command)
+  assert texts(tmp_path / 'c') == ['newer']
+  command[command.index('--workdir') + 1] = str(tmp_path / 'd')
+  bindings = ['--gin_bindings', 'MinHash.seed = 2']
+  assert 'configure MinHash as it was' in clean(*command, *bindings, code=1)
+
+
+def _warc(folder: pathlib.Path, name: str, pages) -> pathlib.Path:
+  path = folder / f'{name}.warc.gz'
+  path.write_bytes(b''.join(corpus.record(n, corpus.html(p)) for n, p in pages))
+  return path
+
+
+def test_lists_and_evaluation_sets_remove(warcs, tmp_path):
+  (tmp_path / 'lists' / 'malware').mkdir(parents=True)
+  (tmp_path / 'lists' / 'malware' / 'urls').write_text('h/fill3\n')
+  secret = ' '.join(corpus.prose(102)[4:6])
+  questions = tmp_path / 'quiz.jsonl'
+  questions.write_text(json.dumps({'question': secret}) + '\n')
+  more = ['--blocklist', str(tmp_path / 'lists')]
+  more += ['--evaluation_set', str(questions)]
+  clean(*corpus.command(warcs, tmp_path / 'out', *more))
+  steps = json.loads((tmp_path / 'out' / 'funnel.json').read_text())['steps']
+  removed = {step['name']: step['removed'] for step in steps}
+  assert list(removed['url']) == ['url_malware']
+  assert list(removed['evaluation']) == ['evaluation_quiz']
+  (sample,) = removed['evaluation']['evaluation_quiz']['samples']
+  assert sample['url'] == 'http://h/fill2'
+  # Another list in the same folder is another run.
+  (tmp_path / 'lists' / 'malware' / 'urls').write_text('h/fill4\n')
+  command = corpus.command(warcs, tmp_path / 'out', *more)
+  assert 'inputs blocklist lists' in clean(*command, code=1)
+
+
+def test_text_records_pass_without_extraction(tmp_path):
+  """WET files: the text is there already, lines and all."""
+  text = '\n'.join(corpus.prose(9))
+  path = tmp_path / 'a.warc.wet.gz'
+  path.write_bytes(
+    warc_write._encode(
+      warc_write.warc_record.conversion,
+      'text/plain',
+      corpus.DATE,
+      {'WARC-Target-URI': 'http://h/text'},
+      text.encode(),
+    )
+  )
+  shard = _plan(tmp_path, [path]).shards[0]
+  assert texts(tmp_path) == []
+  rows = parquet.read_table(shard.filtered.documents).to_pylist()
+  assert [row['text'] for row in rows] == [text]
+
+
+def _plan(folder: pathlib.Path, paths) -> pipeline.Plan:
+  """A run in this process up to its candidates."""
+  warcs = {path: storage.fingerprint(path) for path in paths}
+  todo = pipeline.plan(CFG, warcs, folder)
+  for number in range(len(todo.shards)):
+    pipeline.filter_shard(todo, number)
+  return todo
+
+
+def test_keys_in_parts_of_their_range_give_the_same_pairs(warcs, tmp_path):
+  """What bounds the memory changes nothing, and bounds it."""
+  todo = _plan(tmp_path, sorted(warcs.glob('*.warc.gz'))[2:])
+  assert pipeline.n_ranges(todo) == 1
+  # Each pair of neighbours shares one value, at a border of a part.
+  n = 3
+  limits = [0, *((i << 64) // n - d for i in (1, 2) for d in (0, 1)), 2**64 - 1]
+  keys = np.random.default_rng(0).integers(1 << 60, 1 << 61, (15, 12), 'u8')
+  for i, value in enumerate(limits):
+    keys[i % 15, 2 * i : 2 * i + 2] = value
+  storage.write_array(todo.shards[0].filtered.keys, keys)
+  found = []
+  for i in range(n):
+    pipeline.write_candidates(todo, i, n)
+    found.append(storage.read_array(pipeline._pairs_path(todo, i)).T.tolist())
+  assert found == [
+    [[1, 0], [5, 4]],
+    [[3, 2], [9, 8]],
+    [[7, 6], [11, 10]],
+  ]
+
+
+def test_finished_shard_of_other_code_is_done_again(warcs, tmp_path):
+  path = sorted(warcs.glob('*.warc.gz'))[0]
+  todo = _plan(tmp_path, [path])
+  counts = todo.shards[0].intermediate('.filtered.json')
+  before = counts.read_bytes()
+  pipeline.filter_shard(todo, 0)
+  assert counts.read_bytes() == before
+  counts.write_bytes(before.replace(b'"key": "', b'"key": "0'))
+  pipeline.filter_shard(todo, 0)
+  assert counts.read_bytes() == before
+
+
+def test_no_file_matches(tmp_path):
+  with pytest.raises(FileNotFoundError, match=r'--warc .*no/\*\.gz: no file'):
+    storage.find('warc', [f'{tmp_path}/no/*.gz'])

@@ -1,0 +1,78 @@
+"""Hashes of runs against strings, and tables on disk, whole and damaged."""
+
+import random
+
+import numpy as np
+import pytest
+
+from llm_jax.web import hashes
+
+
+def test_strings_have_hashes_of_their_own():
+  strings = [str(i) for i in range(20_000)] + ['', 'é', '\ud800']
+  values = hashes.of_strings(strings)
+  assert len(set(values.tolist())) == len(strings)
+  # The first eight bytes of BLAKE2b with that digest size (RFC 7693).
+  assert values[-3].tobytes().hex() == 'e4a6a0577479b2b4'
+
+
+def test_runs_are_equal_where_words_are():
+  generator = random.Random(0)
+  for _ in range(100):
+    words = generator.choices('abc', k=generator.randrange(12))
+    words += [50 * generator.choice('xy')] * generator.randrange(2)
+    generator.shuffle(words)
+    lengths = generator.sample(range(1, 9), 3)
+    values = hashes.of_runs(hashes.of_words(words), lengths).tolist()
+    runs = [
+      tuple(words[i : i + n])
+      for n in sorted(lengths)
+      for i in range(len(words) - n + 1)
+    ]
+    assert len(values) == len(runs)
+    assert len(set(values)) == len(set(runs))
+    assert len(set(zip(values, runs, strict=True))) == len(set(runs))
+
+
+def test_every_bit_of_a_word_reaches_the_low_bits():
+  """MinHash takes remainders of these hashes."""
+  words = np.uint64(1) << np.arange(32, 64, dtype='u8')
+  values = hashes.of_runs(words, [1]) & np.uint64(0xFFFFFFFF)
+  assert len(set(values.tolist())) == 32
+
+
+def test_a_table_finds_what_was_written(tmp_path):
+  generator = np.random.default_rng(0)
+  keys = generator.integers(0, 2**64, 5000, 'u8')
+  keys[:2] = 0, 2**64 - 1
+  codes = generator.integers(0, hashes.MAX_CODES, 5000, 'u2')
+  path = tmp_path / 'table'
+  # The second of equal hashes does not count.
+  hashes.write(path, {'of': 'test'}, np.tile(keys, 2), np.r_[codes, codes + 1])
+  table = hashes.read(path)
+  assert table.metadata == {'n': 5000, 'of': 'test'}
+  assert np.array_equal(table.find(keys), codes)
+  assert len(table.find(keys[2:] + np.uint64(1))) == 0
+  assert table.find(np.array([], 'u8')).tolist() == []
+  assert table.hashes.ctypes.data % 8 == 0
+  assert not table.hashes.flags.owndata  # mapped, not read
+  assert [p.name for p in tmp_path.iterdir()] == ['table']
+
+
+def test_small_tables_find_nothing_else(tmp_path):
+  one = np.array([5], 'u8')
+  hashes.write(tmp_path / 'one', {}, one, one.astype('u2'))
+  table = hashes.read(tmp_path / 'one')
+  assert table.find(np.array([4, 5, 6, 5], 'u8')).tolist() == [5, 5]
+  empty = np.zeros(0, 'u8')
+  hashes.write(tmp_path / 'table', {}, empty, np.zeros(0, 'u2'))
+  assert hashes.read(tmp_path / 'table').find(np.arange(3)).tolist() == []
+
+
+@pytest.mark.parametrize('size', [1, 10, 24, 30, 5000])
+def test_a_part_of_a_table_is_refused(tmp_path, size):
+  path = tmp_path / 'table'
+  hashes.write(path, {}, np.arange(99, dtype='u8'), np.zeros(99, 'u2'))
+  path.write_bytes(path.read_bytes()[:size])
+  with pytest.raises(ValueError, match='table'):
+    hashes.read(path)

@@ -1,0 +1,106 @@
+"""Languages of short, long and mixed texts, by either model."""
+
+import collections
+import gzip
+import json
+import os
+import pathlib
+import subprocess
+import sys
+
+import pytest
+
+from llm_jax.web import language_id
+
+TEXTS = {
+  'de': 'Der Fluss entspringt in den Bergen nördlich der alten Stadt.',
+  'el': 'Το ποτάμι πηγάζει από τα βουνά και περνά μέσα από την πόλη.',
+  'en': 'The river rises in the hills and runs through the old town.',
+  'es': 'El río nace en las montañas y atraviesa la ciudad antigua.',
+  'fr': 'La rivière naît dans les montagnes et traverse la vieille ville.',
+  'ja': '川は山から流れ出し、古い町を通って海へと注いでいきます。',
+  'ru': 'Река начинается в горах и протекает через старый город.',
+  'zh': '这条河发源于山区，流过古老的城市，最后注入大海。',
+}
+
+
+@pytest.mark.parametrize('language', TEXTS)
+def test_language(language):
+  found, score = language_id.identify(TEXTS[language])
+  assert found == language
+  assert score > 0.65
+  long = '\n'.join([TEXTS[language]] * 200)
+  found, score = language_id.identify(long)
+  assert found == language
+  assert 0.9 <= score <= 1
+
+
+def test_long_text_without_a_doubtless_language_is_read_whole():
+  parts = [TEXTS['de'], TEXTS['en']]
+  text = '\n'.join(parts * 300)
+  whole = language_id._classifier()[1](text)
+  assert whole[1] < 0.9
+  assert language_id.identify(text) == whole
+
+
+@pytest.mark.parametrize('text', ['', ' \n', '1234 5678', '\x00'])
+def test_texts_without_words(text):
+  language, score = language_id.identify(text)
+  assert language_id.reject(language_id.Language(), language, score)
+
+
+def test_reject():
+  cfg = language_id.Language()
+  assert language_id.reject(cfg, 'en', 0.65) == ''
+  assert language_id.reject(cfg, 'en', 0.64) == 'low_score'
+  assert language_id.reject(cfg, 'de', 0.99) == 'language_de'
+  assert language_id.reject(cfg, '', 0.0) == 'language_unknown'
+  both = language_id.Language(languages=('de', 'en'), min_score=0.9)
+  assert language_id.reject(both, 'de', 0.9) == ''
+  off = language_id.Language(enabled=False)
+  assert language_id.reject(off, 'de', 0.1) == ''
+
+
+def test_without_fasttext_py3langid_does_it_and_says_so():
+  pytest.importorskip('py3langid', reason='pip install py3langid')
+  assert language_id.identifier() == 'lid.176.ftz'
+  program = (
+    'import json, sys\n'
+    'sys.modules["fasttext"] = None\n'
+    'from llm_jax.web import language_id\n'
+    'texts = json.load(sys.stdin)\n'
+    'found = [language_id.identify(text) for text in texts]\n'
+    'json.dump([language_id.identifier(), found], sys.stdout)\n'
+  )
+  texts = [*TEXTS.values(), TEXTS['en'] * 200, '', '12 34']
+  process = subprocess.run(
+    [sys.executable, '-c', program],
+    input=json.dumps(texts),
+    capture_output=True,
+    text=True,
+    check=True,
+  )
+  name, found = json.loads(process.stdout)
+  assert name.startswith('py3langid 0.')
+  assert [language for language, _ in found] == [*TEXTS, 'en', '', '']
+  assert all(0.65 < score <= 1 for _, score in found[:-2])
+
+
+def test_english_on_labelled_texts():
+  folder = os.environ.get('LLM_JAX_DATA')
+  if not folder:
+    pytest.skip('set LLM_JAX_DATA to the folder of the data sets')
+  path = pathlib.Path(folder) / 'lang-id' / 'sentences-75langs.jsonl.gz'
+  texts = collections.defaultdict(list)
+  with gzip.open(path, 'rt', encoding='utf-8') as file:
+    for line in file:
+      row = json.loads(line)
+      texts[row['lang']].append(row['text'])
+  cfg, kept = language_id.Language(), collections.Counter()
+  for language, sentences in texts.items():
+    for i in range(0, len(sentences), 5):
+      page = ' '.join(sentences[i : i + 5])
+      if not language_id.reject(cfg, *language_id.identify(page)):
+        kept[language] += 1
+  assert kept['en'] >= 0.98 * len(texts['en']) / 5
+  assert kept['en'] >= 0.995 * sum(kept.values())

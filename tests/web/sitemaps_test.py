@@ -1,0 +1,103 @@
+"""Sitemaps of every form, and those that were made to do harm."""
+
+import gzip
+import random
+import tracemalloc
+
+import pytest
+
+from llm_jax.web import sitemaps
+
+NAMESPACE = 'xmlns="http://www.sitemaps.org/schemas/sitemap/0.9"'
+URLS = (
+  f'<?xml version="1.0"?>\n<urlset {NAMESPACE} xmlns:image="i">'
+  '<url><loc> http://h/a?x=1&amp;y=2\n</loc><lastmod>2020</lastmod>'
+  '<image:image><image:loc>http://h/i.png</image:loc></image:image></url>'
+  '<url><loc><![CDATA[http://h/b]]></loc></url></urlset>'
+).encode()
+INDEX = (
+  f'<sitemapindex {NAMESPACE}><sitemap><loc>http://h/1.xml.gz</loc></sitemap>'
+  '</sitemapindex>'
+).encode()
+PAGES = ('http://h/a?x=1&y=2', 'http://h/b')
+
+
+def entry(i: int) -> bytes:
+  return b'<url><loc>http://h/%d</loc></url>' % i
+
+
+@pytest.mark.parametrize(
+  ('body', 'expected'),
+  [
+    (URLS, sitemaps.Sitemap(PAGES)),
+    (b'\xef\xbb\xbf ' + URLS[22:], sitemaps.Sitemap(PAGES)),
+    (gzip.compress(URLS), sitemaps.Sitemap(PAGES)),
+    (URLS[22:].decode().encode('utf-16'), sitemaps.Sitemap(PAGES)),
+    (INDEX, sitemaps.Sitemap((), ('http://h/1.xml.gz',))),
+    (
+      b'\xef\xbb\xbfhttp://h/a\r\nfile:///etc/passwd\n\nhttps://h/\xc3\xa9\n',
+      sitemaps.Sitemap(('http://h/a', 'https://h/é')),
+    ),
+    (b'', sitemaps.Sitemap(problem='empty')),
+    (random.Random(1).randbytes(9999), sitemaps.Sitemap(problem='empty')),
+    (b'<html><body><p>not found', sitemaps.Sitemap(problem='xml')),
+    # What came before the fault counts.
+    (URLS[:-9], sitemaps.Sitemap(PAGES, problem='xml')),
+    (gzip.compress(URLS)[:-9], sitemaps.Sitemap(PAGES, problem='gzip')),
+    (b'\x1f\x8bnonsense', sitemaps.Sitemap(problem='gzip')),
+  ],
+)
+def test_forms(body, expected):
+  assert sitemaps.parse(body) == expected
+
+
+@pytest.mark.parametrize(
+  'prolog',
+  [
+    '<!DOCTYPE urlset [<!ENTITY a "x"><!ENTITY b "&a;&a;&a;&a;&a;&a;&a;&a;">]>',
+    '<!DOCTYPE urlset [<!ENTITY b SYSTEM "file:///etc/hostname">]>',
+    '<!DOCTYPE urlset SYSTEM "http://127.0.0.1:1/x.dtd">',
+    '<!DOCTYPE urlset [<!ENTITY % b SYSTEM "http://127.0.0.1:1/"> %b;]>',
+  ],
+)
+def test_document_types_are_refused(prolog):
+  body = f'{prolog}<urlset><url><loc>http://h/&b;</loc></url></urlset>'
+  assert sitemaps.parse(body.encode()).problem == 'doctype'
+
+
+def test_limits():
+  n_urls = sitemaps.MAX_URLS
+  many = b''.join(entry(i) for i in range(n_urls + 1))
+  found = sitemaps.parse(b'<urlset>' + many + b'</urlset>')
+  assert len(found.pages) == n_urls
+  assert found.problem == 'too_many_urls'
+  lines = b'\n'.join(b'http://h/%d' % i for i in range(n_urls + 1))
+  assert len(sitemaps.parse(lines).pages) == n_urls
+  assert sitemaps.parse(b'<a>' * 1_000_000).problem == 'xml'
+  nested = b'<a>' * 40 + entry(1) + b'</a>' * 40
+  assert sitemaps.parse(nested) == sitemaps.Sitemap(problem='xml')
+  long = b'<urlset><url><loc>' + b'x' * 9_000_000 + b'</loc></url></urlset>'
+  assert len(sitemaps.parse(long).pages[0]) < 9000
+  bomb = gzip.compress(b'<urlset>' + b' ' * (4 * sitemaps.MAX_BYTES), 1)
+  tracemalloc.start()
+  assert sitemaps.parse(bomb).problem == 'too_large'
+  peak = tracemalloc.get_traced_memory()[1]
+  tracemalloc.stop()
+  assert peak < 3 * sitemaps.MAX_BYTES
+
+
+def test_damage_never_raises():
+  source = random.Random(0)
+  problems = set()
+  bodies = [
+    URLS,
+    INDEX,
+    gzip.compress(URLS),
+    URLS[22:].decode().encode('utf-16'),
+  ]
+  for i in range(2000):
+    body = bytearray(bodies[i % 4])
+    for _ in range(source.randint(1, 9)):
+      body[source.randrange(len(body))] = source.randrange(256)
+    problems.add(sitemaps.parse(bytes(body)).problem)
+  assert {'', 'xml', 'gzip'} <= problems
