@@ -7,6 +7,7 @@ NOT write files.
 """
 
 import dataclasses
+import functools
 import os
 from collections.abc import Iterator
 
@@ -95,6 +96,12 @@ class Lists:
   evaluation: storage.Place
 
 
+@functools.lru_cache(maxsize=1)
+def _extractor(cfg: html_text.Extraction) -> html_text.Extractor:
+  """One child for all files of a process: it takes a second to start."""
+  return html_text.Extractor(cfg)
+
+
 class Chain:
   """The steps of one file, with their counts."""
 
@@ -122,10 +129,8 @@ class Chain:
     name = storage.name(path)
     max_bytes = self._cfg.extraction.max_html_bytes
     position = 0
-    with (
-      html_text.Extractor(self._cfg.extraction) as extractor,
-      path.open('rb') as file,
-    ):
+    extractor = _extractor(self._cfg.extraction)
+    with path.open('rb') as file:
       for page in warc.read(file, max_bytes):
         before, position = position, file.tell()
         pool.report(documents=1, n_bytes=position - before)

@@ -15,6 +15,8 @@ import logging
 import multiprocessing
 import re
 import signal
+import sys
+import types
 from collections.abc import Callable
 from multiprocessing import connection
 
@@ -27,6 +29,8 @@ _FAVORS = ('', 'precision', 'recall')
 _ALWAYS = 100.0  # of `full_below`: no first attempt is worth its time
 _MIN_CHARS = 250  # trafilatura's own idea of too short
 _NESTING = re.compile('<(/?)([a-zA-Z][a-zA-Z0-9]{0,20})')
+# re:test(@id|@class, 'pattern', 'i') in an XPath; no pattern matches ''.
+_EXSLT_TEST = re.compile(r"re:test\((@[\w@|]+),\s*'([^']*)'(?:,\s*'(i)')?\)")
 _QUOTED = re.compile('"[^"]*"|\'[^\']*\'')
 # Void, or closed by the next of their kind.
 _FLAT_TAGS = frozenset(
@@ -149,18 +153,46 @@ def _extract_well(cfg: Extraction, page: str, n_chars: int | None) -> str:
   return _tidy(text, False)
 
 
+def _without_exslt(path: str):
+  """The same XPath with tests by Python's own regular expressions.
+
+  EXSLT's re:test decodes and looks up its pattern at each element. Tested to
+  find the same elements as the path as it was.
+  """
+  import lxml.etree
+
+  functions: dict[tuple[str, str], Callable] = {}
+
+  def call(match: re.Match) -> str:
+    attribute, pattern, flags = match.groups()
+    search = re.compile(pattern, re.IGNORECASE if flags else 0).search
+    name = f'test{len(functions)}'
+    functions['own', name] = lambda _, value: search(value) is not None
+    return f'{attribute} and own:{name}(string({attribute}))'
+
+  path = _EXSLT_TEST.sub(call, path)
+  return lxml.etree.XPath(path, namespaces={'own': 'own'}, extensions=functions)
+
+
 @functools.cache
 def _trafilatura():
   """Its functions, loaded once: that takes a second in each process."""
   import lxml.etree
   import lxml.html
   import trafilatura
-  from trafilatura import settings, utils
+  from trafilatura import settings, utils, xpaths
 
   # A look-up in C; lxml.html's calls Python for every element of every copy.
   utils.HTML_PARSER.set_element_class_lookup(
     lxml.etree.ElementDefaultClassLookup(element=lxml.html.HtmlElement)
   )
+
+  for name, expressions in vars(xpaths).items():
+    if name.endswith('_XPATH'):
+      expressions[:] = (
+        _without_exslt(x.path) if 're:test' in x.path else x
+        for x in expressions
+      )
 
   @functools.cache
   def options_of(favor: str, fast: bool, is_first: bool):
@@ -214,7 +246,10 @@ def refuse(cfg: Extraction, page: str) -> str:
       deepest = max(deepest, depth)
     if deepest > cfg.max_depth:
       return 'html_too_deep'
-  for part in page.split('>'):
+  parts = page.split('>')
+  if max(map(len, parts)) <= 2 * cfg.max_attributes:
+    return ''
+  for part in parts:
     if len(part) > 2 * cfg.max_attributes:
       tag = _QUOTED.sub('""', part[part.rfind('<') :])
       if len(tag.split()) > cfg.max_attributes:
@@ -306,7 +341,13 @@ class Extractor:
     self._child = self._context.Process(
       target=_serve, args=(self._cfg, theirs), daemon=True
     )
-    self._child.start()
+    # Without a main module to import again: that takes longer than a page.
+    main = sys.modules['__main__']
+    sys.modules['__main__'] = types.ModuleType('__main__')
+    try:
+      self._child.start()
+    finally:
+      sys.modules['__main__'] = main
     theirs.close()  # so that the pipe ends when the child does
 
 

@@ -23,9 +23,10 @@ except ImportError:  # each Python's first months
 
 _LABEL = '__label__'
 _MODEL = 'lid.176.ftz'
-# A long text is judged by parts of it if they leave no doubt. On 6,080 texts
-# of 460 languages, mixed ones among them, no verdict was another one.
-_N_PARTS = 4
+# A long text is judged by parts of it: by few if they leave no doubt, else by
+# more. Against the whole text no verdict was another one on 6,080 texts of 460
+# languages, mixed ones among them, and one on 3,218 pages, half of them code.
+_N_PARTS = (4, 32)
 _PART_CHARS = 500
 _SURE_SCORE = 0.9
 
@@ -55,14 +56,20 @@ def identify(text: str) -> tuple[str, float]:
     ISO 639 code and probability, rounded to 4 digits; ('', 0.0) for a text
     without letters that the model knows.
   """
-  n_chars = _N_PARTS * _PART_CHARS
-  if len(text) > n_chars:
-    step = (len(text) - _PART_CHARS) // (_N_PARTS - 1)
-    parts = [text[i * step :][:_PART_CHARS] for i in range(_N_PARTS)]
-    language, score = _classifier()[1](' '.join(parts))
-    if score >= _SURE_SCORE:
-      return language, score
-  return _classifier()[1](text)
+  few, many = (_sample(text, n) for n in _N_PARTS)
+  language, score = _classifier()[1](few)
+  if score < _SURE_SCORE and len(many) > len(few):
+    language, score = _classifier()[1](many)
+  return language, score
+
+
+def _sample(text: str, n: int) -> str:
+  """Parts of a text, evenly spread, or all of it if it is not longer."""
+  if len(text) <= n * _PART_CHARS:
+    return text
+  step = (len(text) - _PART_CHARS) // (n - 1)
+  starts = range(0, n * step, step)
+  return ' '.join(text[start : start + _PART_CHARS] for start in starts)
 
 
 def identifier() -> str:

@@ -178,11 +178,18 @@ class _Grams:
     """
     hashes, lengths = self._joined(n), self._lengths(n)
     order = np.sort(hashes)
-    is_repeated = order[1:] == order[:-1]
-    bound = int(is_repeated.sum()) * int(lengths.max())
+    n_repeated = int(np.count_nonzero(order[1:] == order[:-1]))
+    bound = n_repeated * int(lengths.max())
     if bound <= enough:
       return bound
-    places = np.flatnonzero(np.isin(hashes, order[1:][is_repeated]))
+    # Sorting places costs three times as much, but gives a closer bound.
+    order = np.argsort(hashes)
+    is_repeated = np.zeros(len(order) + 1, bool)
+    is_repeated[1:-1] = hashes[order[1:]] == hashes[order[:-1]]
+    bound = int(lengths[order[is_repeated[:-1]]].sum())
+    if bound <= enough:
+      return bound
+    places = np.sort(order[is_repeated[:-1] | is_repeated[1:]])
     keys, lengths = hashes[places].tolist(), lengths[places].tolist()
     seen: set[int] = set()
     position = n_chars = 0

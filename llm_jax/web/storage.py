@@ -60,8 +60,8 @@ def find(flag: str, patterns: Sequence[str], root: str = '') -> list[Place]:
       matches = [place(pattern)] if place(pattern).exists() else []
     if not matches:
       raise FileNotFoundError(
-        f'--{flag} {pattern}: no file matches; give the path or URL of a file, a '
-        'pattern in quotes, or a list that ends in .paths or .paths.gz'
+        f'--{flag} {pattern}: no file matches; give the path or URL of a '
+        'file, a pattern in quotes, or a list that ends in .paths or .paths.gz'
       )
     for match in matches:
       match = match.resolve() if is_local(match) else match

@@ -1,10 +1,14 @@
 """Text out of pages, well formed and hostile."""
 
+import importlib.util
 import os
+import random
+import re
 import signal
 import threading
 import time
 
+import lxml.html
 import pytest
 
 from llm_jax.web import html_text
@@ -173,3 +177,43 @@ def test_child_that_hangs_loses_one_page():
     os.kill(extractor._child.pid, signal.SIGSTOP)
     assert refusal(extractor, PAGE.encode()) == 'parser_hang'
     assert PARAGRAPH in extractor.extract(PAGE.encode(), '')
+
+
+def test_expressions_without_exslt_find_the_same():
+  """Trafilatura's own expressions against ours, on trees of their words."""
+  spec = importlib.util.find_spec('trafilatura.xpaths')
+  assert spec
+  assert spec.loader
+  original = importlib.util.module_from_spec(spec)  # not the one we changed
+  spec.loader.exec_module(original)
+  expressions = [
+    expression
+    for name, values in vars(original).items()
+    if name.endswith('_XPATH')
+    for expression in values
+    if 're:test' in expression.path
+  ]
+  assert len(expressions) > 8
+  words = re.findall(r"[A-Za-z][\w -]+(?=['|)])", str(expressions))
+  generator = random.Random(0)
+
+  def attribute(name: str) -> str:
+    value = ' '.join(generator.choices(words, k=generator.randrange(1, 3)))
+    return f' {name}="{value}"' if generator.random() < 0.5 else ''
+
+  n_found = 0
+  for _ in range(40):
+    tags = generator.choices(['div', 'section', 'p', 'ul', 'aside'], k=40)
+    page = ''.join(
+      f'<{tag}{attribute("id")}{attribute("class")}{attribute("style")}>x'
+      + (f'</{tag}>' if generator.random() < 0.7 else '')
+      for tag in tags
+    )
+    tree = lxml.html.fromstring(f'<html><body>{page}</body></html>')
+    for expression in expressions:
+      ours = html_text._without_exslt(expression.path)
+      assert 're:test' not in ours.path
+      found = expression(tree)
+      assert ours(tree) == found, expression.path
+      n_found += len(found)
+  assert n_found > 100

@@ -35,12 +35,25 @@ def test_language(language):
   assert 0.9 <= score <= 1
 
 
-def test_long_text_without_a_doubtless_language_is_read_whole():
+def test_more_is_read_of_a_text_without_a_doubtless_language():
   parts = [TEXTS['de'], TEXTS['en']]
-  text = '\n'.join(parts * 300)
+  text = '\n'.join(parts * 100)
   whole = language_id._classifier()[1](text)
   assert whole[1] < 0.9
   assert language_id.identify(text) == whole
+  # Few parts of this one are German, all of it is not; it is long, so that
+  # not all of it is read.
+  block = language_id._PART_CHARS
+  german = (TEXTS['de'] * block)[:block]
+  english = (TEXTS['en'] * 60 * block)[: 19 * block]
+  text = (german + english) * 3 + german
+  few = language_id._sample(text, 4)
+  assert language_id._classifier()[1](few)[0] == 'de'
+  assert language_id.identify(text)[0] == 'de'  # no doubt is left
+  text = (german[:200] + english[:300] + english) * 3 + german
+  assert language_id._classifier()[1](language_id._sample(text, 4))[1] < 0.9
+  found = language_id.identify(text)
+  assert found[0] == language_id._classifier()[1](text)[0] == 'en'
 
 
 @pytest.mark.parametrize('text', ['', ' \n', '1234 5678', '\x00'])
