@@ -19,6 +19,8 @@ from typing import NamedTuple
 from llm_jax.web import english_words
 
 # Chunks that are remembered with their words, some 30 MB.
+# A word with one sign before or behind it, which is always cut off.
+_COMMON = re.compile(r'([("]?)([A-Za-z]*[a-z])([.,;:)"?!]?)')
 _CACHE_SIZE = 1 << 17
 _CACHE: dict[str, tuple[str, ...]] = {}
 _JOINED: dict[str, list[str]] = {}  # before exceptions were joined again
@@ -141,15 +143,23 @@ def _remember(chunk: str) -> tuple[str, ...]:
     words = rules.exceptions[chunk]
   elif chunk.isascii() and chunk.isalpha():  # no rule cuts these
     words = (chunk,)
-  elif chunk[-1] in ',;:' and chunk.isascii() and chunk[:-1].isalpha():
-    # What the rules below do to many new chunks, in a fifth of the time.
-    words = (*(_CACHE.get(chunk[:-1]) or _remember(chunk[:-1])), chunk[-1])
   else:
-    cut = _cut(rules, chunk, rules.exceptions)
-    words = _join_exceptions(rules, cut) if len(cut) > 1 else tuple(cut)
-    if words != tuple(cut):
-      _JOINED[chunk] = cut
+    common = _COMMON.fullmatch(chunk)
+    before, core, after = common.groups() if common else ('', '', '')
+    if core and rules.exceptions.keys().isdisjoint((core, core + after)):
+      # What the rules do to half of all new chunks, in a fifth of the time.
+      words = (*before, core, *after)
+    else:
+      words = _cut_any(rules, chunk)
   _CACHE[chunk] = words
+  return words
+
+
+def _cut_any(rules: _Rules, chunk: str) -> tuple[str, ...]:
+  cut = _cut(rules, chunk, rules.exceptions)
+  words = _join_exceptions(rules, cut) if len(cut) > 1 else tuple(cut)
+  if words != tuple(cut):
+    _JOINED[chunk] = cut
   return words
 
 
