@@ -240,4 +240,6 @@ def test_charsets():
   generator = random.Random(2)
   for _ in range(1000):
     body = mutate_page(generator)
-    charset.decode(body, generator.choice(CHARSETS)).encode()
+    text = charset.decode(body, generator.choice(CHARSETS))
+    assert text.encode().decode() == text  # no half characters
+    assert len(text) <= len(body)
