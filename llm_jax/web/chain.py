@@ -7,8 +7,8 @@ NOT write files.
 """
 
 import dataclasses
-import functools
 import os
+import threading
 from collections.abc import Iterator
 
 from llm_jax.web import (
@@ -32,6 +32,7 @@ from llm_jax.web import words as words_of
 _HTML_TYPES = ('text/html', 'application/xhtml+xml', '')
 # They describe a crawl or a page that another record holds, or were no page.
 _NO_DOCUMENTS = ('type_warcinfo', 'type_request', 'type_metadata', 'not_http')
+_OWN = threading.local()
 _STEPS = (
   'records',
   'url',
@@ -96,10 +97,17 @@ class Lists:
   evaluation: storage.Place
 
 
-@functools.lru_cache(maxsize=1)
 def _extractor(cfg: html_text.Extraction) -> html_text.Extractor:
-  """One child for all files of a process: it takes a second to start."""
-  return html_text.Extractor(cfg)
+  """One child for all files of a thread: it takes a second to start.
+
+  Beam runs several threads in a process, and a child serves one at a time.
+  """
+  found = getattr(_OWN, 'extractor', None)
+  if found is None or _OWN.cfg != cfg:
+    if found is not None:
+      found.close()
+    _OWN.cfg, _OWN.extractor = cfg, html_text.Extractor(cfg)
+  return _OWN.extractor
 
 
 class Chain:

@@ -16,6 +16,7 @@ import multiprocessing
 import re
 import signal
 import sys
+import threading
 import types
 from collections.abc import Callable
 from multiprocessing import connection
@@ -24,6 +25,7 @@ from resiliparse.extract import html2text  # pyright: ignore[reportMissingModule
 
 from llm_jax.web import charset, pool
 
+_MAIN_LOCK = threading.Lock()
 _EXTRACTORS = ('trafilatura', 'resiliparse', 'cascade')
 _FAVORS = ('', 'precision', 'recall')
 _ALWAYS = 100.0  # of `full_below`: no first attempt is worth its time
@@ -246,13 +248,15 @@ def refuse(cfg: Extraction, page: str) -> str:
       deepest = max(deepest, depth)
     if deepest > cfg.max_depth:
       return 'html_too_deep'
-  parts = page.split('>')
-  if max(map(len, parts)) <= 2 * cfg.max_attributes:
+  n = cfg.max_attributes
+  # A part of 2 n characters covers one of these blocks; hardly a page has one.
+  blocks = range(0, len(page) - n + 1, n)
+  if all(page.find('>', i, i + n) >= 0 for i in blocks):
     return ''
-  for part in parts:
-    if len(part) > 2 * cfg.max_attributes:
+  for part in page.split('>'):
+    if len(part) > 2 * n:
       tag = _QUOTED.sub('""', part[part.rfind('<') :])
-      if len(tag.split()) > cfg.max_attributes:
+      if len(tag.split()) > n:
         return 'html_too_many_attributes'
   return ''
 
@@ -342,12 +346,13 @@ class Extractor:
       target=_serve, args=(self._cfg, theirs), daemon=True
     )
     # Without a main module to import again: that takes longer than a page.
-    main = sys.modules['__main__']
-    sys.modules['__main__'] = types.ModuleType('__main__')
-    try:
-      self._child.start()
-    finally:
-      sys.modules['__main__'] = main
+    with _MAIN_LOCK:
+      main = sys.modules['__main__']
+      sys.modules['__main__'] = types.ModuleType('__main__')
+      try:
+        self._child.start()
+      finally:
+        sys.modules['__main__'] = main
     theirs.close()  # so that the pipe ends when the child does
 
 

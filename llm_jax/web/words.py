@@ -179,7 +179,7 @@ def _split_with_neighbours(text: str) -> list[str]:
 
   for i, chunk in enumerate(chunks):
     if chunk not in _JOINED:
-      words += cut(chunk)
+      words += _CACHE.get(chunk) or _remember(chunk)
       continue
     first = last = i
     before, after = [], []

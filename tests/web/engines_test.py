@@ -1,6 +1,7 @@
 """The same bytes from any runner, place, cut of the work and earlier runs."""
 
 import contextlib
+import functools
 import gzip
 import http.server
 import importlib.util
@@ -10,6 +11,7 @@ import pathlib
 import subprocess
 import sys
 import threading
+from concurrent import futures
 
 import numpy as np
 import pytest
@@ -313,3 +315,17 @@ def test_finished_shard_of_other_code_is_done_again(warcs, tmp_path):
 def test_no_file_matches(tmp_path):
   with pytest.raises(FileNotFoundError, match=r'--warc .*no/\*\.gz: no file'):
     storage.find('warc', [f'{tmp_path}/no/*.gz'])
+
+
+def test_threads_do_not_share_a_child(warcs, tmp_path):
+  """Runners of Beam clean several shards in one process at the same time."""
+  path = sorted(warcs.glob('*.warc.gz'))[2]
+  alone = _plan(tmp_path / 'a', [path]).shards[0].filtered
+  copy = tmp_path / 'copy.warc.gz'
+  copy.write_bytes(path.read_bytes())
+  todo = pipeline.plan(CFG, {path: 'x', copy: 'y'}, tmp_path / 'b')
+  with futures.ThreadPoolExecutor(2) as threads:
+    list(threads.map(functools.partial(pipeline.filter_shard, todo), [0, 1]))
+  for shard in todo.shards:
+    keys = storage.read_array(shard.filtered.keys)
+    np.testing.assert_array_equal(keys, storage.read_array(alone.keys))
