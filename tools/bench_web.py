@@ -243,7 +243,7 @@ def _memory(warcs: pathlib.Path, out: pathlib.Path) -> dict:
   tenfold.mkdir()
   for path in sorted(warcs.glob('*.warc.gz')):
     for i in range(10):
-      (tenfold / f'{i}-{path.name}').symlink_to(path.resolve())
+      (tenfold / f'{i}-{path.name}').hardlink_to(path)
   found = {}
   for name, folder in (('1x', warcs), ('10x', tenfold)):
     for engine in ('resiliparse', 'trafilatura'):
