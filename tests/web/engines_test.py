@@ -41,20 +41,6 @@ def clean(*command: str, code: int = 0, env: dict | None = None) -> str:
   return done.stderr
 
 
-@pytest.fixture(scope='module')
-def warcs(tmp_path_factory):
-  folder = tmp_path_factory.mktemp('warcs')
-  corpus.write(folder)
-  return folder
-
-
-@pytest.fixture(scope='module')
-def finished(warcs, tmp_path_factory):
-  workdir = tmp_path_factory.mktemp('clean')
-  clean(*corpus.command(warcs, workdir))
-  return workdir
-
-
 def texts(folder: pathlib.Path) -> list[str]:
   return [
     row['url'].rpartition('/')[2]

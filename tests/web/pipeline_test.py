@@ -15,21 +15,6 @@ from llm_jax.web import documents, funnel
 from tests.web import corpus, file_limit
 
 
-@pytest.fixture(scope='module')
-def warcs(tmp_path_factory):
-  folder = tmp_path_factory.mktemp('warcs')
-  corpus.write(folder)
-  return folder
-
-
-@pytest.fixture(scope='module')
-def finished(warcs, tmp_path_factory):
-  """A run that nothing disturbed."""
-  workdir = tmp_path_factory.mktemp('clean')
-  subprocess.run(corpus.command(warcs, workdir), cwd=corpus.ROOT, check=True)
-  return workdir
-
-
 def test_every_record_is_kept_or_removed_for_its_reason(finished):
   steps = json.loads((finished / 'funnel.json').read_text())['steps']
   removed = {
