@@ -11,6 +11,7 @@ It does NOT fetch, and does not keep tables, images or links as such.
 
 import dataclasses
 import functools
+import itertools
 import logging
 import multiprocessing
 import re
@@ -30,18 +31,23 @@ _EXTRACTORS = ('trafilatura', 'resiliparse', 'cascade')
 _FAVORS = ('', 'precision', 'recall')
 _ALWAYS = 100.0  # of `full_below`: no first attempt is worth its time
 _MIN_CHARS = 250  # trafilatura's own idea of too short
-_NESTING = re.compile('<(/?)([a-zA-Z][a-zA-Z0-9]{0,20})')
 # re:test(@id|@class, 'pattern', 'i') in an XPath; no pattern matches ''.
 _EXSLT_TEST = re.compile(r"re:test\((@[\w@|]+),\s*'([^']*)'(?:,\s*'(i)')?\)")
 _QUOTED = re.compile('"[^"]*"|\'[^\']*\'')
 # Void, or closed by the next of their kind.
-_FLAT_TAGS = frozenset(
-  (
-    *('area', 'base', 'br', 'col', 'dd', 'dt', 'embed', 'hr', 'img', 'input'),
-    *('li', 'link', 'meta', 'option', 'p', 'param', 'source', 'td', 'th'),
-    *('tr', 'track', 'wbr'),
-  )
+_FLAT_TAGS = (
+  *('area', 'base', 'br', 'col', 'dd', 'dt', 'embed', 'hr', 'img', 'input'),
+  *('li', 'link', 'meta', 'option', 'p', 'param', 'source', 'td', 'th'),
+  *('tr', 'track', 'wbr'),
 )
+
+
+# What opens or closes an element that may hold others: '' or '/'.
+_NESTING = re.compile(
+  rf'<(/?)(?!(?:{"|".join(_FLAT_TAGS)})(?![a-z0-9]))[a-z]',
+  re.IGNORECASE | re.ASCII,
+)
+_DEEPER = {'': 1, '/': -1}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -239,14 +245,10 @@ def refuse(cfg: Extraction, page: str) -> str:
   Returns:
     `html_too_deep`, `html_too_many_attributes` or ''.
   """
-  if page.count('<') > cfg.max_depth:  # seldom, so the scan may be slow
-    depth = deepest = 0
-    for end, name in _NESTING.findall(page):
-      if name.lower() in _FLAT_TAGS:
-        continue
-      depth += -1 if end else 1
-      deepest = max(deepest, depth)
-    if deepest > cfg.max_depth:
+  # Seldom are there as many tags that open something.
+  if page.count('<') > cfg.max_depth + page.count('</'):
+    changes = map(_DEEPER.__getitem__, _NESTING.findall(page))
+    if max(itertools.accumulate(changes), default=0) > cfg.max_depth:
       return 'html_too_deep'
   n = cfg.max_attributes
   # A part of 2 n characters covers one of these blocks; hardly a page has one.
