@@ -10,6 +10,7 @@ It does NOT fetch, and does not keep tables, images or links as such.
 """
 
 import dataclasses
+import gc
 import logging
 import multiprocessing
 import re
@@ -129,27 +130,40 @@ def _extract_fast(page: str) -> str:
 
 def _extract_well(cfg: Extraction, page: str, n_chars: int | None) -> str:
   """Trafilatura's text; `n_chars` is the length of resiliparse's if known."""
-  if cfg.full_below < _ALWAYS:
-    tree = trafilatura_fast.load_tree(page)
-    if tree is None:
-      return ''
-    n_visible = trafilatura_fast.n_visible(tree)
-    is_first = cfg.full_below > 0
-    text = trafilatura_fast.extract(tree, cfg.favor, True, is_first)
-    # In this order, as each asks for more time than the one before.
-    if not cfg.full_below:
-      return _tidy(text, False)
-    if len(text) >= max(cfg.full_below * n_visible, _MIN_CHARS):
-      return _tidy(text, False)
-    if len(text) >= _MIN_CHARS:
-      if n_chars is None:
-        n_chars = len(_extract_fast(page))
-      if len(text) >= cfg.full_below * n_chars:
-        return _tidy(text, False)
+  # Trees hold no cycles, so the collector only walks their elements in vain.
+  was_on = gc.isenabled()
+  gc.disable()
+  try:
+    text = None
+    if cfg.full_below < _ALWAYS:
+      text = _first_attempt(cfg, page, n_chars)
+    if text is None:
+      tree = trafilatura_fast.load_tree(page)
+      text = trafilatura_fast.extract(tree, cfg.favor, False, False)
+    return _tidy(text, False)
+  finally:
+    if was_on:
+      gc.enable()
+
+
+def _first_attempt(
+  cfg: Extraction, page: str, n_chars: int | None
+) -> str | None:
+  """The text without other algorithms', or None if it is too short."""
   tree = trafilatura_fast.load_tree(page)
-  if tree is None:
-    return ''
-  return _tidy(trafilatura_fast.extract(tree, cfg.favor, False, False), False)
+  n_visible = trafilatura_fast.n_visible(tree)
+  is_first = cfg.full_below > 0
+  text = trafilatura_fast.extract(tree, cfg.favor, True, is_first)
+  # In this order, as each asks for more time than the one before.
+  if not cfg.full_below:
+    return text
+  if len(text) < _MIN_CHARS:
+    return None
+  if len(text) >= cfg.full_below * n_visible:
+    return text
+  if n_chars is None:
+    n_chars = len(_extract_fast(page))
+  return text if len(text) >= cfg.full_below * n_chars else None
 
 
 def _tidy(text: str, drop_repeated_lines: bool) -> str:
