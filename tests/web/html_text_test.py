@@ -1,5 +1,6 @@
 """Text out of pages, well formed and hostile."""
 
+import gc
 import os
 import signal
 import threading
@@ -58,16 +59,35 @@ def test_second_extractor_is_asked_only_where_its_answer_counts(monkeypatch):
     return 'x' * 10_000
 
   cfg = html_text.Extraction()
-  filler = '<div>' + 'Some words of the menu. ' * 50 + '</div>'
+  filler = '<aside>' + 'Some words of the menu. ' * 50 + '</aside>'
   most = PAGE.replace('<p>Second', f'<p>Then {PARAGRAPH}</p><p>Second')
-  part = most.replace('</article>', f'</article><aside>{filler}</aside>')
   monkeypatch.setattr(html_text, '_extract_fast', extract_fast)
-  expected = html_text.extract(cfg, most)
-  assert len(expected) > html_text._MIN_CHARS
-  assert html_text.extract(cfg, PAGE)  # short
+  assert len(html_text.extract(cfg, most)) > html_text._MIN_CHARS
+  short = html_text.extract(cfg, PAGE.replace('</article>', filler))
+  assert 0 < len(short) < html_text._MIN_CHARS
   assert not lengths
+  part = most.replace('</article>', f'</article>{filler}')
   html_text.extract(cfg, part)
   assert lengths == [len(part)]
+
+
+def test_collector_is_as_before_after_a_page(monkeypatch):
+  def fail(*_):
+    assert not gc.isenabled()
+    raise RuntimeError
+
+  html_text.extract(html_text.Extraction(), PAGE)
+  assert gc.isenabled()
+  monkeypatch.setattr(html_text.trafilatura_fast, 'extract', fail)
+  for is_on in (True, False):
+    try:
+      if not is_on:
+        gc.disable()
+      with pytest.raises(RuntimeError):
+        html_text.extract(html_text.Extraction(), PAGE)
+      assert gc.isenabled() == is_on
+    finally:
+      gc.enable()
 
 
 def test_resiliparse_keeps_lines_and_repeated_lines_can_go():

@@ -112,6 +112,18 @@ def test_expressions_find_the_same(original):
     assert n_found > 10, path
 
 
+def test_first_attribute_of_the_page_is_that_of_a_union():
+  """XPath's string of two attributes is that of the first one."""
+  path = ".//p[contains(@id|@class, 'x')]"
+  tree = lxml.html.fromstring(
+    '<div><p id="x" class="y">1<p class="y" id="x">2<p class="x" id="y">3'
+    '<p id="y" class="x">4<p class="x">5<p id="x">6<p>7</div>'
+  )
+  found = trafilatura_fast.AttributePath(path)(tree)
+  assert [element.text for element in found] == ['1', '3', '5', '6']
+  assert found == etree.XPath(path)(tree)
+
+
 def test_changed_lists_hold_our_expressions():
   from trafilatura import xpaths
 
