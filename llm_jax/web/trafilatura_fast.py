@@ -34,7 +34,7 @@ PATHS = (
 _EXSLT = 'http://exslt.org/regular-expressions'
 _STRING = lxml.etree.XPath('string()', regexp=False, smart_strings=False)
 _LENGTH = lxml.etree.XPath('string-length(normalize-space())', regexp=False)
-_MAX_REMEMBERED = 1 << 13  # verdicts of one expression
+_MAX_REMEMBERED = 1 << 14  # verdicts of one expression
 _MAX_REMEMBERED_CHARS = 300  # in the attributes of one verdict
 _LITERAL = re.compile('"[^"]*"|\'[^\']*\'')
 _NUMBERED = re.compile(r'"(\d+)"')
@@ -93,11 +93,10 @@ class AttributePath:
       parts.append((part[1], _CONDITION.findall(part[2])))
       start = part.end()
 
-    tags, own, whole, used = set[str](), [], [], ''
-    self._is_by_tag = len(parts) > 1
+    tags, own, whole, used = set[frozenset[str]](), [], [], ''
     for tag, conditions in parts:
       of_tags = [c for c in conditions if _OF_TAGS.fullmatch(c)]
-      tags |= set(_TAG.findall(of_tags[0])) if of_tags else {tag}
+      tags.add(frozenset(_TAG.findall(of_tags[0]) if of_tags else [tag]))
       others = [c for c in conditions if c not in of_tags]
       for condition in others:
         if not _OF_ATTRIBUTES.fullmatch(_DESCENDANT.sub('', condition)):
@@ -111,8 +110,9 @@ class AttributePath:
       text = _NUMBERED.sub(lambda m: literals[int(m[1])], '|'.join(selects))
       return lxml.etree.XPath(f'boolean({text})', namespaces={'re': _EXSLT})
 
-    self._tags = ('*',) if '*' in tags else tuple(sorted(tags))
-    self._is_by_tag |= 'self::' in used
+    every = sorted(frozenset().union(*tags))
+    self._tags = ['*'] if '*' in every else every
+    self._is_by_tag = len(tags) > 1 or 'self::' in used
     self._names = frozenset(_ATTRIBUTE.findall(used))
     self._ask = compiled(own)
     self._ask_whole = compiled(whole) if whole != own else None
@@ -167,6 +167,20 @@ class _Element(lxml.html.HtmlElement):
     if path[:3] == './/' and path[3:].isalnum():
       return list(self.iterdescendants(path[3:]))
     return super().findall(path, namespaces)
+
+
+class _Invalid:
+  """The pattern of characters that XML forbids; hardly a page has one."""
+
+  def __init__(self, pattern: re.Pattern):
+    self._pattern = pattern
+    characters = map(chr, range(1 << 16))
+    self._characters = [c for c in characters if pattern.match(c)]
+
+  def sub(self, new: str, text: str) -> str:
+    if any(c in text for c in self._characters):
+      return self._pattern.sub(new, text)
+    return text
 
 
 @dataclasses.dataclass(frozen=True)
@@ -257,6 +271,7 @@ def load() -> types.ModuleType:
     lxml.etree.ElementDefaultClassLookup(element=_Element)
   )
 
+  utils.INVALID_XML_CHARS = _Invalid(utils.INVALID_XML_CHARS)
   load_html = core.load_html
 
   def load_or_take(content: Any, max_size: int | None = None):

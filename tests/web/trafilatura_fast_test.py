@@ -124,6 +124,13 @@ def test_first_attribute_of_the_page_is_that_of_a_union():
   assert found == etree.XPath(path)(tree)
 
 
+def test_equal_attributes_of_unequal_tags_are_told_apart():
+  path = ".//*[self::p or self::b][contains(@id, 'x')][not(self::b)]"
+  tree = lxml.html.fromstring('<div><b id="x">1</b><p id="x">2</p></div>')
+  found = trafilatura_fast.AttributePath(path)(tree)
+  assert [element.text for element in found] == ['2']
+
+
 def test_changed_lists_hold_our_expressions():
   from trafilatura import xpaths
 
@@ -137,6 +144,8 @@ def test_changed_lists_hold_our_expressions():
 def test_texts_equal_the_library_alone(original):
   pages = random_pages(original, 25)
   pages += [pydoc.HTMLDoc().document(m) for m in (json, random)]
+  forbidden = '\x00\x07\x0b\x1f\x7f\x85\ufffe\uffff'
+  pages += [f'<div><p>{WORDS}{c}{WORDS}. ' * 9 for c in forbidden]
   pages += ['no page', '<', '<p>x</p>', '<html></html>']
   done = subprocess.run(
     [sys.executable, '-c', ALONE],
