@@ -10,7 +10,7 @@ It does NOT fetch, and does not keep tables, images or links as such.
 """
 
 import dataclasses
-import functools
+import gc
 import itertools
 import logging
 import multiprocessing
@@ -24,15 +24,13 @@ from multiprocessing import connection
 
 from resiliparse.extract import html2text  # pyright: ignore[reportMissingModuleSource]
 
-from llm_jax.web import charset, pool
+from llm_jax.web import charset, pool, trafilatura_fast
 
 _MAIN_LOCK = threading.Lock()
 _EXTRACTORS = ('trafilatura', 'resiliparse', 'cascade')
 _FAVORS = ('', 'precision', 'recall')
 _ALWAYS = 100.0  # of `full_below`: no first attempt is worth its time
 _MIN_CHARS = 250  # trafilatura's own idea of too short
-# re:test(@id|@class, 'pattern', 'i') in an XPath; no pattern matches ''.
-_EXSLT_TEST = re.compile(r"re:test\((@[\w@|]+),\s*'([^']*)'(?:,\s*'(i)')?\)")
 _QUOTED = re.compile('"[^"]*"|\'[^\']*\'')
 # Void, or closed by the next of their kind.
 _FLAT_TAGS = (
@@ -60,8 +58,8 @@ class Extraction:
     favor: what trafilatura favours: '', `precision` or `recall`.
     full_below: trafilatura compares its text with that of two other
       algorithms, which costs half of its time, only where that text is shorter
-      than this share of resiliparse's, or very short; 0 for never, a large
-      number for always.
+      than this share of resiliparse's and of all text of the page, or very
+      short; 0 for never, a large number for always.
     max_html_bytes: a larger page is removed, as parsers need quadratic time.
     max_depth: a page whose tags may nest deeper is removed at once.
     max_attributes: the same for attributes of one tag.
@@ -138,85 +136,40 @@ def _extract_fast(page: str) -> str:
 
 def _extract_well(cfg: Extraction, page: str, n_chars: int | None) -> str:
   """Trafilatura's text; `n_chars` is the length of resiliparse's if known."""
-  extract_tree, load_html, options_of = _trafilatura()
-  tree = load_html(page)
-  if tree is None:
-    return ''
-  # Nothing of these is ever read, but five copies of the tree are made.
-  for script in list(tree.iter('script')):
-    if script.get('type') != 'application/ld+json':
-      script.drop_tree()
-  for element in list(tree.iter('style', 'svg', 'link')):
-    element.drop_tree()
-  text = ''
-  if cfg.full_below < _ALWAYS:
-    options = options_of(cfg.favor, fast=True, is_first=cfg.full_below > 0)
-    text = extract_tree(tree, options=options) or ''
-  if cfg.full_below:
-    if n_chars is None and cfg.full_below < _ALWAYS:
-      n_chars = len(_extract_fast(page))
-    if len(text) < max(cfg.full_below * (n_chars or 0), _MIN_CHARS):
-      options = options_of(cfg.favor, fast=False, is_first=False)
-      text = extract_tree(tree, options=options) or ''
-  return _tidy(text, False)
+  # Trees hold no cycles, so the collector only walks their elements in vain.
+  was_on = gc.isenabled()
+  gc.disable()
+  try:
+    text = None
+    if cfg.full_below < _ALWAYS:
+      text = _first_attempt(cfg, page, n_chars)
+    if text is None:
+      tree = trafilatura_fast.load_tree(page)
+      text = trafilatura_fast.extract(tree, cfg.favor, False, False)
+    return _tidy(text, False)
+  finally:
+    if was_on:
+      gc.enable()
 
 
-def _without_exslt(path: str):
-  """The same XPath with tests by Python's own regular expressions.
-
-  EXSLT's re:test decodes and looks up its pattern at each element. Tested to
-  find the same elements as the path as it was.
-  """
-  import lxml.etree
-
-  functions: dict[tuple[str, str], Callable] = {}
-
-  def call(match: re.Match) -> str:
-    attribute, pattern, flags = match.groups()
-    search = re.compile(pattern, re.IGNORECASE if flags else 0).search
-    name = f'test{len(functions)}'
-    functions['own', name] = lambda _, value: search(value) is not None
-    return f'{attribute} and own:{name}(string({attribute}))'
-
-  path = _EXSLT_TEST.sub(call, path)
-  return lxml.etree.XPath(path, namespaces={'own': 'own'}, extensions=functions)
-
-
-@functools.cache
-def _trafilatura():
-  """Its functions, loaded once: that takes a second in each process."""
-  import lxml.etree
-  import lxml.html
-  import trafilatura
-  from trafilatura import settings, utils, xpaths
-
-  # A look-up in C; lxml.html's calls Python for every element of every copy.
-  utils.HTML_PARSER.set_element_class_lookup(
-    lxml.etree.ElementDefaultClassLookup(element=lxml.html.HtmlElement)
-  )
-
-  for name, expressions in vars(xpaths).items():
-    if name.endswith('_XPATH'):
-      expressions[:] = (
-        _without_exslt(x.path) if 're:test' in x.path else x
-        for x in expressions
-      )
-
-  @functools.cache
-  def options_of(favor: str, fast: bool, is_first: bool):
-    options = settings.Extractor(
-      fast=fast,
-      precision=favor == 'precision',
-      recall=favor == 'recall',
-      comments=False,
-    )
-    if is_first and not favor:
-      # Only under the name `balanced` a second attempt follows, at the price
-      # of another text of the whole page; here the full run is that attempt.
-      options.focus = 'first'
-    return options
-
-  return trafilatura.extract, trafilatura.load_html, options_of
+def _first_attempt(
+  cfg: Extraction, page: str, n_chars: int | None
+) -> str | None:
+  """The text without other algorithms', or None if it is too short."""
+  tree = trafilatura_fast.load_tree(page)
+  n_visible = trafilatura_fast.n_visible(tree)
+  is_first = cfg.full_below > 0
+  text = trafilatura_fast.extract(tree, cfg.favor, True, is_first)
+  # In this order, as each asks for more time than the one before.
+  if not cfg.full_below:
+    return text
+  if len(text) < _MIN_CHARS:
+    return None
+  if len(text) >= cfg.full_below * n_visible:
+    return text
+  if n_chars is None:
+    n_chars = len(_extract_fast(page))
+  return text if len(text) >= cfg.full_below * n_chars else None
 
 
 def _tidy(text: str, drop_repeated_lines: bool) -> str:
@@ -363,7 +316,7 @@ def _serve(cfg: Extraction, pipe: connection.Connection):
   pool.end_with_parent()
   logging.disable()  # trafilatura's lines on pages that are counted anyway
   if cfg.extractor != 'resiliparse':
-    _trafilatura()
+    trafilatura_fast.load()
   page, n_chars, left_s = '', 0, 0.0
   while True:
     try:

@@ -1,14 +1,11 @@
 """Text out of pages, well formed and hostile."""
 
-import importlib.util
+import gc
 import os
-import random
-import re
 import signal
 import threading
 import time
 
-import lxml.html
 import pytest
 
 from llm_jax.web import html_text
@@ -53,14 +50,44 @@ def test_short_text_of_the_first_attempt_brings_the_full_one():
   assert lengths[0] < lengths[1] == lengths[2]
 
 
-def test_full_run_equals_the_library_alone():
-  import trafilatura
+def test_second_extractor_is_asked_only_where_its_answer_counts(monkeypatch):
+  """Not if the text is most of the page, or so short that it counts anyway."""
+  lengths = []
 
-  cfg = html_text.Extraction(full_below=1e9)
-  for page in (PAGE, HARD, PAGE.replace('<p>', '<div>'), '', 'no page', '<'):
-    alone = trafilatura.extract(page, include_comments=False) if page else ''
-    expected = (alone or '').replace('\xa0', ' ').strip()
-    assert html_text.extract(cfg, page) == expected
+  def extract_fast(page: str) -> str:
+    lengths.append(len(page))
+    return 'x' * 10_000
+
+  cfg = html_text.Extraction()
+  filler = '<aside>' + 'Some words of the menu. ' * 50 + '</aside>'
+  most = PAGE.replace('<p>Second', f'<p>Then {PARAGRAPH}</p><p>Second')
+  monkeypatch.setattr(html_text, '_extract_fast', extract_fast)
+  assert len(html_text.extract(cfg, most)) > html_text._MIN_CHARS
+  short = html_text.extract(cfg, PAGE.replace('</article>', filler))
+  assert 0 < len(short) < html_text._MIN_CHARS
+  assert not lengths
+  part = most.replace('</article>', f'</article>{filler}')
+  html_text.extract(cfg, part)
+  assert lengths == [len(part)]
+
+
+def test_collector_is_as_before_after_a_page(monkeypatch):
+  def fail(*_):
+    assert not gc.isenabled()
+    raise RuntimeError
+
+  html_text.extract(html_text.Extraction(), PAGE)
+  assert gc.isenabled()
+  monkeypatch.setattr(html_text.trafilatura_fast, 'extract', fail)
+  for is_on in (True, False):
+    try:
+      if not is_on:
+        gc.disable()
+      with pytest.raises(RuntimeError):
+        html_text.extract(html_text.Extraction(), PAGE)
+      assert gc.isenabled() == is_on
+    finally:
+      gc.enable()
 
 
 def test_resiliparse_keeps_lines_and_repeated_lines_can_go():
@@ -177,46 +204,3 @@ def test_child_that_hangs_loses_one_page():
     os.kill(extractor._child.pid, signal.SIGSTOP)
     assert refusal(extractor, PAGE.encode()) == 'parser_hang'
     assert PARAGRAPH in extractor.extract(PAGE.encode(), '')
-
-
-def test_expressions_without_exslt_find_the_same():
-  """Trafilatura's own expressions against ours, on trees of their words."""
-  spec = importlib.util.find_spec('trafilatura.xpaths')
-  assert spec
-  assert spec.loader
-  original = importlib.util.module_from_spec(spec)  # not the one we changed
-  spec.loader.exec_module(original)
-  expressions = [
-    expression
-    for name, values in vars(original).items()
-    if name.endswith('_XPATH')
-    for expression in values
-    if 're:test' in expression.path
-  ]
-  assert len(expressions) > 8
-  paths = ' '.join(expression.path for expression in expressions)
-  words = re.findall(r"[A-Za-z][\w -]+(?=['|)])", paths)
-  generator = random.Random(0)
-
-  def attribute(name: str) -> str:
-    value = ' '.join(generator.choices(words, k=generator.randrange(1, 3)))
-    return f' {name}="{value}"' if generator.random() < 0.5 else ''
-
-  n_found = 0
-  for number in range(40):
-    tags = generator.choices(['div', 'section', 'p', 'ul', 'aside'], k=40)
-    page = ''.join(
-      f'<{tag}{attribute("id")}{attribute("class")}{attribute("style")}>x'
-      + (f'</{tag}>' if generator.random() < 0.7 else '')
-      for tag in tags
-    )
-    if number == 0:  # one test has the flag 'i'
-      page = '<div class="FULLTEXT">x</div>'
-    tree = lxml.html.fromstring(f'<html><body>{page}</body></html>')
-    for expression in expressions:
-      ours = html_text._without_exslt(expression.path)
-      assert 're:test' not in ours.path
-      found = expression(tree)
-      assert ours(tree) == found, expression.path
-      n_found += len(found)
-  assert n_found > 100
