@@ -13,11 +13,11 @@ import tempfile
 import time
 from collections.abc import Callable
 
-from llm_jax.web import quality, repetition
+from llm_jax.web import measures, quality, repetition
 from llm_jax.web import words as words_of
 from tools import make_golden
 
-_RULES: dict[str, Callable[[str, list[str]], tuple[str, str]]] = {
+_RULES: dict[str, Callable[[str, measures.Words], tuple[str, str]]] = {
   'gopher_repetition': lambda text, words: (
     repetition.reject(repetition.GopherRepetition(), text, words),
     '',
@@ -28,7 +28,7 @@ _RULES: dict[str, Callable[[str, list[str]], tuple[str, str]]] = {
   ),
   'c4': lambda text, words: _cleaned(text),
   'fineweb': lambda text, words: (
-    quality.reject_fineweb(quality.FineWeb(), text, words),
+    quality.reject_fineweb(quality.FineWeb(), text, words.strings),
     '',
   ),
 }
@@ -57,7 +57,7 @@ def verdicts(data: pathlib.Path, peer_python: str) -> dict:
   result: dict = {'documents': n_texts}
   result['words'] = _compared(ours, peer, 'words', cold_s)
   result['words']['warm_docs_s'] = round(n_texts / warm_s, 1)
-  pairs = list(zip(texts, words, strict=True))
+  pairs = list(zip(texts, map(measures.measure, words), strict=True))
   for rule, judge in _RULES.items():
     seconds, judged = _timed(judge, pairs)
     ours = [

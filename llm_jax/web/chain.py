@@ -18,6 +18,7 @@ from llm_jax.web import (
   funnel,
   html_text,
   language_id,
+  measures,
   personal_data,
   pool,
   quality,
@@ -212,7 +213,7 @@ class Chain:
   def _filter(self, document: documents.Document) -> documents.Document | None:
     """The document as the rules leave it, or None at the first one broken."""
     cfg, url, text = self._cfg, document.url, document.text
-    words = words_of.split(text)
+    words = measures.measure(words_of.split(text))
     reason = repetition.reject(cfg.gopher_repetition, text, words)
     if not self._pass('gopher_repetition', reason, url, text):
       return None
@@ -223,7 +224,7 @@ class Chain:
     if not self._pass('c4', reason, url, text, shorter):
       return None
     reason = quality.reject_fineweb(
-      cfg.fineweb, shorter, words if shorter == text else None
+      cfg.fineweb, shorter, words.strings if shorter == text else None
     )
     if not self._pass('fineweb', reason, url, shorter):
       return None

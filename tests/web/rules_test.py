@@ -8,7 +8,7 @@ import random
 
 import pytest
 
-from llm_jax.web import quality, repetition
+from llm_jax.web import measures, quality, repetition
 from llm_jax.web import words as words_of
 from tools import make_golden
 
@@ -30,9 +30,13 @@ GOOD = (
 )
 
 
+def measured(text):
+  return measures.measure(words_of.split(text))
+
+
 def gopher(text, **settings):
   cfg = quality.GopherQuality(**settings)
-  return quality.reject_gopher(cfg, text, words_of.split(text))
+  return quality.reject_gopher(cfg, text, measured(text))
 
 
 def fineweb(text, **settings):
@@ -47,7 +51,7 @@ def verdict(cfg, text, words):
   if isinstance(cfg, quality.GopherQuality):
     return quality.reject_gopher(cfg, text, words)
   if isinstance(cfg, quality.FineWeb):
-    reason = quality.reject_fineweb(cfg, text, words)
+    reason = quality.reject_fineweb(cfg, text, words.strings)
     assert quality.reject_fineweb(cfg, text) == reason
     return reason
   cleaned, reason = quality.clean_c4(cfg, text)
@@ -60,7 +64,7 @@ def verdicts(golden, texts):
   """(variant, recorded, ours, text) for every text that is recorded."""
   configs = [CONFIGS[rule](**settings) for rule, settings in golden['variants']]
   for text, recorded in texts:
-    words = words_of.split(text)
+    words = measured(text)
     for i, (cfg, expected) in enumerate(zip(configs, recorded, strict=True)):
       yield i, expected, verdict(cfg, text, words), text
 
@@ -118,7 +122,7 @@ def test_bad_words():
 
 
 def test_prose_passes_every_default():
-  words = words_of.split(GOOD)
+  words = measured(GOOD)
   assert (
     repetition.reject(repetition.GopherRepetition(), GOOD, words),
     gopher(GOOD),
@@ -245,7 +249,7 @@ def test_repetition_equals_the_slow_scan():
       start = generator.randrange(len(words))
       words += words[start : start + generator.randrange(1, 30)]
     text = ' '.join(words)
-    reason = repetition.reject(cfg, text, words)
+    reason = repetition.reject(cfg, text, measures.measure(words))
     assert reason == slow_reject(cfg, words, len(text))
     reasons[reason] += 1
   assert len(reasons) >= 8  # the cases reach the rules, and '' too
@@ -254,7 +258,8 @@ def test_repetition_equals_the_slow_scan():
 
 def test_repeated_lines_and_paragraphs():
   cfg = repetition.GopherRepetition()
-  check = lambda text: repetition.reject(cfg, text, [])  # noqa: E731
+  none = measures.measure([])
+  check = lambda text: repetition.reject(cfg, text, none)  # noqa: E731
   assert check('a\n\nb\n\na\n\na') == 'duplicate_paragraphs'
   long = 'x' * 30
   others = '\n\n'.join('abcd')
