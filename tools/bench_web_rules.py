@@ -28,7 +28,7 @@ _RULES: dict[str, Callable[[str, measures.Words], tuple[str, str]]] = {
   ),
   'c4': lambda text, words: _cleaned(text),
   'fineweb': lambda text, words: (
-    quality.reject_fineweb(quality.FineWeb(), text, words.strings),
+    quality.reject_fineweb(quality.FineWeb(), text, words),
     '',
   ),
 }
@@ -49,15 +49,16 @@ def verdicts(data: pathlib.Path, peer_python: str) -> dict:
   """
   texts = list(make_golden.shared_texts(data))
   peer = _judge_as_peer(texts, peer_python) if peer_python else {}
-  words_of.split('Tables are compiled at the first word.')
-  cold_s, words = _timed(words_of.split, [(text,) for text in texts])
-  warm_s, _ = _timed(words_of.split, [(text,) for text in texts])
+  measures.of_text('Tables are compiled at the first word.')
+  arguments = [(text,) for text in texts]
+  cold_s, words = _timed(measures.of_text, arguments)
+  warm_s, _ = _timed(measures.of_text, arguments)
   n_texts = len(texts)
-  ours = [make_golden.text_hash(' '.join(w)) for w in words]
+  ours = [make_golden.text_hash(' '.join(words_of.split(t))) for t in texts]
   result: dict = {'documents': n_texts}
   result['words'] = _compared(ours, peer, 'words', cold_s)
   result['words']['warm_docs_s'] = round(n_texts / warm_s, 1)
-  pairs = list(zip(texts, map(measures.measure, words), strict=True))
+  pairs = list(zip(texts, words, strict=True))
   for rule, judge in _RULES.items():
     seconds, judged = _timed(judge, pairs)
     ours = [

@@ -28,7 +28,6 @@ from llm_jax.web import (
 )
 from llm_jax.web import decontamination as decontamination_lib
 from llm_jax.web import url_filter as url_filter_lib
-from llm_jax.web import words as words_of
 
 _HTML_TYPES = ('text/html', 'application/xhtml+xml', '')
 # They describe a crawl or a page that another record holds, or were no page.
@@ -213,7 +212,7 @@ class Chain:
   def _filter(self, document: documents.Document) -> documents.Document | None:
     """The document as the rules leave it, or None at the first one broken."""
     cfg, url, text = self._cfg, document.url, document.text
-    words = measures.measure(words_of.split(text))
+    words = measures.of_text(text)
     reason = repetition.reject(cfg.gopher_repetition, text, words)
     if not self._pass('gopher_repetition', reason, url, text):
       return None
@@ -224,7 +223,7 @@ class Chain:
     if not self._pass('c4', reason, url, text, shorter):
       return None
     reason = quality.reject_fineweb(
-      cfg.fineweb, shorter, words.strings if shorter == text else None
+      cfg.fineweb, shorter, words if shorter == text else None
     )
     if not self._pass('fineweb', reason, url, shorter):
       return None

@@ -14,7 +14,6 @@ import dataclasses
 import functools
 import hashlib
 import re
-from collections.abc import Sequence
 
 from llm_jax.web import english_words, measures, repetition
 from llm_jax.web import words as words_of
@@ -165,16 +164,15 @@ def reject_gopher(cfg: GopherQuality, text: str, words: measures.Words) -> str:
     return 'too_few_words'
   if n_plain > cfg.max_words:
     return 'too_many_words'
-  n_words = len(words.strings)
-  mean_length = int(words.lengths @ words.is_plain) / n_plain
+  mean_length = int(words.lengths[words.is_plain].sum()) / n_plain
   if mean_length < cfg.min_mean_word_length:
     return 'words_too_short'
   if mean_length > cfg.max_mean_word_length:
     return 'words_too_long'
-  if text.count('#') / n_words > cfg.max_symbols_per_word:
+  if text.count('#') / len(words) > cfg.max_symbols_per_word:
     return 'too_many_hashes'
   n_ellipses = text.count('...') + text.count('…')
-  if n_ellipses / n_words > cfg.max_symbols_per_word:
+  if n_ellipses / len(words) > cfg.max_symbols_per_word:
     return 'too_many_ellipses'
   lines = text.splitlines()
   n_bullets = sum(line.lstrip().startswith(('•', '-')) for line in lines)
@@ -184,9 +182,10 @@ def reject_gopher(cfg: GopherQuality, text: str, words: measures.Words) -> str:
     n_ellipses = sum(line.rstrip().endswith(('...', '…')) for line in lines)
     if n_ellipses / len(lines) > cfg.max_ellipsis_lines:
       return 'too_many_lines_end_in_ellipsis'
-  if int(words.has_letter.sum()) / n_words < cfg.min_alphabetic_words:
+  if int(words.has_letter.sum()) / len(words) < cfg.min_alphabetic_words:
     return 'too_few_alphabetic_words'
-  if len(set(cfg.stop_words).intersection(words.strings)) < cfg.min_stop_words:
+  stop_words = measures.of_words(set(cfg.stop_words)).hashes
+  if sum((words.hashes == h).any() for h in stop_words) < cfg.min_stop_words:
     return 'too_few_stop_words'
   return ''
 
@@ -259,7 +258,7 @@ def _bad_words(cfg: BadWords) -> re.Pattern:
 
 
 def reject_fineweb(
-  cfg: FineWeb, text: str, words: Sequence[str] | None = None
+  cfg: FineWeb, text: str, words: measures.Words | None = None
 ) -> str:
   """Reason to remove a document by FineWeb's rules, '' to keep it.
 
@@ -293,7 +292,7 @@ def reject_fineweb(
     n_chunks = len(text.split())  # each is a word or more
     if n_newlines / n_chunks <= cfg.max_newlines_per_word:
       return ''
-    words = words_of.split(text)
+    words = measures.of_text(text)
   if words and n_newlines / len(words) > cfg.max_newlines_per_word:
     return 'too_many_lines'
   return ''

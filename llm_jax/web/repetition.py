@@ -86,13 +86,13 @@ def reject(cfg: GopherRepetition, text: str, words: measures.Words) -> str:
     return 'duplicate_line_chars'
   grams = _Grams(words)
   for n, limit in cfg.top_n_grams:
-    if len(words.strings) < n:
+    if len(words) < n:
       continue
     enough = limit * len(text) * (1 - 1e-9)  # rounding does not decide
     if grams.top_chars(n, enough) / len(text) > limit:
       return f'top_{n}_gram'
   for n, limit in cfg.duplicate_n_grams:
-    if len(words.strings) < n:
+    if len(words) < n:
       continue
     enough = limit * len(text) * (1 - 1e-9)
     if grams.duplicate_chars(n, enough) / len(text) > limit:
@@ -120,7 +120,7 @@ class _Grams:
 
   def __init__(self, words: measures.Words):
     self._words = words.hashes
-    self._ends = np.cumsum(words.lengths)
+    self._ends = np.cumsum(words.lengths, dtype='i8')
     self._starts = self._ends - words.lengths
     powers, inverses = measures.powers(int(words.lengths.sum()))
     self._inverses = inverses[self._starts]

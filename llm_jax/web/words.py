@@ -14,7 +14,7 @@ import functools
 import itertools
 import re
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 from typing import NamedTuple
 
 from llm_jax.web import english_words
@@ -35,6 +35,7 @@ class _Rules(NamedTuple):
     longest: characters of the longest exception.
     joined: words of an exception when cut by rule -> its own words, where
       both differ or may hide another.
+    words_of_joined: all words in these.
     longest_joined: words of the longest of them.
     joined_lengths: first words of them -> how many words they have.
     prefix: one prefix, to match.
@@ -42,7 +43,7 @@ class _Rules(NamedTuple):
     dot: a last dot that is a suffix, to search.
     units: suffixes of a number.
     longest_unit: characters of the longest of them.
-    infix: one infix, to search.
+    infix: one infix, to split at; a group, so that it stays.
     url: a whole address, to match.
   """
 
@@ -50,6 +51,7 @@ class _Rules(NamedTuple):
   cores: frozenset[str]
   longest: int
   joined: dict[tuple[str, ...], tuple[str, ...]]
+  words_of_joined: frozenset[str]
   longest_joined: int
   joined_lengths: dict[str, set[int]]
   prefix: re.Pattern
@@ -61,48 +63,64 @@ class _Rules(NamedTuple):
   url: re.Pattern
 
 
-class _Known(dict[str, tuple[str, ...]]):
-  """Chunks that were met, and their words."""
-
-  def __missing__(self, chunk: str) -> tuple[str, ...]:
-    rules = _rules()
-    words = rules.exceptions.get(chunk)
-    if not words:
-      cut = _cut_plain(rules, chunk) or _cut(rules, chunk, rules.exceptions)
-      words = _join_exceptions(rules, cut)
-      if words != cut:
-        _JOINED[chunk] = cut
-    self[chunk] = words
-    return words
-
-
-_CACHE_SIZE = 1 << 17  # some 30 MB
-_KNOWN = _Known()
-_JOINED: dict[str, tuple[str, ...]] = {}  # before exceptions were joined again
-
-
 def split(text: str) -> list[str]:
   """The words of a text, punctuation included.
 
   >>> split("It isn't 3.5km, is it?")
   ['It', 'is', "n't", '3.5', 'km', ',', 'is', 'it', '?']
   """
-  if len(_KNOWN) >= _CACHE_SIZE:
-    _KNOWN.clear()
-    _JOINED.clear()
   chunks = text.split()
-  words = _words(chunks)
-  joined = _JOINED.keys() & chunks
-  lines = text.splitlines() if joined else []
-  for line in lines:
-    if any(chunk in line for chunk in joined):
-      if _split_with_neighbours(line) != _words(line.split()):
-        return [*itertools.chain(*map(_split_with_neighbours, lines))]
-  return words
+  cuts = [_known(chunk) for chunk in chunks]
+  joined = {''.join(words) for words, pieces in cuts if words != pieces}
+  if neighbours_change(text, chunks, joined):
+    return [*itertools.chain(*map(_split_line, text.splitlines()))]
+  return [word for words, _ in cuts for word in words]
 
 
-def _words(chunks: list[str]) -> list[str]:
-  return list(itertools.chain.from_iterable(map(_KNOWN.__getitem__, chunks)))
+def cut(chunk: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+  """A chunk of text, without spaces, cut by itself.
+
+  Returns:
+    Its words, and what they were before exceptions were put together again;
+    neighbours can hinder that, see `neighbours_change`.
+  """
+  rules = _rules()
+  words = rules.exceptions.get(chunk)
+  if not words and chunk.isalpha() and chunk.isascii():
+    words = (chunk,)  # no rule cuts these
+  if words:
+    return words, words
+  pieces = _cut_plain(rules, chunk) or _cut(rules, chunk, rules.exceptions)
+  return _join_exceptions(rules, pieces), pieces
+
+
+_known = functools.lru_cache(maxsize=1 << 14)(cut)
+
+
+def neighbours_change(
+  text: str, chunks: Sequence[str], joined: Set[str]
+) -> bool:
+  """Whether a text has other words than its chunks have alone.
+
+  Args:
+    text: the text.
+    chunks: what stands between its spaces.
+    joined: those of them whose words are not their pieces, see `cut`.
+  """
+  # Only words of exceptions, side by side, can make a difference.
+  beside: set[str] = set()
+  for i, chunk in enumerate(chunks if joined else ()):
+    if chunk in joined:
+      beside.update(_known(chunks[i - 1])[1][-1:] if i else ())
+      beside.update(*(_known(c)[1][:1] for c in chunks[i + 1 : i + 2]))
+  if beside.isdisjoint(_rules().words_of_joined):
+    return False
+  for line in text.splitlines():
+    chunks = line.split()
+    if not joined.isdisjoint(chunks):
+      if _split_line(line) != [w for c in chunks for w in _known(c)[0]]:
+        return True
+  return False
 
 
 def count_sentences(line: str) -> int:
@@ -163,7 +181,7 @@ def _positions(text: str) -> Iterator[tuple[int, str]]:
     end = start + len(word)
 
 
-def _split_with_neighbours(line: str) -> list[str]:
+def _split_line(line: str) -> list[str]:
   """The words of a line in which cuts of chunks are put together again.
 
   Words on both sides of a single space can hide, though not make, such a
@@ -171,26 +189,22 @@ def _split_with_neighbours(line: str) -> list[str]:
   """
   rules = _rules()
   pieces = _SPACE.split(line.strip())
-  chunks, spaces = pieces[::2], pieces[1::2]
+  cuts, spaces = [*map(_known, pieces[::2])], pieces[1::2]
   words: list[str] = []
-
-  def cut(chunk: str) -> Sequence[str]:
-    return _JOINED.get(chunk) or _KNOWN[chunk]
-
   n = rules.longest_joined
-  for i, chunk in enumerate(chunks):
-    if chunk not in _JOINED:
-      words += _KNOWN[chunk]
+  for i, cut in enumerate(cuts):
+    if cut[0] == cut[1]:
+      words += cut[0]
       continue
     first = last = i
     before, after = [], []
     while first and spaces[first - 1] == ' ' and len(before) < n:
       first -= 1
-      before = [*cut(chunks[first]), *before]
+      before = [*cuts[first][1], *before]
     while last < len(spaces) and spaces[last] == ' ' and len(after) < n:
       last += 1
-      after += cut(chunks[last])
-    words += _join_exceptions(rules, cut(chunk), before[-n:], after[:n])
+      after += cuts[last][1]
+    words += _join_exceptions(rules, cut[1], before[-n:], after[:n])
   return words
 
 
@@ -257,6 +271,8 @@ def _suffix_start(rules: _Rules, chunk: str, start: int, end: int) -> int:
   """Where the suffix of chunk[start:end] starts; `end` without one."""
   if start >= end:
     return end
+  if chunk[end - 1].isdecimal():
+    return end
   last, last_two = chunk[end - 1], chunk[max(start, end - 2) : end]
   if last_two in ("'s", "'S", '’s', '’S', '……'):
     return end - 2
@@ -275,7 +291,7 @@ def _suffix_start(rules: _Rules, chunk: str, start: int, end: int) -> int:
 
 def _cut_middle(
   rules: _Rules, middle: str, exceptions: dict[str, tuple[str, ...]]
-) -> Sequence[str]:
+) -> tuple[str, ...]:
   if not middle:
     return ()
   if middle in exceptions:
@@ -284,15 +300,7 @@ def _cut_middle(
     return (middle,)
   if '.' in middle and rules.url.match(middle):
     return (middle,)
-  words, start = [], 0
-  for match in rules.infix.finditer(middle):
-    if match.start() > start:
-      words.append(middle[start : match.start()])
-    words.append(match[0])
-    start = match.end()
-  if start < len(middle):
-    words.append(middle[start:])
-  return words
+  return tuple(filter(None, rules.infix.split(middle)))
 
 
 def _join_exceptions(
@@ -341,6 +349,7 @@ def _rules() -> _Rules:
     frozenset(word.strip(_SIGNS + '.') for word in exceptions),
     max(map(len, exceptions)),
     {},
+    frozenset(),
     0,
     {},
     *_affixes(),
@@ -354,6 +363,7 @@ def _rules() -> _Rules:
       lengths.setdefault(cut[0], set()).add(len(cut))
   return rules._replace(
     joined=joined,
+    words_of_joined=frozenset(itertools.chain(*joined)),
     longest_joined=max(map(len, joined)),
     joined_lengths=lengths,
   )
@@ -379,12 +389,12 @@ def _affixes() -> tuple[
   units |= set(english_words.UNITS.split())
   # What an infix starts with comes first, as it is found fast.
   infix = (
-    rf'[.…+\-*^,–—~:<>=/{icons}](?:(?<=\.)\.+|(?<=[…{icons}])'
+    rf'([.…+\-*^,–—~:<>=/{icons}](?:(?<=\.)\.+|(?<=[…{icons}])'
     rf'|(?<=[0-9][+\-*^])(?=[0-9-])'
     rf'|(?<=[{lower}{quotes}]\.)(?=[{upper}{quotes}])'
     rf'|(?<=[{letter}],)(?=[{letter}])'
     rf'|(?<=[{letter}0-9][\-–—~:<>=/])'
-    rf'(?:(?<=-)-{{0,2}}|(?<=—)—?|(?<![\-—]))(?=[{letter}]))'
+    rf'(?:(?<=-)-{{0,2}}|(?<=—)—?|(?<![\-—]))(?=[{letter}])))'
   )
   return (
     re.compile(prefix),

@@ -6,10 +6,10 @@ import os
 import pathlib
 import random
 
+import numpy as np
 import pytest
 
 from llm_jax.web import measures, quality, repetition
-from llm_jax.web import words as words_of
 from tools import make_golden
 
 RENEW = 'renew: PYTHON -m tools.make_golden, PYTHON with spaCy and datatrove'
@@ -31,7 +31,7 @@ GOOD = (
 
 
 def measured(text):
-  return measures.measure(words_of.split(text))
+  return measures.of_text(text)
 
 
 def gopher(text, **settings):
@@ -41,7 +41,7 @@ def gopher(text, **settings):
 
 def fineweb(text, **settings):
   cfg = quality.FineWeb(**settings)
-  return quality.reject_fineweb(cfg, text, words_of.split(text))
+  return quality.reject_fineweb(cfg, text, measured(text))
 
 
 def verdict(cfg, text, words):
@@ -51,7 +51,7 @@ def verdict(cfg, text, words):
   if isinstance(cfg, quality.GopherQuality):
     return quality.reject_gopher(cfg, text, words)
   if isinstance(cfg, quality.FineWeb):
-    reason = quality.reject_fineweb(cfg, text, words.strings)
+    reason = quality.reject_fineweb(cfg, text, words)
     assert quality.reject_fineweb(cfg, text) == reason
     return reason
   cleaned, reason = quality.clean_c4(cfg, text)
@@ -249,16 +249,36 @@ def test_repetition_equals_the_slow_scan():
       start = generator.randrange(len(words))
       words += words[start : start + generator.randrange(1, 30)]
     text = ' '.join(words)
-    reason = repetition.reject(cfg, text, measures.measure(words))
+    reason = repetition.reject(cfg, text, measures.of_words(words))
     assert reason == slow_reject(cfg, words, len(text))
     reasons[reason] += 1
   assert len(reasons) >= 8  # the cases reach the rules, and '' too
   assert reasons['']
 
 
+def test_n_grams_are_compared_without_spaces():
+  """`e fgh` and `ef gh` are the same, although no five words before are."""
+  others = [f'{"other" * 4}{i}' for i in range(5)]
+  words = [*'abcde', 'f' + 'gh' * 30, *others, *'abcd', 'ef', 'gh' * 30]
+  cfg = repetition.GopherRepetition(top_n_grams=())
+  text = ' '.join(words)
+  verdict = repetition.reject(cfg, text, measures.of_words(words))
+  assert verdict == slow_reject(cfg, words, len(text)) == 'duplicate_6_grams'
+
+
+def test_counts_in_buckets_are_bounds():
+  hashes = np.random.default_rng(0).integers(0, 2**64, 500, 'u8')
+  for n in (0, 1, 2, 100, 5000):
+    few = np.random.default_rng(n).choice(hashes, n)
+    counts = collections.Counter(few.tolist())
+    times = repetition._most_times(few)
+    assert all(times >= [counts[value] for value in few.tolist()])
+    assert times.sum() <= 2 * sum(c * c for c in counts.values())
+
+
 def test_repeated_lines_and_paragraphs():
   cfg = repetition.GopherRepetition()
-  none = measures.measure([])
+  none = measures.of_words([])
   check = lambda text: repetition.reject(cfg, text, none)  # noqa: E731
   assert check('a\n\nb\n\na\n\na') == 'duplicate_paragraphs'
   long = 'x' * 30

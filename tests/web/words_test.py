@@ -48,15 +48,6 @@ def test_no_words():
   assert words.sentences('') == ['']
 
 
-def test_memory_is_bounded_and_a_full_one_changes_nothing(golden, monkeypatch):
-  texts = [text for text, _, _ in golden['texts']]
-  expected = [words.split(text) for text in texts]
-  monkeypatch.setattr(words, '_CACHE_SIZE', 50)
-  for text, e in zip(texts, expected, strict=True):
-    assert words.split(text) == e
-    assert len(words._KNOWN) <= 50 + len(text.split())
-
-
 @pytest.mark.parametrize(
   'unit', ['(', '.', "'s", ':(', 'a.', 'a@', 'a:', '1.', 'a.a@', '-', '…', 'é']
 )
