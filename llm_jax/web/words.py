@@ -19,7 +19,7 @@ from typing import NamedTuple
 
 from llm_jax.web import english_words
 
-# Each is a prefix and a suffix wherever it stands first or last.
+# A prefix wherever they stand first, and a suffix wherever they stand last.
 _SIGNS = '!"#&\'()*,:;<>?[]_`{}'
 _UNIT = re.compile(r'[0-9]([^0-9]+)\Z')
 _SPACE = re.compile(r'(\s+)')
@@ -91,6 +91,8 @@ def cut(chunk: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
   if words:
     return words, words
   pieces = _cut_plain(rules, chunk) or _cut(rules, chunk, rules.exceptions)
+  if rules.joined_lengths.keys().isdisjoint(pieces):
+    return pieces, pieces
   return _join_exceptions(rules, pieces), pieces
 
 
@@ -316,8 +318,6 @@ def _join_exceptions(
   hide others all the same.
   """
   words = (*before, *chunk, *after)
-  if rules.joined_lengths.keys().isdisjoint(words):
-    return tuple(chunk)
   found = []
   for i, word in enumerate(words):
     for n in rules.joined_lengths.get(word, ()):
