@@ -74,6 +74,8 @@ def normalize(text: str) -> str:
   >>> normalize('Café,  No. 12!')
   'cafe no 0'
   """
+  # Bytes by a table take a third of the time of expressions; a twin of these
+  # stands in tests/web/deduplication_test.py.
   text = text.lower()
   if not text.isascii():
     text = _NOT_ASCII.sub(_without_marks, text)

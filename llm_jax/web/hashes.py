@@ -24,6 +24,7 @@ _MAGIC = b'llm_jax hashes 1\n'
 _PAGE = 4096  # the hashes start on a page of memory
 MAX_CODES = 1 << 16
 _LONG = 40  # characters; longer words are not kept in memory
+_MAX_KNOWN = 1 << 17  # words, beside those of one text
 
 
 def of_strings(strings: Iterable[str]) -> np.ndarray:
@@ -45,6 +46,8 @@ def of_words(words: Sequence[str]) -> np.ndarray:
 
 
 class _Known(dict[str, int]):
+  """Hashes of words that are not long."""
+
   def __missing__(self, word: str) -> int:
     value = int.from_bytes(_digest(word), 'little')
     if len(word) < _LONG:
@@ -53,7 +56,6 @@ class _Known(dict[str, int]):
 
 
 _KNOWN = _Known()
-_MAX_KNOWN = 1 << 17
 
 
 def of_runs(word_hashes: np.ndarray, lengths: Iterable[int]) -> np.ndarray:

@@ -115,7 +115,8 @@ class _Grams:
   """Runs of n words as 64-bit hashes, without a loop over the words.
 
   The hash of characters c_s .. c_e is Σ f(c_i)·B^(i - s) modulo 2^64 with an
-  odd B, so one running sum over the words gives that of every run.
+  odd B, so one running sum over the words gives that of every run. The slow
+  twin is a loop over strings; tests/web/rules_test.py holds the two equal.
   """
 
   def __init__(self, words: measures.Words):
