@@ -13,11 +13,11 @@ import tempfile
 import time
 from collections.abc import Callable
 
-from llm_jax.web import quality, repetition
+from llm_jax.web import measures, quality, repetition
 from llm_jax.web import words as words_of
 from tools import make_golden
 
-_RULES: dict[str, Callable[[str, list[str]], tuple[str, str]]] = {
+_RULES: dict[str, Callable[[str, measures.Words], tuple[str, str]]] = {
   'gopher_repetition': lambda text, words: (
     repetition.reject(repetition.GopherRepetition(), text, words),
     '',
@@ -49,11 +49,12 @@ def verdicts(data: pathlib.Path, peer_python: str) -> dict:
   """
   texts = list(make_golden.shared_texts(data))
   peer = _judge_as_peer(texts, peer_python) if peer_python else {}
-  words_of.split('Tables are compiled at the first word.')
-  cold_s, words = _timed(words_of.split, [(text,) for text in texts])
-  warm_s, _ = _timed(words_of.split, [(text,) for text in texts])
+  measures.of_text('Tables are compiled at the first word.')
+  arguments = [(text,) for text in texts]
+  cold_s, words = _timed(measures.of_text, arguments)
+  warm_s, _ = _timed(measures.of_text, arguments)
   n_texts = len(texts)
-  ours = [make_golden.text_hash(' '.join(w)) for w in words]
+  ours = [make_golden.text_hash(' '.join(words_of.split(t))) for t in texts]
   result: dict = {'documents': n_texts}
   result['words'] = _compared(ours, peer, 'words', cold_s)
   result['words']['warm_docs_s'] = round(n_texts / warm_s, 1)

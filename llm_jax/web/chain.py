@@ -18,6 +18,7 @@ from llm_jax.web import (
   funnel,
   html_text,
   language_id,
+  measures,
   personal_data,
   pool,
   quality,
@@ -27,7 +28,6 @@ from llm_jax.web import (
 )
 from llm_jax.web import decontamination as decontamination_lib
 from llm_jax.web import url_filter as url_filter_lib
-from llm_jax.web import words as words_of
 
 _HTML_TYPES = ('text/html', 'application/xhtml+xml', '')
 # They describe a crawl or a page that another record holds, or were no page.
@@ -212,7 +212,7 @@ class Chain:
   def _filter(self, document: documents.Document) -> documents.Document | None:
     """The document as the rules leave it, or None at the first one broken."""
     cfg, url, text = self._cfg, document.url, document.text
-    words = words_of.split(text)
+    words = measures.of_text(text)
     reason = repetition.reject(cfg.gopher_repetition, text, words)
     if not self._pass('gopher_repetition', reason, url, text):
       return None

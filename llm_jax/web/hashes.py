@@ -10,7 +10,6 @@ grow.
 """
 
 import dataclasses
-import functools
 import hashlib
 import json
 import pathlib
@@ -25,28 +24,38 @@ _MAGIC = b'llm_jax hashes 1\n'
 _PAGE = 4096  # the hashes start on a page of memory
 MAX_CODES = 1 << 16
 _LONG = 40  # characters; longer words are not kept in memory
+_MAX_KNOWN = 1 << 17  # words, beside those of one text
 
 
 def of_strings(strings: Iterable[str]) -> np.ndarray:
   """One unsigned 64-bit hash for each string, the same on every machine."""
-  digest = hashlib.blake2b
+  return np.frombuffer(b''.join(map(_digest, strings)), '<u8')
+
+
+def _digest(string: str) -> bytes:
   # Text from the web may hold half of a surrogate pair.
-  encoded = (s.encode('utf-8', 'surrogatepass') for s in strings)
-  joined = b''.join([digest(s, digest_size=8).digest() for s in encoded])
-  return np.frombuffer(joined, '<u8')
+  data = string.encode('utf-8', 'surrogatepass')
+  return hashlib.blake2b(data, digest_size=8).digest()
 
 
 def of_words(words: Sequence[str]) -> np.ndarray:
   """One hash for each word, as `of_strings`; frequent words are remembered."""
-  return np.array(
-    [_of_word(w) if len(w) < _LONG else _of_word.__wrapped__(w) for w in words],
-    'u8',
-  )
+  if len(_KNOWN) > _MAX_KNOWN:
+    _KNOWN.clear()
+  return np.fromiter(map(_KNOWN.__getitem__, words), 'u8', len(words))
 
 
-@functools.lru_cache(maxsize=1 << 16)
-def _of_word(word: str) -> int:
-  return int(of_strings([word])[0])
+class _Known(dict[str, int]):
+  """Hashes of words that are not long."""
+
+  def __missing__(self, word: str) -> int:
+    value = int.from_bytes(_digest(word), 'little')
+    if len(word) < _LONG:
+      self[word] = value
+    return value
+
+
+_KNOWN = _Known()
 
 
 def of_runs(word_hashes: np.ndarray, lengths: Iterable[int]) -> np.ndarray:

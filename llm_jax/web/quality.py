@@ -14,11 +14,8 @@ import dataclasses
 import functools
 import hashlib
 import re
-from collections.abc import Sequence
 
-import numpy as np
-
-from llm_jax.web import english_words, repetition
+from llm_jax.web import english_words, measures, repetition
 from llm_jax.web import words as words_of
 
 _CITATION = re.compile(r'\[\d*]|\[edit]|\[citation needed]')
@@ -149,44 +146,25 @@ class FineWeb:
   max_newlines_per_word: float = 0.3
 
 
-class _Flags(dict[str, int]):
-  """What a word is: 1 for more than symbols, 2 for a letter in it."""
-
-  def __missing__(self, word: str) -> int:
-    plain = not english_words.symbols().issuperset(word)
-    flags = plain + 2 * any(c.isalpha() for c in word)
-    self[word] = flags
-    return flags
-
-
-_FLAGS = _Flags()
-_MAX_FLAGS = 1 << 16
-
-
-def reject_gopher(cfg: GopherQuality, text: str, words: Sequence[str]) -> str:
+def reject_gopher(cfg: GopherQuality, text: str, words: measures.Words) -> str:
   """Reason to remove a document by Gopher's quality rules, '' to keep it.
 
   Args:
     cfg: the thresholds.
     text: the document.
-    words: its words, punctuation included.
+    words: its words, punctuation included, measured.
 
   Returns:
     The first rule that it breaks.
   """
   if not cfg.enabled:
     return ''
-  if len(_FLAGS) > _MAX_FLAGS:
-    _FLAGS.clear()
-  flags = np.frombuffer(bytes(map(_FLAGS.__getitem__, words)), 'u1')
-  is_plain = (flags & 1).astype(bool)
-  n_plain = int(is_plain.sum())
+  n_plain = int(words.is_plain.sum())
   if n_plain < max(cfg.min_words, 1):
     return 'too_few_words'
   if n_plain > cfg.max_words:
     return 'too_many_words'
-  lengths = np.fromiter(map(len, words), 'i8', len(words))
-  mean_length = int(lengths[is_plain].sum()) / n_plain
+  mean_length = int(words.lengths[words.is_plain].sum()) / n_plain
   if mean_length < cfg.min_mean_word_length:
     return 'words_too_short'
   if mean_length > cfg.max_mean_word_length:
@@ -204,9 +182,10 @@ def reject_gopher(cfg: GopherQuality, text: str, words: Sequence[str]) -> str:
     n_ellipses = sum(line.rstrip().endswith(('...', '…')) for line in lines)
     if n_ellipses / len(lines) > cfg.max_ellipsis_lines:
       return 'too_many_lines_end_in_ellipsis'
-  if int((flags > 1).sum()) / len(words) < cfg.min_alphabetic_words:
+  if int(words.has_letter.sum()) / len(words) < cfg.min_alphabetic_words:
     return 'too_few_alphabetic_words'
-  if len(set(cfg.stop_words).intersection(words)) < cfg.min_stop_words:
+  stop_words = measures.of_words(set(cfg.stop_words)).hashes
+  if sum((words.hashes == h).any() for h in stop_words) < cfg.min_stop_words:
     return 'too_few_stop_words'
   return ''
 
@@ -279,7 +258,7 @@ def _bad_words(cfg: BadWords) -> re.Pattern:
 
 
 def reject_fineweb(
-  cfg: FineWeb, text: str, words: Sequence[str] | None = None
+  cfg: FineWeb, text: str, words: measures.Words | None = None
 ) -> str:
   """Reason to remove a document by FineWeb's rules, '' to keep it.
 
@@ -313,7 +292,7 @@ def reject_fineweb(
     n_chunks = len(text.split())  # each is a word or more
     if n_newlines / n_chunks <= cfg.max_newlines_per_word:
       return ''
-    words = words_of.split(text)
+    words = measures.of_text(text)
   if words and n_newlines / len(words) > cfg.max_newlines_per_word:
     return 'too_many_lines'
   return ''

@@ -7,16 +7,17 @@ GopherRepetitionFilter gives them for the same words.
 """
 
 import dataclasses
-import functools
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
-_PARAGRAPH_BREAK = re.compile(r'\n{2,}')
-_LINE_BREAK = re.compile(r'\n+')
+from llm_jax.web import measures
+
+# A literal first character, which is found fast.
+_PARAGRAPH_BREAK = re.compile(r'\n\n\n*')
+_LINE_BREAK = re.compile(r'\n\n*')
 _MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)
-_BASE = np.uint64(0xD1342543DE82EF95)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,13 +57,13 @@ class GopherRepetition:
   )
 
 
-def reject(cfg: GopherRepetition, text: str, words: Sequence[str]) -> str:
+def reject(cfg: GopherRepetition, text: str, words: measures.Words) -> str:
   """Reason to remove a document, '' to keep it.
 
   Args:
     cfg: the thresholds.
     text: the document.
-    words: its words in order, without spaces in them.
+    words: its words in order, without spaces in them, measured.
 
   Returns:
     The first rule that it breaks, in the order of the paper's table.
@@ -99,54 +100,46 @@ def reject(cfg: GopherRepetition, text: str, words: Sequence[str]) -> str:
   return ''
 
 
-def duplicates(elements: Iterable[str]) -> tuple[int, int]:
+def duplicates(elements: Sequence[str]) -> tuple[int, int]:
   """Elements that stood before, and their characters.
 
   >>> duplicates(['ab', 'c', 'ab', 'ab'])
   (2, 4)
   """
-  seen: set[str] = set()
-  n_duplicates = n_chars = 0
-  for element in elements:
-    if element in seen:
-      n_duplicates += 1
-      n_chars += len(element)
-    seen.add(element)
-  return n_duplicates, n_chars
+  different = set(elements)
+  n_duplicates = len(elements) - len(different)
+  return n_duplicates, sum(map(len, elements)) - sum(map(len, different))
 
 
 class _Grams:
   """Runs of n words as 64-bit hashes, without a loop over the words.
 
   The hash of characters c_s .. c_e is Σ f(c_i)·B^(i - s) modulo 2^64 with an
-  odd B, so one running sum over the text gives that of every run.
+  odd B, so one running sum over the words gives that of every run. The slow
+  twin is a loop over strings; tests/web/rules_test.py holds the two equal.
   """
 
-  def __init__(self, words: Sequence[str]):
-    data = ''.join(words).encode('utf-32-le', 'surrogatepass')
-    values = (np.frombuffer(data, '<u4') + np.uint64(1)) * _MULTIPLIER
-    values ^= values >> np.uint64(29)
-    lengths = np.fromiter(map(len, words), 'i8', len(words))
-    self._ends = np.cumsum(lengths)
-    self._starts = self._ends - lengths
-    powers, self._inverses = _powers(max(len(values), 1).bit_length())
-    self._sums = np.zeros(len(values) + 1, 'u8')
-    np.cumsum(values * powers[: len(values)], out=self._sums[1:])
+  def __init__(self, words: measures.Words):
+    self._words = words.hashes
+    self._ends = np.cumsum(words.lengths, dtype='i8')
+    self._starts = self._ends - words.lengths
+    powers, inverses = measures.powers(int(words.lengths.sum()))
+    self._inverses = inverses[self._starts]
+    self._sums = np.zeros(len(self._ends) + 1, 'u8')
+    np.cumsum(words.hashes * powers[self._starts], out=self._sums[1:])
+    self._pairs = _most_times(self._spaced(2))
 
   def _joined(self, n: int) -> np.ndarray:
     """Hashes of n words written without spaces."""
-    starts, ends = (
-      self._starts[: len(self._starts) - n + 1],
-      self._ends[n - 1 :],
-    )
-    return (self._sums[ends] - self._sums[starts]) * self._inverses[starts]
+    sums = self._sums[n:] - self._sums[:-n]
+    return sums * self._inverses[: len(sums)]
 
   def _spaced(self, n: int) -> np.ndarray:
     """Hashes of n words, which differ if any word does."""
-    hashes = words = self._joined(1)
+    hashes = self._words
     for offset in range(1, n):  # wraps around on purpose
       hashes = hashes[:-1] * _MULTIPLIER
-      hashes = (hashes ^ (hashes >> np.uint64(29))) + words[offset:]
+      hashes = (hashes ^ (hashes >> np.uint64(29))) + self._words[offset:]
     return hashes
 
   def _lengths(self, n: int) -> np.ndarray:
@@ -157,42 +150,37 @@ class _Grams:
     """Characters, single spaces included, in the most frequent n words.
 
     Of equally frequent ones, the one that came first counts. A result of at
-    most `enough` is a bound.
+    most `enough` is a bound: n words are no more frequent than their first
+    two.
     """
-    hashes, lengths = self._spaced(n), self._lengths(n)
-    order = np.sort(hashes)
-    edges = np.flatnonzero(order[1:] != order[:-1])
-    counts = np.diff(np.concatenate([[-1], edges, [len(order) - 1]]))
-    n_times = int(counts.max())
-    bound = n_times * (int(lengths.max()) + n - 1)
-    if bound <= enough:
-      return bound
-    best = order[np.concatenate([edges, [len(order) - 1]])[counts == n_times]]
-    first = int(np.isin(hashes, best).argmax())
-    return n_times * (int(lengths[first]) + n - 1)
+    lengths = self._lengths(n) + n - 1
+    if n > 1:
+      bound = int((lengths * self._pairs[: len(lengths)]).max())
+      if bound <= enough:
+        return bound
+    _, first, times = np.unique(
+      self._spaced(n), return_index=True, return_counts=True
+    )
+    return int(times.max() * lengths[first[times == times.max()].min()])
 
   def duplicate_chars(self, n: int, enough: float) -> int:
     """Characters in n words that stood before; the scan jumps over each.
 
     A result of at most `enough` is a bound.
     """
-    hashes, lengths = self._joined(n), self._lengths(n)
-    order = np.sort(hashes)
-    n_repeated = int(np.count_nonzero(order[1:] == order[:-1]))
-    bound = n_repeated * int(lengths.max())
+    hashes = self._joined(n)
+    places = np.flatnonzero(_most_times(hashes) > 1)
+    order = np.argsort(hashes[places], kind='stable')
+    keys = hashes[places[order]]
+    again = np.sort(places[order[1:][keys[1:] == keys[:-1]]])
+    starts, ends = self._starts[again], self._ends[again + n - 1]
+    bound = int((ends - np.maximum(starts, np.append(0, ends[:-1]))).sum())
     if bound <= enough:
       return bound
-    # Sorting places costs three times as much, but gives a closer bound.
-    order = np.argsort(hashes)
-    is_repeated = np.zeros(len(order) + 1, bool)
-    is_repeated[1:-1] = hashes[order[1:]] == hashes[order[:-1]]
-    bound = int(lengths[order[is_repeated[:-1]]].sum())
-    if bound <= enough:
-      return bound
-    places = np.sort(order[is_repeated[:-1] | is_repeated[1:]])
-    keys, lengths = hashes[places].tolist(), lengths[places].tolist()
+    lengths = self._lengths(n)[places].tolist()
     seen: set[int] = set()
     position = n_chars = 0
+    keys = hashes[places].tolist()
     for place, key, length in zip(places.tolist(), keys, lengths, strict=True):
       if place < position:
         continue
@@ -204,11 +192,11 @@ class _Grams:
     return n_chars
 
 
-@functools.lru_cache(maxsize=4)
-def _powers(n_bits: int) -> tuple[np.ndarray, np.ndarray]:
-  """B^i and B^-i modulo 2^64 for all i below 2^n_bits."""
-  inverse = np.uint64(pow(int(_BASE), -1, 1 << 64))
-  powers = np.full((2, 1 << n_bits), 1, 'u8')
-  powers[0, 1:], powers[1, 1:] = _BASE, inverse
-  np.cumprod(powers, axis=1, out=powers)
-  return powers[0], powers[1]
+def _most_times(hashes: np.ndarray) -> np.ndarray:
+  """How often each hash stands there, or more where some share high bits.
+
+  Counting is several times as fast as sorting.
+  """
+  n_bits = len(hashes).bit_length() + 3
+  buckets = (hashes >> np.uint64(64 - n_bits)).astype('i8')
+  return np.bincount(buckets)[buckets]

@@ -11,21 +11,17 @@ as datatrove's SpaCyTokenizer('en') calls it.
 """
 
 import functools
+import itertools
 import re
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 from typing import NamedTuple
 
 from llm_jax.web import english_words
 
-# Chunks that are remembered with their words, some 30 MB.
-# A word with one sign before or behind it, which is always cut off.
-_COMMON = re.compile(r'([("]?)([A-Za-z]*[a-z])([.,;:)"?!]?)')
-_CACHE_SIZE = 1 << 17
-_CACHE: dict[str, tuple[str, ...]] = {}
-_JOINED: dict[str, list[str]] = {}  # before exceptions were joined again
-# Longer than any suffix and what it looks back at; dots are counted apart.
-_SUFFIX_WINDOW = 24
+# A prefix wherever they stand first, and a suffix wherever they stand last.
+_SIGNS = '!"#&\'()*,:;<>?[]_`{}'
+_UNIT = re.compile(r'[0-9]([^0-9]+)\Z')
 _SPACE = re.compile(r'(\s+)')
 _ODD_SPACE = re.compile(r'^\s|\s$|[^\S ]|\s\s')
 
@@ -35,26 +31,34 @@ class _Rules(NamedTuple):
 
   Attributes:
     exceptions: chunks and their words.
+    cores: exceptions without signs and dots around them.
     longest: characters of the longest exception.
     joined: words of an exception when cut by rule -> its own words, where
       both differ or may hide another.
+    words_of_joined: all words in these.
     longest_joined: words of the longest of them.
     joined_lengths: first words of them -> how many words they have.
     prefix: one prefix, to match.
-    suffix: one suffix, to search.
     one_suffix: characters that are a suffix wherever they stand last.
-    infix: one infix, to search.
+    dot: a last dot that is a suffix, to search.
+    units: suffixes of a number.
+    longest_unit: characters of the longest of them.
+    infix: one infix, to split at; a group, so that it stays.
     url: a whole address, to match.
   """
 
   exceptions: dict[str, tuple[str, ...]]
+  cores: frozenset[str]
   longest: int
   joined: dict[tuple[str, ...], tuple[str, ...]]
+  words_of_joined: frozenset[str]
   longest_joined: int
   joined_lengths: dict[str, set[int]]
   prefix: re.Pattern
-  suffix: re.Pattern
   one_suffix: frozenset[str]
+  dot: re.Pattern
+  units: frozenset[str]
+  longest_unit: int
   infix: re.Pattern
   url: re.Pattern
 
@@ -65,17 +69,60 @@ def split(text: str) -> list[str]:
   >>> split("It isn't 3.5km, is it?")
   ['It', 'is', "n't", '3.5', 'km', ',', 'is', 'it', '?']
   """
-  if len(_CACHE) >= _CACHE_SIZE:
-    _CACHE.clear()
-    _JOINED.clear()
   chunks = text.split()
-  words: list[str] = []
-  known = _CACHE.get
-  for chunk in chunks:
-    words += known(chunk) or _remember(chunk)
-  if _JOINED.keys().isdisjoint(chunks):
-    return words
-  return _split_with_neighbours(text)
+  cuts = [_known(chunk) for chunk in chunks]
+  joined = {''.join(words) for words, pieces in cuts if words != pieces}
+  if neighbours_change(text, chunks, joined):
+    return [*itertools.chain(*map(_split_line, text.splitlines()))]
+  return [word for words, _ in cuts for word in words]
+
+
+def cut(chunk: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
+  """A chunk of text, without spaces, cut by itself.
+
+  Returns:
+    Its words, and what they were before exceptions were put together again;
+    neighbours can hinder that, see `neighbours_change`.
+  """
+  rules = _rules()
+  words = rules.exceptions.get(chunk)
+  if not words and chunk.isalpha() and chunk.isascii():
+    words = (chunk,)  # no rule cuts these
+  if words:
+    return words, words
+  pieces = _cut_plain(rules, chunk) or _cut(rules, chunk, rules.exceptions)
+  if rules.joined_lengths.keys().isdisjoint(pieces):
+    return pieces, pieces
+  return _join_exceptions(rules, pieces), pieces
+
+
+_known = functools.lru_cache(maxsize=1 << 14)(cut)
+
+
+def neighbours_change(
+  text: str, chunks: Sequence[str], joined: Set[str]
+) -> bool:
+  """Whether a text has other words than its chunks have alone.
+
+  Args:
+    text: the text.
+    chunks: what stands between its spaces.
+    joined: those of them whose words are not their pieces, see `cut`.
+  """
+  # Only words of exceptions, side by side, can make a difference.
+  beside: set[str] = set()
+  for i, chunk in enumerate(chunks if joined else ()):
+    if chunk in joined:
+      beside.update(_known(chunks[i - 1])[1][-1:] if i else ())
+      beside.update(*(_known(c)[1][:1] for c in chunks[i + 1 : i + 2]))
+  if beside.isdisjoint(_rules().words_of_joined):
+    return False
+  for line in text.splitlines():
+    chunks = line.split()
+    if not joined.isdisjoint(chunks):
+      if _split_line(line) != [w for c in chunks for w in _known(c)[0]]:
+        return True
+  return False
 
 
 def count_sentences(line: str) -> int:
@@ -136,71 +183,61 @@ def _positions(text: str) -> Iterator[tuple[int, str]]:
     end = start + len(word)
 
 
-def _remember(chunk: str) -> tuple[str, ...]:
-  """The words of a chunk, kept for the next time."""
-  rules = _rules()
-  if chunk in rules.exceptions:
-    words = rules.exceptions[chunk]
-  elif chunk.isascii() and chunk.isalpha():  # no rule cuts these
-    words = (chunk,)
-  else:
-    common = _COMMON.fullmatch(chunk)
-    before, core, after = common.groups() if common else ('', '', '')
-    if core and rules.exceptions.keys().isdisjoint((core, core + after)):
-      # What the rules do to half of all new chunks, in a fifth of the time.
-      words = (*before, core, *after)
-    else:
-      words = _cut_any(rules, chunk)
-  _CACHE[chunk] = words
-  return words
-
-
-def _cut_any(rules: _Rules, chunk: str) -> tuple[str, ...]:
-  cut = _cut(rules, chunk, rules.exceptions)
-  words = _join_exceptions(rules, cut) if len(cut) > 1 else tuple(cut)
-  if words != tuple(cut):
-    _JOINED[chunk] = cut
-  return words
-
-
-def _split_with_neighbours(text: str) -> list[str]:
-  """The words of a text in which cuts of chunks are put together again.
+def _split_line(line: str) -> list[str]:
+  """The words of a line in which cuts of chunks are put together again.
 
   Words on both sides of a single space can hide, though not make, such a
   match: `( =(` has no `=(`, as `( =` comes first.
   """
   rules = _rules()
-  pieces = _SPACE.split(text.strip())
-  chunks, spaces = pieces[::2], pieces[1::2]
+  pieces = _SPACE.split(line.strip())
+  cuts, spaces = [*map(_known, pieces[::2])], pieces[1::2]
   words: list[str] = []
-
-  def cut(chunk: str) -> Sequence[str]:
-    return _JOINED.get(chunk) or _CACHE.get(chunk) or _remember(chunk)
-
-  for i, chunk in enumerate(chunks):
-    if chunk not in _JOINED:
-      words += _CACHE.get(chunk) or _remember(chunk)
+  n = rules.longest_joined
+  for i, cut in enumerate(cuts):
+    if cut[0] == cut[1]:
+      words += cut[0]
       continue
     first = last = i
     before, after = [], []
-    while first and spaces[first - 1] == ' ':
-      if len(before) >= rules.longest_joined:
-        break
+    while first and spaces[first - 1] == ' ' and len(before) < n:
       first -= 1
-      before = [*cut(chunks[first]), *before]
-    while last < len(spaces) and spaces[last] == ' ':
-      if len(after) >= rules.longest_joined:
-        break
+      before = [*cuts[first][1], *before]
+    while last < len(spaces) and spaces[last] == ' ' and len(after) < n:
       last += 1
-      after += cut(chunks[last])
-    n = rules.longest_joined
-    words += _join_exceptions(rules, cut(chunk), before[-n:], after[:n])
+      after += cuts[last][1]
+    words += _join_exceptions(rules, cut[1], before[-n:], after[:n])
   return words
+
+
+def _cut_plain(rules: _Rules, chunk: str) -> tuple[str, ...] | None:
+  """What `_cut` gives where only signs and dots have to go from the ends.
+
+  None for other chunks. No exception is met on the way if none has the same
+  core; tests/web/words_test.py holds the two equal.
+  """
+  core = chunk.strip(_SIGNS + '.')
+  if not core or core in rules.cores:
+    return None
+  words: Sequence[str] = (core,)
+  if not (core.isalpha() and core.isascii()):
+    if _suffix_start(rules, core, 0, len(core)) < len(core):
+      return None
+    if rules.prefix.match(core):
+      return None
+    words = _cut_middle(rules, core, rules.exceptions)
+  start = chunk.index(core)
+  before, after = chunk[:start], chunk[start + len(core) :]
+  if '.' in before or '..' in after:
+    return None
+  if after[:1] == '.' and not rules.dot.search(core[-2:] + '.'):
+    return None
+  return (*before, *words, *after)
 
 
 def _cut(
   rules: _Rules, chunk: str, exceptions: dict[str, tuple[str, ...]]
-) -> list[str]:
+) -> tuple[str, ...]:
   """Takes prefixes and suffixes off, then cuts what is left at infixes."""
   prefixes, suffixes = [], []
   start, end = 0, len(chunk)
@@ -229,26 +266,34 @@ def _cut(
     start, end = after, before
   middle = chunk[start:end]
   suffixes.reverse()
-  return [*prefixes, *_cut_middle(rules, middle, exceptions), *suffixes]
+  return (*prefixes, *_cut_middle(rules, middle, exceptions), *suffixes)
 
 
 def _suffix_start(rules: _Rules, chunk: str, start: int, end: int) -> int:
   """Where the suffix of chunk[start:end] starts; `end` without one."""
   if start >= end:
     return end
-  last = chunk[end - 1]
+  if chunk[end - 1].isdecimal():
+    return end
+  last, last_two = chunk[end - 1], chunk[max(start, end - 2) : end]
+  if last_two in ("'s", "'S", '’s', '’S', '……'):
+    return end - 2
   if last in rules.one_suffix:
     return end - 1
-  if last == '.' and chunk[max(start, end - 2) : end] == '..':
-    n_dots = end - start - len(chunk[start:end].rstrip('.'))
-    return end - n_dots
-  match = rules.suffix.search(chunk[max(start, end - _SUFFIX_WINDOW) : end])
-  return end - len(match[0]) if match else end
+  if last_two == '..':
+    return start + len(chunk[start:end].rstrip('.'))
+  if last == '.':
+    is_suffix = rules.dot.search(chunk[max(start, end - 3) : end])
+    return end - 1 if is_suffix else end
+  number = _UNIT.search(chunk, max(start, end - rules.longest_unit - 1), end)
+  if number and number[1] in rules.units:
+    return number.start(1)
+  return end
 
 
 def _cut_middle(
   rules: _Rules, middle: str, exceptions: dict[str, tuple[str, ...]]
-) -> tuple[str, ...] | list[str]:
+) -> tuple[str, ...]:
   if not middle:
     return ()
   if middle in exceptions:
@@ -257,15 +302,7 @@ def _cut_middle(
     return (middle,)
   if '.' in middle and rules.url.match(middle):
     return (middle,)
-  words, start = [], 0
-  for match in rules.infix.finditer(middle):
-    if match.start() > start:
-      words.append(middle[start : match.start()])
-    words.append(match[0])
-    start = match.end()
-  if start < len(middle):
-    words.append(middle[start:])
-  return words
+  return tuple(filter(None, rules.infix.split(middle)))
 
 
 def _join_exceptions(
@@ -280,11 +317,11 @@ def _join_exceptions(
   that overlap the longest wins, and of equals the first, and those that lose
   hide others all the same.
   """
-  words = [*before, *chunk, *after]
+  words = (*before, *chunk, *after)
   found = []
   for i, word in enumerate(words):
     for n in rules.joined_lengths.get(word, ()):
-      if i + n <= len(words) and tuple(words[i : i + n]) in rules.joined:
+      if i + n <= len(words) and words[i : i + n] in rules.joined:
         found.append((-n, i))
   if not found:
     return tuple(chunk)
@@ -298,7 +335,7 @@ def _join_exceptions(
   while i < end:
     n = lengths.get(i, 1)
     joined = n > 1 and i + n <= end
-    result += rules.joined[tuple(words[i : i + n])] if joined else [words[i]]
+    result += rules.joined[words[i : i + n]] if joined else [words[i]]
     i += n if joined else 1
   return tuple(result)
 
@@ -309,8 +346,10 @@ def _rules() -> _Rules:
   exceptions = english_words.exceptions()
   rules = _Rules(
     exceptions,
+    frozenset(word.strip(_SIGNS + '.') for word in exceptions),
     max(map(len, exceptions)),
     {},
+    frozenset(),
     0,
     {},
     *_affixes(),
@@ -318,47 +357,51 @@ def _rules() -> _Rules:
   )
   joined, lengths = {}, {}
   for exception, words in exceptions.items():
-    cut = tuple(_cut(rules, exception, {}))
+    cut = _cut(rules, exception, {})
     if len(cut) > 1:
       joined[cut] = words
       lengths.setdefault(cut[0], set()).add(len(cut))
   return rules._replace(
     joined=joined,
+    words_of_joined=frozenset(itertools.chain(*joined)),
     longest_joined=max(map(len, joined)),
     joined_lengths=lengths,
   )
 
 
-def _affixes() -> tuple[re.Pattern, re.Pattern, frozenset[str], re.Pattern]:
+def _affixes() -> tuple[
+  re.Pattern, frozenset[str], re.Pattern, frozenset[str], int, re.Pattern
+]:
   lower, upper, letter = english_words.letters()
   icons, icon_set = english_words.icons()
   signs = re.escape(english_words.PUNCTUATION)
   quotes = re.escape(english_words.QUOTES)
   money = re.escape(english_words.CURRENCY)
-  units = '|'.join(map(re.escape, english_words.UNITS.split()))
   prefix = (
     rf'[§%=—–{signs}{quotes}{money}{icons}]|\+(?![0-9])|\.\.+|(?:US|C|A)\$'
   )
-  suffix = (
-    rf"(?:……|[—–{signs}{quotes}{icons}]|['’][sS]|(?<=°[FfCcKk])\."
-    rf'|(?<=[0-9])(?:\+|[{money}]|(?:US|C|A)\$|{units})'
-    rf'|(?<=[0-9{lower}%²\-+|(?:){signs}{quotes}])\.|(?<=[{upper}][{upper}])\.'
-    r')\Z'
+  one_suffix = english_words.PUNCTUATION + english_words.QUOTES + '—–'
+  dot = (
+    rf'(?:°[FfCcKk]|[0-9{lower}%²\-+|(?:){signs}{quotes}]'
+    rf'|[{upper}][{upper}])\.\Z'
   )
+  units = {'+', *english_words.CURRENCY, 'US$', 'C$', 'A$'}
+  units |= set(english_words.UNITS.split())
+  # What an infix starts with comes first, as it is found fast.
   infix = (
-    rf'\.\.+|…|[{icons}]|(?<=[0-9])[+\-*^](?=[0-9-])'
-    rf'|(?<=[{lower}{quotes}])\.(?=[{upper}{quotes}])'
-    rf'|(?<=[{letter}]),(?=[{letter}])'
-    rf'|(?<=[{letter}0-9])(?:-{{1,3}}|–|——?|~|[:<>=/])(?=[{letter}])'
-  )
-  one_suffix = (
-    frozenset(english_words.PUNCTUATION + english_words.QUOTES + '—–')
-    | icon_set
+    rf'([.…+\-*^,–—~:<>=/{icons}](?:(?<=\.)\.+|(?<=[…{icons}])'
+    rf'|(?<=[0-9][+\-*^])(?=[0-9-])'
+    rf'|(?<=[{lower}{quotes}]\.)(?=[{upper}{quotes}])'
+    rf'|(?<=[{letter}],)(?=[{letter}])'
+    rf'|(?<=[{letter}0-9][\-–—~:<>=/])'
+    rf'(?:(?<=-)-{{0,2}}|(?<=—)—?|(?<![\-—]))(?=[{letter}])))'
   )
   return (
     re.compile(prefix),
-    re.compile(suffix),
-    one_suffix - {'…'},
+    icon_set.union(one_suffix),
+    re.compile(dot),
+    frozenset(units),
+    max(map(len, units)),
     re.compile(infix),
   )
 

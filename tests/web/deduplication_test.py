@@ -2,9 +2,13 @@
 
 import itertools
 import random
+import re
+import sys
+import unicodedata
 
 import numpy as np
 import pytest
+import regex
 
 from llm_jax.web import deduplication
 
@@ -39,6 +43,23 @@ def test_normalized_text_decides_on_exact_copies():
   assert resolve(same) == ['', 'exact_copy', '']
   # Without words there is only the text itself.
   assert resolve(['!!!', '???', '!!!']) == ['', '', 'exact_copy']
+
+
+def slow_normalize(text: str) -> str:
+  text = unicodedata.normalize('NFD', text.lower())
+  text = re.sub(r'\d+', '0', regex.sub(r'\p{Mn}+', '', text))
+  return re.sub(r'[\W_]+', ' ', text).strip()
+
+
+def test_normalize_equals_the_slow_one():
+  for i in range(sys.maxunicode + 1):
+    text = f'A1{chr(i)}2_b{chr(i)} {chr(i)}'
+    assert deduplication.normalize(text) == slow_normalize(text)
+  generator = random.Random(5)
+  signs = 'aB0 9._\n\u0301\u0660Σσ½²\xa0'
+  for _ in range(2000):
+    text = ''.join(generator.choices(signs, k=12))
+    assert deduplication.normalize(text) == slow_normalize(text)
 
 
 @pytest.mark.parametrize('similarity', [0.5, 0.6, 0.7, 0.75, 0.8, 0.9])

@@ -6,10 +6,10 @@ import os
 import pathlib
 import random
 
+import numpy as np
 import pytest
 
-from llm_jax.web import quality, repetition
-from llm_jax.web import words as words_of
+from llm_jax.web import measures, quality, repetition
 from tools import make_golden
 
 RENEW = 'renew: PYTHON -m tools.make_golden, PYTHON with spaCy and datatrove'
@@ -30,14 +30,18 @@ GOOD = (
 )
 
 
+def measured(text):
+  return measures.of_text(text)
+
+
 def gopher(text, **settings):
   cfg = quality.GopherQuality(**settings)
-  return quality.reject_gopher(cfg, text, words_of.split(text))
+  return quality.reject_gopher(cfg, text, measured(text))
 
 
 def fineweb(text, **settings):
   cfg = quality.FineWeb(**settings)
-  return quality.reject_fineweb(cfg, text, words_of.split(text))
+  return quality.reject_fineweb(cfg, text, measured(text))
 
 
 def verdict(cfg, text, words):
@@ -60,7 +64,7 @@ def verdicts(golden, texts):
   """(variant, recorded, ours, text) for every text that is recorded."""
   configs = [CONFIGS[rule](**settings) for rule, settings in golden['variants']]
   for text, recorded in texts:
-    words = words_of.split(text)
+    words = measured(text)
     for i, (cfg, expected) in enumerate(zip(configs, recorded, strict=True)):
       yield i, expected, verdict(cfg, text, words), text
 
@@ -118,7 +122,7 @@ def test_bad_words():
 
 
 def test_prose_passes_every_default():
-  words = words_of.split(GOOD)
+  words = measured(GOOD)
   assert (
     repetition.reject(repetition.GopherRepetition(), GOOD, words),
     gopher(GOOD),
@@ -245,16 +249,37 @@ def test_repetition_equals_the_slow_scan():
       start = generator.randrange(len(words))
       words += words[start : start + generator.randrange(1, 30)]
     text = ' '.join(words)
-    reason = repetition.reject(cfg, text, words)
+    reason = repetition.reject(cfg, text, measures.of_words(words))
     assert reason == slow_reject(cfg, words, len(text))
     reasons[reason] += 1
   assert len(reasons) >= 8  # the cases reach the rules, and '' too
   assert reasons['']
 
 
+def test_n_grams_are_compared_without_spaces():
+  """`e fgh` and `ef gh` are the same."""
+  others = [f'{"other" * 4}{i}' for i in range(5)]
+  words = [*'abcde', 'f' + 'gh' * 30, *others, *'abcd', 'ef', 'gh' * 30]
+  cfg = repetition.GopherRepetition(top_n_grams=())
+  text = ' '.join(words)
+  verdict = repetition.reject(cfg, text, measures.of_words(words))
+  assert verdict == slow_reject(cfg, words, len(text)) == 'duplicate_5_grams'
+
+
+def test_counts_in_buckets_are_bounds():
+  hashes = np.random.default_rng(0).integers(0, 2**64, 500, 'u8')
+  for n in (0, 1, 2, 100, 5000):
+    few = np.random.default_rng(n).choice(hashes, n)
+    counts = collections.Counter(few.tolist())
+    times = repetition._most_times(few)
+    assert all(times >= [counts[value] for value in few.tolist()])
+    assert times.sum() <= 2 * sum(c * c for c in counts.values())
+
+
 def test_repeated_lines_and_paragraphs():
   cfg = repetition.GopherRepetition()
-  check = lambda text: repetition.reject(cfg, text, [])  # noqa: E731
+  none = measures.of_words([])
+  check = lambda text: repetition.reject(cfg, text, none)  # noqa: E731
   assert check('a\n\nb\n\na\n\na') == 'duplicate_paragraphs'
   long = 'x' * 30
   others = '\n\n'.join('abcd')

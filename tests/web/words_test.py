@@ -48,15 +48,6 @@ def test_no_words():
   assert words.sentences('') == ['']
 
 
-def test_memory_is_bounded_and_a_full_one_changes_nothing(golden, monkeypatch):
-  texts = [text for text, _, _ in golden['texts']]
-  expected = [words.split(text) for text in texts]
-  monkeypatch.setattr(words, '_CACHE_SIZE', 50)
-  for text, e in zip(texts, expected, strict=True):
-    assert words.split(text) == e
-    assert len(words._CACHE) <= 50 + len(text.split())
-
-
 @pytest.mark.parametrize(
   'unit', ['(', '.', "'s", ':(', 'a.', 'a@', 'a:', '1.', 'a.a@', '-', '…', 'é']
 )
@@ -71,6 +62,25 @@ _PIECES = st.one_of(
   st.sampled_from(['km', 'GB', '10', '3.5', 'US$', 'foo.bar', 'a@b.org', 'Né']),
   st.text(min_size=1, max_size=3),
 )
+
+
+def _plain_is_right(chunk: str) -> bool:
+  rules = words._rules()
+  cut = words._cut(rules, chunk, rules.exceptions)
+  return words._cut_plain(rules, chunk) in (cut, None)
+
+
+@settings(max_examples=1000, deadline=None)
+@given(st.lists(_PIECES, min_size=1, max_size=6).map(''.join))
+def test_the_quick_cut_equals_the_slow_one(chunk):
+  assert _plain_is_right(chunk)
+
+
+def test_the_quick_cut_equals_the_slow_one_on_real_chunks(golden):
+  chunks = [chunk.replace(' ', '') for chunk in golden['chunks']]
+  assert all(map(_plain_is_right, chunks))
+  quick = [words._cut_plain(words._rules(), chunk) for chunk in chunks]
+  assert sum(map(bool, quick)) > len(chunks) / 3
 
 
 @settings(max_examples=150, deadline=None)
