@@ -199,7 +199,8 @@ def refuse(cfg: Extraction, page: str) -> str:
     `html_too_deep`, `html_too_many_attributes` or ''.
   """
   # Seldom are there as many tags that open something.
-  if page.count('<') > cfg.max_depth + page.count('</'):
+  n_tags = page.count('<')
+  if n_tags > cfg.max_depth and n_tags - page.count('</') > cfg.max_depth:
     changes = map(_DEEPER.__getitem__, _NESTING.findall(page))
     if max(itertools.accumulate(changes), default=0) > cfg.max_depth:
       return 'html_too_deep'
