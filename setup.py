@@ -36,6 +36,7 @@ _WEB = [
   'py3langid>=0.4',  # the language model where fasttext has no wheel
   'phonenumbers>=9',  # which runs of digits are telephone numbers
   'universal-pathlib>=0.3,<0.4',  # paths on any file system of fsspec
+  'xxhash>=3.5,<5',  # the hash of shingles that datatrove uses
   'tqdm>=4.67',  # the progress bar
 ]
 

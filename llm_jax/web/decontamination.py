@@ -111,7 +111,7 @@ def build(
     runs = []
     for item in _items(set_path):
       n, texts = _comparable(cfg, _strings(item, cfg.fields))
-      words = [hashes.of_words(text) for text in texts]
+      words = [hashes.of_strings(text) for text in texts]
       if n < cfg.n_gram and words:
         starts.append(hashes.of_runs(words[0], [cfg.min_words])[:1])
         lengths.add(n)
@@ -164,7 +164,7 @@ def reject(cfg: Decontamination, index: Index, text: str) -> str:
   """
   if not cfg.enabled or not index.names:
     return ''
-  words = hashes.of_words(words_of(text))
+  words = hashes.of_strings(words_of(text))
   codes = _find(index, words, (index.lengths[0], index.lengths[-1]))
   if _STARTS in codes:
     codes = _find(index, words, index.lengths)

@@ -12,9 +12,8 @@ and these integers are compared between files. It does NOT find copied passages
 inside different documents.
 
 Source: Penedo et al., arXiv:2406.17557, section 3.4; Broder, "On the
-resemblance and containment of documents", 1997; multiply-add hashes: Dietz-
-felbinger et al., "A reliable randomized algorithm for the closest-pair
-problem", 1997.
+resemblance and containment of documents", 1997. The hash functions are those
+of datatrove 0.10.1, so that the same pairs meet by chance as in FineWeb.
 """
 
 import dataclasses
@@ -36,6 +35,7 @@ _PLAIN = bytes(
   byte if byte > 127 or chr(byte).isalpha() else b' 0'[chr(byte).isdigit()]
   for byte in range(256)
 )
+_PRIME = (1 << 61) - 1
 _BLOCK = 1024  # shingles hashed at a time; 112 x 1024 x 8 bytes stay in cache
 # Neighbours in a group that are compared, beside the group's first document:
 # a page that stands a thousand times must not give half a million pairs.
@@ -53,7 +53,9 @@ class MinHash:
     n_bands: a pair that agrees in one whole band is a candidate.
     n_rows: hashes of a band.
     min_similarity: least true Jaccard similarity of a near copy; 0 takes
-      every candidate for one, as FineWeb did.
+      every candidate for one, as FineWeb did. Below the default a pair is a
+      candidate in less than one case of a hundred, by chance; 0.7 and more
+      keeps what only resembles an earlier document.
     seed: draws the hash functions.
   """
 
@@ -61,7 +63,7 @@ class MinHash:
   n_gram: int = 5
   n_bands: int = 14
   n_rows: int = 8
-  min_similarity: float = 0.7
+  min_similarity: float = 0.4
   seed: int = 1
 
 
@@ -132,20 +134,15 @@ def keys(cfg: MinHash, text: str) -> np.ndarray:
 
 def _shingles(cfg: MinHash, normal: str) -> np.ndarray:
   """Hashes of the n-grams of words, in order; a shorter text is one n-gram."""
-  words = hashes.of_words(normal.split())
-  return hashes.of_runs(words, [min(cfg.n_gram, len(words))])
+  words = normal.split()
+  n = min(cfg.n_gram, len(words))
+  runs = zip(*(words[i:] for i in range(n)), strict=False)
+  return hashes.of_strings(map(' '.join, runs))
 
 
 def _bands(cfg: MinHash, shingles: np.ndarray) -> np.ndarray:
   """One key for each band: the smallest values of its hash functions."""
-  factors, offsets = _hash_functions(cfg)
-  smallest = np.full(len(factors), np.iinfo('u8').max, 'u8')
-  for start in range(0, len(shingles), _BLOCK):
-    # Wraps around on purpose; the high bits, which decide, are mixed best.
-    values = factors * shingles[start : start + _BLOCK]
-    values += offsets
-    np.minimum(smallest, values.min(axis=1), out=smallest)
-  rows = smallest.reshape(cfg.n_bands, cfg.n_rows)
+  rows = _smallest(cfg, shingles).reshape(cfg.n_bands, cfg.n_rows)
   band_keys = np.arange(1, cfg.n_bands + 1, dtype='u8')
   for row in rows.T:
     band_keys = (band_keys ^ row) * np.uint64(0x9E3779B97F4A7C15)
@@ -153,14 +150,28 @@ def _bands(cfg: MinHash, shingles: np.ndarray) -> np.ndarray:
   return band_keys
 
 
+def _smallest(cfg: MinHash, shingles: np.ndarray) -> np.ndarray:
+  """The smallest value of each hash function (a x + b mod 2^64) mod p."""
+  factors, offsets = _hash_functions(cfg)
+  smallest = np.full(len(factors), np.iinfo('u8').max, 'u8')
+  for start in range(0, len(shingles), _BLOCK):
+    values = factors * shingles[start : start + _BLOCK]  # wraps around
+    values += offsets
+    # Modulo 2^61 - 1 without a division, but for one value of 2^58.
+    high = values >> np.uint64(61)
+    values &= np.uint64(_PRIME)
+    values += high
+    np.minimum(smallest, values.min(axis=1), out=smallest)
+  return smallest
+
+
 @functools.lru_cache(maxsize=4)
 def _hash_functions(cfg: MinHash) -> tuple[np.ndarray, np.ndarray]:
-  generator = np.random.Generator(np.random.PCG64(cfg.seed))
+  """Factors a and offsets b, as columns."""
+  generator = np.random.RandomState(cfg.seed)
   size = (cfg.n_bands * cfg.n_rows, 1)
-  top = np.iinfo('u8').max
-  factors = generator.integers(0, top, size, 'u8', endpoint=True)
-  offsets = generator.integers(0, top, size, 'u8', endpoint=True)
-  return factors | np.uint64(1), offsets
+  factors = generator.randint(1, _PRIME, size, 'u8')
+  return factors, generator.randint(0, _PRIME, size, 'u8')
 
 
 def pairs(key_values: np.ndarray, ids: np.ndarray) -> np.ndarray:

@@ -78,6 +78,24 @@ def test_bands_are_shared_as_often_as_the_formula_says(similarity):
   assert abs(n_shared / n_pairs - expected) < 0.02
 
 
+@pytest.mark.parametrize(
+  ('text', 'first', 'all_together'),
+  [
+    (' '.join(f'word{chr(97 + i % 26)}' for i in range(60)),
+     158318183512755678, 463173806723245569),
+    ('The quick brown fox, 12 years old, jumps over the lazy dog. It rains in '
+     'Paris and the café is closed today.',
+     92905601561327894, 871697784153277715),
+  ],
+)  # fmt: skip
+def test_values_are_those_of_datatrove(text, first, all_together):
+  """First value and exclusive or of all 112 that datatrove 0.10.1 gives."""
+  shingles = deduplication._shingles(CFG, deduplication.normalize(text))
+  values = deduplication._smallest(CFG, shingles)
+  assert len(values) == 112
+  assert (values[0], np.bitwise_xor.reduce(values)) == (first, all_together)
+
+
 def test_first_of_each_group_survives():
   generator = random.Random(1)
   base, other = text_of(generator), text_of(generator)
