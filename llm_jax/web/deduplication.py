@@ -211,7 +211,7 @@ def verify(
   cfg: MinHash,
   candidates: np.ndarray,
   texts_of: Callable[[Sequence[int]], Mapping[int, str]],
-  block: int = 1000,
+  block: int = 250,
 ) -> np.ndarray:
   """Pairs that are copies, of those that share a key.
 

@@ -9,6 +9,7 @@ wall time, so that a loaded machine does not lose other pages than an idle one.
 It does NOT fetch, and does not keep tables, images or links as such.
 """
 
+import ctypes
 import dataclasses
 import gc
 import itertools
@@ -30,6 +31,8 @@ _MAIN_LOCK = threading.Lock()
 _EXTRACTORS = ('trafilatura', 'resiliparse', 'cascade')
 _FAVORS = ('', 'precision', 'recall')
 _ALWAYS = 100.0  # of `full_below`: no first attempt is worth its time
+_LARGE_CHARS = 200_000
+_LIBC = ctypes.CDLL(None)
 _MIN_CHARS = 250  # trafilatura's own idea of too short
 _QUOTED = re.compile('"[^"]*"|\'[^\']*\'')
 # Void, or closed by the next of their kind.
@@ -312,6 +315,15 @@ class Extractor:
     theirs.close()  # so that the pipe ends when the child does
 
 
+def _give_memory_back():
+  """What trees of large pages leave free goes back to the system (glibc).
+
+  Without it a child keeps what its largest pages took, and grows by half.
+  """
+  if hasattr(_LIBC, 'malloc_trim'):
+    _LIBC.malloc_trim(0)
+
+
 def _serve(cfg: Extraction, pipe: connection.Connection):
   """The child: a reason or a text for each page, again for None."""
   pool.end_with_parent()
@@ -347,3 +359,5 @@ def _serve(cfg: Extraction, pipe: connection.Connection):
       reason = 'parser_error'
     left_s = max(signal.setitimer(signal.ITIMER_PROF, 0)[0], 1e-3)
     pipe.send((reason or ('' if text else 'no_text'), text))
+    if len(page) > _LARGE_CHARS:
+      _give_memory_back()

@@ -28,7 +28,7 @@ _ROW = np.dtype(
   ]
 )
 _PACK = struct.Struct('<QI??2x').pack
-_CACHE_SIZE = 1 << 17  # of chunks, and of words: some 50 MB
+_CACHE_SIZE = 1 << 16  # of chunks, and of words: some 25 MB
 
 
 @dataclasses.dataclass(frozen=True)
