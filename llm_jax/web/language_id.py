@@ -24,9 +24,9 @@ except ImportError:  # each Python's first months
 _LABEL = '__label__'
 _MODEL = 'lid.176.ftz'
 # A long text is judged by parts of it: by few if they leave no doubt, else by
-# more. Against the whole text no verdict was another one on 6,080 texts of 460
-# languages, mixed ones among them, and one on 3,218 pages, half of them code.
-_N_PARTS = (4, 32)
+# more. Against the whole text no verdict was another one on 15,460 texts of 460
+# languages and 1,500 mixtures of them, and two on 1,285 pages.
+_N_PARTS = (2, 8, 32)
 _PART_CHARS = 500
 _SURE_SCORE = 0.9
 
@@ -56,10 +56,13 @@ def identify(text: str) -> tuple[str, float]:
     ISO 639 code and probability, rounded to 4 digits; ('', 0.0) for a text
     without letters that the model knows.
   """
-  few, many = (_sample(text, n) for n in _N_PARTS)
-  language, score = _classifier()[1](few)
-  if score < _SURE_SCORE and len(many) > len(few):
-    language, score = _classifier()[1](many)
+  language, score, seen = '', 0.0, ''
+  for n in _N_PARTS:
+    sample = _sample(text, n)
+    if sample == seen or score >= _SURE_SCORE:
+      break
+    language, score = _classifier()[1](sample)
+    seen = sample
   return language, score
 
 
