@@ -20,8 +20,8 @@ of the child's first page. The lists of URLs are unpacked before the clock
 starts. Removed documents are not written.
 
 It does NOT judge what it measures: the last line of stdout is a JSON object
-with documents in, kept and dropped by reason for each step, seconds of each
-stage, and peak memory. Logs of datatrove go to stderr.
+with documents in, kept and dropped by reason for each step, and seconds of
+each stage. Logs of datatrove go to stderr.
 """
 
 import argparse
@@ -35,59 +35,12 @@ import os
 import pathlib
 import subprocess
 import sys
-import threading
 import time
 
 _UNPACK = (
   'from datatrove.pipeline.filters import URLFilter;'
   "f = URLFilter(); f.download_data(); f.tldextractor('a.example.com')"
 )
-
-
-class _PeakMemory(threading.Thread):
-  """Samples the proportional set size of this process and its descendants."""
-
-  def __init__(self, every_s: float = 1.0):
-    super().__init__(daemon=True)
-    self._every_s = every_s
-    self._ends = threading.Event()
-    self.peak_bytes = 0
-
-  def run(self):
-    while not self._ends.wait(self._every_s):
-      self.peak_bytes = max(self.peak_bytes, self._now_bytes())
-
-  def end(self) -> int:
-    self._ends.set()
-    self.join()
-    return self.peak_bytes
-
-  def _now_bytes(self) -> int:
-    parents = {}
-    for entry in glob.glob('/proc/[0-9]*/stat'):
-      try:
-        fields = pathlib.Path(entry).read_text().rpartition(')')[2].split()
-      except OSError:  # it ended meanwhile
-        continue
-      parents[int(entry.split('/')[2])] = int(fields[1])
-    family = {os.getpid()}
-    while True:
-      grown = family | {pid for pid, up in parents.items() if up in family}
-      if grown == family:
-        break
-      family = grown
-    total = 0
-    for pid in family:
-      try:
-        rollup = pathlib.Path(f'/proc/{pid}/smaps_rollup').read_text()
-      except OSError:
-        continue
-      total += sum(
-        int(line.split()[1]) * 1024
-        for line in rollup.splitlines()
-        if line.startswith('Pss:')
-      )
-    return total
 
 
 def _preload(data, rank: int = 0, world_size: int = 1, *, lid: str = ''):
@@ -227,8 +180,6 @@ def _main():
   files.write_text(''.join(f'{path[1:]}\n' for path in warcs))
   _set_up((args.cache or out / 'cache').absolute())
   seconds, steps = {}, []
-  memory = _PeakMemory()
-  memory.start()
   for name, executor in _stages(files, len(warcs), out, args):
     start = time.perf_counter()
     stats = executor.run()
@@ -240,7 +191,6 @@ def _main():
         steps.append(
           {'stage': name, 'step': step.name, 'wall_s': wall_s} | counts
         )
-  peak_bytes = memory.end()
   kept, base = out / 'kept.jsonl', out / 'kept_before_minhash.jsonl'
   result = {
     'peer': 'datatrove',
@@ -254,7 +204,6 @@ def _main():
     'kept_before_minhash': str(base),
     'seconds': seconds,
     'seconds_all': round(sum(seconds.values()), 3),
-    'peak_pss_bytes': peak_bytes,
     'steps': steps,
   }
   print(json.dumps(result))
