@@ -1,12 +1,14 @@
 """The tokenizer.json of Hugging Face's `tokenizers` for a byte-level BPE.
 
-It gives the same ids for text as ours when loaded with
+What is written gives the same ids for text as ours when loaded with
 `encode_special_tokens = True`. Without that, `tokenizers` turns text that
 looks like a control token into one; the file format cannot forbid it.
 """
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
+
+from llm_jax.tokenizer import patterns
 
 
 def tokenizer_json(
@@ -90,6 +92,105 @@ def tokenizer_json(
       ],
     },
   }
+
+
+class Parts(NamedTuple):
+  """What a tokenizer.json is made of; see `Tokenizer`.
+
+  Attributes:
+    ranks: ids of ordinary tokens by their bytes.
+    pattern: name of the split pattern.
+    special_ids: ids of the added tokens by name.
+    is_nfc: whether it brings text into Unicode's form NFC before it cuts,
+      which ours does not; ids differ for text in another form.
+  """
+
+  ranks: dict[bytes, int]
+  pattern: str
+  special_ids: dict[str, int]
+  is_nfc: bool
+
+
+def read_parts(values: Mapping[str, Any]) -> Parts:
+  """Take apart a tokenizer.json that we can represent exactly.
+
+  Args:
+    values: its contents.
+
+  Returns:
+    The parts of a tokenizer of ours that gives the same ids for NFC text.
+
+  Raises:
+    ValueError: for another algorithm, split pattern or normalizer, or merges
+      that do not follow from the ids, by name.
+  """
+  model = values['model']
+  normalizer = (values.get('normalizer') or {}).get('type')
+  odd = [
+    f'{key} {model[key]!r}'
+    for key in (
+      'byte_fallback',
+      'continuing_subword_prefix',
+      'end_of_word_suffix',
+      'dropout',
+    )
+    if model.get(key)
+  ]
+  if model.get('type') != 'BPE':
+    odd.append(f'the algorithm {model.get("type")!r}')
+  if normalizer not in (None, 'NFC'):
+    odd.append(f'the normalizer {normalizer!r}')
+  pattern = _pattern_name(values.get('pre_tokenizer') or {})
+  if pattern is None:
+    odd.append('a split pattern that is not ours')
+  if odd or pattern is None:
+    raise ValueError(
+      f'tokenizer.json has {", ".join(odd)}; only byte-level BPE cut as in '
+      f'{", ".join(patterns.PATTERNS)} can be converted: give a tokenizer of '
+      'ours with the same ids'
+    )
+  added = values.get('added_tokens') or []
+  special_ids = {token['content']: token['id'] for token in added}
+  value_of = {c: value for value, c in enumerate(byte_characters())}
+
+  def spelled(text: str) -> bytes:
+    return bytes([value_of[character] for character in text])
+
+  ranks = {
+    spelled(text): token_id
+    for text, token_id in model['vocab'].items()
+    if text not in special_ids
+  }
+  merges = [m.split(' ') if isinstance(m, str) else m for m in model['merges']]
+  pairs = [(spelled(left), spelled(right)) for left, right in merges]
+  made = [ranks.get(left + right, -1) for left, right in pairs]
+  # Ours merges the pair whose token has the lowest id, theirs the pair that
+  # stands first in the list. They agree if the list is in the order of ids.
+  if made != sorted(made) or -1 in made or set(find_merges(ranks)) - set(pairs):
+    raise ValueError(
+      'tokenizer.json has merges that do not follow from the ids of its '
+      'tokens, so it cannot be converted; give a tokenizer of ours with the '
+      'same ids'
+    )
+  return Parts(ranks, pattern, special_ids, normalizer == 'NFC')
+
+
+def _pattern_name(pre_tokenizer: Mapping[str, Any]) -> str | None:
+  """Our name for the way that text is cut, if it is one of ours."""
+  steps = pre_tokenizer.get('pretokenizers', [pre_tokenizer])
+  last = steps[-1]
+  if last.get('type') != 'ByteLevel' or last.get('add_prefix_space'):
+    return None
+  if len(steps) == 1 and last.get('use_regex', True):
+    return 'gpt2'
+  if len(steps) != 2 or last.get('use_regex', True):
+    return None
+  split = steps[0]
+  if split.get('behavior') != 'Isolated' or split.get('invert'):
+    return None
+  regex = split.get('pattern', {}).get('Regex')
+  named = {form.split: name for name, form in patterns.PATTERNS.items()}
+  return named.get(regex)
 
 
 def find_merges(ranks: Mapping[bytes, int]) -> list[tuple[bytes, bytes]]:
