@@ -334,6 +334,8 @@ def _write_tokenizer(folder, cfg, tokenizer_dir, is_chat) -> dict[str, Any]:
     'eos_token': specials.IM_END if is_chat else end,
     'pad_token': end,
     'model_max_length': cfg.max_length,
+    # Or transformers 4 adds token_type_ids, which generate() refuses.
+    'model_input_names': ['input_ids', 'attention_mask'],
     'clean_up_tokenization_spaces': False,
   }
   record.write_json(folder / 'tokenizer_config.json', values)

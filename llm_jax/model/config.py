@@ -77,6 +77,7 @@ class ModelConfig:
   query_pre_attn_scalar: float = 0.0  # scores are over its root; 0: head_dim
   attention_softcap: float = 0.0  # scores: cap * tanh(x / cap); 0: no cap
   logit_softcap: float = 0.0  # the same of the logits
+  value_embeddings: bool = False  # in every second layer, the last with them
   embedding_scale: bool = False  # embeddings times sqrt(d_model)
   tied_embeddings: bool = False
   dtype: str = 'float32'  # of activations; parameters stay float32
@@ -143,6 +144,12 @@ class ModelConfig:
     return ''.join(itertools.islice(pattern, self.n_layers))
 
   @property
+  def has_values(self) -> tuple[bool, ...]:
+    """Whether each layer adds value embeddings; the i-th uses table i // 2."""
+    n = self.n_layers
+    return tuple(self.value_embeddings and (n - i) % 2 == 1 for i in range(n))
+
+  @property
   def padded_vocab_size(self) -> int:
     """Rows of the embedding: vocab_size rounded up to a multiple of 128."""
     return -(-self.vocab_size // VOCABULARY_MULTIPLE) * VOCABULARY_MULTIPLE
@@ -178,10 +185,11 @@ def n_params(cfg: ModelConfig) -> dict[str, int]:
     cfg: the model.
 
   Returns:
-    Counts under embedding, positions, attention, mlp, norms, head, padding
-    and total. Biases count with their matrix and a tied head with the
-    embedding. Rows that only pad the vocabulary count as padding, so that
-    total - padding is the number that is published.
+    Counts under embedding, positions, values, attention, mlp, norms, head,
+    padding and total. Biases count with their matrix, the gates of values with
+    their tables, a tied head with the embedding. Rows that only pad the
+    vocabulary count as padding, so that total - padding is the number that is
+    published.
   """
   d, f, k = cfg.d_model, cfg.d_ff, cfg.head_dim
   qkv = (cfg.n_heads + 2 * cfg.n_kv_heads) * k
@@ -194,15 +202,19 @@ def n_params(cfg: ModelConfig) -> dict[str, int]:
     mlp += mlp // d - f + d  # of gate and up, each F wide; of down
   norms = (4 if cfg.post_norms else 2) * d + 2 * k * cfg.qk_norm
   norms = (cfg.n_layers * norms + d) * (2 if cfg.norm == 'layer' else 1)
+  n_values, value_width = sum(cfg.has_values), cfg.n_kv_heads * k
+  values = n_values * (cfg.vocab_size * value_width + d * cfg.n_kv_heads)
   n_tables = 1 if cfg.tied_embeddings else 2
   parts = {
     'embedding': cfg.vocab_size * d,
     'positions': cfg.max_length * d if cfg.positions == 'learned' else 0,
+    'values': values,
     'attention': cfg.n_layers * attention,
     'mlp': cfg.n_layers * mlp,
     'norms': norms,
     'head': (n_tables - 1) * cfg.vocab_size * d,
-    'padding': n_tables * (cfg.padded_vocab_size - cfg.vocab_size) * d,
+    'padding': (cfg.padded_vocab_size - cfg.vocab_size)
+    * (n_tables * d + n_values * value_width),
   }
   return parts | {'total': sum(parts.values())}
 
@@ -226,6 +238,7 @@ def train_flops_per_token(cfg: ModelConfig, length: int) -> float:
   layer = d * cfg.head_dim * heads
   layer += (3 if 'gated' in cfg.activation else 2) * d * cfg.d_ff
   matmul = cfg.n_layers * layer + cfg.padded_vocab_size * d
+  matmul += sum(cfg.has_values) * d * cfg.n_kv_heads  # their gates
   n_keys = 0.0
   for kind in cfg.layer_kinds:
     seen = min(cfg.window, length) if kind == 'L' else length

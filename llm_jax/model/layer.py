@@ -29,6 +29,13 @@ class View(NamedTuple):
   frequency_K: jax.Array | None  # of rotary positions; None without them
 
 
+class ValueRows(NamedTuple):
+  """What a layer with value embeddings adds to its values."""
+
+  row_BTGK: jax.Array  # of the layer's table, for each token
+  gate_DG: jax.Array  # from activations to the weight of a head's part
+
+
 def project(x: jax.Array, w: jax.Array, n_axes: int = 1) -> jax.Array:
   """Contract the last axes of x with the first axes of w.
 
@@ -92,10 +99,11 @@ class Layer(nn.Module):
     cache: types.Params | None,
     positions_BT: types.Array,
     view: View,
+    values: ValueRows | None = None,
   ) -> tuple[jax.Array, types.Params | None]:
     """Run both sub-layers."""
     y_BTD = self._norm('attention_norm', x_BTD)
-    y_BTD, cache = self._attention(y_BTD, cache, positions_BT, view)
+    y_BTD, cache = self._attention(y_BTD, cache, positions_BT, view, values)
     if self.cfg.post_norms:
       y_BTD = self._norm('post_attention_norm', y_BTD)
     x_BTD = x_BTD + y_BTD
@@ -126,7 +134,7 @@ class Layer(nn.Module):
     bias = self.param(name, nn.initializers.zeros, shape).astype(self.cfg.dtype)
     return x + bias.reshape((1,) * (x.ndim - n_axes) + shape)
 
-  def _attention(self, x_BTD, cache, positions_BT, view):
+  def _attention(self, x_BTD, cache, positions_BT, view, values):
     cfg = self.cfg
     d, h, g, k = cfg.d_model, cfg.n_heads, cfg.n_kv_heads, cfg.head_dim
     wq_DHK = self._weight('wq', (d, h, k))
@@ -135,6 +143,11 @@ class Layer(nn.Module):
     q_BTHK = self._biased('bq', project(x_BTD, wq_DHK), 2, ('qkv', 'all'))
     k_BTGK = self._biased('bk', project(x_BTD, wk_DGK), 2, ('qkv', 'all'))
     v_BTGK = self._biased('bv', project(x_BTD, wv_DGK), 2, ('qkv', 'all'))
+    if values is not None:
+      # Gates start at weight 1, as in karpathy/nanochat, gpt.py.
+      gate_BTG = project(x_BTD, values.gate_DG.astype(cfg.dtype))
+      weight_BTG = 2 * jax.nn.sigmoid(gate_BTG)
+      v_BTGK = v_BTGK + weight_BTG[..., None] * values.row_BTGK
     if cfg.qk_norm:
       q_BTHK = self._norm('q_norm', q_BTHK)
       k_BTGK = self._norm('k_norm', k_BTGK)

@@ -26,8 +26,9 @@ def init(cfg: config.ModelConfig, key: jax.Array) -> types.Params:
     key: random key; the same key gives the same parameters on every mesh.
 
   Returns:
-    Nested dict: embedding, position_embedding (if learned), head (unless
-    tied), final_norm, and layers, whose arrays have a leading N.
+    Nested dict: embedding, position_embedding (if learned), value_embedding
+    and value_gate (if any), head (unless tied), final_norm, and layers, whose
+    arrays have a leading N.
   """
   embedding_key, head_key, norm_key, layers_key = jax.random.split(key, 4)
   shape = (cfg.padded_vocab_size, cfg.d_model)
@@ -50,6 +51,12 @@ def init(cfg: config.ModelConfig, key: jax.Array) -> types.Params:
     params['position_embedding'] = normal(
       jax.random.fold_in(embedding_key, 1), (cfg.max_length, cfg.d_model)
     )
+  if cfg.value_embeddings:
+    rows = (sum(cfg.has_values), cfg.padded_vocab_size, cfg.n_kv_heads)
+    params['value_embedding'] = normal(
+      jax.random.fold_in(embedding_key, 2), (*rows, cfg.head_dim)
+    )
+    params['value_gate'] = jnp.zeros((rows[0], cfg.d_model, cfg.n_kv_heads))
   if not cfg.tied_embeddings:
     params['head'] = normal(head_key, shape)
   return params
@@ -90,10 +97,14 @@ def apply(
     mask_fn = functools.partial(attention.packed_mask, segment_ids_BT)
   views = _views(cfg, mask_fn)
 
-  def run_layer(layer_params, x_BTD, layer_cache, view):
+  def run_layer(layer_params, x_BTD, layer_cache, view, values):
     return layer.Layer(cfg).apply(
-      {'params': layer_params}, x_BTD, layer_cache, positions_BT, view
+      {'params': layer_params}, x_BTD, layer_cache, positions_BT, view, values
     )
+
+  def values_of(i):
+    row_BTGK = params['value_embedding'][i // 2, tokens_BT].astype(cfg.dtype)
+    return layer.ValueRows(row_BTGK, params['value_gate'][i // 2])
 
   if cfg.remat:
     run_layer = jax.checkpoint(run_layer)
@@ -103,24 +114,30 @@ def apply(
     for i, kind in enumerate(cfg.layer_kinds):
       layer_params = jax.tree.map(operator.itemgetter(i), params['layers'])
       layer_cache = None if cache is None else cache[i]
+      values = values_of(i) if cfg.has_values[i] else None
       x_BTD, layer_cache = run_layer(
-        layer_params, x_BTD, layer_cache, views[kind]
+        layer_params, x_BTD, layer_cache, views[kind], values
       )
       new_cache.append(layer_cache)
     cache = None if cache is None else new_cache
   else:
 
     def step(x_BTD, xs):
-      layer_params, layer_cache, is_local = xs
+      layer_params, layer_cache, is_local, i, has_values = xs
       view = views[cfg.layer_kinds[0]]
       if len(set(cfg.layer_kinds)) > 1:
         choose = functools.partial(jnp.where, is_local)
         view = jax.tree.map(choose, views['L'], views['G'])
-      return run_layer(layer_params, x_BTD, layer_cache, view)
+      values = values_of(i) if cfg.value_embeddings else None
+      if values is not None:  # a layer without any adds rows of zeros
+        values = values._replace(row_BTGK=values.row_BTGK * has_values)
+      return run_layer(layer_params, x_BTD, layer_cache, view, values)
 
     is_local_N = jnp.array([kind == 'L' for kind in cfg.layer_kinds])
+    index_N = jnp.arange(cfg.n_layers)
+    has_values_N = jnp.array(cfg.has_values, x_BTD.dtype)
     x_BTD, cache = jax.lax.scan(
-      step, x_BTD, (params['layers'], cache, is_local_N)
+      step, x_BTD, (params['layers'], cache, is_local_N, index_N, has_values_N)
     )
   norm = {'params': params['final_norm']}
   return jnp.asarray(layer.Norm(cfg).apply(norm, x_BTD)), cache

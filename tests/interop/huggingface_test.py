@@ -223,6 +223,12 @@ def test_published_configs_are_the_named_sizes(values, name):
   assert families.from_json(values) == expected
 
 
+def test_windows_of_the_later_layers_as_qwen2_first_said_it():
+  values = _QWEN2 | {'use_sliding_window': True, 'max_window_layers': 21}
+  cfg = families.from_json(values)
+  assert (cfg.layer_kinds, cfg.window) == ('G' * 21 + 'LLL', 32_768)
+
+
 @pytest.mark.parametrize('name', sizes.SIZES)
 def test_every_named_size_survives_its_config(name):
   cfg = sizes.by_name(name)
@@ -282,6 +288,7 @@ def test_broken_folders_are_refused(copy, tmp_path):
   [
     ({'activation': 'relu_squared'},
      "Qwen3ForCausalLM, needs activation = 'silu_gated' instead of 'relu_sq"),
+    ({'value_embeddings': True}, 'value_embeddings = False instead of True'),
     ({'logit_softcap': 3.0}, 'logit_softcap = 0.0 instead of 3.0'),
     ({'bias': 'qkv'}, "bias = 'none' instead of 'qkv'"),
     ({'local_rope_theta': 9.0}, 'local_rope_theta = 0.0 instead of 9.0'),
@@ -302,6 +309,14 @@ def test_a_fractional_query_scalar_and_gpt2_with_groups_are_refused():
     families.of_model(gemma)
   with pytest.raises(ValueError, match=r'n_kv_heads = 4.*n_heads \* head_dim'):
     families.of_model(slow_transformer.LAYOUTS['gpt2'])
+
+
+def test_default_query_scalar_is_the_width_of_a_head():
+  cfg = dataclasses.replace(
+    slow_transformer.LAYOUTS['gemma3'], query_pre_attn_scalar=0.0
+  )
+  values = families.to_json(cfg, families.of_model(cfg), 'float32')
+  assert values['query_pre_attn_scalar'] == cfg.head_dim
 
 
 def test_writing_overwrites_nothing_and_loses_no_value(tmp_path):
@@ -331,6 +346,7 @@ def test_folder_to_checkpoint_and_back(tmp_path):
   settings = json.loads((out / 'tokenizer_config.json').read_text())
   assert settings['tokenizer_class'] == 'PreTrainedTokenizerFast'
   assert settings['eos_token'] == '<|im_end|>'
+  assert settings['model_input_names'] == ['input_ids', 'attention_mask']
   assert '<|im_sep|>' in (out / 'chat_template.jinja').read_text()
 
   import_hf.run(str(out), str(tmp_path / 'stage'))

@@ -17,6 +17,7 @@ import numpy as np
 import pytest
 
 from llm_jax.chat import template
+from llm_jax.infer import generate
 from llm_jax.interop import huggingface
 from llm_jax.tokenizer import tokenizer as tokenizer_lib
 from tests.interop import huggingface_test
@@ -81,6 +82,10 @@ def test_our_models(tmp_path):
 CHAT = """
 import json, sys, transformers
 tokenizer = transformers.AutoTokenizer.from_pretrained(sys.argv[1])
+model = transformers.AutoModelForCausalLM.from_pretrained(sys.argv[1])
+prompt = tokenizer('abab', return_tensors='pt')
+answer = model.generate(**prompt, max_new_tokens=12, do_sample=False)
+print(json.dumps(answer[0, prompt['input_ids'].shape[1]:].tolist()))
 for messages, add in json.load(sys.stdin):
   text = tokenizer.apply_chat_template(
     messages, tokenize=False, add_generation_prompt=add)
@@ -88,16 +93,15 @@ for messages, add in json.load(sys.stdin):
 """
 
 
-def test_chat_template_renders_as_ours(tmp_path):
+def test_chat_template_and_greedy_answer_are_ours(tmp_path):
   vocabulary = tokenizer_lib.Tokenizer.from_merges([(97, 98)], 'qwen2')
   vocabulary.save(tmp_path / 'vocabulary')
-  cfg = dataclasses.replace(OURS['qwen3'], vocab_size=vocabulary.vocab_size)
+  cfg = dataclasses.replace(
+    OURS['qwen3'], vocab_size=vocabulary.vocab_size, max_length=64
+  )
+  params = huggingface_test.new_params(cfg)
   huggingface.write(
-    tmp_path / 'chat',
-    cfg,
-    huggingface_test.new_params(cfg),
-    tmp_path / 'vocabulary',
-    True,
+    tmp_path / 'chat', cfg, params, tmp_path / 'vocabulary', True
   )
   system = {'role': 'system', 'content': '\n {{ x }} be kind \n'}
   user = {'role': 'user', 'content': '  ab\tcaf\u00e9 {% if %}\n\n'}
@@ -116,7 +120,15 @@ def test_chat_template_renders_as_ours(tmp_path):
     check=True,
     timeout=300,
   )
-  lines = [json.loads(line) for line in done.stdout.splitlines()]
+  greedy, *lines = [json.loads(line) for line in done.stdout.splitlines()]
+  stop_ids = [
+    vocabulary.special_id(f'<|{n}|>') for n in ('endoftext', 'im_end')
+  ]
+  request = generate.Request(12, tuple(stop_ids), temperature=0.0)
+  answer = generate.generate(
+    cfg, params, [vocabulary.encode('abab')], [0], request, 1
+  )
+  assert greedy == answer[0].token_ids
   for (messages, add), (text, ids) in zip(cases, lines, strict=True):
     expected = template.render(vocabulary, messages, add).token_ids
     assert text == vocabulary.decode(expected)

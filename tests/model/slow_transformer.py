@@ -31,6 +31,9 @@ _OPTIONS = {
            'qk_norm': False, 'bias': 'all', 'positions': 'learned'},
   'relu_squared': {'activation': 'relu_squared', 'layer_pattern': 'LGL',
                    'window': 1, 'logit_softcap': 3.0},
+  'value_embeddings': {'value_embeddings': True, 'layer_pattern': 'LLG',
+                       'window': 5, 'logit_softcap': 15.0,
+                       'activation': 'relu_squared'},
   'gated_biases': {'bias': 'all', 'head_dim': 5, 'positions': 'learned'},
 }  # fmt: skip
 LAYOUTS = {
@@ -50,7 +53,11 @@ def logits(cfg, params, tokens):
   for i in range(cfg.n_layers):
     w = jax.tree.map(lambda a, i=i: a[i], p['layers'])
     is_local = cfg.layer_pattern[i % len(cfg.layer_pattern)] == 'L'
-    y = _attention(cfg, w, _norm(cfg, x, w['attention_norm']), is_local)
+    y, values = _norm(cfg, x, w['attention_norm']), np.zeros((1, 9, 1))
+    if cfg.value_embeddings and i in (0, 2):  # the tables of three layers
+      gate = 2 / (1 + np.exp(-(y @ p['value_gate'][i // 2])))
+      values = gate[:, :, None] * p['value_embedding'][i // 2][tokens]
+    y = _attention(cfg, w, y, values, is_local)
     x = x + (_norm(cfg, y, w['post_attention_norm']) if cfg.post_norms else y)
     y = _mlp(cfg, w, _norm(cfg, x, w['mlp_norm']))
     x = x + (_norm(cfg, y, w['post_mlp_norm']) if cfg.post_norms else y)
@@ -101,7 +108,7 @@ def _turn(cfg, x, is_local):
   return out
 
 
-def _attention(cfg, w, y, is_local):
+def _attention(cfg, w, y, values, is_local):
   total = w.get('bo', 0)
   for head in range(cfg.n_heads):
     group = head * cfg.n_kv_heads // cfg.n_heads
@@ -109,6 +116,7 @@ def _attention(cfg, w, y, is_local):
       y @ w[f'w{name}'][:, h] + (w[f'b{name}'][h] if f'b{name}' in w else 0)
       for name, h in (('q', head), ('k', group), ('v', group))
     )
+    v = v + values[:, group]
     if cfg.qk_norm:
       q, k = _norm(cfg, q, w['q_norm']), _norm(cfg, k, w['k_norm'])
     if cfg.positions == 'rotary':

@@ -72,6 +72,8 @@ def test_no_token_sees_a_later_one_or_beyond_its_windows(model):
   # Tokens differ, so a row of the embedding's gradient is a position.
   tokens_BT = np.arange(12, dtype=np.int32)[None]
   untied = dataclasses.replace(cfg, tied_embeddings=False)
+  if cfg.value_embeddings:
+    params = params | {'value_embedding': 0 * params['value_embedding']}
 
   def at(embedding_VD, t):
     hidden_BTD, _ = transformer.apply(
@@ -131,7 +133,7 @@ def test_scan_and_remat_change_no_gradient(model):
   chex.assert_trees_all_close(plain, other, atol=1e-5, rtol=1e-4)
 
 
-@pytest.mark.parametrize('name', ['gpt2', 'gemma3'])
+@pytest.mark.parametrize('name', ['gpt2', 'gemma3', 'value_embeddings'])
 def test_sharded_equals_a_single_device(name):
   cfg, params = LAYOUTS[name], make_params(LAYOUTS[name])
   mesh = mesh_lib.make(mesh_lib.MeshConfig(fsdp=2, tensor=2))
@@ -186,8 +188,9 @@ def test_parameters_are_counted_as_they_are(model, tied):
 
   counts = config.n_params(cfg)
   assert counts['total'] == count(tree)
+  n_tables = (1 if tied else 2) * 24 + 2 * 2 * 8 * cfg.value_embeddings
+  assert counts['padding'] == (128 - 60) * n_tables
   assert ('head' in tree) != tied
-  assert counts['padding'] == (128 - 60) * 24 * (1 if tied else 2)
   layers = tree['layers']
   norms = {k: v for k, v in layers.items() if 'norm' in k}
   mlp = {k: v for k, v in layers.items() if 'gate' in k or k[-2:] in 'updown'}
