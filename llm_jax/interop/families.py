@@ -122,6 +122,7 @@ _FAMILIES = (
     _GPT2_KEYS, tied=True,
   ),
 )  # fmt: skip
+_FAMILIES_BY_TYPE = {family.model_type: family for family in _FAMILIES}
 
 
 def of_model(cfg: config.ModelConfig) -> Family:
@@ -162,9 +163,6 @@ def of_json(values: Mapping[str, Any]) -> Family:
   return _FAMILIES_BY_TYPE[model_type]
 
 
-_FAMILIES_BY_TYPE = {family.model_type: family for family in _FAMILIES}
-
-
 def _blockers(model_type: str, cfg: config.ModelConfig) -> list[str]:
   family, default = _FAMILIES_BY_TYPE[model_type], config.ModelConfig()
   blockers = []
@@ -177,6 +175,8 @@ def _blockers(model_type: str, cfg: config.ModelConfig) -> list[str]:
     wanted = family.fixed.get(name, getattr(default, name))
     if has != wanted:
       blockers.append(f'{name} = {wanted!r} instead of {has!r}')
+  if cfg.window and cfg.rope_scaling and 'local_rope_theta' not in family.free:
+    blockers.append('no rope_scaling, as it would scale its local layers too')
   if not float(cfg.query_pre_attn_scalar).is_integer():
     blockers.append(
       f'a whole query_pre_attn_scalar instead of {cfg.query_pre_attn_scalar}'
@@ -273,9 +273,13 @@ def from_json(values: Mapping[str, Any]) -> config.ModelConfig:
       f'unknown for {family.architecture}; delete what does not change its '
       'logits'
     )
-  return dataclass_json.from_dict(
+  # Checks the types, and makes floats of the ints that JSON may hold.
+  cfg = dataclass_json.from_dict(
     config.ModelConfig, dataclass_json.to_dict(config.ModelConfig(**options))
   )
+  if blockers := _blockers(family.model_type, cfg):
+    raise ValueError(f'config.json: ours needs {"; ".join(blockers)}')
+  return cfg
 
 
 def _required(left: dict[str, Any], key: str) -> Any:

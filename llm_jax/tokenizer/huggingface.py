@@ -22,12 +22,14 @@ def tokenizer_json(
     special_ids: ids of the control tokens by name, in rising order.
 
   Returns:
-    What json.dump writes.
-
-  Raises:
-    ValueError: if a token cannot be reached by merging two others.
+    What json.dump writes. Where a token cannot be reached by merging, as in
+    Llama 3, whole pre-tokens are looked up first, as tiktoken does.
   """
   printable = byte_characters()
+  try:
+    merges, looks_up = find_merges(ranks), False
+  except ValueError:
+    merges, looks_up = all_merges(ranks), True
 
   def spell(token: bytes) -> str:
     return ''.join([printable[value] for value in token])
@@ -85,11 +87,9 @@ def tokenizer_json(
       'end_of_word_suffix': None,
       'fuse_unk': False,
       'byte_fallback': False,
-      'ignore_merges': False,
+      'ignore_merges': looks_up,
       'vocab': {by_id[token_id]: token_id for token_id in sorted(by_id)},
-      'merges': [
-        f'{spell(left)} {spell(right)}' for left, right in find_merges(ranks)
-      ],
+      'merges': [f'{spell(left)} {spell(right)}' for left, right in merges],
     },
   }
 
@@ -163,16 +163,30 @@ def read_parts(values: Mapping[str, Any]) -> Parts:
   }
   merges = [m.split(' ') if isinstance(m, str) else m for m in model['merges']]
   pairs = [(spelled(left), spelled(right)) for left, right in merges]
-  made = [ranks.get(left + right, -1) for left, right in pairs]
-  # Ours merges the pair whose token has the lowest id, theirs the pair that
-  # stands first in the list. They agree if the list is in the order of ids.
-  if made != sorted(made) or -1 in made or set(find_merges(ranks)) - set(pairs):
+  if not _follow_from_ids(pairs, ranks, model.get('ignore_merges', False)):
     raise ValueError(
       'tokenizer.json has merges that do not follow from the ids of its '
       'tokens, so it cannot be converted; give a tokenizer of ours with the '
       'same ids'
     )
   return Parts(ranks, pattern, special_ids, normalizer == 'NFC')
+
+
+def _follow_from_ids(pairs, ranks, looks_up) -> bool:
+  """Whether a list of merges gives the same ids as merging by lowest id.
+
+  Theirs merges the pair that stands first in the list, ours the pair whose
+  token has the lowest id, after it looked up the whole pre-token.
+  """
+  made = [ranks.get(left + right, -1) for left, right in pairs]
+  if -1 in made or made != sorted(made):
+    return False
+  if looks_up and set(pairs) == set(all_merges(ranks)):
+    return True
+  try:
+    return set(find_merges(ranks)) <= set(pairs)
+  except ValueError:  # a token that only a look-up finds
+    return False
 
 
 def _pattern_name(pre_tokenizer: Mapping[str, Any]) -> str | None:
@@ -229,6 +243,20 @@ def find_merges(ranks: Mapping[bytes, int]) -> list[tuple[bytes, bytes]]:
       parts[i : i + 2] = [parts[i] + parts[i + 1]]
     merges.append((parts[0], parts[1]))
   return merges
+
+
+def all_merges(ranks: Mapping[bytes, int]) -> list[tuple[bytes, bytes]]:
+  """Every pair of tokens that makes a token, by its rising id.
+
+  >>> all_merges({b'a': 0, b'b': 1, b'ab': 2, b'aa': 3, b'aab': 4})
+  [(b'a', b'b'), (b'a', b'a'), (b'a', b'ab'), (b'aa', b'b')]
+  """
+  return [
+    (token[:i], token[i:])
+    for token in sorted(ranks, key=ranks.__getitem__)
+    for i in range(1, len(token))
+    if token[:i] in ranks and token[i:] in ranks
+  ]
 
 
 def byte_characters() -> list[str]:

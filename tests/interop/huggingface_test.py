@@ -301,6 +301,17 @@ def test_what_no_class_can_express_is_refused(change, message, tmp_path):
   assert list(tmp_path.iterdir()) == []
 
 
+def test_local_layers_scaled_too_are_refused_both_ways():
+  values = json.loads((GOLDEN / 'qwen2_window' / 'config.json').read_text())
+  cfg = families.from_json(values)
+  values['rope_parameters'] |= {'rope_type': 'linear', 'factor': 2.0}
+  with pytest.raises(ValueError, match='ours needs no rope_scaling'):
+    families.from_json(values)
+  cfg = dataclasses.replace(cfg, rope_scaling=config.RopeScaling('linear'))
+  with pytest.raises(ValueError, match='no rope_scaling, as it would scale'):
+    families.of_model(cfg)
+
+
 def test_a_fractional_query_scalar_and_gpt2_with_groups_are_refused():
   gemma = dataclasses.replace(
     slow_transformer.LAYOUTS['gemma3'], query_pre_attn_scalar=6.5

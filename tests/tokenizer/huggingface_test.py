@@ -68,6 +68,26 @@ def test_gpt2_cuts_in_its_byte_level_step(values):
     assert theirs.encode(text).ids == got.encode(text)
 
 
+def test_token_that_no_merge_reaches_is_looked_up(tmp_path):
+  """b'abcd' is never made of two tokens: it is one only as a whole word."""
+  ranks = {bytes([i]): i for i in range(256)} | {b'bc': 256, b'abcd': 257}
+  ranks |= {b'ab': 258}
+  ours = tokenizer.Tokenizer(ranks, 'qwen2', {'<|endoftext|>': 259}, 260)
+  ours.save(tmp_path)
+  text = (tmp_path / tokenizer.HUGGING_FACE_FILE).read_text()
+  theirs = tokenizers.Tokenizer.from_str(text)
+  for word in ('abcd', 'abcde', 'xabcd', 'abc', 'ab', 'abcabcd'):
+    assert theirs.encode(word).ids == ours.encode(word)
+  assert ours.encode('abcd') == [257]
+  assert 257 not in ours.encode('xabcd')
+  values = json.loads(text)
+  assert values['model']['ignore_merges']
+  assert rebuilt(values).fingerprint == ours.fingerprint
+  values['model']['ignore_merges'] = False
+  with pytest.raises(ValueError, match='do not follow from the ids'):
+    huggingface.read_parts(values)
+
+
 def changed(values, *keys, to):
   """A copy of nested values with one of them replaced."""
   values = copy.deepcopy(values)
