@@ -387,7 +387,7 @@ def test_control_tokens_take_our_names_and_unused_ids(tmp_path):
   ours = tokenizer_lib.Tokenizer.from_merges([(97, 98)], 'cl100k')
   ours.save(tmp_path)
   values = json.loads((tmp_path / 'tokenizer.json').read_text())
-  names = {257: '<|begin_of_text|>', 258: '<|end_of_text|>'}
+  names = {257: '<|begin_of_text|>', 260: '<|end_of_text|>'}
   values['added_tokens'] = [
     {'id': i, 'content': name} for i, name in names.items()
   ]
@@ -398,13 +398,14 @@ def test_control_tokens_take_our_names_and_unused_ids(tmp_path):
   (tmp_path / 'tokenizer.json').write_text(json.dumps(values))
   (tmp_path / 'config.json').write_text('{"eos_token_id": 257}')
   generation = tmp_path / 'generation_config.json'
-  generation.write_text('{"eos_token_id": [258, 257]}')
+  generation.write_text('{"eos_token_id": [260, 257]}')
   got = huggingface.read_tokenizer(tmp_path, 264)
   assert got.vocab_size == 264
   assert got.special_names == (
-    '<|begin_of_text|>', '<|endoftext|>', '<|im_start|>', '<|im_sep|>',
+    '<|begin_of_text|>', '<|im_start|>', '<|im_sep|>', '<|endoftext|>',
     '<|im_end|>', '<|fim_prefix|>', '<|fim_middle|>',
   )  # fmt: skip
+  assert got.special_id('<|endoftext|>') == 260
   text = "abab 1234 it's\r\n <|im_start|>"
   assert got.encode(text) == ours.encode(text)
   generation.write_text('{"eos_token_id": 7}')

@@ -109,6 +109,8 @@ def _turn(cfg, x, is_local):
 
 
 def _attention(cfg, w, y, values, is_local):
+  assert all((f'b{x}' in w) == (cfg.bias != 'none') for x in 'qkv')
+  assert all((f'b{x}' in w) == (cfg.bias == 'all') for x in ('o', '_up'))
   total = w.get('bo', 0)
   for head in range(cfg.n_heads):
     group = head * cfg.n_kv_heads // cfg.n_heads
