@@ -51,7 +51,12 @@ _CLOUD = [
   'aiohttp',  # https://
 ]
 
+_EXPORT = [
+  'safetensors>=0.6',  # the tensors of published checkpoints, without torch
+]
+
 _TEST = [
+  *_EXPORT,
   'pytest>=9.0',  # runs tests and doctests
   'pytest-xdist>=3.8',  # ... on two cores
   'hypothesis>=6.130',  # properties over random input
@@ -68,6 +73,9 @@ _PARITY = [
   'rustbpe>=0.1',  # a BPE trainer in Rust to compare merges with
   'moto[s3,server]>=5',  # an S3 server to write to
   's3fs',
+  'torch',  # logits of published models
+  'transformers>=4.57',  # the same; tools/make_golden_models.py
+  'jinja2',  # chat templates of transformers
 ]
 
 setuptools.setup(
@@ -86,6 +94,7 @@ setuptools.setup(
     'web': _WEB,
     'beam': _BEAM,
     'cloud': _CLOUD,
+    'export': _EXPORT,
     'test': _TEST,
     'parity': _PARITY,
     'tpu': ['jax[tpu]'],  # JAX's own choice of libtpu

@@ -12,6 +12,14 @@ from typing import NamedTuple
 from llm_jax.chat import messages as messages_lib
 from llm_jax.tokenizer import protocol, specials
 
+# The same layout for Hugging Face's chat_template.jinja; the roles and their
+# order are not checked there.
+JINJA = (
+  '{% for message in messages %}<|im_start|>{{ message.role }}<|im_sep|>'
+  '{{ message.content }}<|im_end|>{% endfor %}'
+  '{% if add_generation_prompt %}<|im_start|>assistant<|im_sep|>{% endif %}'
+)
+
 
 class Rendered(NamedTuple):
   """A conversation as tokens.

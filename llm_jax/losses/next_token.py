@@ -18,6 +18,7 @@ def token_logp(
   targets_BT: types.Array,
   vocab_size: int,
   chunk_length: int = 0,
+  softcap: float = 0.0,
 ) -> jax.Array:
   """Log-probability of each target token, log softmax(h w)[target].
 
@@ -29,6 +30,7 @@ def token_logp(
     chunk_length: tokens of each row whose logits exist at once; the backward
       pass recomputes them. 0: all at once, faster where memory allows. Both
       forms are held equal by tests/losses/next_token_test.py.
+    softcap: logits are cap * tanh(logits / cap); 0: no cap.
 
   Returns:
     logp_BT in nats, float32.
@@ -39,7 +41,7 @@ def token_logp(
   chex.assert_rank([hidden_BTD, w_VD, targets_BT], [3, 2, 2])
   length = hidden_BTD.shape[1]
   if not chunk_length or chunk_length == length:
-    return _logp(hidden_BTD, w_VD, targets_BT, vocab_size)
+    return _logp(hidden_BTD, w_VD, targets_BT, vocab_size, softcap)
   if length % chunk_length:
     raise ValueError(
       f'loss chunk_length {chunk_length} does not divide {length} tokens a '
@@ -51,8 +53,8 @@ def token_logp(
     return jnp.swapaxes(chunked, 0, 1)
 
   def one_chunk(_, chunk):
-    return None, jax.checkpoint(_logp, static_argnums=3)(
-      chunk[0], w_VD, chunk[1], vocab_size
+    return None, jax.checkpoint(_logp, static_argnums=(3, 4))(
+      chunk[0], w_VD, chunk[1], vocab_size, softcap
     )
 
   _, logp_CBT = jax.lax.scan(
@@ -61,13 +63,15 @@ def token_logp(
   return jnp.swapaxes(logp_CBT, 0, 1).reshape(targets_BT.shape)
 
 
-def _logp(hidden_BTD, w_VD, targets_BT, vocab_size):
+def _logp(hidden_BTD, w_VD, targets_BT, vocab_size, softcap):
   logits_BTV = jnp.einsum(
     'BTD,VD->BTV',
     hidden_BTD,
     w_VD.astype(hidden_BTD.dtype),
     preferred_element_type=jnp.float32,
   )
+  if softcap:
+    logits_BTV = softcap * jnp.tanh(logits_BTV / softcap)
   if vocab_size < w_VD.shape[0]:
     is_token_V = jnp.arange(w_VD.shape[0]) < vocab_size
     logits_BTV = jnp.where(is_token_V[None, None], logits_BTV, PADDING_LOGIT)

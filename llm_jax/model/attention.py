@@ -3,33 +3,66 @@
 Knows nothing of parameters or layers; `attend` is the plain XLA form.
 """
 
+import math
+
 import chex
 import jax
 import jax.numpy as jnp
 
 from llm_jax import types
+from llm_jax.model import config
 
 MASKED = -1e30  # finite, so that a fully masked row gives no NaN
 
 
-def rotate(x_BTHK: jax.Array, positions_BT: jax.Array, theta: float):
+def rope_frequencies(
+  head_dim: int, theta: float, scaling: config.RopeScaling | None = None
+) -> jax.Array:
+  """Angle by which each pair of a head turns from one position to the next.
+
+  theta^(-2i/K) for the i-th pair, slowed down by the scaling.
+
+  Args:
+    head_dim: width K of a head.
+    theta: base of the wavelengths.
+    scaling: how wavelengths are stretched; None: not at all.
+
+  Returns:
+    frequency_K, one for each pair, in radians.
+
+  Source: arXiv:2104.09864 eq. 15; `llama3` as in meta-llama/llama-models,
+  models/llama3/model.py, apply_scaling.
+  """
+  half = head_dim // 2
+  frequency_K = theta ** (-jnp.arange(half, dtype=jnp.float32) / half)
+  if scaling is None:
+    return frequency_K
+  if scaling.kind == 'linear':
+    return frequency_K / scaling.factor
+  low, high = scaling.low_freq_factor, scaling.high_freq_factor
+  n_turns_K = scaling.original_max_length * frequency_K / (2 * math.pi)
+  kept_K = jnp.clip((n_turns_K - low) / (high - low), 0, 1)
+  return frequency_K * (kept_K + (1 - kept_K) / scaling.factor)
+
+
+def rotate(
+  x_BTHK: jax.Array, positions_BT: jax.Array, frequency_K: jax.Array
+) -> jax.Array:
   """Rotate pairs of a head's halves by angles that grow with the position.
 
-  (a, b) -> (a cos - b sin, b cos + a sin), angle = position * theta^(-2i/K)
-  for the i-th pair; a is the first half of the head, b the second.
+  (a, b) -> (a cos - b sin, b cos + a sin), angle = position * frequency of
+  the pair; a is the first half of the head, b the second.
 
   Args:
     x_BTHK: queries or keys (H may be the number of key heads).
     positions_BT: position of each token in its document.
-    theta: base of the wavelengths.
+    frequency_K: from `rope_frequencies`, one for each pair.
 
   Returns:
     The rotated array, same shape and dtype.
 
   Source: arXiv:2104.09864 eq. 34, in the half-split order of GPT-NeoX.
   """
-  half = x_BTHK.shape[-1] // 2
-  frequency_K = theta ** (-jnp.arange(half, dtype=jnp.float32) / half)
   angle_BT1K = positions_BT[:, :, None, None] * frequency_K[None, None, None]
   cos_BT1K, sin_BT1K = jnp.cos(angle_BT1K), jnp.sin(angle_BT1K)
   a_BTHK, b_BTHK = jnp.split(x_BTHK.astype(jnp.float32), 2, axis=-1)
@@ -43,46 +76,71 @@ def rotate(x_BTHK: jax.Array, positions_BT: jax.Array, theta: float):
   return rotated_BTHK.astype(x_BTHK.dtype)
 
 
-def packed_mask(segment_ids_BT: types.Array) -> jax.Array:
+def packed_mask(segment_ids_BT: types.Array, window: int = 0) -> jax.Array:
   """Let a token see itself and earlier tokens of its own document.
 
   Args:
     segment_ids_BT: the document that each token of a row belongs to.
+    window: tokens that it sees, itself with them; 0: all.
 
   Returns:
     mask_BTS, true where query t may read key s.
   """
-  length = segment_ids_BT.shape[1]
-  causal_TS = jnp.arange(length)[:, None] >= jnp.arange(length)[None, :]
+  index_T = jnp.arange(segment_ids_BT.shape[1])
+  seen_TS = index_T[:, None] >= index_T[None, :]
+  if window:
+    seen_TS &= index_T[:, None] - index_T[None, :] < window
   same_BTS = segment_ids_BT[:, :, None] == segment_ids_BT[:, None, :]
-  return same_BTS & causal_TS[None]
+  return same_BTS & seen_TS[None]
 
 
-def cache_mask(positions_BT: types.Array, n_slots: int) -> jax.Array:
+def cache_mask(
+  positions_BT: types.Array, n_slots: int, window: int = 0
+) -> jax.Array:
   """Let a token see the cache slots up to and with its own position.
 
   Args:
     positions_BT: slot that each query token was written to.
     n_slots: slots of the cache.
+    window: slots that it sees, its own with them; 0: all.
 
   Returns:
     mask_BTS, true where query t may read slot s.
   """
-  return jnp.arange(n_slots)[None, None, :] <= positions_BT[:, :, None]
+  slot_11S = jnp.arange(n_slots)[None, None, :]
+  mask_BTS = slot_11S <= positions_BT[:, :, None]
+  if window:
+    mask_BTS &= slot_11S > positions_BT[:, :, None] - window
+  return mask_BTS
+
+
+def softcap(x: jax.Array, cap: float) -> jax.Array:
+  """Squash x smoothly into (-cap, cap): cap * tanh(x / cap); cap 0: x.
+
+  Source: arXiv:2408.00118 section 2.
+  """
+  return cap * jnp.tanh(x / cap) if cap else x
 
 
 def attend(
-  q_BTHK: jax.Array, k_BSGK: jax.Array, v_BSGK: jax.Array, mask_BTS: jax.Array
+  q_BTHK: jax.Array,
+  k_BSGK: jax.Array,
+  v_BSGK: jax.Array,
+  mask_BTS: jax.Array,
+  scale: float,
+  cap: float = 0.0,
 ) -> jax.Array:
   """Scaled dot-product attention with grouped keys and values.
 
-  softmax(q k / sqrt(K)) v, scores and softmax in float32.
+  softmax(softcap(q k scale)) v, scores and softmax in float32.
 
   Args:
     q_BTHK: queries.
     k_BSGK: keys; query head h reads key head h // (H / G).
     v_BSGK: values.
     mask_BTS: true where a query may read a key.
+    scale: of the scores, usually 1 / sqrt(K).
+    cap: of `softcap`, before the mask; 0: none.
 
   Returns:
     out_BTHK in the dtype of the values.
@@ -98,9 +156,8 @@ def attend(
   scores_BGMTS = jnp.einsum(
     'BTGMK,BSGK->BGMTS', q_BTGMK, k_BSGK, preferred_element_type=jnp.float32
   )
-  scores_BGMTS = jnp.where(
-    mask_BTS[:, None, None], scores_BGMTS * head_dim**-0.5, MASKED
-  )
+  scores_BGMTS = softcap(scores_BGMTS * scale, cap)
+  scores_BGMTS = jnp.where(mask_BTS[:, None, None], scores_BGMTS, MASKED)
   weights_BGMTS = jax.nn.softmax(scores_BGMTS, axis=-1).astype(v_BSGK.dtype)
   out_BTGMK = jnp.einsum('BGMTS,BSGK->BTGMK', weights_BGMTS, v_BSGK)
   return out_BTGMK.reshape(q_BTHK.shape)

@@ -1,19 +1,57 @@
 """The configuration of a Transformer: sizes, layout and how it is computed.
 
-Does not build anything and does not derive sizes from a depth.
+Every published layout is a choice of the same few options; the defaults are
+Qwen3's. Does not build anything and does not derive sizes from a depth.
 """
 
 import dataclasses
+import itertools
 
 VOCABULARY_MULTIPLE = 128  # rows of the embedding, for sharding and matmuls
+_CHOICES = {
+  'norm': ('rms', 'rms_plus_one', 'layer'),
+  'bias': ('none', 'qkv', 'all'),
+  'positions': ('rotary', 'learned'),
+  'activation': ('silu_gated', 'gelu_gated', 'gelu', 'relu_squared'),
+  'dtype': ('float32', 'bfloat16'),
+}
+
+
+@dataclasses.dataclass(frozen=True)
+class RopeScaling:
+  """Longer wavelengths of rotary positions, for longer texts.
+
+  `linear` multiplies every wavelength by the factor. `llama3` does so with
+  those longer than original_max_length / low_freq_factor tokens, leaves those
+  shorter than original_max_length / high_freq_factor, and blends in between.
+  """
+
+  kind: str = 'llama3'
+  factor: float = 8.0
+  low_freq_factor: float = 1.0
+  high_freq_factor: float = 4.0
+  original_max_length: int = 8192  # tokens
+
+  def __post_init__(self):
+    if self.kind not in ('linear', 'llama3'):
+      raise ValueError(
+        f'RopeScaling.kind = {self.kind!r}; use linear or llama3'
+      )
+    if self.factor <= 0 or self.low_freq_factor >= self.high_freq_factor:
+      raise ValueError(
+        f'RopeScaling.factor = {self.factor} must be above 0, and '
+        f'low_freq_factor = {self.low_freq_factor} below high_freq_factor = '
+        f'{self.high_freq_factor}'
+      )
 
 
 @dataclasses.dataclass(frozen=True)
 class ModelConfig:
-  """Sizes of a decoder-only Transformer in Qwen3's layout.
+  """Sizes and layout of a decoder-only Transformer.
 
-  RMSNorm before each sub-layer, RMSNorm of queries and keys before rotary
-  positions, SwiGLU, grouped key and value heads, no biases.
+  The defaults are Qwen3's layout: RMSNorm before each sub-layer, RMSNorm of
+  queries and keys before rotary positions, SwiGLU, no biases. See sizes.py
+  for the other published ones.
   """
 
   vocab_size: int = 2048  # tokens of the tokenizer; rows are padded to 128
@@ -24,8 +62,23 @@ class ModelConfig:
   head_dim: int = 32
   d_ff: int = 256
   max_length: int = 256  # longest sequence the model is trained or run on
-  rope_theta: float = 10_000.0
+  activation: str = 'silu_gated'  # gelu_gated, gelu (both tanh), relu_squared
+  norm: str = 'rms'  # rms_plus_one: times 1 + scale; layer: LayerNorm
   norm_eps: float = 1e-6
+  post_norms: bool = False  # another norm behind each sub-layer
+  qk_norm: bool = True  # norm of queries and keys, before positions
+  bias: str = 'none'  # none, qkv, or all: of every matrix of a layer
+  positions: str = 'rotary'  # or learned: a row of a table is added
+  rope_theta: float = 10_000.0
+  local_rope_theta: float = 0.0  # of local layers; 0: rope_theta
+  rope_scaling: RopeScaling | None = None  # of global layers
+  layer_pattern: str = 'G'  # repeated; G: global; L: local, sees `window`
+  window: int = 0  # tokens that a local layer sees, its own with them
+  query_pre_attn_scalar: float = 0.0  # scores are over its root; 0: head_dim
+  attention_softcap: float = 0.0  # scores: cap * tanh(x / cap); 0: no cap
+  logit_softcap: float = 0.0  # the same of the logits
+  value_embeddings: bool = False  # in every second layer, the last with them
+  embedding_scale: bool = False  # embeddings times sqrt(d_model)
   tied_embeddings: bool = False
   dtype: str = 'float32'  # of activations; parameters stay float32
   unroll_layers: bool = True  # faster on CPU; scan compiles faster when deep
@@ -46,20 +99,55 @@ class ModelConfig:
         raise ValueError(
           f'ModelConfig.{name} = {getattr(self, name)}; use 1 or more'
         )
+    for name, choices in _CHOICES.items():
+      if getattr(self, name) not in choices:
+        raise ValueError(
+          f'{name} {getattr(self, name)!r} is not known; use '
+          f'{" or ".join(choices)}'
+        )
+    for name in (
+      'local_rope_theta',
+      'window',
+      'query_pre_attn_scalar',
+      'attention_softcap',
+      'logit_softcap',
+    ):
+      if getattr(self, name) < 0:
+        raise ValueError(
+          f'ModelConfig.{name} = {getattr(self, name)}; use 0 or more'
+        )
     if self.n_heads % self.n_kv_heads:
       raise ValueError(
         f'n_heads {self.n_heads} is not a multiple of n_kv_heads '
         f'{self.n_kv_heads}; use a divisor of {self.n_heads}'
       )
-    if self.head_dim % 2:
+    if self.head_dim % 2 and self.positions == 'rotary':
       raise ValueError(
         f'head_dim {self.head_dim} is odd; rotary positions need pairs, '
         f'use {self.head_dim + 1}'
       )
-    if self.dtype not in ('float32', 'bfloat16'):
+    if not self.layer_pattern or set(self.layer_pattern) - {'G', 'L'}:
       raise ValueError(
-        f'dtype {self.dtype!r} is not known; use float32 or bfloat16'
+        f'layer_pattern {self.layer_pattern!r}; use G for global and L for '
+        'local layers, as in LLLLLG'
       )
+    if ('L' in self.layer_kinds) != (self.window > 0):
+      raise ValueError(
+        f'window {self.window} with layer_pattern {self.layer_pattern!r}: '
+        'local layers L need a window, and a window needs local layers'
+      )
+
+  @property
+  def layer_kinds(self) -> str:
+    """G or L for each layer: the pattern, repeated."""
+    pattern = itertools.cycle(self.layer_pattern)
+    return ''.join(itertools.islice(pattern, self.n_layers))
+
+  @property
+  def has_values(self) -> tuple[bool, ...]:
+    """Whether each layer adds value embeddings; the i-th uses table i // 2."""
+    n = self.n_layers
+    return tuple(self.value_embeddings and (n - i) % 2 == 1 for i in range(n))
 
   @property
   def padded_vocab_size(self) -> int:
@@ -97,17 +185,36 @@ def n_params(cfg: ModelConfig) -> dict[str, int]:
     cfg: the model.
 
   Returns:
-    Counts under embedding, attention, mlp, norms, head and total. A tied head
-    counts once, as embedding; padding rows count.
+    Counts under embedding, positions, values, attention, mlp, norms, head,
+    padding and total. Biases count with their matrix, the gates of values with
+    their tables, a tied head with the embedding. Rows that only pad the
+    vocabulary count as padding, so that total - padding is the number that is
+    published.
   """
-  head_sizes = 2 * cfg.n_heads + 2 * cfg.n_kv_heads
-  embedding = cfg.padded_vocab_size * cfg.d_model
+  d, f, k = cfg.d_model, cfg.d_ff, cfg.head_dim
+  qkv = (cfg.n_heads + 2 * cfg.n_kv_heads) * k
+  attention = d * (qkv + cfg.n_heads * k)
+  mlp = (3 if 'gated' in cfg.activation else 2) * d * f
+  if cfg.bias != 'none':
+    attention += qkv
+  if cfg.bias == 'all':
+    attention += d
+    mlp += mlp // d - f + d  # of gate and up, each F wide; of down
+  norms = (4 if cfg.post_norms else 2) * d + 2 * k * cfg.qk_norm
+  norms = (cfg.n_layers * norms + d) * (2 if cfg.norm == 'layer' else 1)
+  n_values, value_width = sum(cfg.has_values), cfg.n_kv_heads * k
+  values = n_values * (cfg.vocab_size * value_width + d * cfg.n_kv_heads)
+  n_tables = 1 if cfg.tied_embeddings else 2
   parts = {
-    'embedding': embedding,
-    'attention': cfg.n_layers * cfg.d_model * cfg.head_dim * head_sizes,
-    'mlp': cfg.n_layers * 3 * cfg.d_model * cfg.d_ff,
-    'norms': cfg.n_layers * 2 * (cfg.d_model + cfg.head_dim) + cfg.d_model,
-    'head': 0 if cfg.tied_embeddings else embedding,
+    'embedding': cfg.vocab_size * d,
+    'positions': cfg.max_length * d if cfg.positions == 'learned' else 0,
+    'values': values,
+    'attention': cfg.n_layers * attention,
+    'mlp': cfg.n_layers * mlp,
+    'norms': norms,
+    'head': (n_tables - 1) * cfg.vocab_size * d,
+    'padding': (cfg.padded_vocab_size - cfg.vocab_size)
+    * (n_tables * d + n_values * value_width),
   }
   return parts | {'total': sum(parts.values())}
 
@@ -115,8 +222,8 @@ def n_params(cfg: ModelConfig) -> dict[str, int]:
 def train_flops_per_token(cfg: ModelConfig, length: int) -> float:
   """Floating-point operations of one forward and backward pass, per token.
 
-  6 * (matmul parameters) + 6 * N * H * K * T, the second term being causal
-  attention scores and values at half the square.
+  6 * (weights of matmuls) + 12 * H * K * (keys that a query sees) summed over
+  layers. A query sees T / 2 keys on average, or W - W^2 / (2 T) in a window.
 
   Args:
     cfg: the model.
@@ -127,8 +234,13 @@ def train_flops_per_token(cfg: ModelConfig, length: int) -> float:
 
   Source: PaLM, arXiv:2204.02311 appendix B, halved for causal attention.
   """
-  parts = n_params(cfg)
-  matmul = parts['attention'] + parts['mlp']
-  matmul += cfg.padded_vocab_size * cfg.d_model
-  attention = cfg.n_layers * cfg.n_heads * cfg.head_dim * length
-  return 6.0 * matmul + 6.0 * attention
+  d, heads = cfg.d_model, 2 * cfg.n_heads + 2 * cfg.n_kv_heads
+  layer = d * cfg.head_dim * heads
+  layer += (3 if 'gated' in cfg.activation else 2) * d * cfg.d_ff
+  matmul = cfg.n_layers * layer + cfg.padded_vocab_size * d
+  matmul += sum(cfg.has_values) * d * cfg.n_kv_heads  # their gates
+  n_keys = 0.0
+  for kind in cfg.layer_kinds:
+    seen = min(cfg.window, length) if kind == 'L' else length
+    n_keys += seen - seen * seen / (2 * length)
+  return 6.0 * matmul + 12.0 * cfg.n_heads * cfg.head_dim * n_keys

@@ -43,4 +43,5 @@ def target_logp(
     batch['targets_BT'][:, first:],
     cfg.vocab_size,
     chunk_length,
+    cfg.logit_softcap,
   )

@@ -5,8 +5,9 @@ The rest of the library sees only `init`, `apply`, `unembed` and
 with a leading N. Does not compute a loss and does not sample.
 """
 
-import math
+import functools
 import operator
+from collections.abc import Callable
 
 import chex
 import jax
@@ -14,104 +15,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from llm_jax import types
-from llm_jax.model import attention, config
-
-
-def project(x: jax.Array, w: jax.Array, n_axes: int = 1) -> jax.Array:
-  """Contract the last axes of x with the first axes of w.
-
-  Done as one product of two flat matrices: XLA's CPU backend takes twice as
-  long over the gradient of the same product with the batch axes apart.
-
-  Args:
-    x: activations.
-    w: weights.
-    n_axes: how many axes are contracted.
-
-  Returns:
-    An array of the other axes of x, then those of w.
-  """
-  rows, columns = x.shape[:-n_axes], w.shape[n_axes:]
-  n_inner = math.prod(w.shape[:n_axes])
-  flat = x.reshape(-1, n_inner) @ w.reshape(n_inner, -1)
-  return flat.reshape(*rows, *columns)
-
-
-class RMSNorm(nn.Module):
-  """x / rms(x) * scale over the last axis, in float32 (arXiv:1910.07467)."""
-
-  eps: float
-
-  @nn.compact
-  def __call__(self, x: jax.Array) -> jax.Array:
-    """Normalise the last axis of an array of any rank."""
-    scale = self.param('scale', nn.initializers.ones, x.shape[-1:])
-    y = x.astype(jnp.float32)
-    y = y * jax.lax.rsqrt(jnp.mean(y * y, axis=-1, keepdims=True) + self.eps)
-    return (y * scale.reshape((1,) * (x.ndim - 1) + (-1,))).astype(x.dtype)
-
-
-class Layer(nn.Module):
-  """One residual layer: attention, then SwiGLU (arXiv:2002.05202).
-
-  Takes and returns x_BTD and its own cache, {'k': k_BSGK, 'v': v_BSGK}.
-  """
-
-  cfg: config.ModelConfig
-
-  @nn.compact
-  def __call__(self, x_BTD, cache, positions_BT, mask_BTS):
-    """Run both sub-layers."""
-    x_BTD, cache = self._attention(x_BTD, cache, positions_BT, mask_BTS)
-    return self._mlp(x_BTD), cache
-
-  def _weight(self, name, shape, n_in_axes=1, scale=1.0):
-    """A matrix of variance scale^2 / fan_in, cast to the compute dtype."""
-    init = nn.initializers.variance_scaling(
-      scale**2,
-      'fan_in',
-      'normal',
-      in_axis=range(n_in_axes),
-      out_axis=range(n_in_axes, len(shape)),
-    )
-    return self.param(name, init, shape).astype(self.cfg.dtype)
-
-  def _attention(self, x_BTD, cache, positions_BT, mask_BTS):
-    cfg = self.cfg
-    d, h, g, k = cfg.d_model, cfg.n_heads, cfg.n_kv_heads, cfg.head_dim
-    y_BTD = RMSNorm(cfg.norm_eps, name='attention_norm')(x_BTD)
-    wq_DHK = self._weight('wq', (d, h, k))
-    wk_DGK = self._weight('wk', (d, g, k))
-    wv_DGK = self._weight('wv', (d, g, k))
-    q_BTHK = project(y_BTD, wq_DHK)
-    k_BTGK = project(y_BTD, wk_DGK)
-    v_BTGK = project(y_BTD, wv_DGK)
-    q_BTHK = RMSNorm(cfg.norm_eps, name='q_norm')(q_BTHK)
-    k_BTGK = RMSNorm(cfg.norm_eps, name='k_norm')(k_BTGK)
-    q_BTHK = attention.rotate(q_BTHK, positions_BT, cfg.rope_theta)
-    k_BTGK = attention.rotate(k_BTGK, positions_BT, cfg.rope_theta)
-    if cache is None:
-      k_BSGK, v_BSGK = k_BTGK, v_BTGK
-    else:
-      rows_B1 = jnp.arange(x_BTD.shape[0])[:, None]
-      k_BSGK = cache['k'].at[rows_B1, positions_BT].set(k_BTGK)
-      v_BSGK = cache['v'].at[rows_B1, positions_BT].set(v_BTGK)
-      cache = {'k': k_BSGK, 'v': v_BSGK}
-    out_BTHK = attention.attend(q_BTHK, k_BSGK, v_BSGK, mask_BTS)
-    # The sum over layers keeps unit scale: each of 2N terms gets 1 / sqrt(2N).
-    wo_HKD = self._weight('wo', (h, k, d), 2, (2 * cfg.n_layers) ** -0.5)
-    return x_BTD + project(out_BTHK, wo_HKD, n_axes=2), cache
-
-  def _mlp(self, x_BTD):
-    cfg = self.cfg
-    y_BTD = RMSNorm(cfg.norm_eps, name='mlp_norm')(x_BTD)
-    gate_DF = self._weight('gate', (cfg.d_model, cfg.d_ff))
-    up_DF = self._weight('up', (cfg.d_model, cfg.d_ff))
-    down_FD = self._weight(
-      'down', (cfg.d_ff, cfg.d_model), 1, (2 * cfg.n_layers) ** -0.5
-    )
-    gate_BTF = jax.nn.silu(project(y_BTD, gate_DF))
-    return x_BTD + project(gate_BTF * project(y_BTD, up_DF), down_FD)
+from llm_jax.model import attention, config, layer
 
 
 def init(cfg: config.ModelConfig, key: jax.Array) -> types.Params:
@@ -122,25 +26,37 @@ def init(cfg: config.ModelConfig, key: jax.Array) -> types.Params:
     key: random key; the same key gives the same parameters on every mesh.
 
   Returns:
-    Nested dict: embedding, head (unless tied), final_norm, and layers, whose
+    Nested dict: embedding, position_embedding (if learned), value_embedding
+    and value_gate (if any), head (unless tied), final_norm, and layers, whose
     arrays have a leading N.
   """
   embedding_key, head_key, norm_key, layers_key = jax.random.split(key, 4)
   shape = (cfg.padded_vocab_size, cfg.d_model)
   normal = nn.initializers.normal(cfg.d_model**-0.5)
   x_BTD = jnp.zeros((1, 1, cfg.d_model))
-  position_BT, mask_BTS = jnp.zeros((1, 1), jnp.int32), jnp.ones((1, 1, 1))
+  position_BT = jnp.zeros((1, 1), jnp.int32)
+  view = _views(cfg, lambda window: jnp.ones((1, 1, 1), bool))['G']
 
   def init_layer(layer_key):
-    return Layer(cfg).init(layer_key, x_BTD, None, position_BT, mask_BTS > 0)
+    return layer.Layer(cfg).init(layer_key, x_BTD, None, position_BT, view)
 
   layers = jax.vmap(init_layer)(jax.random.split(layers_key, cfg.n_layers))
-  norm = RMSNorm(cfg.norm_eps).init(norm_key, x_BTD)
+  norm = layer.Norm(cfg).init(norm_key, x_BTD)
   params = {
     'embedding': normal(embedding_key, shape),
     'layers': layers['params'],
     'final_norm': norm['params'],
   }
+  if cfg.positions == 'learned':
+    params['position_embedding'] = normal(
+      jax.random.fold_in(embedding_key, 1), (cfg.max_length, cfg.d_model)
+    )
+  if cfg.value_embeddings:
+    rows = (sum(cfg.has_values), cfg.padded_vocab_size, cfg.n_kv_heads)
+    params['value_embedding'] = normal(
+      jax.random.fold_in(embedding_key, 2), (*rows, cfg.head_dim)
+    )
+    params['value_gate'] = jnp.zeros((rows[0], cfg.d_model, cfg.n_kv_heads))
   if not cfg.tied_embeddings:
     params['head'] = normal(head_key, shape)
   return params
@@ -174,34 +90,86 @@ def apply(
   chex.assert_equal_shape([tokens_BT, positions_BT])
   if cache is not None:
     n_slots = jax.tree.leaves(cache)[0].shape[-3]
-    mask_BTS = attention.cache_mask(positions_BT, n_slots)
+    mask_fn = functools.partial(attention.cache_mask, positions_BT, n_slots)
   else:
     if segment_ids_BT is None:
       segment_ids_BT = jnp.zeros(tokens_BT.shape, jnp.int32)
-    mask_BTS = attention.packed_mask(segment_ids_BT)
+    mask_fn = functools.partial(attention.packed_mask, segment_ids_BT)
+  views = _views(cfg, mask_fn)
 
-  def layer(layer_params, x_BTD, layer_cache):
-    return Layer(cfg).apply(
-      {'params': layer_params}, x_BTD, layer_cache, positions_BT, mask_BTS
+  def run_layer(layer_params, x_BTD, layer_cache, view, values):
+    return layer.Layer(cfg).apply(
+      {'params': layer_params}, x_BTD, layer_cache, positions_BT, view, values
     )
 
+  def values_of(i):
+    row_BTGK = params['value_embedding'][i // 2, tokens_BT].astype(cfg.dtype)
+    return layer.ValueRows(row_BTGK, params['value_gate'][i // 2])
+
   if cfg.remat:
-    layer = jax.checkpoint(layer)
-  x_BTD = params['embedding'][tokens_BT].astype(cfg.dtype)
+    run_layer = jax.checkpoint(run_layer)
+  x_BTD = _embed(cfg, params, tokens_BT, positions_BT)
   if cfg.unroll_layers:
     new_cache = []
-    for i in range(cfg.n_layers):
+    for i, kind in enumerate(cfg.layer_kinds):
       layer_params = jax.tree.map(operator.itemgetter(i), params['layers'])
       layer_cache = None if cache is None else cache[i]
-      x_BTD, layer_cache = layer(layer_params, x_BTD, layer_cache)
+      values = values_of(i) if cfg.has_values[i] else None
+      x_BTD, layer_cache = run_layer(
+        layer_params, x_BTD, layer_cache, views[kind], values
+      )
       new_cache.append(layer_cache)
     cache = None if cache is None else new_cache
   else:
+
+    def step(x_BTD, xs):
+      layer_params, layer_cache, is_local, i, has_values = xs
+      view = views[cfg.layer_kinds[0]]
+      if len(set(cfg.layer_kinds)) > 1:
+        choose = functools.partial(jnp.where, is_local)
+        view = jax.tree.map(choose, views['L'], views['G'])
+      values = values_of(i) if cfg.value_embeddings else None
+      if values is not None:  # a layer without any adds rows of zeros
+        values = values._replace(row_BTGK=values.row_BTGK * has_values)
+      return run_layer(layer_params, x_BTD, layer_cache, view, values)
+
+    is_local_N = jnp.array([kind == 'L' for kind in cfg.layer_kinds])
+    index_N = jnp.arange(cfg.n_layers)
+    has_values_N = jnp.array(cfg.has_values, x_BTD.dtype)
     x_BTD, cache = jax.lax.scan(
-      lambda x, xs: layer(xs[0], x, xs[1]), x_BTD, (params['layers'], cache)
+      step, x_BTD, (params['layers'], cache, is_local_N, index_N, has_values_N)
     )
   norm = {'params': params['final_norm']}
-  return jnp.asarray(RMSNorm(cfg.norm_eps).apply(norm, x_BTD)), cache
+  return jnp.asarray(layer.Norm(cfg).apply(norm, x_BTD)), cache
+
+
+def _views(
+  cfg: config.ModelConfig, mask_fn: Callable[..., jax.Array]
+) -> dict[str, layer.View]:
+  """What global and local layers see; mask_fn makes the mask of a window."""
+
+  def view(theta, scaling, window):
+    frequency_K = None
+    if cfg.positions == 'rotary':
+      frequency_K = attention.rope_frequencies(cfg.head_dim, theta, scaling)
+    return layer.View(mask_fn(window=window), frequency_K)
+
+  views = {'G': view(cfg.rope_theta, cfg.rope_scaling, 0)}
+  if cfg.window:
+    theta = cfg.local_rope_theta or cfg.rope_theta
+    views['L'] = view(theta, None, cfg.window)
+  return views
+
+
+def _embed(cfg, params, tokens_BT, positions_BT):
+  x_BTD = params['embedding'][tokens_BT].astype(cfg.dtype)
+  if cfg.embedding_scale:
+    # Rounded to the compute dtype, as Gemma's code does: 55.43 is 55.5.
+    x_BTD = x_BTD * jnp.asarray(cfg.d_model**0.5, cfg.dtype)
+  if cfg.positions == 'learned':
+    rows_BTD = params['position_embedding'][positions_BT]
+    x_BTD = x_BTD + rows_BTD.astype(cfg.dtype)
+  return x_BTD
 
 
 def unembedding(cfg: config.ModelConfig, params: types.Params) -> jax.Array:
@@ -220,13 +188,15 @@ def unembed(
     hidden_BTD: from `apply`.
 
   Returns:
-    logits_BTV in float32; rows that only pad the vocabulary get -1e30, so
-    that they are never sampled and add nothing to a softmax.
+    logits_BTV in float32, capped where the model caps them; rows that only
+    pad the vocabulary get -1e30, so that they are never sampled and add
+    nothing to a softmax.
   """
   w_VD = unembedding(cfg, params).astype(hidden_BTD.dtype)
   logits_BTV = jnp.einsum(
     'BTD,VD->BTV', hidden_BTD, w_VD, preferred_element_type=jnp.float32
   )
+  logits_BTV = attention.softcap(logits_BTV, cfg.logit_softcap)
   is_token_V = jnp.arange(cfg.padded_vocab_size) < cfg.vocab_size
   return jnp.where(is_token_V[None, None], logits_BTV, attention.MASKED)
 

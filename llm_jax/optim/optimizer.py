@@ -18,6 +18,8 @@ _REDUCED_AXES = (
   (r'layers/(wq|wk|wv|gate|up|down)$', (1,)),
   (r'layers/wo$', (1, 2)),
 )
+# Scales and biases of norms, biases of matrices.
+_UNDECAYED = re.compile(r'/(scale|bias|b[qkvo]|b_(gate|up|down))$')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,7 +31,7 @@ class Optimizer:
   peak_lr: float = 0.003  # peak learning rate of everything else
   b1: float = 0.9  # AdamW first moment
   b2: float = 0.95  # AdamW second moment
-  weight_decay: float = 0.0  # on matrices, embeddings and head; not on norms
+  weight_decay: float = 0.0  # on matrices, embeddings and head only
   clip_norm: float = 1.0  # global gradient norm; 0: no clipping
   warmup_steps: int = 20  # linear from 0
   schedule: str = 'cosine'  # after warmup: cosine, linear (to 0) or constant
@@ -151,5 +153,5 @@ def _dimension_numbers(params: types.Params):
 
 def _is_decayed(params: types.Params):
   return jax.tree_util.tree_map_with_path(
-    lambda p, _: not _path(p).endswith('scale'), params
+    lambda p, _: not _UNDECAYED.search(_path(p)), params
   )

@@ -14,6 +14,7 @@ from llm_jax import types
 
 # First match wins. Arrays under layers/ have a leading N that stays whole.
 _RULES = (
+  (r'value_embedding$', PartitionSpec(None, 'tensor', 'fsdp')),
   (r'(embedding|head)$', PartitionSpec('tensor', 'fsdp')),
   (r'layers/(wq|wk|wv)$', PartitionSpec(None, 'fsdp', 'tensor', None)),
   (r'layers/wo$', PartitionSpec(None, 'tensor', None, 'fsdp')),

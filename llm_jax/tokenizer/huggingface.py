@@ -1,12 +1,14 @@
 """The tokenizer.json of Hugging Face's `tokenizers` for a byte-level BPE.
 
-It gives the same ids for text as ours when loaded with
+What is written gives the same ids for text as ours when loaded with
 `encode_special_tokens = True`. Without that, `tokenizers` turns text that
 looks like a control token into one; the file format cannot forbid it.
 """
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
+
+from llm_jax.tokenizer import patterns
 
 
 def tokenizer_json(
@@ -20,12 +22,14 @@ def tokenizer_json(
     special_ids: ids of the control tokens by name, in rising order.
 
   Returns:
-    What json.dump writes.
-
-  Raises:
-    ValueError: if a token cannot be reached by merging two others.
+    What json.dump writes. Where a token cannot be reached by merging, as in
+    Llama 3, whole pre-tokens are looked up first, as tiktoken does.
   """
   printable = byte_characters()
+  try:
+    merges, looks_up = find_merges(ranks), False
+  except ValueError:
+    merges, looks_up = all_merges(ranks), True
 
   def spell(token: bytes) -> str:
     return ''.join([printable[value] for value in token])
@@ -83,13 +87,124 @@ def tokenizer_json(
       'end_of_word_suffix': None,
       'fuse_unk': False,
       'byte_fallback': False,
-      'ignore_merges': False,
+      'ignore_merges': looks_up,
       'vocab': {by_id[token_id]: token_id for token_id in sorted(by_id)},
-      'merges': [
-        f'{spell(left)} {spell(right)}' for left, right in find_merges(ranks)
-      ],
+      'merges': [f'{spell(left)} {spell(right)}' for left, right in merges],
     },
   }
+
+
+class Parts(NamedTuple):
+  """What a tokenizer.json is made of; see `Tokenizer`.
+
+  Attributes:
+    ranks: ids of ordinary tokens by their bytes.
+    pattern: name of the split pattern.
+    special_ids: ids of the added tokens by name.
+    is_nfc: whether it brings text into Unicode's form NFC before it cuts,
+      which ours does not; ids differ for text in another form.
+  """
+
+  ranks: dict[bytes, int]
+  pattern: str
+  special_ids: dict[str, int]
+  is_nfc: bool
+
+
+def read_parts(values: Mapping[str, Any]) -> Parts:
+  """Take apart a tokenizer.json that we can represent exactly.
+
+  Args:
+    values: its contents.
+
+  Returns:
+    The parts of a tokenizer of ours that gives the same ids for NFC text.
+
+  Raises:
+    ValueError: for another algorithm, split pattern or normalizer, or merges
+      that do not follow from the ids, by name.
+  """
+  model = values['model']
+  normalizer = (values.get('normalizer') or {}).get('type')
+  odd = [
+    f'{key} {model[key]!r}'
+    for key in (
+      'byte_fallback',
+      'continuing_subword_prefix',
+      'end_of_word_suffix',
+      'dropout',
+    )
+    if model.get(key)
+  ]
+  if model.get('type') != 'BPE':
+    odd.append(f'the algorithm {model.get("type")!r}')
+  if normalizer not in (None, 'NFC'):
+    odd.append(f'the normalizer {normalizer!r}')
+  pattern = _pattern_name(values.get('pre_tokenizer') or {})
+  if pattern is None:
+    odd.append('a split pattern that is not ours')
+  if odd or pattern is None:
+    raise ValueError(
+      f'tokenizer.json has {", ".join(odd)}; only byte-level BPE cut as in '
+      f'{", ".join(patterns.PATTERNS)} can be converted: give a tokenizer of '
+      'ours with the same ids'
+    )
+  added = values.get('added_tokens') or []
+  special_ids = {token['content']: token['id'] for token in added}
+  value_of = {c: value for value, c in enumerate(byte_characters())}
+
+  def spelled(text: str) -> bytes:
+    return bytes([value_of[character] for character in text])
+
+  ranks = {
+    spelled(text): token_id
+    for text, token_id in model['vocab'].items()
+    if text not in special_ids
+  }
+  merges = [m.split(' ') if isinstance(m, str) else m for m in model['merges']]
+  pairs = [(spelled(left), spelled(right)) for left, right in merges]
+  if not _follow_from_ids(pairs, ranks, model.get('ignore_merges', False)):
+    raise ValueError(
+      'tokenizer.json has merges that do not follow from the ids of its '
+      'tokens, so it cannot be converted; give a tokenizer of ours with the '
+      'same ids'
+    )
+  return Parts(ranks, pattern, special_ids, normalizer == 'NFC')
+
+
+def _follow_from_ids(pairs, ranks, looks_up) -> bool:
+  """Whether a list of merges gives the same ids as merging by lowest id.
+
+  Theirs merges the pair that stands first in the list, ours the pair whose
+  token has the lowest id, after it looked up the whole pre-token.
+  """
+  made = [ranks.get(left + right, -1) for left, right in pairs]
+  if -1 in made or made != sorted(made):
+    return False
+  if looks_up and set(pairs) == set(all_merges(ranks)):
+    return True
+  try:
+    return set(find_merges(ranks)) <= set(pairs)
+  except ValueError:  # a token that only a look-up finds
+    return False
+
+
+def _pattern_name(pre_tokenizer: Mapping[str, Any]) -> str | None:
+  """Our name for the way that text is cut, if it is one of ours."""
+  steps = pre_tokenizer.get('pretokenizers', [pre_tokenizer])
+  last = steps[-1]
+  if last.get('type') != 'ByteLevel' or last.get('add_prefix_space'):
+    return None
+  if len(steps) == 1 and last.get('use_regex', True):
+    return 'gpt2'
+  if len(steps) != 2 or last.get('use_regex', True):
+    return None
+  split = steps[0]
+  if split.get('behavior') != 'Isolated' or split.get('invert'):
+    return None
+  regex = split.get('pattern', {}).get('Regex')
+  named = {form.split: name for name, form in patterns.PATTERNS.items()}
+  return named.get(regex)
 
 
 def find_merges(ranks: Mapping[bytes, int]) -> list[tuple[bytes, bytes]]:
@@ -128,6 +243,20 @@ def find_merges(ranks: Mapping[bytes, int]) -> list[tuple[bytes, bytes]]:
       parts[i : i + 2] = [parts[i] + parts[i + 1]]
     merges.append((parts[0], parts[1]))
   return merges
+
+
+def all_merges(ranks: Mapping[bytes, int]) -> list[tuple[bytes, bytes]]:
+  """Every pair of tokens that makes a token, by its rising id.
+
+  >>> all_merges({b'a': 0, b'b': 1, b'ab': 2, b'aa': 3, b'aab': 4})
+  [(b'a', b'b'), (b'a', b'a'), (b'a', b'ab'), (b'aa', b'b')]
+  """
+  return [
+    (token[:i], token[i:])
+    for token in sorted(ranks, key=ranks.__getitem__)
+    for i in range(1, len(token))
+    if token[:i] in ranks and token[i:] in ranks
+  ]
 
 
 def byte_characters() -> list[str]:

@@ -216,7 +216,10 @@ def load_model(stage_dir: str, mesh: Mesh | None = None) -> LoadedModel:
       'pretrain, sft or rl stage'
     )
   saved = record.read_json(model_file)
-  cfg = dataclass_json.from_dict(config.ModelConfig, saved['model'])
+  # An option that is younger than the file has its default, which is what the
+  # model was before there was that option.
+  defaults = dataclass_json.to_dict(config.ModelConfig())
+  cfg = dataclass_json.from_dict(config.ModelConfig, defaults | saved['model'])
   mesh = mesh or mesh_lib.make(mesh_lib.MeshConfig(data=1))
   like = jax.eval_shape(lambda: transformer.init(cfg, jax.random.key(0)))
   shardings = mesh_lib.param_shardings(mesh, like)

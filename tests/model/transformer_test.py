@@ -1,4 +1,4 @@
-"""The Transformer against a slow float64 version and its own invariants."""
+"""The Transformer in every layout, against a slow version and itself."""
 
 import dataclasses
 import functools
@@ -9,66 +9,36 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from llm_jax.model import config, transformer
+from llm_jax.model import config, likelihood, transformer
+from llm_jax.parallel import mesh as mesh_lib
+from tests.model import slow_transformer
 
-CFG = config.ModelConfig(
-  vocab_size=60,
-  n_layers=2,
-  d_model=24,
-  n_heads=4,
-  n_kv_heads=2,
-  head_dim=8,
-  d_ff=40,
-  max_length=16,
-)
+LAYOUTS = slow_transformer.LAYOUTS
+CFG = LAYOUTS['qwen3']
 RANDOM = np.random.default_rng(0)
 TOKENS_BT = RANDOM.integers(60, size=(3, 12)).astype(np.int32)
 POSITIONS_BT = np.broadcast_to(np.arange(12, dtype=np.int32), (3, 12))
 
 
-@pytest.fixture(scope='module')
-def params():
-  """Parameters away from their start: no norm scale is 1."""
-  tree = transformer.init(CFG, jax.random.key(0))
+@functools.cache
+def start_params(cfg):
+  return jax.jit(functools.partial(transformer.init, cfg))(jax.random.key(0))
+
+
+@functools.cache
+def make_params(cfg):
+  """Parameters away from their start: no scale is 1, no bias 0."""
+  random = np.random.default_rng(1)
   return jax.tree.map(
-    lambda x: x + 0.1 * RANDOM.normal(size=x.shape).astype(np.float32), tree
+    lambda x: x + 0.1 * random.normal(size=x.shape).astype(np.float32),
+    start_params(cfg),
   )
 
 
-def slow_forward(params, tokens):
-  """One row of tokens to logits, in numpy float64, by loops over heads."""
-  p = jax.tree.map(lambda x: np.asarray(x, np.float64), params)
-
-  def norm(x, scale):
-    return x / np.sqrt((x**2).mean(-1, keepdims=True) + 1e-6) * scale
-
-  def rotate(x):
-    out = np.empty_like(x)
-    for t in range(len(x)):
-      for i in range(4):
-        z = complex(x[t, i], x[t, i + 4]) * np.exp(1j * t * 1e4 ** (-i / 4))
-        out[t, i], out[t, i + 4] = z.real, z.imag
-    return out
-
-  x = p['embedding'][tokens]
-  n = len(tokens)
-  for layer in range(2):
-    w = jax.tree.map(lambda a, layer=layer: a[layer], p['layers'])
-    y = norm(x, w['attention_norm']['scale'])
-    total = 0
-    for head in range(4):
-      q = rotate(norm(y @ w['wq'][:, head], w['q_norm']['scale']))
-      k = rotate(norm(y @ w['wk'][:, head // 2], w['k_norm']['scale']))
-      scores = q @ k.T / np.sqrt(8)
-      scores[np.triu_indices(n, 1)] = -np.inf
-      weights = np.exp(scores - scores.max(-1, keepdims=True))
-      weights /= weights.sum(-1, keepdims=True)
-      total = total + weights @ (y @ w['wv'][:, head // 2]) @ w['wo'][head]
-    x = x + total
-    y = norm(x, w['mlp_norm']['scale'])
-    gate = y @ w['gate']
-    x = x + (gate / (1 + np.exp(-gate)) * (y @ w['up'])) @ w['down']
-  return norm(x, p['final_norm']['scale']) @ p['head'].T
+@pytest.fixture(params=LAYOUTS)
+def model(request):
+  cfg = LAYOUTS[request.param]
+  return cfg, make_params(cfg)
 
 
 @functools.partial(jax.jit, static_argnums=0)
@@ -87,46 +57,57 @@ def cached(cfg, params, tokens_BT, positions_BT, cache):
   return transformer.unembed(cfg, params, hidden_BTD), cache
 
 
-def test_equals_the_slow_version(params):
-  got = logits(CFG, params, TOKENS_BT, POSITIONS_BT)
+def test_equals_the_slow_version(model):
+  cfg, params = model
+  got = logits(cfg, params, TOKENS_BT, POSITIONS_BT)
   for row in range(3):
-    expected = slow_forward(params, TOKENS_BT[row])
-    # float32 against float64 over some twenty operations.
+    expected = slow_transformer.logits(cfg, params, TOKENS_BT[row])
+    # float32 against float64 over some thirty operations.
     np.testing.assert_allclose(got[row, :, :60], expected[:, :60], atol=2e-5)
 
 
-def test_no_token_sees_a_later_one(params):
-  """The gradient of position t reaches the embeddings of tokens 0..t only."""
+def test_no_token_sees_a_later_one_or_beyond_its_windows(model):
+  """The gradient of position t reaches the embeddings of those it may see."""
+  cfg, params = model
+  # Tokens differ, so a row of the embedding's gradient is a position.
   tokens_BT = np.arange(12, dtype=np.int32)[None]
+  untied = dataclasses.replace(cfg, tied_embeddings=False)
+  if cfg.value_embeddings:
+    params = params | {'value_embedding': 0 * params['value_embedding']}
 
   def at(embedding_VD, t):
     hidden_BTD, _ = transformer.apply(
-      CFG, params | {'embedding': embedding_VD}, tokens_BT, POSITIONS_BT[:1]
+      untied, params | {'embedding': embedding_VD}, tokens_BT, POSITIONS_BT[:1]
     )
-    return hidden_BTD[0, t].sum()
+    return (hidden_BTD[0, t] * jnp.arange(24)).sum()
 
   grad = jax.jit(jax.grad(at))
+  reach = 12
+  if 'G' not in cfg.layer_kinds:
+    reach = cfg.n_layers * (cfg.window - 1)
   for t in (0, 5, 11):
     grad_VD = grad(params['embedding'], t)
     reached = np.abs(np.asarray(grad_VD)).sum(axis=1)[:12] > 0
-    assert reached.tolist() == [i <= t for i in range(12)]
+    assert reached.tolist() == [t - reach <= i <= t for i in range(12)]
 
 
-def test_packed_documents_equal_documents_alone(params):
+def test_packed_documents_equal_documents_alone(model):
+  cfg, params = model
   segment_ids_BT = np.array([[1] * 5 + [2] * 7], np.int32)
   positions_BT = np.array([[*range(5), *range(7)]], np.int32)
   row_BT = TOKENS_BT[:1]
-  packed = logits(CFG, params, row_BT, positions_BT, segment_ids_BT)
-  first = logits(CFG, params, row_BT[:, :5], POSITIONS_BT[:1, :5])
-  second = logits(CFG, params, row_BT[:, 5:], POSITIONS_BT[:1, :7])
+  packed = logits(cfg, params, row_BT, positions_BT, segment_ids_BT)
+  first = logits(cfg, params, row_BT[:, :5], POSITIONS_BT[:1, :5])
+  second = logits(cfg, params, row_BT[:, 5:], POSITIONS_BT[:1, :7])
   apart = jnp.concatenate([first, second], axis=1)
   chex.assert_trees_all_close(packed, apart, atol=1e-5)
 
 
 @pytest.mark.parametrize('unroll', [True, False])
-def test_cache_equals_no_cache_with_ragged_rows(params, unroll):
+def test_cache_equals_no_cache_with_ragged_rows(model, unroll):
   """Rows read 3, 7 and 5 tokens at once, then one by one from there."""
-  cfg = dataclasses.replace(CFG, unroll_layers=unroll)
+  cfg, params = model
+  cfg = dataclasses.replace(cfg, unroll_layers=unroll)
   expected = logits(cfg, params, TOKENS_BT, POSITIONS_BT)
   length_B = np.array([3, 7, 5])
   cache = transformer.init_cache(cfg, 3, 12)
@@ -139,39 +120,105 @@ def test_cache_equals_no_cache_with_ragged_rows(params, unroll):
     chex.assert_trees_all_close(got_B1V[:, 0], wanted, atol=1e-5)
 
 
-@pytest.mark.parametrize('change', [{'unroll_layers': False}, {'remat': True}])
-def test_scan_and_remat_change_no_gradient(params, change):
+def test_scan_and_remat_change_no_gradient(model):
+  cfg, params = model
+  change = {'unroll_layers': False, 'remat': True}
+
   def loss(cfg, params):
     return (logits(cfg, params, TOKENS_BT, POSITIONS_BT)[..., :60] ** 2).mean()
 
   grad = jax.jit(jax.grad(loss, argnums=1), static_argnums=0)
-  plain = grad(CFG, params)
-  other = grad(dataclasses.replace(CFG, **change), params)
+  plain = grad(cfg, params)
+  other = grad(dataclasses.replace(cfg, **change), params)
   chex.assert_trees_all_close(plain, other, atol=1e-5, rtol=1e-4)
 
 
-def test_padding_of_the_vocabulary_has_no_mass(params):
-  got = logits(CFG, params, TOKENS_BT, POSITIONS_BT)
+@pytest.mark.parametrize('name', ['gpt2', 'gemma3', 'value_embeddings'])
+def test_sharded_equals_a_single_device(name):
+  cfg, params = LAYOUTS[name], make_params(LAYOUTS[name])
+  mesh = mesh_lib.make(mesh_lib.MeshConfig(fsdp=2, tensor=2))
+  sharded = jax.device_put(params, mesh_lib.param_shardings(mesh, params))
+  got = logits(cfg, sharded, TOKENS_BT, POSITIONS_BT)
+  plain = logits(cfg, params, TOKENS_BT, POSITIONS_BT)
+  np.testing.assert_allclose(got, plain, atol=1e-5)
+
+
+@pytest.mark.parametrize('chunk', [0, 4])
+def test_likelihood_is_that_of_the_logits(model, chunk):
+  cfg, params = model
+  targets_BT = np.roll(TOKENS_BT, -1, axis=1)
+  batch = {'inputs_BT': TOKENS_BT, 'targets_BT': targets_BT}
+  batch['positions_BT'] = POSITIONS_BT
+  got = jax.jit(likelihood.target_logp, static_argnums=(0, 3))(
+    cfg, params, batch, chunk
+  )
+  logp_BTV = jax.nn.log_softmax(logits(cfg, params, TOKENS_BT, POSITIONS_BT))
+  wanted = jnp.take_along_axis(logp_BTV, targets_BT[..., None], axis=-1)
+  np.testing.assert_allclose(got, wanted[..., 0], atol=1e-5)
+
+
+def test_padding_of_the_vocabulary_has_no_mass(model):
+  got = logits(*model, TOKENS_BT, POSITIONS_BT)
   assert got.shape[-1] == 128
   assert float(jax.nn.softmax(got)[..., 60:].max()) == 0.0
 
 
+def test_embedding_scale_is_rounded_to_the_compute_dtype():
+  """sqrt(24) = 4.899 is 4.90625 in bfloat16, and 1 * 4.90625 is exact."""
+  cfg = dataclasses.replace(LAYOUTS['gemma2'], dtype='bfloat16')
+  params = {'embedding': jnp.ones((128, 24))}
+  x_BTD = transformer._embed(cfg, params, TOKENS_BT, POSITIONS_BT)
+  assert set(np.asarray(x_BTD, np.float32).ravel()) == {4.90625}
+
+
+def test_new_norms_do_nothing_but_normalise(model):
+  tree = start_params(model[0])
+  start = 0.0 if model[0].norm == 'rms_plus_one' else 1.0
+  for norm in (tree['final_norm'], tree['layers']['mlp_norm']):
+    assert float(abs(norm['scale'] - start).max()) == 0.0
+
+
 @pytest.mark.parametrize('tied', [True, False])
-def test_parameters_are_counted_as_they_are(tied):
-  cfg = dataclasses.replace(CFG, tied_embeddings=tied)
+def test_parameters_are_counted_as_they_are(model, tied):
+  cfg = dataclasses.replace(model[0], tied_embeddings=tied)
   tree = jax.eval_shape(lambda: transformer.init(cfg, jax.random.key(0)))
-  counted = sum(x.size for x in jax.tree.leaves(tree))
-  assert config.n_params(cfg)['total'] == counted
+
+  def count(tree):
+    return sum(x.size for x in jax.tree.leaves(tree))
+
+  counts = config.n_params(cfg)
+  assert counts['total'] == count(tree)
+  n_tables = (1 if tied else 2) * 24 + 2 * 2 * 8 * cfg.value_embeddings
+  assert counts['padding'] == (128 - 60) * n_tables
   assert ('head' in tree) != tied
+  layers = tree['layers']
+  norms = {k: v for k, v in layers.items() if 'norm' in k}
+  mlp = {k: v for k, v in layers.items() if 'gate' in k or k[-2:] in 'updown'}
+  assert counts['norms'] == count(norms) + count(tree['final_norm'])
+  assert counts['mlp'] == count(mlp)
+  assert counts['attention'] == count(layers) - count(norms) - count(mlp)
 
 
 def test_flops_by_hand():
-  """6 * (2 layers * (96*8*3... weights) + head) + 6 * N H K T."""
-  attention = 2 * 24 * 8 * (4 + 2 + 2 + 4)
-  mlp = 2 * 3 * 24 * 40
+  """6 * (3 layers * (4 + 2 + 2 + 4 heads, mlp) + head) + 6 * N H K T."""
+  attention = 3 * 24 * 8 * (4 + 2 + 2 + 4)
+  mlp = 3 * 3 * 24 * 40
   head = 128 * 24
-  by_hand = 6 * (attention + mlp + head) + 6 * 2 * 4 * 8 * 12
+  by_hand = 6 * (attention + mlp + head) + 6 * 3 * 4 * 8 * 12
   assert config.train_flops_per_token(CFG, 12) == by_hand
+
+
+def test_flops_of_two_matrices_and_windows_by_hand():
+  """Layers L, G, L. At T = 12 a window of 4 sees 4 - 16 / 24 keys, all 6."""
+  cfg = dataclasses.replace(LAYOUTS['relu_squared'], window=4)
+  matmul = 3 * (24 * 8 * 12 + 2 * 24 * 40) + 128 * 24
+  n_keys = 2 * (4 - 16 / 24) + 6
+  by_hand = 6 * matmul + 12 * 4 * 8 * n_keys
+  assert config.train_flops_per_token(cfg, 12) == pytest.approx(by_hand)
+  # A window longer than the sequence is none.
+  short = config.train_flops_per_token(cfg, 3)
+  plain = dataclasses.replace(cfg, window=0, layer_pattern='G')
+  assert short == pytest.approx(config.train_flops_per_token(plain, 3))
 
 
 @pytest.mark.parametrize(
@@ -181,8 +228,21 @@ def test_flops_by_hand():
     ({'head_dim': 7}, 'head_dim 7 is odd'),
     ({'dtype': 'float16'}, "dtype 'float16' is not known"),
     ({'n_layers': 0}, 'ModelConfig.n_layers = 0; use 1 or more'),
+    ({'norm': 'batch'}, "norm 'batch' is not known; use rms or"),
+    ({'logit_softcap': -1.0}, 'logit_softcap = -1.0; use 0 or more'),
+    ({'layer_pattern': 'GS'}, "layer_pattern 'GS'; use G for global"),
+    ({'layer_pattern': ''}, "layer_pattern ''; use G for global"),
+    ({'layer_pattern': 'LG'}, 'local layers L need a window'),
+    ({'window': 8}, 'a window needs local layers'),
   ],
 )
 def test_impossible_sizes_are_refused(change, message):
   with pytest.raises(ValueError, match=message):
     dataclasses.replace(CFG, **change)
+
+
+def test_impossible_scalings_are_refused():
+  with pytest.raises(ValueError, match="kind = 'yarn'; use linear or llama3"):
+    config.RopeScaling('yarn')
+  with pytest.raises(ValueError, match='low_freq_factor = 4.0 below'):
+    config.RopeScaling(low_freq_factor=4.0)

@@ -1,5 +1,7 @@
 """Schedules by hand, and which rule moves which parameter."""
 
+import dataclasses
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -93,6 +95,30 @@ def test_adamw_moves_the_rest_by_the_sign_of_the_gradient(params, muon_update):
   )
   updates = first_update(everything, params)
   np.testing.assert_allclose(np.abs(updates['layers']['wq']), 0.01, rtol=1e-3)
+
+
+def test_weight_decay_spares_biases_and_position_rows_decay():
+  cfg = optimizer.Optimizer(
+    matrices='adamw', warmup_steps=1, clip_norm=0.0, weight_decay=0.5
+  )
+  layout = dataclasses.replace(
+    CFG, norm='layer', bias='all', positions='learned', max_length=8
+  )
+  params = jax.tree.map(
+    jnp.ones_like, transformer.init(layout, jax.random.key(0))
+  )
+  tx = optimizer.make(cfg, 10)
+  zero = jax.tree.map(jnp.zeros_like, params)
+  updates, _ = tx.update(zero, tx.init(params), params)
+  decayed = {
+    path[-1].key
+    for path, x in jax.tree_util.tree_leaves_with_path(updates)
+    if float(jnp.abs(x).max()) > 0
+  }
+  assert decayed == {
+    *('wq', 'wk', 'wv', 'wo', 'gate', 'up', 'down'),
+    *('embedding', 'position_embedding', 'head'),
+  }
 
 
 def test_weight_decay_spares_norm_scales(params, muon_update):

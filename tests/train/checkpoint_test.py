@@ -2,6 +2,7 @@
 
 import functools
 import gc
+import json
 import os
 import pathlib
 import random
@@ -189,6 +190,20 @@ def test_model_is_loaded_without_its_optimizer(saved):
 def test_missing_model_says_what_to_give(tmp_path):
   with pytest.raises(FileNotFoundError, match='holds no checkpoint of a model'):
     checkpoint.load_model(str(tmp_path))
+
+
+def test_model_without_a_young_option_has_its_default(saved, tmp_path):
+  copy = tmp_path / 'copy'
+  shutil.copytree(saved, copy)
+  path = copy / 'checkpoints' / 'model.json'
+  model = json.loads(path.read_text())
+  del model['model']['qk_norm']
+  path.write_text(json.dumps(model))
+  assert checkpoint.load_model(str(copy)).model_config == CFG
+  model['model']['qk_nrom'] = True
+  path.write_text(json.dumps(model))
+  with pytest.raises(ValueError, match="unknown key 'qk_nrom'"):
+    checkpoint.load_model(str(copy))
 
 
 DISK_FULL = """

@@ -1,0 +1,426 @@
+"""Published model classes: config.json to ModelConfig and back.
+
+A class fixes some options of ModelConfig and holds the others in its
+config.json. Both spellings of rotary positions and of the dtype are written,
+because transformers 4 reads one of each, without an error where it is missing,
+and transformers 5 the other. Does not touch arrays.
+"""
+
+import dataclasses
+from collections.abc import Mapping
+from typing import Any
+
+from llm_jax import dataclass_json
+from llm_jax.model import config
+
+_KEYS = {
+  'vocab_size': 'vocab_size',
+  'n_layers': 'num_hidden_layers',
+  'd_model': 'hidden_size',
+  'n_heads': 'num_attention_heads',
+  'n_kv_heads': 'num_key_value_heads',
+  'head_dim': 'head_dim',
+  'd_ff': 'intermediate_size',
+  'max_length': 'max_position_embeddings',
+  'norm_eps': 'rms_norm_eps',
+  'tied_embeddings': 'tie_word_embeddings',
+}
+_GPT2_KEYS = {
+  'vocab_size': 'vocab_size',
+  'n_layers': 'n_layer',
+  'd_model': 'n_embd',
+  'n_heads': 'n_head',
+  'd_ff': 'n_inner',
+  'max_length': 'n_positions',
+  'norm_eps': 'layer_norm_epsilon',
+  'tied_embeddings': 'tie_word_embeddings',
+}
+_ROPE = ('rope_theta', 'rope_scaling')
+_WINDOW = ('layer_pattern', 'window')
+# Their values are no part of ModelConfig's layout.
+_ANY_VALUE = {*_KEYS, 'dtype', 'unroll_layers', 'remat'}
+# Keys that change no logits: training, generation, labels, bookkeeping.
+_IGNORED = (
+  'model_type architectures transformers_version _name_or_path dtype '
+  'torch_dtype use_cache cache_implementation initializer_range '
+  'attention_dropout resid_pdrop embd_pdrop attn_pdrop bos_token_id '
+  'eos_token_id pad_token_id pretraining_tp n_ctx reorder_and_upcast_attn '
+  'summary_type summary_use_proj summary_activation summary_first_dropout '
+  'summary_proj_to_labels task_specific_params id2label label2id '
+  'output_hidden_states output_attentions return_dict problem_type '
+  'chunk_size_feed_forward _attn_implementation_autoset '
+  '_sliding_window_pattern'
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Family:
+  """A published class.
+
+  Attributes:
+    model_type: its name in config.json.
+    architecture: the class in transformers.
+    fixed: options whose value differs from ModelConfig's default.
+    free: options that config.json holds.
+    constants: keys of config.json with the one value that is supported.
+    keys: the key of each size.
+    tied: what an absent tie_word_embeddings means.
+  """
+
+  model_type: str
+  architecture: str
+  fixed: Mapping[str, Any]
+  free: tuple[str, ...]
+  constants: Mapping[str, Any]
+  keys: Mapping[str, str] = dataclasses.field(default_factory=lambda: _KEYS)
+  tied: bool = False
+
+
+_GEMMA = {
+  'activation': 'gelu_gated',
+  'norm': 'rms_plus_one',
+  'post_norms': True,
+  'embedding_scale': True,
+}
+_GEMMA_FREE = (*_WINDOW, 'query_pre_attn_scalar', 'logit_softcap')
+_GEMMA_CONSTANTS = {
+  'hidden_activation': 'gelu_pytorch_tanh',
+  'attention_bias': False,
+  'use_bidirectional_attention': False,
+}
+# In the order in which they are tried for writing.
+_FAMILIES = (
+  Family(
+    'qwen3', 'Qwen3ForCausalLM', {}, (*_ROPE, *_WINDOW),
+    {'hidden_act': 'silu', 'attention_bias': False},
+  ),
+  Family(
+    'llama', 'LlamaForCausalLM', {'qk_norm': False}, _ROPE,
+    {'hidden_act': 'silu', 'attention_bias': False, 'mlp_bias': False},
+  ),
+  Family(
+    'qwen2', 'Qwen2ForCausalLM', {'qk_norm': False, 'bias': 'qkv'},
+    (*_ROPE, *_WINDOW), {'hidden_act': 'silu'},
+  ),
+  Family(
+    'gemma3_text', 'Gemma3ForCausalLM', _GEMMA,
+    (*_ROPE, 'local_rope_theta', *_GEMMA_FREE),
+    {**_GEMMA_CONSTANTS, 'attn_logit_softcapping': None}, tied=True,
+  ),
+  Family(
+    'gemma2', 'Gemma2ForCausalLM', {**_GEMMA, 'qk_norm': False},
+    ('rope_theta', *_GEMMA_FREE, 'attention_softcap'), _GEMMA_CONSTANTS,
+    tied=True,
+  ),
+  Family(
+    'gpt2', 'GPT2LMHeadModel',
+    {'activation': 'gelu', 'norm': 'layer', 'qk_norm': False, 'bias': 'all',
+     'positions': 'learned'},
+    (*_ROPE, 'local_rope_theta'),  # without effect where positions are learned
+    {'activation_function': 'gelu_new', 'scale_attn_weights': True,
+     'scale_attn_by_inverse_layer_idx': False, 'add_cross_attention': False},
+    _GPT2_KEYS, tied=True,
+  ),
+)  # fmt: skip
+_FAMILIES_BY_TYPE = {family.model_type: family for family in _FAMILIES}
+
+
+def of_model(cfg: config.ModelConfig) -> Family:
+  """Find the class that expresses a model.
+
+  Args:
+    cfg: the model.
+
+  Returns:
+    The first class without a blocking option.
+
+  Raises:
+    ValueError: if there is none, with the options that block the nearest.
+  """
+  blocked = {family: _blockers(family, cfg) for family in _FAMILIES_BY_TYPE}
+  nearest = min(blocked, key=lambda family: len(blocked[family]))
+  if blocked[nearest]:
+    raise ValueError(
+      'no published class can express this model; the nearest, '
+      f'{_FAMILIES_BY_TYPE[nearest].architecture}, needs '
+      f'{"; ".join(blocked[nearest])}'
+    )
+  return _FAMILIES_BY_TYPE[nearest]
+
+
+def of_json(values: Mapping[str, Any]) -> Family:
+  """The class that a config.json names.
+
+  Raises:
+    ValueError: if it is none of ours.
+  """
+  model_type = values.get('model_type')
+  if model_type not in _FAMILIES_BY_TYPE:
+    raise ValueError(
+      f'config.json has model_type {model_type!r}, which cannot be read; use a '
+      f'checkpoint of {", ".join(_FAMILIES_BY_TYPE)}'
+    )
+  return _FAMILIES_BY_TYPE[model_type]
+
+
+def _blockers(model_type: str, cfg: config.ModelConfig) -> list[str]:
+  family, default = _FAMILIES_BY_TYPE[model_type], config.ModelConfig()
+  blockers = []
+  for field in dataclasses.fields(cfg):
+    name, has = field.name, getattr(cfg, field.name)
+    if name in _ANY_VALUE or name in family.free:
+      continue
+    if name == 'layer_pattern' and not cfg.window:
+      continue
+    wanted = family.fixed.get(name, getattr(default, name))
+    if has != wanted:
+      blockers.append(f'{name} = {wanted!r} instead of {has!r}')
+  if cfg.window and cfg.rope_scaling and 'local_rope_theta' not in family.free:
+    blockers.append('no rope_scaling, as it would scale its local layers too')
+  if not float(cfg.query_pre_attn_scalar).is_integer():
+    blockers.append(
+      f'a whole query_pre_attn_scalar instead of {cfg.query_pre_attn_scalar}'
+    )
+  if model_type == 'gpt2':
+    if cfg.n_kv_heads != cfg.n_heads:
+      blockers.append(f'n_kv_heads = {cfg.n_heads}, like n_heads')
+    if cfg.n_heads * cfg.head_dim != cfg.d_model:
+      blockers.append(f'n_heads * head_dim = {cfg.d_model}, like d_model')
+  return blockers
+
+
+def to_json(
+  cfg: config.ModelConfig, family: Family, dtype: str
+) -> dict[str, Any]:
+  """The config.json of a model.
+
+  Args:
+    cfg: the model.
+    family: from `of_model`.
+    dtype: of the tensors that are written.
+
+  Returns:
+    What json.dump writes, for transformers 4.57 and 5.
+  """
+  values: dict[str, Any] = {
+    'architectures': [family.architecture],
+    'model_type': family.model_type,
+    'dtype': dtype,
+    'torch_dtype': dtype,
+    'use_cache': True,
+  }
+  values |= {key: getattr(cfg, name) for name, key in family.keys.items()}
+  values |= family.constants
+  if cfg.positions == 'rotary':
+    values |= _rope_to_json(cfg, family)
+  if 'window' in family.free:
+    names = {'G': 'full_attention', 'L': 'sliding_attention'}
+    values['layer_types'] = [names[kind] for kind in cfg.layer_kinds]
+    values['sliding_window'] = cfg.window or None
+    if family.model_type.startswith('qwen'):
+      values['use_sliding_window'] = cfg.window > 0
+  if 'query_pre_attn_scalar' in family.free:
+    scalar = int(cfg.query_pre_attn_scalar)
+    values['query_pre_attn_scalar'] = scalar or cfg.head_dim
+    values['final_logit_softcapping'] = cfg.logit_softcap or None
+  if 'attention_softcap' in family.free:
+    values['attn_logit_softcapping'] = cfg.attention_softcap or None
+  return values
+
+
+def from_json(values: Mapping[str, Any]) -> config.ModelConfig:
+  """The model that a config.json describes.
+
+  Args:
+    values: the contents, of transformers 4 or 5.
+
+  Returns:
+    The model; it computes in bfloat16 if its tensors are of that type.
+
+  Raises:
+    ValueError: for a class, key or value that would change the logits and is
+      not supported, by name.
+  """
+  family, left = of_json(values), dict(values)
+  options: dict[str, Any] = dict(family.fixed)
+  for key, supported in family.constants.items():
+    has = left.pop(key, supported)
+    if has != supported and not (has is None and supported is False):
+      raise ValueError(
+        f'config.json has {key} = {has!r}; only {supported!r} is supported'
+      )
+  options |= _sizes(family, left)
+  if 'rope_theta' in family.free and family.keys is _KEYS:
+    options |= _rope_from_json(family, left)
+  if 'window' in family.free:
+    options |= _window_from_json(family, left, options['n_layers'])
+  if 'query_pre_attn_scalar' in family.free:
+    options['query_pre_attn_scalar'] = float(
+      _required(left, 'query_pre_attn_scalar')
+    )
+    options['logit_softcap'] = _required(left, 'final_logit_softcapping') or 0.0
+    left.pop('hidden_act', None)  # in old files; hidden_activation counts
+  if 'attention_softcap' in family.free:
+    cap = _required(left, 'attn_logit_softcapping')
+    options['attention_softcap'] = cap or 0.0
+  dtype = left.get('dtype') or left.get('torch_dtype')
+  options['dtype'] = 'bfloat16' if dtype == 'bfloat16' else 'float32'
+  unknown = {k: v for k, v in left.items() if v is not None}
+  unknown = sorted(unknown.keys() - set(_IGNORED.split()))
+  if unknown:
+    raise ValueError(
+      f'config.json has {", ".join(f"{k} = {left[k]!r}" for k in unknown)}, '
+      f'unknown for {family.architecture}; delete what does not change its '
+      'logits'
+    )
+  # Checks the types, and makes floats of the ints that JSON may hold.
+  cfg = dataclass_json.from_dict(
+    config.ModelConfig, dataclass_json.to_dict(config.ModelConfig(**options))
+  )
+  if blockers := _blockers(family.model_type, cfg):
+    raise ValueError(f'config.json: ours needs {"; ".join(blockers)}')
+  return cfg
+
+
+def _required(left: dict[str, Any], key: str) -> Any:
+  if key not in left:
+    raise ValueError(
+      f'config.json has no {key}; add it, or read a folder that transformers '
+      'saved'
+    )
+  return left.pop(key)
+
+
+def _sizes(family: Family, left: dict[str, Any]) -> dict[str, Any]:
+  """The sizes, with the classes' own values where they may be absent."""
+  absent: dict[str, Any] = {'tie_word_embeddings': family.tied, 'n_inner': None}
+  absent |= {'rms_norm_eps': 1e-6, 'layer_norm_epsilon': 1e-5}
+  absent |= {'head_dim': None, 'num_key_value_heads': None}
+  sizes = {}
+  for name, key in family.keys.items():
+    value = left.pop(key, absent[key]) if key in absent else None
+    sizes[name] = _required(left, key) if key not in absent else value
+  heads, width = sizes['n_heads'], sizes['d_model']
+  sizes['n_kv_heads'] = sizes.get('n_kv_heads') or heads
+  sizes['head_dim'] = sizes.get('head_dim') or width // heads
+  sizes['d_ff'] = sizes['d_ff'] or 4 * width
+  return sizes
+
+
+def _rope_to_json(cfg: config.ModelConfig, family: Family) -> dict[str, Any]:
+  scaling = cfg.rope_scaling
+  given = None
+  if scaling is not None:
+    given = {'rope_type': scaling.kind, 'factor': scaling.factor}
+    if scaling.kind == 'llama3':
+      given['low_freq_factor'] = scaling.low_freq_factor
+      given['high_freq_factor'] = scaling.high_freq_factor
+      given['original_max_position_embeddings'] = scaling.original_max_length
+  flat = {'rope_type': 'default', **(given or {}), 'rope_theta': cfg.rope_theta}
+  values = {'rope_theta': cfg.rope_theta, 'rope_scaling': given}
+  if 'local_rope_theta' not in family.free:
+    return values | {'rope_parameters': flat}
+  local = cfg.local_rope_theta or cfg.rope_theta
+  values['rope_local_base_freq'] = local
+  values['rope_parameters'] = {
+    'full_attention': flat,
+    'sliding_attention': {'rope_type': 'default', 'rope_theta': local},
+  }
+  return values
+
+
+def _rope_from_json(family: Family, left: dict[str, Any]) -> dict[str, Any]:
+  """Rotary positions from either spelling, or from both if they agree."""
+  new = left.pop('rope_parameters', None) or {}
+  old = {'rope_theta': left.pop('rope_theta', None)}
+  old |= left.pop('rope_scaling', None) or {}
+  local = {'rope_theta': left.pop('rope_local_base_freq', None)}
+  full = new.get('full_attention', {} if 'sliding_attention' in new else new)
+  is_local = 'local_rope_theta' in family.free
+  theta = _one('rope_theta', old, full, 1e6 if is_local else 10_000.0)
+  scaling = _scaling(full) if full else _scaling(old)
+  if full and len(old) > 1 and _scaling(old) != scaling:
+    raise ValueError(
+      f'config.json has rope_scaling {old} and rope_parameters {full}; delete '
+      'the wrong one'
+    )
+  options = {'rope_theta': theta, 'rope_scaling': scaling}
+  if is_local:
+    sliding = new.get('sliding_attention', {})
+    if _scaling(sliding) is not None:
+      raise ValueError(
+        f'config.json scales local layers: {sliding}; only global layers can be'
+      )
+    options['local_rope_theta'] = _one('rope_theta', local, sliding, 10_000.0)
+  return options
+
+
+def _one(key: str, old: Mapping, new: Mapping, absent: float) -> float:
+  found = {d[key] for d in (old, new) if d.get(key) is not None} or {absent}
+  if len(found) > 1:
+    raise ValueError(
+      f'config.json has two values of {key}, {sorted(found)}; delete one'
+    )
+  return float(found.pop())
+
+
+def _scaling(values: Mapping[str, Any]) -> config.RopeScaling | None:
+  kind = values.get('rope_type', values.get('type', 'default'))
+  left = {
+    k: v
+    for k, v in values.items()
+    if k not in ('rope_type', 'type', 'rope_theta') and v is not None
+  }
+  names = {'factor': 'factor'}
+  if kind == 'llama3':
+    names |= {k: k for k in ('low_freq_factor', 'high_freq_factor')}
+    names['original_max_position_embeddings'] = 'original_max_length'
+  elif kind == 'default':
+    names = {}
+  elif kind != 'linear':
+    raise ValueError(
+      f'config.json has the rope type {kind!r}; only default, linear and '
+      'llama3 are supported'
+    )
+  if left.keys() != names.keys():
+    raise ValueError(
+      f'config.json has {sorted(left)} for the rope type {kind!r}, which takes '
+      f'{sorted(names)}'
+    )
+  if kind == 'default':
+    return None
+  return config.RopeScaling(kind, **{names[k]: v for k, v in left.items()})
+
+
+def _window_from_json(
+  family: Family, left: dict[str, Any], n_layers: int
+) -> dict[str, Any]:
+  """layer_pattern and window; older files say every how many are global."""
+  window = left.pop('sliding_window', None)
+  types = left.pop('layer_types', None)
+  first_local = left.pop('max_window_layers', 0)
+  every = {'gemma2': 2}.get(family.model_type, 6)
+  every = left.pop('sliding_window_pattern', None) or every
+  if family.model_type.startswith('qwen'):
+    if not left.pop('use_sliding_window', False):
+      return {}
+    kinds = ['GL'[i >= first_local] for i in range(n_layers)]
+  else:
+    kinds = ['L' if (i + 1) % every else 'G' for i in range(n_layers)]
+  if types is not None:
+    names = {'full_attention': 'G', 'sliding_attention': 'L'}
+    unknown = sorted(set(types) - names.keys())
+    if unknown or len(types) != n_layers:
+      raise ValueError(
+        f'config.json has layer_types of {len(types)} layers, {unknown} among '
+        f'them; use {n_layers} of {" and ".join(names)}'
+      )
+    kinds = [names[name] for name in types]
+  if 'L' not in kinds:
+    return {}
+  n = next(
+    n
+    for n in range(1, n_layers + 1)
+    if all(kind == kinds[i % n] for i, kind in enumerate(kinds))
+  )
+  return {'layer_pattern': ''.join(kinds[:n]), 'window': window or 0}

@@ -1,0 +1,352 @@
+"""Model folders of Hugging Face transformers: read and written.
+
+Safetensors by its numpy interface, so no torch is needed. One tensor exists
+beside the model while a folder is read, one file's tensors while it is
+written. Only folders are read, nothing is fetched, and pickled weights are
+not opened.
+"""
+
+import os
+import pathlib
+import re
+import shutil
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import safetensors
+from absl import logging
+from safetensors import numpy as safetensors_numpy
+
+from llm_jax import record, types
+from llm_jax.chat import template
+from llm_jax.interop import families, tensors
+from llm_jax.model import config, transformer
+from llm_jax.tokenizer import huggingface as tokenizer_json
+from llm_jax.tokenizer import specials
+from llm_jax.tokenizer import tokenizer as tokenizer_lib
+
+_INDEX = 'model.safetensors.index.json'
+_DTYPES = {
+  'float32': np.float32,
+  'bfloat16': jnp.bfloat16,
+  'float16': np.float16,
+}
+# Buffers in old files that are computed anew: masks of GPT-2, frequencies.
+_COMPUTED = re.compile(r'\.attn\.(masked_)?bias$|\.rotary_emb\.inv_freq$')
+
+
+def read(
+  folder: str | os.PathLike[str],
+) -> tuple[config.ModelConfig, types.Params]:
+  """Read a published model.
+
+  Args:
+    folder: with config.json and model.safetensors, or several files and
+      their index.
+
+  Returns:
+    The model's configuration and its parameters as float32 numpy arrays.
+    Rows that pad the vocabulary are 0.
+
+  Raises:
+    ValueError: if a file is missing, or a key, tensor or shape is not what
+      the model's class has, by name.
+  """
+  folder = pathlib.Path(folder)
+  values = _read_json(folder / 'config.json')
+  cfg = families.from_json(values)
+  shapes = _shapes(cfg)
+  wanted = tensors.of_model(cfg, values['model_type'], shapes)
+  files = _find_tensors(folder, values['model_type'])
+  _refuse_other_names(folder, files, [t.name for t in wanted], cfg)
+  flat = {path: np.zeros(shape, np.float32) for path, shape in shapes.items()}
+  for file in sorted({path for path, _ in files.values()}):
+    with safetensors.safe_open(file, framework='numpy') as opened:
+      for tensor in wanted:
+        path, stored_name = files[tensor.name]
+        if path == file:
+          _fill(flat, tensor, opened.get_tensor(stored_name))
+      if cfg.tied_embeddings and files.get('lm_head.weight', ('',))[0] == file:
+        head_VD = opened.get_tensor(files['lm_head.weight'][1])
+        _refuse_other_head(folder, head_VD, flat['embedding'])
+  return cfg, _nest(flat)
+
+
+def write(
+  folder: str | os.PathLike[str],
+  cfg: config.ModelConfig,
+  params: types.Params,
+  tokenizer_dir: str | os.PathLike[str] | None = None,
+  is_chat: bool = False,
+  dtype: str = 'float32',
+  max_shard_bytes: int = 4 << 30,
+) -> None:
+  """Write a model as a folder that transformers 4.57 and 5 load.
+
+  The folder appears whole or not at all.
+
+  Args:
+    folder: where to; it must not exist.
+    cfg: the model.
+    params: its parameters.
+    tokenizer_dir: a saved tokenizer of ours, to be written along; None: none.
+    is_chat: whether the model answers messages; its turn then ends the text.
+    dtype: of the tensors: float32, bfloat16 or float16.
+    max_shard_bytes: bytes of tensors in a file, unless one is larger.
+
+  Raises:
+    FileExistsError: if the folder exists.
+    ValueError: if no published class can express an option of the model, by
+      name, or a value does not fit the dtype.
+  """
+  folder = pathlib.Path(folder)
+  if folder.exists():
+    raise FileExistsError(f'{folder} exists; give a new folder')
+  if dtype not in _DTYPES:
+    raise ValueError(f'dtype {dtype!r}; use one of {", ".join(_DTYPES)}')
+  family = families.of_model(cfg)
+  values = families.to_json(cfg, family, dtype)
+  unfinished = folder.with_name(folder.name + '.unfinished')
+  shutil.rmtree(unfinished, ignore_errors=True)
+  unfinished.mkdir(parents=True)
+  generation: dict[str, Any] = {'do_sample': True}
+  if tokenizer_dir is not None:
+    generation |= _write_tokenizer(unfinished, cfg, tokenizer_dir, is_chat)
+  # Null where there is no tokenizer, or the class's own ids would count.
+  ids = ('bos_token_id', 'eos_token_id', 'pad_token_id')
+  values |= {key: generation.get(key) for key in ids}
+  record.write_json(unfinished / 'config.json', values)
+  record.write_json(unfinished / 'generation_config.json', generation)
+  wanted = tensors.of_model(cfg, family.model_type, _shapes(cfg))
+  _write_tensors(
+    unfinished, wanted, _flatten(params), np.dtype(_DTYPES[dtype]),
+    max_shard_bytes,
+  )  # fmt: skip
+  os.replace(unfinished, folder)
+
+
+def read_tokenizer(
+  folder: str | os.PathLike[str], vocab_size: int
+) -> tokenizer_lib.Tokenizer:
+  """Convert the tokenizer of a published model.
+
+  The stages ask for control tokens by our names. Where there is no
+  <|endoftext|>, the token that ends a text takes that name; the others go to
+  ids that the vocabulary leaves unused, as far as there are any.
+
+  Args:
+    folder: with tokenizer.json and config.json.
+    vocab_size: of the model.
+
+  Returns:
+    A tokenizer with the same ids for text.
+
+  Raises:
+    ValueError: if ours cannot represent it, with the reason.
+  """
+  folder = pathlib.Path(folder)
+  parts = tokenizer_json.read_parts(_read_json(folder / 'tokenizer.json'))
+  if parts.is_nfc:
+    logging.warning(
+      '%s brings text into Unicode form NFC first; ours does not: give it text '
+      'in that form',
+      folder / 'tokenizer.json',
+    )
+  special_ids = dict(parts.special_ids)
+  if specials.END_OF_TEXT not in special_ids:
+    values = _read_json(folder / 'config.json')
+    if (folder / 'generation_config.json').is_file():
+      values |= _read_json(folder / 'generation_config.json')
+    end = values.get('eos_token_id')
+    end = end[0] if isinstance(end, list) else end
+    names = [name for name, i in special_ids.items() if i == end]
+    if not names:
+      raise ValueError(
+        f'{folder} has no {specials.END_OF_TEXT} and no added token with the '
+        f'eos_token_id {end}; set it in generation_config.json'
+      )
+    special_ids[specials.END_OF_TEXT] = special_ids.pop(names[0])
+  taken = {*parts.ranks.values(), *special_ids.values()}
+  unused = (i for i in range(vocab_size) if i not in taken)
+  missing = [name for name in specials.NAMES if name not in special_ids]
+  special_ids |= dict(zip(missing, unused, strict=False))
+  logging.info(
+    '%d ordinary and %d control tokens; missing: %s',
+    len(parts.ranks),
+    len(special_ids),
+    [name for name in missing if name not in special_ids] or 'none',
+  )
+  return tokenizer_lib.Tokenizer(
+    parts.ranks, parts.pattern, special_ids, vocab_size
+  )
+
+
+def _read_json(path: pathlib.Path) -> dict[str, Any]:
+  if not path.is_file():
+    raise ValueError(
+      f'{path} is missing; give a folder that save_pretrained wrote'
+    )
+  values = record.read_json(path)
+  if not isinstance(values, dict):
+    raise ValueError(f'{path} holds no object')
+  return values
+
+
+def _shapes(cfg: config.ModelConfig) -> dict[str, tuple[int, ...]]:
+  tree = jax.eval_shape(lambda: transformer.init(cfg, jax.random.key(0)))
+  return {path: x.shape for path, x in _flatten(tree).items()}
+
+
+def _flatten(params: types.Params) -> dict[str, Any]:
+  return {
+    '/'.join(str(getattr(k, 'key', k)) for k in key_path): x
+    for key_path, x in jax.tree_util.tree_leaves_with_path(params)
+  }
+
+
+def _nest(flat: Mapping[str, np.ndarray]) -> types.Params:
+  params: dict[str, Any] = {}
+  for path, array in flat.items():
+    *above, name = path.split('/')
+    at = params
+    for key in above:
+      at = at.setdefault(key, {})
+    at[name] = array
+  return params
+
+
+def _find_tensors(
+  folder: pathlib.Path, model_type: str
+) -> dict[str, tuple[str, str]]:
+  """The file of each tensor and its name there, by the name that it has now."""
+  paths = [folder / 'model.safetensors']
+  if (folder / _INDEX).is_file():
+    weight_map = _read_json(folder / _INDEX).get('weight_map', {})
+    names = sorted(set(weight_map.values()))
+    outside = [n for n in names if pathlib.PurePath(n).name != n]
+    if outside:
+      raise ValueError(f'{folder / _INDEX} names {outside[0]!r}, no file of it')
+    paths = [folder / name for name in names]
+  found = {}
+  for path in paths:
+    if not path.is_file():
+      raise ValueError(
+        f'{path} is missing; fetch it, or convert the checkpoint to safetensors'
+      )
+    try:
+      with safetensors.safe_open(path, framework='numpy') as opened:
+        names = list(opened.keys())
+    except safetensors.SafetensorError as error:
+      raise ValueError(f'{path} is damaged: {error}; fetch it again') from None
+    for name in names:
+      # The first GPT-2 files were saved without the prefix.
+      is_old = model_type == 'gpt2' and re.match(r'(h|wte|wpe|ln_f)\.', name)
+      found[f'transformer.{name}' if is_old else name] = (str(path), name)
+  return {k: v for k, v in found.items() if not _COMPUTED.search(k)}
+
+
+def _refuse_other_names(folder, files, wanted, cfg):
+  spare = {'lm_head.weight'} if cfg.tied_embeddings else set()
+  missing = [name for name in wanted if name not in files]
+  unknown = sorted(files.keys() - set(wanted) - spare)
+  if missing or unknown:
+    raise ValueError(
+      f'the tensors in {folder} are not those of its config.json: '
+      f'{len(missing)} missing {missing[:3]}, {len(unknown)} unknown '
+      f'{unknown[:3]}; is it another class, or a quantised model?'
+    )
+
+
+def _fill(flat, tensor: tensors.Tensor, array: np.ndarray) -> None:
+  """Copy a tensor into its place in our arrays."""
+  if array.shape != tensor.shape or array.dtype.name not in _DTYPES:
+    raise ValueError(
+      f'{tensor.name} is {array.dtype.name} {list(array.shape)}, but by '
+      f'config.json it is {list(tensor.shape)} of {" or ".join(_DTYPES)}'
+    )
+  for path, part in tensor.split(array):
+    into = flat[path] if tensor.layer is None else flat[path][tensor.layer]
+    into[: len(part)] = part  # rows that pad the vocabulary stay 0
+
+
+def _refuse_other_head(folder, head_VD, embedding_VD):
+  if not np.array_equal(head_VD, embedding_VD[: len(head_VD)]):
+    raise ValueError(
+      f'{folder} has a lm_head.weight unlike its embedding, but config.json '
+      'ties them; set "tie_word_embeddings": false there'
+    )
+
+
+def _write_tensors(folder, wanted, flat, dtype, max_shard_bytes):
+  """Write all tensors, one file after the other."""
+  shards, n_bytes = [[]], 0
+  for tensor in wanted:
+    size = int(np.prod(tensor.shape)) * dtype.itemsize
+    if shards[-1] and n_bytes + size > max_shard_bytes:
+      shards.append([])
+      n_bytes = 0
+    shards[-1].append(tensor)
+    n_bytes += size
+  weight_map = {}
+  for i, shard in enumerate(shards):
+    name = 'model.safetensors'
+    if len(shards) > 1:
+      name = f'model-{i + 1:05d}-of-{len(shards):05d}.safetensors'
+    arrays = {t.name: _published(t, flat, dtype) for t in shard}
+    safetensors_numpy.save_file(arrays, folder / name, {'format': 'pt'})
+    weight_map |= dict.fromkeys(arrays, name)
+  if len(shards) > 1:
+    total = sum(int(np.prod(t.shape)) for t in wanted) * dtype.itemsize
+    index = {'metadata': {'total_size': total}, 'weight_map': weight_map}
+    record.write_json(folder / _INDEX, index)
+
+
+def _published(tensor: tensors.Tensor, flat, dtype) -> np.ndarray:
+  parts = []
+  for path, shape in zip(tensor.paths, tensor.shapes, strict=True):
+    x = flat[path] if tensor.layer is None else flat[path][tensor.layer]
+    parts.append(np.asarray(x[: shape[0]]))
+  array = tensor.join(parts)
+  if dtype == np.float16 and np.abs(array).max() > np.finfo(np.float16).max:
+    raise ValueError(
+      f'{tensor.name} has values beyond float16; use float32 or bfloat16'
+    )
+  return array.astype(dtype)
+
+
+def _write_tokenizer(folder, cfg, tokenizer_dir, is_chat) -> dict[str, Any]:
+  """Write the tokenizer's files; returns the ids that generation needs."""
+  tokenizer = tokenizer_lib.Tokenizer.load(tokenizer_dir)
+  if tokenizer.vocab_size != cfg.vocab_size:
+    raise ValueError(
+      f'the tokenizer in {tokenizer_dir} has {tokenizer.vocab_size} tokens, '
+      f'the model {cfg.vocab_size}; give the tokenizer of the model'
+    )
+  source = pathlib.Path(tokenizer_dir) / tokenizer_lib.HUGGING_FACE_FILE
+  shutil.copyfile(source, folder / source.name)
+  end = specials.END_OF_TEXT
+  values = {
+    'tokenizer_class': 'PreTrainedTokenizerFast',
+    'bos_token': end,
+    'eos_token': specials.IM_END if is_chat else end,
+    'pad_token': end,
+    'model_max_length': cfg.max_length,
+    # Or transformers 4 adds token_type_ids, which generate() refuses.
+    'model_input_names': ['input_ids', 'attention_mask'],
+    'clean_up_tokenization_spaces': False,
+  }
+  record.write_json(folder / 'tokenizer_config.json', values)
+  if is_chat:
+    (folder / 'chat_template.jinja').write_text(
+      template.JINJA, encoding='utf-8'
+    )
+  end_id = tokenizer.special_id(end)
+  eos_ids = [tokenizer.special_id(values['eos_token']), end_id]
+  return {
+    'bos_token_id': end_id,
+    'eos_token_id': eos_ids if is_chat else end_id,
+    'pad_token_id': end_id,
+  }

@@ -1,0 +1,158 @@
+"""Where each published tensor lies in our parameters, and in which form.
+
+Ours are stacked over layers and keep heads as an axis; theirs are one matrix
+a layer, mostly transposed. Does not read or write files.
+"""
+
+import dataclasses
+import math
+from collections.abc import Iterator
+
+import numpy as np
+
+from llm_jax.model import config
+
+_LAYER = {
+  'input_layernorm.weight': 'attention_norm/scale',
+  'self_attn.q_proj.weight': 'wq',
+  'self_attn.k_proj.weight': 'wk',
+  'self_attn.v_proj.weight': 'wv',
+  'self_attn.q_proj.bias': 'bq',
+  'self_attn.k_proj.bias': 'bk',
+  'self_attn.v_proj.bias': 'bv',
+  'self_attn.q_norm.weight': 'q_norm/scale',
+  'self_attn.k_norm.weight': 'k_norm/scale',
+  'self_attn.o_proj.weight': 'wo',
+  'mlp.gate_proj.weight': 'gate',
+  'mlp.up_proj.weight': 'up',
+  'mlp.down_proj.weight': 'down',
+}
+_ONE_NORM = {'post_attention_layernorm.weight': 'mlp_norm/scale'}
+_POST_NORMS = {
+  'post_attention_layernorm.weight': 'post_attention_norm/scale',
+  'pre_feedforward_layernorm.weight': 'mlp_norm/scale',
+  'post_feedforward_layernorm.weight': 'post_mlp_norm/scale',
+}
+_GPT2_LAYER = {
+  'ln_1.weight': 'attention_norm/scale',
+  'ln_1.bias': 'attention_norm/bias',
+  'attn.c_attn.weight': 'wq wk wv',
+  'attn.c_attn.bias': 'bq bk bv',
+  'attn.c_proj.weight': 'wo',
+  'attn.c_proj.bias': 'bo',
+  'ln_2.weight': 'mlp_norm/scale',
+  'ln_2.bias': 'mlp_norm/bias',
+  'mlp.c_fc.weight': 'up',
+  'mlp.c_fc.bias': 'b_up',
+  'mlp.c_proj.weight': 'down',
+  'mlp.c_proj.bias': 'b_down',
+}
+_TOP = {
+  'model.embed_tokens.weight': 'embedding',
+  'model.norm.weight': 'final_norm/scale',
+  'lm_head.weight': 'head',
+}
+_GPT2_TOP = {
+  'transformer.wte.weight': 'embedding',
+  'transformer.wpe.weight': 'position_embedding',
+  'transformer.ln_f.weight': 'final_norm/scale',
+  'transformer.ln_f.bias': 'final_norm/bias',
+  'lm_head.weight': 'head',
+}
+_N_INPUT_AXES = {'wq': 1, 'wk': 1, 'wv': 1, 'wo': 2} | dict.fromkeys(
+  ('gate', 'up', 'down'), 1
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Tensor:
+  """One published tensor.
+
+  Attributes:
+    name: in the files.
+    shape: in the files.
+    paths: of the arrays that it holds side by side.
+    shapes: of those arrays, without the axis of layers and padding rows.
+    layer: its index on that axis; None outside of layers.
+    transposed: whether it is out x in, where ours is in x out.
+  """
+
+  name: str
+  shape: tuple[int, ...]
+  paths: tuple[str, ...]
+  shapes: tuple[tuple[int, ...], ...]
+  layer: int | None
+  transposed: bool
+
+  def split(self, array: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
+    """The path and value of each of our arrays in a published one."""
+    array = array.T if self.transposed else array
+    parts = np.split(array, len(self.paths), axis=-1)
+    for path, shape, part in zip(self.paths, self.shapes, parts, strict=True):
+      yield path, part.reshape(shape)
+
+  def join(self, parts: list[np.ndarray]) -> np.ndarray:
+    """The published array of our arrays; undoes `split`."""
+    flat = [
+      part.reshape(_flat_shape(path, shape))
+      for path, shape, part in zip(self.paths, self.shapes, parts, strict=True)
+    ]
+    array = flat[0] if len(flat) == 1 else np.concatenate(flat, axis=-1)
+    return np.ascontiguousarray(array.T if self.transposed else array)
+
+
+def of_model(
+  cfg: config.ModelConfig,
+  model_type: str,
+  shapes: dict[str, tuple[int, ...]],
+) -> list[Tensor]:
+  """List a model's tensors in the order of their files.
+
+  Args:
+    cfg: the model.
+    model_type: of its class.
+    shapes: shape of each of our arrays by path, such as 'layers/wq'.
+
+  Returns:
+    One entry a tensor; together they hold every array.
+  """
+  is_gpt2 = model_type == 'gpt2'
+  top, layer = _TOP, _LAYER | (_POST_NORMS if cfg.post_norms else _ONE_NORM)
+  prefix = 'model.layers.'
+  if is_gpt2:
+    top, layer, prefix = _GPT2_TOP, _GPT2_LAYER, 'transformer.h.'
+  tensors = []
+
+  def add(name, paths, index, prefix=''):
+    paths = tuple(prefix + path for path in paths.split())
+    if paths[0] not in shapes:
+      return
+    own = tuple(_own_shape(cfg, path, shapes[path]) for path in paths)
+    flat = [_flat_shape(p, s) for p, s in zip(paths, own, strict=True)]
+    shape = (*flat[0][:-1], sum(s[-1] for s in flat))
+    transposed = bool(prefix) and len(shape) == 2 and not is_gpt2
+    shape = shape[::-1] if transposed else shape
+    tensors.append(Tensor(name, shape, paths, own, index, transposed))
+
+  for name, path in top.items():
+    add(name, path, None)
+  for i in range(cfg.n_layers):
+    for name, paths in layer.items():
+      add(f'{prefix}{i}.{name}', paths, i, 'layers/')
+  held = {path for tensor in tensors for path in tensor.paths}
+  assert held == shapes.keys(), held ^ shapes.keys()
+  return tensors
+
+
+def _own_shape(cfg, path, shape):
+  if path in ('embedding', 'head'):
+    return (cfg.vocab_size, *shape[1:])
+  return shape[1:] if path.startswith('layers/') else shape
+
+
+def _flat_shape(path, shape):
+  """A matrix as inputs x outputs, all else as one vector or as it is."""
+  n = _N_INPUT_AXES.get(path.removeprefix('layers/'))
+  if n:
+    return math.prod(shape[:n]), math.prod(shape[n:])
+  return (math.prod(shape),) if path.startswith('layers/') else shape

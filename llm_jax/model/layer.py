@@ -1,0 +1,196 @@
+"""One layer of the Transformer: attention, then feed-forward, with norms.
+
+Every option of ModelConfig that changes a layer is read here. Does not stack
+layers and does not choose which tokens a layer sees.
+"""
+
+import math
+from typing import NamedTuple
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+
+from llm_jax import types
+from llm_jax.model import attention, config
+
+_ACTIVATIONS = {
+  'silu_gated': jax.nn.silu,
+  'gelu_gated': jax.nn.gelu,  # its tanh form, as everywhere here
+  'gelu': jax.nn.gelu,
+  'relu_squared': lambda x: jnp.square(jax.nn.relu(x)),
+}
+
+
+class View(NamedTuple):
+  """What a layer sees; the same for all layers of one kind."""
+
+  mask_BTS: jax.Array  # true where a query may read a key
+  frequency_K: jax.Array | None  # of rotary positions; None without them
+
+
+class ValueRows(NamedTuple):
+  """What a layer with value embeddings adds to its values."""
+
+  row_BTGK: jax.Array  # of the layer's table, for each token
+  gate_DG: jax.Array  # from activations to the weight of a head's part
+
+
+def project(x: jax.Array, w: jax.Array, n_axes: int = 1) -> jax.Array:
+  """Contract the last axes of x with the first axes of w.
+
+  Done as one product of two flat matrices: XLA's CPU backend takes twice as
+  long over the gradient of the same product with the batch axes apart.
+
+  Args:
+    x: activations.
+    w: weights.
+    n_axes: how many axes are contracted.
+
+  Returns:
+    An array of the other axes of x, then those of w.
+  """
+  rows, columns = x.shape[:-n_axes], w.shape[n_axes:]
+  n_inner = math.prod(w.shape[:n_axes])
+  flat = x.reshape(-1, n_inner) @ w.reshape(n_inner, -1)
+  return flat.reshape(*rows, *columns)
+
+
+class Norm(nn.Module):
+  """Normalises the last axis of an array of any rank, in float32.
+
+  `rms`: x / rms(x) * scale (arXiv:1910.07467). `rms_plus_one`: the same times
+  1 + scale, so that weight decay pulls to 1 (Gemma). `layer`: x less its mean
+  before, plus a bias behind (arXiv:1607.06450).
+  """
+
+  cfg: config.ModelConfig
+
+  @nn.compact
+  def __call__(self, x: jax.Array) -> jax.Array:
+    """Normalise."""
+    kind, initializers = self.cfg.norm, nn.initializers
+    is_offset = kind == 'rms_plus_one'
+    start = initializers.zeros if is_offset else initializers.ones
+    scale = self.param('scale', start, x.shape[-1:])
+    y = x.astype(jnp.float32)
+    if kind == 'layer':
+      y = y - jnp.mean(y, axis=-1, keepdims=True)
+    mean_square = jnp.mean(y * y, axis=-1, keepdims=True)
+    y = y * jax.lax.rsqrt(mean_square + self.cfg.norm_eps)
+    y = y * _row(1 + scale if is_offset else scale, x)
+    if kind == 'layer':
+      y = y + _row(self.param('bias', initializers.zeros, x.shape[-1:]), x)
+    return y.astype(x.dtype)
+
+
+class Layer(nn.Module):
+  """One residual layer: attention, then feed-forward.
+
+  Takes and returns x_BTD and its own cache, {'k': k_BSGK, 'v': v_BSGK}.
+  """
+
+  cfg: config.ModelConfig
+
+  @nn.compact
+  def __call__(
+    self,
+    x_BTD: jax.Array,
+    cache: types.Params | None,
+    positions_BT: types.Array,
+    view: View,
+    values: ValueRows | None = None,
+  ) -> tuple[jax.Array, types.Params | None]:
+    """Run both sub-layers."""
+    y_BTD = self._norm('attention_norm', x_BTD)
+    y_BTD, cache = self._attention(y_BTD, cache, positions_BT, view, values)
+    if self.cfg.post_norms:
+      y_BTD = self._norm('post_attention_norm', y_BTD)
+    x_BTD = x_BTD + y_BTD
+    y_BTD = self._mlp(self._norm('mlp_norm', x_BTD))
+    if self.cfg.post_norms:
+      y_BTD = self._norm('post_mlp_norm', y_BTD)
+    return x_BTD + y_BTD, cache
+
+  def _norm(self, name, x):
+    return Norm(self.cfg, name=name)(x)
+
+  def _weight(self, name, shape, n_in_axes=1, scale=1.0):
+    """A matrix of variance scale^2 / fan_in, cast to the compute dtype."""
+    init = nn.initializers.variance_scaling(
+      scale**2,
+      'fan_in',
+      'normal',
+      in_axis=range(n_in_axes),
+      out_axis=range(n_in_axes, len(shape)),
+    )
+    return self.param(name, init, shape).astype(self.cfg.dtype)
+
+  def _biased(self, name, x, n_axes, options):
+    """Add the bias over the last axes of x, where the options have one."""
+    if self.cfg.bias not in options:
+      return x
+    shape = x.shape[-n_axes:]
+    bias = self.param(name, nn.initializers.zeros, shape).astype(self.cfg.dtype)
+    return x + bias.reshape((1,) * (x.ndim - n_axes) + shape)
+
+  def _attention(self, x_BTD, cache, positions_BT, view, values):
+    cfg = self.cfg
+    d, h, g, k = cfg.d_model, cfg.n_heads, cfg.n_kv_heads, cfg.head_dim
+    wq_DHK = self._weight('wq', (d, h, k))
+    wk_DGK = self._weight('wk', (d, g, k))
+    wv_DGK = self._weight('wv', (d, g, k))
+    q_BTHK = self._biased('bq', project(x_BTD, wq_DHK), 2, ('qkv', 'all'))
+    k_BTGK = self._biased('bk', project(x_BTD, wk_DGK), 2, ('qkv', 'all'))
+    v_BTGK = self._biased('bv', project(x_BTD, wv_DGK), 2, ('qkv', 'all'))
+    if values is not None:
+      # Gates start at weight 1, as in karpathy/nanochat, gpt.py.
+      gate_BTG = project(x_BTD, values.gate_DG.astype(cfg.dtype))
+      weight_BTG = 2 * jax.nn.sigmoid(gate_BTG)
+      v_BTGK = v_BTGK + weight_BTG[..., None] * values.row_BTGK
+    if cfg.qk_norm:
+      q_BTHK = self._norm('q_norm', q_BTHK)
+      k_BTGK = self._norm('k_norm', k_BTGK)
+    if view.frequency_K is not None:
+      q_BTHK = attention.rotate(q_BTHK, positions_BT, view.frequency_K)
+      k_BTGK = attention.rotate(k_BTGK, positions_BT, view.frequency_K)
+    if cache is None:
+      k_BSGK, v_BSGK = k_BTGK, v_BTGK
+    else:
+      rows_B1 = jnp.arange(x_BTD.shape[0])[:, None]
+      k_BSGK = cache['k'].at[rows_B1, positions_BT].set(k_BTGK)
+      v_BSGK = cache['v'].at[rows_B1, positions_BT].set(v_BTGK)
+      cache = {'k': k_BSGK, 'v': v_BSGK}
+    out_BTHK = attention.attend(
+      q_BTHK,
+      k_BSGK,
+      v_BSGK,
+      view.mask_BTS,
+      (cfg.query_pre_attn_scalar or k) ** -0.5,
+      cfg.attention_softcap,
+    )
+    # The sum over layers keeps unit scale: each of 2N terms gets 1 / sqrt(2N).
+    wo_HKD = self._weight('wo', (h, k, d), 2, (2 * cfg.n_layers) ** -0.5)
+    out_BTD = project(out_BTHK, wo_HKD, n_axes=2)
+    return self._biased('bo', out_BTD, 1, ('all',)), cache
+
+  def _mlp(self, x_BTD):
+    """act(x gate) * (x up), or act(x up), then down (arXiv:2002.05202)."""
+    cfg, act = self.cfg, _ACTIVATIONS[self.cfg.activation]
+    is_gated = cfg.activation.endswith('_gated')
+    widen, out_scale = (cfg.d_model, cfg.d_ff), (2 * cfg.n_layers) ** -0.5
+    gate_DF = self._weight('gate', widen) if is_gated else None
+    up_DF = self._weight('up', widen)
+    down_FD = self._weight('down', (cfg.d_ff, cfg.d_model), 1, out_scale)
+    y_BTF = self._biased('b_up', project(x_BTD, up_DF), 1, ('all',))
+    if gate_DF is None:
+      y_BTF = act(y_BTF)
+    else:
+      gate_BTF = self._biased('b_gate', project(x_BTD, gate_DF), 1, ('all',))
+      y_BTF = act(gate_BTF) * y_BTF
+    return self._biased('b_down', project(y_BTF, down_FD), 1, ('all',))
+
+
+def _row(vector: jax.Array, like: jax.Array) -> jax.Array:
+  """A vector as the last axis of an array of the other's rank."""
+  return vector.reshape((1,) * (like.ndim - 1) + (-1,))

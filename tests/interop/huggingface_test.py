@@ -1,0 +1,415 @@
+"""Published folders: read as transformers reads them, written as it writes."""
+
+import dataclasses
+import functools
+import json
+import pathlib
+import re
+import shutil
+import tracemalloc
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from safetensors import numpy as safetensors_numpy
+
+from llm_jax.interop import families, huggingface
+from llm_jax.model import config, sizes, transformer
+from llm_jax.tokenizer import tokenizer as tokenizer_lib
+from llm_jax.train import checkpoint
+from tests.model import slow_transformer
+from tools import import_hf, make_golden_models
+
+GOLDEN = pathlib.Path(__file__).parent / 'golden'
+NAMES = sorted(make_golden_models.MODELS)
+TOKENS_BT = make_golden_models.TOKENS_BT
+POSITIONS_BT = np.broadcast_to(np.arange(12), TOKENS_BT.shape)
+CFG = slow_transformer.LAYOUTS['qwen3']
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def logits(cfg, params):
+  with jax.default_matmul_precision('highest'):
+    hidden_BTD, _ = transformer.apply(cfg, params, TOKENS_BT, POSITIONS_BT)
+    return transformer.unembed(cfg, params, hidden_BTD)
+
+
+@functools.cache
+def new_params(cfg):
+  random = np.random.default_rng(0)
+  tree = jax.eval_shape(lambda: transformer.init(cfg, jax.random.key(0)))
+  return jax.tree.map(
+    lambda x: random.normal(size=x.shape).astype(np.float32), tree
+  )
+
+
+def read_tensors(folder):
+  files = sorted(pathlib.Path(folder).glob('*.safetensors'))
+  found = [safetensors_numpy.load_file(file) for file in files]
+  return {name: x for tensors in found for name, x in tensors.items()}
+
+
+def edit(folder, name='config.json', **values):
+  path = pathlib.Path(folder) / name
+  path.write_text(json.dumps(json.loads(path.read_text()) | values))
+
+
+@pytest.fixture
+def copy(tmp_path):
+  """A folder of qwen3_tied that a test may damage."""
+  return shutil.copytree(GOLDEN / 'qwen3_tied', tmp_path / 'copy')
+
+
+@pytest.mark.parametrize('name', NAMES)
+def test_logits_are_those_of_transformers(name):
+  cfg, params = huggingface.read(GOLDEN / name)
+  expected_BTV = np.load(GOLDEN / name / 'logits.npy')
+  got_BTV = logits(cfg, params)[..., : cfg.vocab_size]
+  # float32 on both sides, sums in another order, logits up to 6.
+  np.testing.assert_allclose(got_BTV, expected_BTV, atol=2e-5)
+
+
+@pytest.mark.parametrize('name', NAMES)
+def test_both_spellings_of_a_config_are_one_model(name):
+  old = json.loads((GOLDEN / name / 'config_4.json').read_text())
+  new = json.loads((GOLDEN / name / 'config.json').read_text())
+  assert ('rope_theta' in old) == ('rope_parameters' in new)
+  assert families.from_json(old) == families.from_json(new)
+
+
+@pytest.mark.parametrize('max_shard_bytes', [1 << 30, 3000])
+@pytest.mark.parametrize('name', NAMES)
+def test_read_and_written_tensors_are_equal(name, max_shard_bytes, tmp_path):
+  cfg, params = huggingface.read(GOLDEN / name)
+  huggingface.write(tmp_path / 'a', cfg, params, None, False, 'float32',
+                    max_shard_bytes)  # fmt: skip
+  expected, got = read_tensors(GOLDEN / name), read_tensors(tmp_path / 'a')
+  assert got.keys() == expected.keys()
+  assert all(np.array_equal(got[k], expected[k]) for k in got)
+  files = list((tmp_path / 'a').glob('*.safetensors'))
+  assert (len(files) > 1) == (max_shard_bytes == 3000)
+  again, params_again = huggingface.read(tmp_path / 'a')
+  assert again == cfg
+  jax.tree.map(np.testing.assert_array_equal, params_again, params)
+
+
+@pytest.mark.parametrize('name', ['qwen3', 'llama', 'gemma3', 'gpt2'])
+def test_written_config_says_everything_twice(name, tmp_path):
+  """What transformers 4 wrote stands in it, and what transformers 5 wrote."""
+  cfg, params = huggingface.read(GOLDEN / name)
+  huggingface.write(tmp_path / 'a', cfg, params)
+  written = json.loads((tmp_path / 'a' / 'config.json').read_text())
+  assert written['dtype'] == written['torch_dtype'] == 'float32'
+  for file in ('config.json', 'config_4.json'):
+    theirs = json.loads((GOLDEN / name / file).read_text())
+    for key in ('rope_theta', 'rope_scaling', 'rope_parameters', 'layer_types',
+                'sliding_window', 'rope_local_base_freq', 'hidden_size',
+                'query_pre_attn_scalar', 'n_embd', 'model_type'):  # fmt: skip
+      if key in theirs:
+        assert written[key] == theirs[key], key
+
+
+@pytest.mark.parametrize(
+  ('dtype', 'kind'), [('bfloat16', jnp.bfloat16), ('float16', np.float16)]
+)
+def test_half_precision_both_ways(dtype, kind, tmp_path):
+  params = new_params(CFG)
+  huggingface.write(tmp_path / 'a', CFG, params, dtype=dtype)
+  cfg, got = huggingface.read(tmp_path / 'a')
+  is_bfloat = dtype == 'bfloat16'
+  assert cfg.dtype == ('bfloat16' if is_bfloat else 'float32')
+  rounded = params['layers']['wq'].astype(kind).astype(np.float32)
+  np.testing.assert_array_equal(got['layers']['wq'], rounded)
+  assert got['layers']['wq'].dtype == np.float32
+
+
+def test_padding_rows_are_left_out_and_come_back_as_zeros(tmp_path):
+  huggingface.write(tmp_path / 'a', CFG, new_params(CFG))
+  tensors = read_tensors(tmp_path / 'a')
+  assert tensors['model.embed_tokens.weight'].shape == (60, 24)
+  cfg, params = huggingface.read(tmp_path / 'a')
+  assert cfg.vocab_size == 60
+  assert params['head'].shape == (128, 24)
+  assert not params['head'][60:].any()
+
+
+def test_first_files_of_gpt2_are_read(tmp_path):
+  """No prefix, no tied head, and a causal mask in each layer."""
+  old = shutil.copytree(GOLDEN / 'gpt2', tmp_path / 'old')
+  tensors = read_tensors(old)
+  tensors = {k.removeprefix('transformer.'): v for k, v in tensors.items()}
+  tensors['h.0.attn.bias'] = np.ones((1, 1, 16, 16), np.float32)
+  safetensors_numpy.save_file(tensors, old / 'model.safetensors')
+  jax.tree.map(
+    np.testing.assert_array_equal,
+    huggingface.read(old),
+    huggingface.read(GOLDEN / 'gpt2'),
+  )
+
+
+def test_one_tensor_beside_the_model_while_reading(tmp_path):
+  cfg = dataclasses.replace(CFG, n_layers=16, d_model=64, d_ff=256)
+  huggingface.write(tmp_path / 'a', cfg, new_params(cfg))
+  n_bytes = 4 * config.n_params(cfg)['total']
+  huggingface.read(tmp_path / 'a')
+  tracemalloc.start()
+  huggingface.read(tmp_path / 'a')
+  peak = tracemalloc.get_traced_memory()[1]
+  tracemalloc.stop()
+  assert peak < 1.2 * n_bytes + 200_000
+
+
+# Excerpts of the published config.json files.
+_LLAMA_8B = {
+  'model_type': 'llama', 'vocab_size': 128256, 'hidden_size': 4096,
+  'intermediate_size': 14336, 'num_hidden_layers': 32, 'hidden_act': 'silu',
+  'num_attention_heads': 32, 'num_key_value_heads': 8, 'rms_norm_eps': 1e-5,
+  'max_position_embeddings': 131072, 'tie_word_embeddings': False,
+  'rope_theta': 500000.0, 'attention_bias': False, 'mlp_bias': False,
+  'pretraining_tp': 1, 'torch_dtype': 'bfloat16', 'eos_token_id': 128001,
+  'rope_scaling': {
+    'factor': 8.0, 'low_freq_factor': 1.0, 'high_freq_factor': 4.0,
+    'original_max_position_embeddings': 8192, 'rope_type': 'llama3',
+  },
+}  # fmt: skip
+_QWEN2 = {
+  'model_type': 'qwen2', 'vocab_size': 151936, 'hidden_size': 896,
+  'intermediate_size': 4864, 'num_hidden_layers': 24, 'hidden_act': 'silu',
+  'num_attention_heads': 14, 'num_key_value_heads': 2, 'rms_norm_eps': 1e-6,
+  'max_position_embeddings': 32768, 'max_window_layers': 24,
+  'rope_theta': 1000000.0, 'sliding_window': 32768, 'torch_dtype': 'bfloat16',
+  'tie_word_embeddings': True, 'use_sliding_window': False, 'use_mrope': None,
+}  # fmt: skip
+_GEMMA3_1B = {
+  'model_type': 'gemma3_text', 'vocab_size': 262144, 'hidden_size': 1152,
+  'intermediate_size': 6912, 'num_hidden_layers': 26, 'head_dim': 256,
+  'num_attention_heads': 4, 'num_key_value_heads': 1, 'rms_norm_eps': 1e-6,
+  'max_position_embeddings': 32768, 'rope_local_base_freq': 10000,
+  'rope_theta': 1000000, 'rope_scaling': None, 'sliding_window': 512,
+  'sliding_window_pattern': 6, 'query_pre_attn_scalar': 256,
+  'hidden_activation': 'gelu_pytorch_tanh', 'attn_logit_softcapping': None,
+  'final_logit_softcapping': None, 'cache_implementation': 'hybrid',
+  'torch_dtype': 'bfloat16',
+}  # fmt: skip
+_GEMMA2_2B = {
+  **_GEMMA3_1B, 'model_type': 'gemma2', 'vocab_size': 256000,
+  'hidden_size': 2304, 'intermediate_size': 9216, 'num_attention_heads': 8,
+  'num_key_value_heads': 4, 'max_position_embeddings': 8192,
+  'rope_theta': 10000.0, 'sliding_window': 4096, 'sliding_window_pattern': None,
+  'attn_logit_softcapping': 50.0, 'final_logit_softcapping': 30.0,
+  'rope_local_base_freq': None, 'hidden_act': 'gelu_pytorch_tanh',
+}  # fmt: skip
+_GPT2 = {
+  'model_type': 'gpt2', 'vocab_size': 50257, 'n_embd': 768, 'n_layer': 12,
+  'n_head': 12, 'n_positions': 1024, 'n_ctx': 1024, 'layer_norm_epsilon': 1e-5,
+  'activation_function': 'gelu_new', 'attn_pdrop': 0.1, 'summary_type': 'cls',
+  'torch_dtype': 'bfloat16',
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(
+  ('values', 'name'),
+  [
+    (_LLAMA_8B, 'llama3-8b'),
+    (_QWEN2, 'qwen2-0.5b'),
+    (_GEMMA2_2B, 'gemma2-2b'),
+    (_GEMMA3_1B, 'gemma3-1b'),
+    (_GPT2, 'gpt2-124m'),
+  ],
+)
+def test_published_configs_are_the_named_sizes(values, name):
+  expected = dataclasses.replace(sizes.by_name(name), dtype='bfloat16')
+  assert families.from_json(values) == expected
+
+
+def test_windows_of_the_later_layers_as_qwen2_first_said_it():
+  values = _QWEN2 | {'use_sliding_window': True, 'max_window_layers': 21}
+  cfg = families.from_json(values)
+  assert (cfg.layer_kinds, cfg.window) == ('G' * 21 + 'LLL', 32_768)
+
+
+@pytest.mark.parametrize('name', sizes.SIZES)
+def test_every_named_size_survives_its_config(name):
+  cfg = sizes.by_name(name)
+  values = families.to_json(cfg, families.of_model(cfg), 'float32')
+  assert families.from_json(values) == cfg
+
+
+@pytest.mark.parametrize(
+  ('values', 'message'),
+  [
+    ({'model_type': 'gemma3'}, "model_type 'gemma3', which cannot be read"),
+    ({'attention_bias': True}, 'attention_bias = True; only False'),
+    ({'hidden_act': 'gelu'}, "hidden_act = 'gelu'; only 'silu'"),
+    ({'num_experts': 8}, 'num_experts = 8, unknown for Qwen3ForCausalLM'),
+    ({'rope_theta': 5.0}, 'two values of rope_theta, [5.0, 10000.0]'),
+    ({'rope_scaling': {'type': 'linear', 'factor': 2.0}}, 'delete the wrong'),
+    ({'rope_parameters': {'rope_type': 'yarn'}}, "rope type 'yarn'; only"),
+    ({'rope_parameters': {'factor': 2.0}}, "['factor'] for the rope type"),
+    ({'layer_types': ['chunked_attention'] * 2, 'use_sliding_window': True},
+     "['chunked_attention'] among them"),
+    ({'intermediate_size': 21}, 'is float32 [20, 16], but by config.json it'),
+    ({'num_hidden_layers': 3}, "11 missing ['model.layers.2.input_layernorm"),
+    ({'num_hidden_layers': 1}, "11 unknown ['model.layers.1.input_layernorm"),
+  ],
+)  # fmt: skip
+def test_what_would_change_the_logits_is_refused(values, message, copy):
+  edit(copy, **values)
+  with pytest.raises(ValueError, match=re.escape(message)):
+    huggingface.read(copy)
+
+
+def test_broken_folders_are_refused(copy, tmp_path):
+  tensors = read_tensors(copy)
+  head_VD = tensors['model.embed_tokens.weight']
+  file = copy / 'model.safetensors'
+  safetensors_numpy.save_file(tensors | {'lm_head.weight': head_VD}, file)
+  huggingface.read(copy)
+  safetensors_numpy.save_file(tensors | {'lm_head.weight': head_VD + 1}, file)
+  with pytest.raises(ValueError, match='lm_head.weight unlike its embedding'):
+    huggingface.read(copy)
+  file.write_bytes(file.read_bytes()[:-7])
+  with pytest.raises(ValueError, match='model.safetensors is damaged'):
+    huggingface.read(copy)
+  file.unlink()
+  with pytest.raises(ValueError, match='convert the checkpoint to safetensors'):
+    huggingface.read(copy)
+  index = {'weight_map': {'model.norm.weight': '../copy/secret'}}
+  (copy / 'model.safetensors.index.json').write_text(json.dumps(index))
+  with pytest.raises(ValueError, match="names '../copy/secret'"):
+    huggingface.read(copy)
+  with pytest.raises(ValueError, match=r'config.json is missing'):
+    huggingface.read(tmp_path)
+
+
+@pytest.mark.parametrize(
+  ('change', 'message'),
+  [
+    ({'activation': 'relu_squared'},
+     "Qwen3ForCausalLM, needs activation = 'silu_gated' instead of 'relu_sq"),
+    ({'value_embeddings': True}, 'value_embeddings = False instead of True'),
+    ({'logit_softcap': 3.0}, 'logit_softcap = 0.0 instead of 3.0'),
+    ({'bias': 'qkv'}, "bias = 'none' instead of 'qkv'"),
+    ({'local_rope_theta': 9.0}, 'local_rope_theta = 0.0 instead of 9.0'),
+  ],
+)  # fmt: skip
+def test_what_no_class_can_express_is_refused(change, message, tmp_path):
+  cfg = dataclasses.replace(CFG, **change)
+  with pytest.raises(ValueError, match=re.escape(message)):
+    huggingface.write(tmp_path / 'a', cfg, {})
+  assert list(tmp_path.iterdir()) == []
+
+
+def test_local_layers_scaled_too_are_refused_both_ways():
+  values = json.loads((GOLDEN / 'qwen2_window' / 'config.json').read_text())
+  cfg = families.from_json(values)
+  values['rope_parameters'] |= {'rope_type': 'linear', 'factor': 2.0}
+  with pytest.raises(ValueError, match='ours needs no rope_scaling'):
+    families.from_json(values)
+  cfg = dataclasses.replace(cfg, rope_scaling=config.RopeScaling('linear'))
+  with pytest.raises(ValueError, match='no rope_scaling, as it would scale'):
+    families.of_model(cfg)
+
+
+def test_a_fractional_query_scalar_and_gpt2_with_groups_are_refused():
+  gemma = dataclasses.replace(
+    slow_transformer.LAYOUTS['gemma3'], query_pre_attn_scalar=6.5
+  )
+  with pytest.raises(ValueError, match='a whole query_pre_attn_scalar'):
+    families.of_model(gemma)
+  with pytest.raises(ValueError, match=r'n_kv_heads = 4.*n_heads \* head_dim'):
+    families.of_model(slow_transformer.LAYOUTS['gpt2'])
+
+
+def test_default_query_scalar_is_the_width_of_a_head():
+  cfg = dataclasses.replace(
+    slow_transformer.LAYOUTS['gemma3'], query_pre_attn_scalar=0.0
+  )
+  values = families.to_json(cfg, families.of_model(cfg), 'float32')
+  assert values['query_pre_attn_scalar'] == cfg.head_dim
+
+
+def test_writing_overwrites_nothing_and_loses_no_value(tmp_path):
+  params = jax.tree.map(lambda x: x * 1e5, new_params(CFG))
+  with pytest.raises(ValueError, match='beyond float16; use float32'):
+    huggingface.write(tmp_path / 'a', CFG, params, dtype='float16')
+  assert not (tmp_path / 'a').exists()
+  with pytest.raises(ValueError, match="dtype 'int8'; use one of float32"):
+    huggingface.write(tmp_path / 'a', CFG, params, dtype='int8')
+  huggingface.write(tmp_path / 'a', CFG, params)
+  with pytest.raises(FileExistsError, match='give a new folder'):
+    huggingface.write(tmp_path / 'a', CFG, params)
+
+
+def test_folder_to_checkpoint_and_back(tmp_path):
+  """An assistant of ours goes out, comes in as a base model and goes out."""
+  vocabulary = tokenizer_lib.Tokenizer.from_merges([(97, 98)], 'qwen2')
+  vocabulary.save(tmp_path / 'vocabulary')
+  cfg = dataclasses.replace(CFG, vocab_size=vocabulary.vocab_size)
+  out, again = tmp_path / 'out', tmp_path / 'again'
+  huggingface.write(out, cfg, new_params(cfg), tmp_path / 'vocabulary', True)
+  generation = json.loads((out / 'generation_config.json').read_text())
+  end, turn = (
+    vocabulary.special_id(f'<|{n}|>') for n in ('endoftext', 'im_end')
+  )
+  assert generation['eos_token_id'] == [turn, end]
+  settings = json.loads((out / 'tokenizer_config.json').read_text())
+  assert settings['tokenizer_class'] == 'PreTrainedTokenizerFast'
+  assert settings['eos_token'] == '<|im_end|>'
+  assert settings['model_input_names'] == ['input_ids', 'attention_mask']
+  assert '<|im_sep|>' in (out / 'chat_template.jinja').read_text()
+
+  import_hf.run(str(out), str(tmp_path / 'stage'))
+  model = checkpoint.load_model(str(tmp_path / 'stage'))
+  assert (model.model_config, model.is_chat, model.step) == (cfg, False, 0)
+  assert (
+    tokenizer_lib.Tokenizer.load(model.tokenizer_dir).fingerprint
+    == vocabulary.fingerprint
+  )
+  huggingface.write(again, cfg, model.params, model.tokenizer_dir)
+  first, second = read_tensors(out), read_tensors(again)
+  assert all(np.array_equal(first[name], second[name]) for name in first)
+  assert (again / 'tokenizer.json').read_text() == (
+    out / 'tokenizer.json'
+  ).read_text()
+  assert not (again / 'chat_template.jinja').exists()
+
+
+def test_tokenizer_of_another_size_is_refused(tmp_path):
+  tokenizer_lib.Tokenizer.from_merges([], 'qwen2').save(tmp_path / 'v')
+  with pytest.raises(ValueError, match='has 320 tokens, the model 60'):
+    huggingface.write(tmp_path / 'a', CFG, new_params(CFG), tmp_path / 'v')
+
+
+def test_control_tokens_take_our_names_and_unused_ids(tmp_path):
+  """As in Llama: another end of text, and no <|im_...|>; 5 ids are unused."""
+  ours = tokenizer_lib.Tokenizer.from_merges([(97, 98)], 'cl100k')
+  ours.save(tmp_path)
+  values = json.loads((tmp_path / 'tokenizer.json').read_text())
+  names = {257: '<|begin_of_text|>', 260: '<|end_of_text|>'}
+  values['added_tokens'] = [
+    {'id': i, 'content': name} for i, name in names.items()
+  ]
+  vocab = values['model']['vocab']
+  vocab = {token: i for token, i in vocab.items() if i < 257}
+  values['model']['vocab'] = vocab | {name: i for i, name in names.items()}
+  values['normalizer'] = {'type': 'NFC'}
+  (tmp_path / 'tokenizer.json').write_text(json.dumps(values))
+  (tmp_path / 'config.json').write_text('{"eos_token_id": 257}')
+  generation = tmp_path / 'generation_config.json'
+  generation.write_text('{"eos_token_id": [260, 257]}')
+  got = huggingface.read_tokenizer(tmp_path, 264)
+  assert got.vocab_size == 264
+  assert got.special_names == (
+    '<|begin_of_text|>', '<|im_start|>', '<|im_sep|>', '<|endoftext|>',
+    '<|im_end|>', '<|fim_prefix|>', '<|fim_middle|>',
+  )  # fmt: skip
+  assert got.special_id('<|endoftext|>') == 260
+  text = "abab 1234 it's\r\n <|im_start|>"
+  assert got.encode(text) == ours.encode(text)
+  generation.write_text('{"eos_token_id": 7}')
+  with pytest.raises(
+    ValueError, match='no added token with the eos_token_id 7'
+  ):
+    huggingface.read_tokenizer(tmp_path, 264)

@@ -1,0 +1,75 @@
+"""Makes a published checkpoint of Hugging Face one that the stages start from.
+
+  python -m tools.import_hf --from Qwen3-0.6B --workdir runs/qwen
+  python -m experiments.chat --restore_from runs/qwen --base
+
+`--from` is a folder with config.json, safetensors and tokenizer.json of Llama,
+Qwen2, Qwen3, Gemma 2, Gemma 3 or GPT-2. A tokenizer that ours cannot represent,
+such as Gemma's, is refused; `--tokenizer` gives one of ours in its place. It
+does NOT fetch anything, and does NOT take over chat templates.
+"""
+
+import jax
+import jax.numpy as jnp
+import optax
+from absl import app, flags
+
+from experiments import process
+from llm_jax.interop import huggingface
+from llm_jax.model import config
+from llm_jax.parallel import mesh as mesh_lib
+from llm_jax.tokenizer import tokenizer as tokenizer_lib
+from llm_jax.train import checkpoint
+from llm_jax.train import state as state_lib
+
+_FROM = flags.DEFINE_string('from', None, 'Folder of the model.', required=True)
+_WORKDIR = flags.DEFINE_string(
+  'workdir', None, 'Folder of the checkpoint.', required=True
+)
+_TOKENIZER = flags.DEFINE_string(
+  'tokenizer', None, 'Folder of a tokenizer of ours that has the same ids.'
+)
+
+
+def run(source: str, workdir: str, tokenizer: str | None = None) -> None:
+  """Read the model and save it as a stage would.
+
+  Args:
+    source: folder of the model.
+    workdir: folder of the checkpoint.
+    tokenizer: folder of a tokenizer of ours; None: the model's is converted.
+
+  Raises:
+    ValueError: if the folder, or its tokenizer, is not one that we can read.
+  """
+  cfg, arrays = huggingface.read(source)
+  if tokenizer is None:
+    tokenizer = f'{workdir}/tokenizer'
+    huggingface.read_tokenizer(source, cfg.vocab_size).save(tokenizer)
+  vocabulary = tokenizer_lib.Tokenizer.load(tokenizer)
+  config.check_fits(cfg, vocabulary.vocab_size, 1)
+  mesh = mesh_lib.make(mesh_lib.MeshConfig())
+  params = jax.device_put(arrays, mesh_lib.param_shardings(mesh, arrays))
+  state = state_lib.TrainState(
+    jnp.int32(0),
+    params,
+    optax.sgd(0.0).init(params),
+    jax.random.key(0),
+    jnp.int32(0),
+  )
+  checkpoint.save_model_files(workdir, 'import', cfg, tokenizer, False)
+  saver = checkpoint.Checkpointer(workdir)
+  saver.save(state)
+  saver.close()
+
+
+def _main(_):
+  process.set_up_logging(0)
+  try:
+    run(_FROM.value, _WORKDIR.value, _TOKENIZER.value)
+  except ValueError as error:
+    raise SystemExit(f'error: {error}') from None
+
+
+if __name__ == '__main__':
+  app.run(_main)
