@@ -345,7 +345,7 @@ def _serve(cfg: Extraction, pipe: connection.Connection):
       if request is None:
         text = _extract_well(cfg, page, n_chars)
       else:
-        page = _without_surrogates(charset.decode(*request))
+        page = charset.decode(*request)
         reason = refuse(cfg, page)
         if reason:
           pass
