@@ -48,9 +48,23 @@ class Terminal:
   def type(self, text):
     os.write(self._master, text.encode())
 
-  def wait_for(self, pattern):
+  def type_until(self, key, pattern):
+    """Type a key, and again where it came too early, as a person would.
+
+    readline shows its prompt a moment before it waits for signals; one that
+    comes in between waits for the next key.
+    """
+    for _ in range(5):
+      self.type(key)
+      try:
+        return self.wait_for(pattern, _PATIENCE_S / 5)
+      except TimeoutError:
+        continue
+    raise TimeoutError(f'no {pattern!r} in {self.screen!r}')
+
+  def wait_for(self, pattern, patience_s=_PATIENCE_S):
     """Read until the pattern appears after what was waited for before."""
-    deadline = time.monotonic() + _PATIENCE_S
+    deadline = time.monotonic() + patience_s
     raw = self.screen.encode('utf-8', 'surrogateescape')
     while True:
       found = re.search(pattern, self.screen[self._seen :], re.DOTALL)
@@ -58,7 +72,8 @@ class Terminal:
         self._seen += found.end()
         return found
       left = deadline - time.monotonic()
-      assert left > 0, f'no {pattern!r} in {self.screen[self._seen :]!r}'
+      if left <= 0:
+        raise TimeoutError(f'no {pattern!r} in {self.screen[self._seen :]!r}')
       if select.select([self._master], [], [], left)[0]:
         try:
           raw += os.read(self._master, 65536)
@@ -109,11 +124,7 @@ def test_a_conversation(start, tmp_path):
   terminal.wait_for(r'the message is \d+ tokens.*takes 64.*> ')
   terminal.type('/system\n')
   terminal.wait_for('removed.*> ')
-  # readline shows its prompt a moment before it waits for signals; a person
-  # is never that fast.
-  time.sleep(1)
-  terminal.type('\x03')
-  terminal.wait_for('Ctrl-D leaves.*> ')
+  terminal.type_until('\x03', 'Ctrl-D leaves.*> ')
   terminal.type('/help\n')
   terminal.wait_for('/quit.*> ')
   terminal.type('\x04')  # Ctrl-D
