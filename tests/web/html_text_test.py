@@ -141,6 +141,7 @@ def test_cascade_asks_before_the_slow_extractor():
   [
     ('<div>' * 3000 + 'x', ''),
     ('<div>' * 5000 + 'x', 'html_too_deep'),
+    ('<div>' * 5000 + 'x' + '</div>' * 5000, 'html_too_deep'),
     ('<DIV class="a">' * 5000 + 'x', 'html_too_deep'),
     ('<div></div>' * 20_000, ''),
     ('<p>x<br><img src=a>' * 20_000, ''),  # closed by the next, or void
