@@ -16,6 +16,7 @@ It does NOT hold what is trained: that is the gin file's. It does NOT read any
 flag outside of this file.
 """
 
+import gc
 import inspect
 import sys
 import typing
@@ -38,7 +39,10 @@ def main(
     run: `run(cfg, workdir, ...)`; `cfg` is its first parameter.
     **path_flags: the help text of each further flag, by parameter name.
   """
-  sys.exit(execute(config_class, run, path_flags, sys.argv))
+  code = execute(config_class, run, path_flags, sys.argv)
+  # Or the collector walks all modules once more: 0.2 s, with JAX 0.7 s.
+  gc.freeze()
+  sys.exit(code)
 
 
 def execute(

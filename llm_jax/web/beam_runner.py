@@ -7,7 +7,8 @@ cluster, and does not upload this library: the options of the runner do
 (--setup_file, --environment_config).
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+import gc
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
@@ -34,11 +35,6 @@ def clean(todo: pipeline.Plan, options: Sequence[str]) -> dict:
   import apache_beam as beam
   from apache_beam.options import pipeline_options
 
-  def on_shards(function: Callable[[pipeline.Plan, int], object]):
-    return beam.Map(
-      lambda number, todo: (function(todo, number), number)[1], todo
-    )
-
   with beam.Pipeline(
     options=pipeline_options.PipelineOptions(list(options))
   ) as root:
@@ -47,7 +43,7 @@ def clean(todo: pipeline.Plan, options: Sequence[str]) -> dict:
       root
       | 'shards' >> beam.Create(numbers)
       | 'spread' >> beam.Reshuffle()
-      | 'filter' >> on_shards(pipeline.filter_shard)
+      | 'filter' >> beam.Map(_filter, todo)
     )
     earlier = root | 'earlier runs' >> beam.Create(range(len(todo.earlier)))
     own = filtered | 'own' >> beam.Map(
@@ -75,6 +71,14 @@ def clean(todo: pipeline.Plan, options: Sequence[str]) -> dict:
       | 'write' >> beam.Map(_write, todo)
     )
   return pipeline.summarize(todo)
+
+
+def _filter(number: int, todo: pipeline.Plan) -> int:
+  # The collector shall not walk Beam's modules again: it does so when a worker
+  # ends, in 0.7 s, and one worker waits for the other.
+  gc.freeze()
+  pipeline.filter_shard(todo, number)
+  return number
 
 
 def _keys(number: int, todo: pipeline.Plan) -> Iterator[tuple[bytes, int]]:

@@ -18,8 +18,6 @@ import multiprocessing
 import re
 import signal
 import sys
-import threading
-import types
 from collections.abc import Callable
 from multiprocessing import connection
 
@@ -27,7 +25,6 @@ from resiliparse.extract import html2text  # pyright: ignore[reportMissingModule
 
 from llm_jax.web import charset, pool, trafilatura_fast
 
-_MAIN_LOCK = threading.Lock()
 _EXTRACTORS = ('trafilatura', 'resiliparse', 'cascade')
 _FAVORS = ('', 'precision', 'recall')
 _ALWAYS = 100.0  # of `full_below`: no first attempt is worth its time
@@ -228,7 +225,8 @@ class Extractor:
 
   def __init__(self, cfg: Extraction):
     self._cfg = cfg
-    self._context = multiprocessing.get_context('spawn')
+    can_fork = pool.is_worker() and sys.platform == 'linux'
+    self._context = multiprocessing.get_context('fork' if can_fork else 'spawn')
     self._child = None
     self._pipe: connection.Connection | None = None
 
@@ -304,14 +302,8 @@ class Extractor:
     self._child = self._context.Process(
       target=_serve, args=(self._cfg, theirs), daemon=True
     )
-    # Without a main module to import again: that takes longer than a page.
-    with _MAIN_LOCK:
-      main = sys.modules['__main__']
-      sys.modules['__main__'] = types.ModuleType('__main__')
-      try:
-        self._child.start()
-      finally:
-        sys.modules['__main__'] = main
+    with pool.without_main():
+      self._child.start()
     theirs.close()  # so that the pipe ends when the child does
 
 

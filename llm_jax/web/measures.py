@@ -8,7 +8,7 @@ NOT judge.
 import dataclasses
 import functools
 import struct
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 import numpy as np
 
@@ -28,7 +28,7 @@ _ROW = np.dtype(
   ]
 )
 _PACK = struct.Struct('<QI??2x').pack
-_CACHE_SIZE = 1 << 16  # of chunks, and of words: some 25 MB
+_CACHE_SIZE = 1 << 15  # of chunks, and of words, of each of two generations
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,10 +60,9 @@ def of_text(text: str) -> Words:
   >>> measures.lengths.tolist(), measures.is_plain.tolist()
   ([2, 5, 1], [True, True, False])
   """
-  if max(len(_CHUNKS), len(_WORDS)) >= _CACHE_SIZE:
-    _CHUNKS.clear()
-    _WORDS.clear()
-    _JOINED.clear()
+  _WORDS.age()
+  if _CHUNKS.age():
+    _JOINED.intersection_update(_CHUNKS.old)
   chunks = text.split()
   rows = b''.join(map(_CHUNKS.__getitem__, chunks))
   joined = _JOINED.intersection(chunks)
@@ -96,28 +95,46 @@ def _words(rows: bytes) -> Words:
   return Words(*(np.ascontiguousarray(table[name]) for name in names))
 
 
-class _Chunks(dict[str, bytes]):
-  """Rows of the words of a chunk."""
+class _Generations(dict[str, bytes]):
+  """What was asked for lately: memory is bounded, and what is frequent stays.
 
-  def __missing__(self, chunk: str) -> bytes:
-    words, pieces = words_of.cut(chunk)
-    if words != pieces:
-      _JOINED.add(chunk)
-    self[chunk] = rows = b''.join(map(_WORDS.__getitem__, words))
-    return rows
+  A full generation becomes the old one. What is asked for again moves from the
+  old to the new one, and the rest is lost when that is full in its turn.
+  """
+
+  def __init__(self, make: Callable[[str], bytes]):
+    super().__init__()
+    self._make = make
+    self.old: dict[str, bytes] = {}
+
+  def __missing__(self, key: str) -> bytes:
+    value = self.old.get(key)
+    self[key] = value = self._make(key) if value is None else value
+    return value
+
+  def age(self) -> bool:
+    """Starts a new generation if this one is full, and says so."""
+    is_full = len(self) >= _CACHE_SIZE
+    if is_full:
+      self.old = dict(self)
+      self.clear()
+    return is_full
 
 
-class _Words(dict[str, bytes]):
-  """One row for each word."""
+def _rows_of_chunk(chunk: str) -> bytes:
+  words, pieces = words_of.cut(chunk)
+  if words != pieces:
+    _JOINED.add(chunk)
+  return b''.join(map(_WORDS.__getitem__, words))
 
-  def __missing__(self, word: str) -> bytes:
-    value = 0
-    for char in reversed(word):
-      value = (value * _BASE + _CHARACTERS[char]) & _MASK
-    is_plain = not english_words.symbols().issuperset(word)
-    has_letter = word.isalpha() or any(map(str.isalpha, word))
-    self[word] = row = _PACK(value, len(word), is_plain, has_letter)
-    return row
+
+def _row_of_word(word: str) -> bytes:
+  value = 0
+  for char in reversed(word):
+    value = (value * _BASE + _CHARACTERS[char]) & _MASK
+  is_plain = not english_words.symbols().issuperset(word)
+  has_letter = word.isalpha() or any(map(str.isalpha, word))
+  return _PACK(value, len(word), is_plain, has_letter)
 
 
 class _Characters(dict[str, int]):
@@ -130,4 +147,5 @@ class _Characters(dict[str, int]):
 
 
 _JOINED: set[str] = set()
-_CHUNKS, _WORDS, _CHARACTERS = _Chunks(), _Words(), _Characters()
+_CHUNKS, _WORDS = _Generations(_rows_of_chunk), _Generations(_row_of_word)
+_CHARACTERS = _Characters()

@@ -265,7 +265,11 @@ def clean(
   sizes = [shard.warc.stat().st_size for shard in todo.shards]
   logging.info('%d WARC files, %.1f MB', len(sizes), sum(sizes) / 1e6)
   numbers = [(shard.number,) for shard in todo.shards]
-  with pool.Pool(todo, min(n_workers, len(numbers))) as workers:
+  n_workers = min(n_workers, len(numbers))
+  modules = [__name__]
+  if todo.cfg.extraction.extractor != 'resiliparse':
+    modules.append('trafilatura')  # which is loaded late
+  with pool.Pool(todo, n_workers, modules) as workers:
     workers.run(filter_shard, numbers, on_shard, sum(sizes))
     n = n_ranges(todo)
     ranges = [(number, n) for number in range(n)]

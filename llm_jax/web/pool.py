@@ -1,14 +1,19 @@
 """Runs functions over many shards in processes of their own.
 
-Processes are spawned, never forked, and end when their parent is killed. A
-shard's result is a file that the function writes; it does NOT carry documents
-between processes, and does not retry a shard that failed.
+Workers are forked by a process that has loaded the code and nothing else,
+never by the caller, which may have threads; so they start at once and share
+the memory of that code. They end when their parent is killed. A shard's result
+is a file that the function writes; it does NOT carry documents between
+processes, and does not retry a shard that failed.
 """
 
+import contextlib
 import multiprocessing
 import signal
+import sys
 import threading
-from collections.abc import Callable, Sequence
+import types
+from collections.abc import Callable, Iterator, Sequence
 from concurrent import futures
 from multiprocessing import connection
 from typing import Any
@@ -20,19 +25,22 @@ _POLL_S = 0.5
 # and the documents and bytes that it and its siblings have read.
 _shared: Any = None
 _read: Any = None
+_MAIN_LOCK = threading.Lock()
 
 
 class Pool:
   """Processes that all work with the same first argument."""
 
-  def __init__(self, shared: Any, n_workers: int):
+  def __init__(self, shared: Any, n_workers: int, modules: Sequence[str]):
     """Starts processes as they are needed.
 
     Args:
       shared: first argument of each call; sent to each process once.
       n_workers: processes at a time.
+      modules: loaded once for all workers.
     """
-    context = multiprocessing.get_context('spawn')
+    context = multiprocessing.get_context('forkserver')
+    context.set_forkserver_preload([*modules])
     self._n_workers = n_workers
     self._read = context.Array('q', 2)
     self._executor = futures.ProcessPoolExecutor(
@@ -77,7 +85,8 @@ class Pool:
       mininterval=_POLL_S,
     )
     with bar:
-      running = {self._executor.submit(_call, function, t) for t in tasks}
+      with without_main():
+        running = {self._executor.submit(_call, function, t) for t in tasks}
       try:
         while running:
           done, running = futures.wait(
@@ -119,6 +128,24 @@ def _start_worker(shared: Any, read: Any):
 
 def _call(function: Callable[..., object], task: tuple):
   function(_shared, *task)
+
+
+@contextlib.contextmanager
+def without_main() -> Iterator[None]:
+  """Processes that start meanwhile do not load the program's main module."""
+  with _MAIN_LOCK:
+    main = sys.modules['__main__']
+    sys.modules['__main__'] = types.ModuleType('__main__')
+    try:
+      yield
+    finally:
+      sys.modules['__main__'] = main
+
+
+def is_worker() -> bool:
+  """Whether this is a worker of a pool, which may fork: it has no threads
+  that hold locks."""
+  return _read is not None
 
 
 def end_with_parent():

@@ -60,8 +60,23 @@ def test_hashes_of_words_written_together_are_a_sum():
 def test_memory_is_bounded_and_a_full_one_changes_nothing(texts, monkeypatch):
   expected = list(map(measures.of_text, texts))
   monkeypatch.setattr(measures, '_CACHE_SIZE', 50)
+  longest = 2 * max(map(len, texts))  # what one text may add at most
+  for text in 2 * texts:  # what was known before goes
+    measures.of_text(text)
   for text, e in zip(texts, expected, strict=True):
     assert equal(measures.of_text(text), e)
-    n_new = 2 * len(text)
-    assert max(map(len, (measures._CHUNKS, measures._WORDS))) <= 50 + n_new
-    assert len(measures._JOINED) <= len(measures._CHUNKS)
+    for known in (measures._CHUNKS, measures._WORDS):
+      assert max(len(known), len(known.old)) <= 50 + longest
+    chunks = {*measures._CHUNKS, *measures._CHUNKS.old}
+    assert chunks >= measures._JOINED
+
+
+def test_what_is_asked_for_again_is_not_made_again(monkeypatch):
+  made = []
+  monkeypatch.setattr(measures, '_CACHE_SIZE', 2)
+  known = measures._Generations(lambda key: made.append(key) or key.encode())
+  for i in range(5):
+    for key in ('often', str(i)):
+      assert known[key] == key.encode()
+      known.age()
+  assert made == ['often', *map(str, range(5))]

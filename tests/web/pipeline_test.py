@@ -2,7 +2,6 @@
 
 import itertools
 import json
-import shutil
 import subprocess
 import time
 
@@ -95,41 +94,6 @@ def test_killed_at_any_stage_the_result_is_the_same(warcs, finished, tmp_path):
   subprocess.run(corpus.command(warcs, tmp_path), cwd=corpus.ROOT, check=True)
   assert corpus.results(tmp_path) == corpus.results(finished)
   assert not list(tmp_path.rglob('*.tmp'))
-
-
-@pytest.mark.skipif(not shutil.which('ps'), reason='there is no ps here')
-def test_no_worker_outlives_a_kill(warcs, tmp_path):
-  process = subprocess.Popen(corpus.command(warcs, tmp_path), cwd=corpus.ROOT)
-  while not any(tmp_path.glob('filtered')) and process.poll() is None:
-    time.sleep(0.001)
-  children: set[int] = set()
-  while len(children) < 2 and process.poll() is None:
-    children |= _descendants(process.pid)
-  process.kill()
-  process.wait()
-  until = time.monotonic() + 20
-  while any(_is_running(pid) for pid in children):
-    assert time.monotonic() < until
-    time.sleep(0.05)
-
-
-def _descendants(pid: int) -> set[int]:
-  listed = subprocess.run(
-    ['ps', '-A', '-o', 'pid=,ppid='], capture_output=True, text=True
-  )
-  pairs = [tuple(map(int, line.split())) for line in listed.stdout.splitlines()]
-  found, size = {pid}, 0
-  while size != len(found):
-    size = len(found)
-    found |= {child for child, parent in pairs if parent in found}
-  return found - {pid}
-
-
-def _is_running(pid: int) -> bool:
-  shown = subprocess.run(
-    ['ps', '-o', 'stat=', '-p', str(pid)], capture_output=True, text=True
-  )
-  return bool(shown.stdout.strip()) and 'Z' not in shown.stdout
 
 
 def test_full_disk_is_named_and_loses_nothing(warcs, finished, tmp_path):
