@@ -14,10 +14,8 @@ import dataclasses
 import gc
 import itertools
 import logging
-import multiprocessing
 import re
 import signal
-import sys
 from collections.abc import Callable
 from multiprocessing import connection
 
@@ -225,8 +223,7 @@ class Extractor:
 
   def __init__(self, cfg: Extraction):
     self._cfg = cfg
-    can_fork = pool.is_worker() and sys.platform == 'linux'
-    self._context = multiprocessing.get_context('fork' if can_fork else 'spawn')
+    self._context = pool.context_of_children()
     self._child = None
     self._pipe: connection.Connection | None = None
 

@@ -142,10 +142,13 @@ def without_main() -> Iterator[None]:
       sys.modules['__main__'] = main
 
 
-def is_worker() -> bool:
-  """Whether this is a worker of a pool, which may fork: it has no threads
-  that hold locks."""
-  return _read is not None
+def context_of_children() -> Any:
+  """How this process starts a child: the context of multiprocessing.
+
+  A worker of a pool forks, as it has no threads that could hold a lock.
+  """
+  can_fork = _read is not None and sys.platform == 'linux'
+  return multiprocessing.get_context('fork' if can_fork else 'spawn')
 
 
 def end_with_parent():
