@@ -223,7 +223,7 @@ class Extractor:
 
   def __init__(self, cfg: Extraction):
     self._cfg = cfg
-    self._context = pool.context_of_children()
+    self._context = pool.context_of_children([__name__])
     self._child = None
     self._pipe: connection.Connection | None = None
 

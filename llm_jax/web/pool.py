@@ -39,8 +39,7 @@ class Pool:
       n_workers: processes at a time.
       modules: loaded once for all workers.
     """
-    context = multiprocessing.get_context('forkserver')
-    context.set_forkserver_preload([*modules])
+    context = _forkserver(modules)
     self._n_workers = n_workers
     self._read = context.Array('q', 2)
     self._executor = futures.ProcessPoolExecutor(
@@ -142,13 +141,24 @@ def without_main() -> Iterator[None]:
       sys.modules['__main__'] = main
 
 
-def context_of_children() -> Any:
-  """How this process starts a child: the context of multiprocessing.
+def context_of_children(modules: Sequence[str]) -> Any:
+  """How this process starts children: a context of multiprocessing.
 
-  A worker of a pool forks, as it has no threads that could hold a lock.
+  A worker of a pool forks, as it has no threads that could hold a lock. Others
+  have them forked by a server.
+
+  Args:
+    modules: what the server loads once for all children.
   """
-  can_fork = _read is not None and sys.platform == 'linux'
-  return multiprocessing.get_context('fork' if can_fork else 'spawn')
+  if _read is not None and sys.platform == 'linux':
+    return multiprocessing.get_context('fork')
+  return _forkserver(modules)
+
+
+def _forkserver(modules: Sequence[str]):
+  context = multiprocessing.get_context('forkserver')
+  context.set_forkserver_preload([*modules])
+  return context
 
 
 def end_with_parent():

@@ -1,0 +1,208 @@
+"""Measures the training step, beside the same model in transformers on torch.
+
+  python -m tools.bench_train --size 14m --peer_python .venv-torch/bin/python
+  python -m tools.bench_train --size 124m --dtype bfloat16 --peak
+
+With --peer_python the same parameters, batch, dtype and AdamW with clipping run
+in PyTorch too, eager and compiled, each in a process of its own; they take
+turns, A B C A B C, and the first losses must agree. The peer lives in an
+environment of its own:
+
+  python3 -m venv .venv-torch
+  .venv-torch/bin/pip install torch transformers safetensors
+
+--peak prints FLOPs and, where the device is known, MFU: the FLOPs of
+`model.config.train_flops_per_token` over the device's peak. The last line is
+one JSON object. It does NOT read data and does NOT save anything. Times mean
+little on a machine that does other work.
+"""
+
+import dataclasses
+import functools
+import json
+import pathlib
+import statistics
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable
+
+import jax
+import numpy as np
+from absl import app, flags
+
+from experiments import process
+from llm_jax import types
+from llm_jax.interop import huggingface
+from llm_jax.losses import next_token
+from llm_jax.model import config, likelihood, sizes, transformer
+from llm_jax.optim import optimizer
+from llm_jax.parallel import mesh as mesh_lib
+from llm_jax.train import state as state_lib
+from llm_jax.train import update
+
+_SIZE = flags.DEFINE_string('size', '1m', 'Name of the model, see sizes.py.')
+_BATCH = flags.DEFINE_integer('batch_size', 8, 'Rows.')
+_LENGTH = flags.DEFINE_integer('length', 256, 'Tokens of a row.')
+_DTYPE = flags.DEFINE_enum(
+  'dtype', 'float32', ['float32', 'bfloat16'], 'Of activations.'
+)
+_STEPS = flags.DEFINE_integer('steps', 5, 'Steps of a round.')
+_ROUNDS = flags.DEFINE_integer('rounds', 7, 'Rounds of each.')
+_PEER = flags.DEFINE_string('peer_python', '', 'Python with transformers.')
+_PEAK = flags.DEFINE_boolean('peak', False, 'Print FLOPs and MFU.')
+_MODEL = flags.DEFINE_multi_string(
+  'model', [], 'Option of ModelConfig as name=JSON, such as remat=true.'
+)
+
+_LEARNING_RATE = 1e-3
+_PAUSE_S = 0.3  # so that the threads of the one before sleep
+_LOSS_TOLERANCE = 2e-3  # of the first losses, relative; float32 sums differ
+
+
+def _batch(cfg: config.ModelConfig) -> dict[str, np.ndarray]:
+  """Random tokens, the same in every process."""
+  shape = (_BATCH.value, _LENGTH.value + 1)
+  tokens_BT = np.random.default_rng(0).integers(0, cfg.vocab_size, shape)
+  positions_BT = np.tile(np.arange(_LENGTH.value), (_BATCH.value, 1))
+  return {
+    'inputs_BT': tokens_BT[:, :-1].astype('i4'),
+    'targets_BT': tokens_BT[:, 1:].astype('i4'),
+    'positions_BT': positions_BT.astype('i4'),
+    'loss_mask_BT': np.ones((_BATCH.value, _LENGTH.value), 'f4'),
+  }
+
+
+def _ours(
+  cfg: config.ModelConfig,
+) -> tuple[types.Params, Callable[[int], list[float]]]:
+  """Initial parameters, and what runs n steps and gives their losses."""
+  mesh = mesh_lib.make(mesh_lib.MeshConfig(), _BATCH.value)
+  tx = optimizer.make(
+    optimizer.Optimizer(
+      matrices='adamw',
+      peak_lr=_LEARNING_RATE,
+      weight_decay=0.1,
+      warmup_steps=0,
+      schedule='constant',
+    ),
+    1,
+  )
+
+  def loss_fn(params, batch, key):
+    del key
+    logp_BT = likelihood.target_logp(cfg, params, batch)
+    return next_token.cross_entropy(logp_BT, batch['loss_mask_BT']), {}
+
+  update_fn = update.make_update_fn(loss_fn, tx)
+  init = functools.partial(transformer.init, cfg)
+  state = state_lib.create(init, tx, 0, mesh)
+  params = jax.device_get(state.params)
+  batch = mesh_lib.put_batch(mesh, _batch(cfg))
+
+  def run(n: int) -> list[float]:
+    nonlocal state
+    losses = []
+    for _ in range(n):
+      state, metrics = update_fn(state, batch)
+      losses.append(metrics['loss'])
+    return [float(loss) for loss in jax.block_until_ready(losses)]
+
+  return params, run
+
+
+class _Peer:
+  """A process that runs steps of PyTorch when it is asked."""
+
+  def __init__(self, folder: pathlib.Path, mode: str):
+    command = [
+      *(_PEER.value, 'tools/bench_train_torch.py', str(folder), mode),
+      *(_DTYPE.value, str(_LEARNING_RATE)),
+    ]
+    self._process = subprocess.Popen(
+      command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
+    )
+
+  def __call__(self, n: int) -> list[float]:
+    assert self._process.stdin is not None
+    assert self._process.stdout is not None
+    self._process.stdin.write(f'{n}\n')
+    self._process.stdin.flush()
+    line = self._process.stdout.readline()
+    if not line:
+      raise RuntimeError('the peer ended; see its message above')
+    return json.loads(line)
+
+  def close(self):
+    """Ends the process."""
+    assert self._process.stdin is not None
+    self._process.stdin.close()
+    self._process.wait()
+
+
+def _measure(runs: dict[str, Callable[[int], list[float]]], n_tokens: int):
+  losses = {name: run(3) for name, run in runs.items()}  # compiles
+  print(f'first losses: {losses}', flush=True)
+  expected = losses['llm_jax']
+  for name, found in losses.items():
+    if not np.allclose(found, expected, rtol=_LOSS_TOLERANCE):
+      raise RuntimeError(f'losses differ, so it is not the same model: {name}')
+  seconds: dict[str, list[float]] = {name: [] for name in runs}
+  for _ in range(_ROUNDS.value):
+    for name, run in runs.items():
+      time.sleep(_PAUSE_S)
+      start = time.perf_counter()
+      run(_STEPS.value)
+      seconds[name].append((time.perf_counter() - start) / _STEPS.value)
+  found = {}
+  for name, values in seconds.items():
+    low, *_, high = statistics.quantiles(values, n=4)
+    found[name] = {
+      'tokens_per_s': round(n_tokens / statistics.median(values)),
+      'seconds_a_step': round(statistics.median(values), 5),
+      'quartiles': [round(low, 5), round(high, 5)],
+    }
+    print(f'{name}: {found[name]}', flush=True)
+  return found
+
+
+def main(_):
+  """Measures."""
+  process.set_up_jax()
+  options = {
+    name: json.loads(value)
+    for name, value in (option.split('=', 1) for option in _MODEL.value)
+  }
+  cfg = dataclasses.replace(
+    sizes.by_name(_SIZE.value), dtype=_DTYPE.value, **options
+  )
+  params, run = _ours(cfg)
+  runs: dict[str, Callable[[int], list[float]]] = {'llm_jax': run}
+  n_tokens = _BATCH.value * _LENGTH.value
+  with tempfile.TemporaryDirectory() as name:
+    folder = pathlib.Path(name)
+    if _PEER.value:
+      huggingface.write(folder / 'model', cfg, params, None, False, 'float32')
+      np.savez(folder / 'batch.npz', **_batch(cfg))
+      runs['torch eager'] = _Peer(folder, 'eager')
+      runs['torch compile'] = _Peer(folder, 'compile')
+    found = _measure(runs, n_tokens)
+    for peer in runs.values():
+      if isinstance(peer, _Peer):
+        peer.close()
+  rate = {name: values['tokens_per_s'] for name, values in found.items()}
+  if _PEER.value:
+    best = max(rate['torch eager'], rate['torch compile'])
+    found['ratio to the better torch'] = round(rate['llm_jax'] / best, 3)
+  if _PEAK.value:
+    flops = config.train_flops_per_token(cfg, _LENGTH.value)
+    device = jax.devices()[0]
+    found['flops_per_token'] = flops
+    found['tflops_per_s'] = round(flops * rate['llm_jax'] / 1e12, 4)
+    found['device'] = device.device_kind
+  found['model'] = {'size': _SIZE.value, **config.n_params(cfg)}
+  print(json.dumps(found))
+
+
+if __name__ == '__main__':
+  app.run(main)
