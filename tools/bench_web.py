@@ -54,16 +54,17 @@ _N_FILES = 8
 _N_COPIES = 100
 _DATE = datetime.datetime(2026, 1, 1, tzinfo=datetime.UTC)
 _SAMPLE_S = 0.2
+# In an order in which those that are compared run one after the other.
 _ENGINES = {
   'resiliparse': ["--gin_bindings=Extraction.extractor = 'resiliparse'"],
-  'trafilatura': [],
-  'cascade': ["--gin_bindings=Extraction.extractor = 'cascade'"],
   'beam': [
     "--gin_bindings=Extraction.extractor = 'resiliparse'",
     '--runner=beam',
     '--beam_option=--direct_running_mode=multi_processing',
     '--beam_option=--direct_num_workers=2',
   ],
+  'trafilatura': [],
+  'cascade': ["--gin_bindings=Extraction.extractor = 'cascade'"],
 }
 
 

@@ -70,6 +70,7 @@ def writing(
   Raises:
     OSError: the disk is full.
   """
+  _share_memory()
   rows: list[Document] = []
   with (
     storage.replacing(path) as file,
@@ -87,6 +88,11 @@ def writing(
 
     yield take
     flush()
+
+
+def _share_memory():
+  """Arrow takes memory where Python does: its own pool keeps 50 MB a worker."""
+  pa.set_memory_pool(pa.system_memory_pool())
 
 
 def _table(rows: Sequence[Document]) -> pa.Table:
@@ -114,7 +120,8 @@ def read(path: storage.Place) -> Iterator[Document]:
         f"{file.schema_arrow.names}, and FineWeb's names are needed"
       )
     for i in range(file.num_row_groups):
-      for row in file.read_row_group(i, columns=names).to_pylist():
+      group = file.read_row_group(i, columns=names, use_threads=False)
+      for row in group.to_pylist():
         yield Document(**row)
 
 
@@ -134,7 +141,8 @@ def read_texts(path: storage.Place, rows: Sequence[int]) -> list[str]:
       end = start + file.metadata.row_group(i).num_rows
       inside = [row - start for row in wanted if start <= row < end]
       if inside:
-        column = file.read_row_group(i, columns=['text'])['text']
+        table = file.read_row_group(i, columns=['text'], use_threads=False)
+        column = table['text']
         texts += column.take(inside).to_pylist()
       start = end
   return texts
@@ -142,6 +150,7 @@ def read_texts(path: storage.Place, rows: Sequence[int]) -> list[str]:
 
 @contextlib.contextmanager
 def _opened(path: storage.Place) -> Iterator[parquet.ParquetFile]:
+  _share_memory()
   with path.open('rb') as file:
     try:
       opened = parquet.ParquetFile(file)
