@@ -1,4 +1,4 @@
-"""Documents of a corpus: Parquet with FineWeb's columns, here or at a URL.
+"""Documents of a corpus: FineWeb's Parquet, here or at a URL, or TFDS.
 
 A file is read in pieces, never whole. Decides which documents are held out
 from training. Does not clean or encode, and does not try a failed read again.
@@ -12,6 +12,7 @@ from typing import NamedTuple
 import pyarrow
 import pyarrow.parquet
 
+from llm_jax.data import tfds_folder
 from llm_jax.web import storage
 
 SPLITS = ('train', 'valid')
@@ -36,11 +37,12 @@ def split_of(document: Document) -> str:
 
 
 def files(corpus: str) -> list[storage.Place]:
-  """The Parquet files of a corpus.
+  """The files of a corpus.
 
   Args:
-    corpus: a folder, whose files are sorted by name; or a file, a pattern or
-      a list as `storage.find` takes them. All of them as path or URL.
+    corpus: a folder of Parquet files, sorted by name, or of a TFDS data set,
+      whose split `train` is read; or a Parquet file, a pattern or a list as
+      `storage.find` takes them. All but TFDS as path or URL.
 
   Raises:
     ValueError: if a folder holds none.
@@ -54,6 +56,8 @@ def files(corpus: str) -> list[storage.Place]:
       f'{corpus} is no folder; give a folder, a .parquet file, or a pattern '
       f'of such files in quotes, as path or URL'
     )
+  if (folder / tfds_folder.INFO_FILE).exists():
+    return tfds_folder.shards(folder)
   found = sorted(p for p in folder.iterdir() if p.name.endswith('.parquet'))
   if not found:
     raise ValueError(
@@ -70,13 +74,30 @@ def read_file(
   """The documents of one file in their order.
 
   Args:
-    path: a Parquet file; its column `url` is optional.
+    path: a Parquet file or a shard of TFDS; a column `url` is optional.
     text_column: the column that holds the text.
 
   Raises:
     ValueError: if the file is damaged, or a column or a value is missing.
     OSError: if the file system fails.
   """
+  is_parquet = '.array_record' not in path.name
+  rows = _parquet_rows(path, text_column) if is_parquet else _tfds_rows(path)
+  for row in rows:
+    if text_column not in row:
+      raise ValueError(
+        f'{path} has no column {text_column!r}, only {sorted(row)}; give the '
+        f'name of the one that holds the text as Config.text_column'
+      )
+    text, url = row[text_column], row.get('url', '')
+    if text is None or url is None:
+      raise ValueError(
+        f'{path} holds a document without text or url: {row}; remove it'
+      )
+    yield Document(text, url)
+
+
+def _parquet_rows(path, text_column):
   try:
     with (
       path.open('rb') as raw,
@@ -86,20 +107,11 @@ def read_file(
       ) as file,
     ):
       names = file.schema_arrow.names
-      if text_column not in names:
-        raise ValueError(
-          f'{path} has no column {text_column!r}, only {names}; give the name '
-          f'of the one that holds the text, by Config.text_column in '
-          f'experiments.tokenize'
-        )
-      columns = [name for name in (text_column, 'url') if name in names]
+      wanted = {text_column, 'url'}.intersection(names)
+      # Without the text, all names for the message.
+      columns = sorted(wanted) if text_column in wanted else names
       for batch in file.iter_batches(_BATCH_ROWS, columns=columns):
-        for row in batch.to_pylist():
-          if None in row.values():
-            raise ValueError(
-              f'{path} holds a document without text or url: {row}; remove it'
-            )
-          yield Document(row[text_column], row.get('url', ''))
+        yield from batch.to_pylist()
   except pyarrow.ArrowInvalid as error:
     raise ValueError(
       f'{path} is not a whole Parquet file ({error}); clean again, or restore '
@@ -112,6 +124,14 @@ def read_file(
       f'{storage.show(path)} could not be read ({error!r}); give the same '
       f'command again, what was finished is kept'
     ) from error
+
+
+def _tfds_rows(path):
+  for example in tfds_folder.read(path):
+    yield {
+      name: value.decode() if isinstance(value, bytes) else value
+      for name, value in example.items()
+    }
 
 
 def read(
