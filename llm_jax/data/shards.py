@@ -198,6 +198,25 @@ def read_manifest(directory: str | os.PathLike[str]) -> dict[str, Any]:
   return record.read_json(path)
 
 
+def find_source(
+  directories: Sequence[str | os.PathLike[str]], source: str
+) -> str | os.PathLike[str]:
+  """The one folder of token shards that has a source.
+
+  Raises:
+    ValueError: if none has it, or several.
+  """
+  known = {d: list(read_manifest(d)['sources']) for d in directories}
+  found = [d for d, names in known.items() if source in names]
+  if len(found) != 1:
+    raise ValueError(
+      f'{len(found)} of the folders of tokens have a source {source!r}, not '
+      f'one: {known}; give the right folders, or tokenize again with another '
+      f'name'
+    )
+  return found[0]
+
+
 class TokenSource:
   """Rows of one split of one source, by index.
 
