@@ -1,5 +1,8 @@
 """Parquet in, and a split that never changes."""
 
+import io
+import pathlib
+
 import pyarrow
 import pyarrow.parquet
 import pytest
@@ -66,20 +69,40 @@ def test_text_of_another_column_and_no_url(tmp_path):
   assert pages == [('one', ''), ('two', '')]
 
 
-def test_documents_are_read_in_pieces(tmp_path):
-  """Of one row group of 40 MB only a few documents are in memory."""
-  path = tmp_path / 'a.parquet'
+class Counted(type(pathlib.Path())):
+  """A path that counts what is read of its file."""
+
+  n_read = 0
+
+  def open(self, mode):
+    path = self
+
+    class File(io.FileIO):
+      def read(self, size=-1):
+        data = super().read(size)
+        path.n_read += len(data)
+        return data
+
+    return File(path, mode)
+
+
+@pytest.mark.parametrize('group', [20_000, 1000])
+def test_documents_are_read_in_pieces(tmp_path, group):
+  """Of 40 MB in one row group or in twenty, a few documents are in memory."""
+  path = Counted(tmp_path / 'a.parquet')
   texts = [f'{i:05d} ' * 340 for i in range(20_000)]
   table = pyarrow.table({'text': texts, 'url': [t[:5] for t in texts]})
-  pyarrow.parquet.write_table(table, path, compression='none')
+  pyarrow.parquet.write_table(table, str(path), group, compression='none')
   size = path.stat().st_size
-  assert pyarrow.parquet.ParquetFile(path).num_row_groups == 1
   del table
-  before, most = pyarrow.total_allocated_bytes(), 0
+  before, most, n_read = pyarrow.total_allocated_bytes(), 0, []
   for text, page in zip(texts, documents.read_file(path), strict=True):
     assert page.text == text
     most = max(most, pyarrow.total_allocated_bytes() - before)
+    n_read.append(path.n_read)
   assert most < size / 4
+  assert n_read[0] < size / 4
+  assert size * 0.9 < n_read[-1] < size * 1.1
 
 
 def test_refused(tmp_path):
