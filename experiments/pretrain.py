@@ -10,7 +10,7 @@ Hardware, time and result stand in the header of each gin file.
 import dataclasses
 import math
 import pathlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -40,6 +40,8 @@ class Config:
   batch_size: int = 16  # rows of the tokens' sequence_length
   sources: tuple[str, ...] = ('documents', 'addition')  # folders of --tokens
   weights: tuple[float, ...] = (0.4, 0.6)  # share of each source in a batch
+  max_epochs: tuple[float, ...] = ()  # of each source, 0: any; (): any of all
+  keep_documents: bool = True  # False: tokens see the documents before theirs
   valid_source: str = 'documents'  # its valid split is never trained on
   valid_rows: int = 512  # rows of an evaluation; all of them if there are fewer
   evaluate_every: int = 100  # steps
@@ -53,39 +55,45 @@ class Config:
   mesh: mesh_lib.MeshConfig = mesh_lib.MeshConfig()
 
   def __post_init__(self):
-    if len(self.sources) != len(self.weights):
-      raise ValueError(
-        f'{len(self.sources)} sources {self.sources} but '
-        f'{len(self.weights)} weights {self.weights}; give one a source'
-      )
+    for name in ('weights', 'max_epochs'):
+      values = getattr(self, name)
+      if len(values) != len(self.sources) and (values or name == 'weights'):
+        raise ValueError(
+          f'{len(self.sources)} sources {self.sources} but {len(values)} '
+          f'{name} {values}; give one a source'
+        )
 
 
-def run(cfg: Config, workdir: str, tokens: str, tokenizer: str) -> None:
+def run(
+  cfg: Config, workdir: str, tokens: Sequence[str], tokenizer: str
+) -> None:
   """Train the model; the same workdir resumes."""
   # Data: every row is a function of (seed, step), so the step is all its state.
   mesh = mesh_lib.make(cfg.mesh, cfg.batch_size)
   vocabulary = tokenizer_lib.Tokenizer.load(tokenizer)
-  length = shards.read_manifest(tokens)['sequence_length']
-  model_config.check_fits(cfg.model, vocabulary.vocab_size, length)
 
   def source(name: str, split: str) -> shards.TokenSource:
-    return shards.TokenSource(tokens, name, split, vocabulary.fingerprint)
+    folder = shards.find_source(tokens, name)
+    return shards.TokenSource(folder, name, split, vocabulary.fingerprint)
 
-  end_of_text = vocabulary.special_id('<|endoftext|>')
   sources = [source(name, 'train') for name in cfg.sources]
+  mixed = list(zip(sources, cfg.weights, strict=True))
+  end_of_text = vocabulary.special_id('<|endoftext|>')
   batch_fn = mixture.make_batch_fn(
-    list(zip(sources, cfg.weights, strict=True)),
-    cfg.batch_size,
-    cfg.seed,
-    end_of_text,
+    mixed, cfg.batch_size, cfg.seed, end_of_text, cfg.keep_documents
   )
+  n_steps = cfg.loop.n_steps
+  mixture.check_epochs(mixed, cfg.batch_size, n_steps, cfg.max_epochs)
+  length = sources[0].sequence_length
+  model_config.check_fits(cfg.model, vocabulary.vocab_size, length)
   valid = held_out.read(
     source(cfg.valid_source, 'valid'), vocabulary, cfg.valid_rows
   )
   inputs = {
-    'tokens': record.file_sha256(pathlib.Path(tokens) / shards.MANIFEST),
-    'tokenizer': vocabulary.fingerprint,
+    f'tokens {i}': record.file_sha256(pathlib.Path(folder, shards.MANIFEST))
+    for i, folder in enumerate(tokens)
   }
+  inputs['tokenizer'] = vocabulary.fingerprint
   machine = {'devices': str(jax.devices()), 'mesh': dict(mesh.shape)}
   if record.begin(workdir, 'pretrain', cfg, inputs, machine):
     logging.info('pretrain in %s is already finished', workdir)
@@ -117,12 +125,13 @@ def run(cfg: Config, workdir: str, tokens: str, tokenizer: str) -> None:
   for step, state in loop_lib.steps(
     cfg.loop, workdir, first_state, update_fn, batch_fn, mesh, writer
   ):
-    is_last = step == cfg.loop.n_steps
+    is_last = step == n_steps
     if step % cfg.evaluate_every == 0 or is_last:
       bits = held_out.bits_per_byte(
         cfg.model, state.params, valid, cfg.batch_size
       )
-      writer.metrics(step, {'valid_bits_per_byte': bits})
+      read = mixture.progress(mixed, cfg.batch_size, step)
+      writer.metrics(step, {'valid_bits_per_byte': bits, **read})
       logging.info('step %d | held-out bits per byte %.4f', step, bits)
     if step % cfg.sample_every == 0 or is_last:
       for prompt, text in samples(cfg, state.params, vocabulary):
@@ -133,7 +142,8 @@ def run(cfg: Config, workdir: str, tokens: str, tokenizer: str) -> None:
         )
   writer.close()
   summary = {
-    'tokens': cfg.loop.n_steps * cfg.batch_size * length,
+    'tokens': n_steps * cfg.batch_size * length,
+    **mixture.progress(mixed, cfg.batch_size, n_steps),
     'parameters': model_config.n_params(cfg.model)['total'],
   }
   record.finish(workdir, summary)

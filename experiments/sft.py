@@ -67,7 +67,7 @@ def run(
   mesh = mesh_lib.make(cfg.mesh, cfg.batch_size)
   model = checkpoint.load_model(restore_from, mesh)
   inputs = {'model': model.fingerprint}
-  inputs |= {path: record.file_sha256(path) for path in conversations}
+  inputs |= {p: conversations_lib.fingerprint(p) for p in conversations}
   if documents:
     inputs['documents'] = documents_lib.fingerprint(documents)
   machine = {'devices': str(jax.devices()), 'mesh': dict(mesh.shape)}
@@ -175,5 +175,6 @@ if __name__ == '__main__':
     Config,
     run,
     documents='folder of Parquet documents to ask about',
-    conversations="JSONL file of conversations in OpenAI's message form",
+    conversations="JSONL file of conversations in OpenAI's message form, or "
+    'folder of a TFDS data set of them',
   )

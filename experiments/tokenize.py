@@ -4,23 +4,32 @@ python -m experiments.tokenize --workdir runs/tiny/tokens \
   --documents runs/tiny/clean --tokenizer runs/tiny/tokenizer \
   --gin_file gin_configs/tokenize_tiny.gin
 
-Each Parquet file becomes one shard of training documents and one of held-out
-ones. A shard that is finished is not made again after a kill, and is
-byte for byte what an uninterrupted run writes.
+Each Parquet file, here or at a URL, becomes one shard of training documents
+and one of held-out ones; processes share out the files. A shard that is
+finished is not made again after a kill, and is byte for byte what an
+uninterrupted run writes. Several corpora, each a source of its own:
+
+python -m experiments.tokenize --workdir runs/web/tokens \
+  --documents fineweb=https://example.org/fineweb/000_00000.parquet \
+  --documents 'books=data/books/*.parquet' --tokenizer runs/tiny/tokenizer
 """
 
 import dataclasses
+import os
 import pathlib
-from collections.abc import Iterable, Iterator
+import re
+from collections.abc import Sequence
 from typing import Any
+
+from absl import logging
 
 from experiments import command_line
 from llm_jax import record
 from llm_jax.data import documents as documents_lib
-from llm_jax.data import shards
+from llm_jax.data import shards, tokenizing
 from llm_jax.tasks import addition
 from llm_jax.tokenizer import specials
-from llm_jax.tokenizer import tokenizer as tokenizer_lib
+from llm_jax.web import pool, storage
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,7 +37,7 @@ class Addition:
   """Generated text that teaches to add; of training problems only."""
 
   n_digits: int = 3
-  documents: int = 40_000
+  documents: int = 40_000  # 0: no such source
   think_share: float = 0.4  # of the answers
   seed: int = 0
 
@@ -38,82 +47,110 @@ class Config:
   """How text becomes rows."""
 
   sequence_length: int = 256  # targets in a row
+  text_column: str = 'text'  # of the documents
   addition: Addition = Addition()
 
 
-def run(cfg: Config, workdir: str, documents: str, tokenizer: str) -> None:
-  """Write the shards of both sources, then the manifest."""
-  encoder = tokenizer_lib.Tokenizer.load(tokenizer)
+def run(
+  cfg: Config,
+  workdir: str,
+  documents: Sequence[str],
+  tokenizer: str,
+  n_workers: int = 0,
+) -> None:
+  """Write the shards of all sources, then the manifest."""
+  corpora = named(documents)
+  encoder = tokenizing.load_tokenizer(tokenizer)
   inputs = {
-    'documents': documents_lib.fingerprint(documents),
-    'tokenizer': encoder.fingerprint,
+    name: documents_lib.fingerprint(corpus) for name, corpus in corpora.items()
   }
+  inputs['tokenizer'] = encoder.fingerprint
   if record.begin(workdir, 'tokenize', cfg, inputs):
     print(f'the tokens in {workdir} are finished')
     return
 
-  end_of_text_id = encoder.special_id(specials.END_OF_TEXT)
-
-  def write(source: str, split: str, index: int, encoded) -> dict[str, Any]:
-    folder = pathlib.Path(workdir, source)
+  job = tokenizing.Job(tokenizer, cfg.sequence_length, cfg.text_column)
+  files = {name: documents_lib.files(c) for name, c in corpora.items()}
+  folders = {name: pathlib.Path(workdir, name) for name in (*files, 'addition')}
+  for folder in folders.values():
     folder.mkdir(exist_ok=True)
-    entry_path = folder / f'{split}-{index:05d}.json'
-    if entry_path.exists():  # it appears after its shard
-      return record.read_json(entry_path)
-    entry = shards.write_shard(
-      entry_path.with_suffix('.array_record'),
-      encoded,
-      cfg.sequence_length,
-      end_of_text_id,
-      encoder.vocab_size,
-    )
-    record.write_json(entry_path, entry)
-    record.tick(workdir)
-    return entry
-
-  paths = documents_lib.files(documents)
+    storage.remove_leftovers(folder)
+  tasks = [
+    (path, folders[name], index)
+    for name, paths in files.items()
+    for index, path in enumerate(paths)
+  ]
+  share_out(job, tasks, n_workers or os.cpu_count() or 1, workdir)
+  entries = {
+    name: tokenizing.read_entries(folders[name], len(paths))
+    for name, paths in files.items()
+  }
+  sums = write_addition(cfg.addition, job, folders['addition'])
+  entries['addition'] = {'train': [sums]}
   manifest = shards.write_manifest(
     workdir,
-    {
-      'documents': {
-        split: [
-          write('documents', split, i, encode_documents(encoder, path, split))
-          for i, path in enumerate(paths)
-        ]
-        for split in documents_lib.SPLITS
-      },
-      'addition': {
-        'train': [
-          write('addition', 'train', 0, encode_addition(encoder, cfg.addition))
-        ]
-      },
-    },
+    entries,
     encoder.fingerprint,
     encoder.vocab_size,
-    end_of_text_id,
+    encoder.special_id(specials.END_OF_TEXT),
     cfg.sequence_length,
   )
   record.finish(workdir, summarize(manifest))
 
 
-def encode_documents(
-  encoder: tokenizer_lib.Tokenizer, path: pathlib.Path, split: str
-) -> Iterator[tuple[list[int], int]]:
-  """Ids and bytes of the documents of one file and split."""
-  for page in documents_lib.read_file(path, split):
-    yield encoder.encode(page.text), len(page.text.encode())
+def named(documents: Sequence[str]) -> dict[str, str]:
+  """Corpora by name, from `name=corpus` or one corpus alone."""
+  corpora: dict[str, str] = {}
+  for given in documents:
+    match = re.fullmatch(r'([\w-]+)=(.+)', given)
+    name, corpus = match.groups() if match else ('documents', given)
+    if name in corpora or name in ('addition', 'tokenizer'):
+      raise ValueError(
+        f'--documents {given}: the name {name!r} is taken; write '
+        f'another-name={corpus}, or one pattern for all files of a name'
+      )
+    corpora[name] = corpus
+  return corpora
 
 
-def encode_addition(
-  encoder: tokenizer_lib.Tokenizer, cfg: Addition
-) -> Iterable[tuple[list[int], int]]:
-  """Ids and bytes of generated problems, each with its answer."""
+def share_out(
+  job: tokenizing.Job, tasks: Sequence[tuple], n_workers: int, workdir: str
+) -> None:
+  """Write the shards of all files, in processes if there are several."""
+  n_done = 0
+
+  def on_done():
+    nonlocal n_done
+    n_done += 1
+    logging.info('%d of %d files are tokenized', n_done, len(tasks))
+    record.tick(workdir)
+
+  if min(n_workers, len(tasks)) == 1:
+    for task in tasks:
+      tokenizing.write_shards(job, *task)
+      on_done()
+  else:
+    with pool.Pool(job, n_workers) as workers:
+      workers.run(tokenizing.write_shards, tasks, on_done)
+
+
+def write_addition(
+  cfg: Addition, job: tokenizing.Job, folder: pathlib.Path
+) -> dict[str, Any]:
+  """Write the shard of generated problems; returns its manifest entry."""
+  entry = tokenizing.entry_path(folder, 'train', 0)
+  if entry.exists():
+    return record.read_json(entry)
+  encoder = tokenizing.load_tokenizer(job.tokenizer)
+  writer = tokenizing.shard_writer(job, entry)
   for prompt, answer in addition.text_documents(
     cfg.n_digits, 'train', cfg.documents, cfg.seed, cfg.think_share
   ):
     # Apart, so that a prompt has the same ids here as when it is asked.
     ids = encoder.encode(prompt) + encoder.encode(answer)
-    yield ids, len((prompt + answer).encode())
+    writer.add(ids, len((prompt + answer).encode()))
+  record.write_json(entry, writer.close())
+  return record.read_json(entry)
 
 
 def summarize(manifest: dict[str, Any]) -> dict[str, Any]:
@@ -135,6 +172,8 @@ if __name__ == '__main__':
   command_line.main(
     Config,
     run,
-    documents='folder of Parquet files with columns text and url',
+    documents='folder, file, or pattern of Parquet files, as path or URL; '
+    'several with a name each: name=corpus',
     tokenizer='folder that experiments.train_tokenizer wrote',
+    n_workers='processes; 0 for one a CPU core',
   )

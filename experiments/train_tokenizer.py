@@ -27,6 +27,7 @@ class Config:
 
   vocab_size: int = 2048  # bytes, merges and 64 control tokens together
   pattern: str = 'qwen2'  # qwen2: one digit a token; cl100k: up to three
+  text_column: str = 'text'  # of the documents
   addition_digits: int = 3
   addition_documents: int = 2000  # generated, beside the documents
   think_share: float = 0.4  # of the generated answers
@@ -55,7 +56,10 @@ def run(
 
   own = tokenizer_lib.Tokenizer.train(
     itertools.chain(
-      (page.text for page in documents_lib.read(documents, 'train')),
+      (
+        page.text
+        for page in documents_lib.read(documents, 'train', cfg.text_column)
+      ),
       task_texts(cfg),
     ),
     cfg.vocab_size,
@@ -64,7 +68,10 @@ def run(
   own.save(workdir)
   record.tick(workdir)
 
-  held_out = [page.text for page in documents_lib.read(documents, 'valid')]
+  held_out = [
+    page.text
+    for page in documents_lib.read(documents, 'valid', cfg.text_column)
+  ]
   report = {
     'vocab_size': own.vocab_size,
     'pattern': own.pattern,
@@ -109,7 +116,7 @@ if __name__ == '__main__':
   command_line.main(
     Config,
     run,
-    documents='folder of Parquet files with columns text and url',
+    documents='folder, file, or pattern of Parquet files, as path or URL',
     cl100k_ranks='path of cl100k_base.tiktoken, to compare with',
     gpt2_ranks='path of r50k_base.tiktoken, to compare with',
   )

@@ -1,6 +1,7 @@
-"""Conversations as a TFDS data set, built from JSONL and read at random.
+"""Conversations as a TFDS data set, built from files and read at random.
 
-A line is {"messages": [{"role": ..., "content": ...}, ...]}, OpenAI's form.
+A line of JSONL is {"messages": [{"role": ..., "content": ...}, ...]}, OpenAI's
+form; an example of another TFDS data set has the same fields.
 Needs neither TensorFlow nor the network, and keeps the order of the lines.
 Checks the form of the messages, not who speaks after whom: rendering does that
 (see llm_jax.chat). Does not pack (see packing.py).
@@ -10,12 +11,14 @@ import json
 import os
 import pathlib
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import tensorflow_datasets as tfds
 
 from llm_jax import record
+from llm_jax.data import tfds_folder
+from llm_jax.web import storage
 
 _SOURCES_FILE = 'sources.json'
 
@@ -28,8 +31,8 @@ class Conversations(tfds.core.GeneratorBasedBuilder):
   # search needs importlib_resources, which TFDS does not install.
   code_path = None
 
-  def __init__(self, *, jsonl_paths: Sequence[str] = (), **kwargs: Any):
-    self._jsonl_paths = [os.fspath(path) for path in jsonl_paths]
+  def __init__(self, *, paths: Sequence[str] = (), **kwargs: Any):
+    self._paths = [os.fspath(path) for path in paths]
     super().__init__(file_format='array_record', **kwargs)
 
   def _info(self) -> tfds.core.DatasetInfo:
@@ -46,44 +49,42 @@ class Conversations(tfds.core.GeneratorBasedBuilder):
     return {'train': self._generate_examples()}
 
   def _generate_examples(self):
-    paths = [pathlib.Path(path) for path in self._jsonl_paths]
-    yield from enumerate({'messages': m} for m in read_jsonl(paths))
+    paths = [pathlib.Path(path) for path in self._paths]
+    yield from enumerate({'messages': m} for m in read_files(paths))
 
 
 def build(
-  jsonl_paths: Sequence[str | os.PathLike[str]],
+  sources: Sequence[str | os.PathLike[str]],
   directory: str | os.PathLike[str],
 ) -> None:
   """Make the data set in a folder; nothing is done where it is finished.
 
   Args:
-    jsonl_paths: the files, in the order of the data set.
+    sources: JSONL files and folders of TFDS data sets, whose split `train` is
+      read, in the order of the data set.
     directory: the data set's own folder. After a kill, build again.
 
   Raises:
-    ValueError: if a line does not hold messages, or the folder holds the data
-      set of other files.
+    ValueError: if a source does not hold messages, or the folder holds the
+      data set of other sources.
   """
   directory = pathlib.Path(directory)
-  paths = [pathlib.Path(path) for path in jsonl_paths]
-  for path in paths:
-    if not path.is_file():
-      raise ValueError(f'{path} is missing; give a JSONL file of conversations')
-  sources = [[path.name, record.file_sha256(path)] for path in paths]
+  paths = [pathlib.Path(path) for path in sources]
+  names = [[path.name, fingerprint(path)] for path in paths]
   known_path = directory / _SOURCES_FILE
-  known = record.read_json(known_path) if known_path.exists() else sources
-  if known != sources:
+  known = record.read_json(known_path) if known_path.exists() else names
+  if known != names:
     raise ValueError(
-      f'{directory} holds the conversations of {known}, not of {sources}; '
+      f'{directory} holds the conversations of {known}, not of {names}; '
       f'delete the folder, or build into another'
     )
   directory.mkdir(parents=True, exist_ok=True)
   for unfinished in directory.glob(f'{Conversations.name}/incomplete.*'):
     shutil.rmtree(unfinished)  # what a killed build leaves behind
-  record.write_json(known_path, sources)
+  record.write_json(known_path, names)
   builder = Conversations(
     data_dir=os.fspath(directory),
-    jsonl_paths=[os.fspath(path) for path in paths],
+    paths=[os.fspath(path) for path in paths],
   )
   tfds.disable_progress_bar()
   builder.download_and_prepare()
@@ -102,26 +103,38 @@ def read(directory: str | os.PathLike[str]) -> list[list[dict[str, str]]]:
     )
   # pyright loses the signature behind a decorator.
   examples = builder.as_data_source('train')  # pyright: ignore
-  return [
-    [
-      {'role': role.decode(), 'content': content.decode()}
-      for role, content in zip(
-        example['messages']['role'], example['messages']['content'], strict=True
-      )
-    ]
-    for example in examples
-  ]
+  return [_messages(example) for example in examples]
 
 
-def read_jsonl(
+def fingerprint(path: str | os.PathLike[str]) -> str:
+  """What tells the content of a source of conversations.
+
+  Raises:
+    ValueError: if it is not there.
+  """
+  path = pathlib.Path(path)
+  if path.is_dir():
+    return storage.folder_fingerprint(path)
+  if path.is_file():
+    return record.file_sha256(path)
+  raise ValueError(
+    f'{path} is missing; give a JSONL file of conversations, or the folder of '
+    f'a TFDS data set'
+  )
+
+
+def read_files(
   paths: Sequence[pathlib.Path],
 ) -> Iterator[list[dict[str, str]]]:
-  """The conversations of JSONL files.
+  """The conversations of JSONL files and of folders of TFDS data sets.
 
   Raises:
     ValueError: with the file and line that does not hold messages.
   """
   for path in paths:
+    if path.is_dir():
+      yield from _read_tfds(path)
+      continue
     with open(path, encoding='utf-8') as file:
       for number, line in enumerate(file, start=1):
         try:
@@ -129,6 +142,26 @@ def read_jsonl(
         except ValueError as error:
           raise ValueError(f'line {number} of {path}: {error}') from error
         yield messages
+
+
+def _read_tfds(folder: pathlib.Path) -> Iterator[list[dict[str, str]]]:
+  for shard in tfds_folder.shards(folder):
+    for number, example in enumerate(tfds_folder.read(shard)):
+      try:
+        yield _messages(example)
+      except (KeyError, TypeError, IndexError, AttributeError) as error:
+        raise ValueError(
+          f'example {number} of {shard} is no conversation: {example}; it '
+          f'needs messages, a sequence of the texts role and content'
+        ) from error
+
+
+def _messages(example: Mapping[str, Any]) -> list[dict[str, str]]:
+  messages = example['messages']
+  return [
+    {'role': role.decode(), 'content': content.decode()}
+    for role, content in zip(messages['role'], messages['content'], strict=True)
+  ]
 
 
 def _parse(line: str) -> list[dict[str, str]]:

@@ -57,19 +57,12 @@ def make_batch_fn(
   first_rows = np.cumsum([0, *n_rows])
 
   def batch(step: int, host_index: int = 0, n_hosts: int = 1) -> Batch:
-    if batch_size % n_hosts:
-      raise ValueError(
-        f'batch_size {batch_size} is not a multiple of {n_hosts} hosts; use '
-        f'{batch_size - batch_size % n_hosts} or '
-        f'{batch_size + n_hosts - batch_size % n_hosts}'
-      )
-    host_rows = batch_size // n_hosts
-    host_start = host_index * host_rows
+    host_rows = order.host_rows(batch_size, host_index, n_hosts)
     tokens, lengths = [], []
     for (source, _), first, n in zip(sources, first_rows, n_rows, strict=False):
       # The part of this source's rows that lies in this host's block.
-      low = np.clip(host_start - first, 0, n)
-      high = np.clip(host_start + host_rows - first, 0, n)
+      low = np.clip(host_rows.start - first, 0, n)
+      high = np.clip(host_rows.stop - first, 0, n)
       if low == high:
         continue
       indices = order.row_indices(
@@ -113,6 +106,59 @@ def rows_of_each(weights: Sequence[float], batch_size: int) -> list[int]:
   by_remainder = np.argsort(n_rows - shares, kind='stable')
   n_rows[by_remainder[: batch_size - n_rows.sum()]] += 1
   return n_rows.tolist()
+
+
+def progress(
+  sources: Sequence[tuple[shards.TokenSource, float]],
+  batch_size: int,
+  n_steps: int,
+) -> dict[str, float]:
+  """How much of each source the first so many batches hold.
+
+  Returns:
+    For each source `epochs_NAME` and `tokens_NAME`; tokens are places of
+    rows, so they add up to those of the batches, padding included.
+  """
+  n_rows = rows_of_each([weight for _, weight in sources], batch_size)
+  counts: dict[str, float] = {}
+  for (source, _), n in zip(sources, n_rows, strict=True):
+    name = source.name.partition('/')[0]
+    counts[f'epochs_{name}'] = n_steps * n / len(source)
+    counts[f'tokens_{name}'] = n_steps * n * source.sequence_length
+  return counts
+
+
+def check_epochs(
+  sources: Sequence[tuple[shards.TokenSource, float]],
+  batch_size: int,
+  n_steps: int,
+  max_epochs: Sequence[float],
+) -> None:
+  """Refuse a run that would read a source more often than it may.
+
+  At the start rather than when the source runs out, so that the mixture is
+  the same in every batch.
+
+  Args:
+    sources: with their weights.
+    batch_size: rows of the whole batch.
+    n_steps: of the whole run.
+    max_epochs: of each source, 0: no limit; or empty.
+
+  Raises:
+    ValueError: with what would fit.
+  """
+  n_rows = rows_of_each([weight for _, weight in sources], batch_size)
+  limits = max_epochs or [0] * len(sources)
+  for (source, _), limit, n in zip(sources, limits, n_rows, strict=True):
+    most = limit * len(source)
+    if limit and n_steps * n > most:
+      raise ValueError(
+        f'{n_steps} steps with {n} of {batch_size} rows from {source.name} '
+        f'read its {len(source)} rows {n_steps * n / len(source):.2f} times, '
+        f'but max_epochs is {limit}; use at most {int(most / n)} steps, or a '
+        f'weight for at most {int(most / n_steps)} rows, or raise max_epochs'
+      )
 
 
 def document_segments(

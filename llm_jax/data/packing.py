@@ -58,7 +58,7 @@ def make_batch_fn(
   batch_size: int,
   seed: int,
   pad_id: int,
-) -> Callable[[int], Batch]:
+) -> Callable[..., Batch]:
   """The function from a step to its batch of packed conversations.
 
   Each conversation is a segment of its own: all but its last token are
@@ -68,12 +68,13 @@ def make_batch_fn(
     rendered: the token ids and the loss mask of each conversation, of equal
       length; the mask is 1 on tokens to be learnt.
     sequence_length: inputs in a row.
-    batch_size: rows in a batch.
+    batch_size: rows of the whole batch, over all hosts.
     seed: of the order, from 0 to 2^32 - 1.
     pad_id: any token id, for the places that hold no conversation.
 
   Returns:
-    batch(step) -> `inputs_BT`, `targets_BT`, `segment_ids_BT` (from 1; 0 is
+    batch(step, host_index=0, n_hosts=1) -> this host's block of rows as in
+    mixture.py: `inputs_BT`, `targets_BT`, `segment_ids_BT` (from 1; 0 is
     padding), `positions_BT` (from 0 in each conversation), all int32, and
     `loss_mask_BT`, float32. Every row comes once an epoch; an epoch of R rows
     is R / batch_size steps, see `plan_rows`.
@@ -92,9 +93,14 @@ def make_batch_fn(
     raise ValueError('there is no conversation to train on; give at least one')
   rows = plan_rows(lengths, sequence_length)
 
-  def batch(step: int) -> Batch:
+  def batch(step: int, host_index: int = 0, n_hosts: int = 1) -> Batch:
+    here = order.host_rows(batch_size, host_index, n_hosts)
     chosen = order.row_indices(
-      'conversations', len(rows), seed, step * batch_size, batch_size
+      'conversations',
+      len(rows),
+      seed,
+      step * batch_size + here.start,
+      len(here),
     )
     return _arrays(
       [[rendered[item] for item in rows[row]] for row in chosen],

@@ -34,6 +34,100 @@ def token_dtype(vocab_size: int) -> str:
   return '<u2' if vocab_size <= 1 << 16 else '<u4'
 
 
+class ShardWriter:
+  """Writes one shard; it appears under its name only when it is complete."""
+
+  def __init__(
+    self,
+    path: str | os.PathLike[str],
+    sequence_length: int,
+    end_of_text_id: int,
+    vocab_size: int,
+  ):
+    """Open no file yet: a shard without documents is none.
+
+    Args:
+      path: of the shard, with a folder that exists.
+      sequence_length: targets in a row; a record holds one token more.
+      end_of_text_id: the separator; no document may hold it.
+      vocab_size: ids lie below it.
+    """
+    self._path = pathlib.Path(path)
+    # The process number: a killed run's worker may live a moment more.
+    self._unfinished = self._path.with_name(
+      f'.{self._path.name}.{os.getpid()}.tmp'
+    )
+    self._length = sequence_length
+    self._end_of_text_id = end_of_text_id
+    self._vocab_size = vocab_size
+    self._pending = np.array([end_of_text_id], token_dtype(vocab_size))
+    self._writer = None
+    self._counts = dict.fromkeys(_COUNTS, 0)
+
+  def add(self, ids: Sequence[int], n_bytes: int) -> None:
+    """Append a document.
+
+    Args:
+      ids: its tokens.
+      n_bytes: length of its text in UTF-8 bytes.
+
+    Raises:
+      ValueError: if it holds an id outside the vocabulary or the separator
+        itself.
+    """
+    tokens = np.asarray(ids, np.int64)
+    self._check(tokens)
+    if self._writer is None:
+      self._writer = array_record_module.ArrayRecordWriter(
+        str(self._unfinished), _WRITER_OPTIONS
+      )
+    pending = np.concatenate([self._pending, tokens, [self._end_of_text_id]])
+    pending = pending.astype(self._pending.dtype)
+    n_rows = (len(pending) - 1) // self._length
+    for start in range(0, n_rows * self._length, self._length):
+      self._writer.write(pending[start : start + self._length + 1].tobytes())
+    self._pending = pending[n_rows * self._length :]
+    self._counts['records'] += n_rows
+    self._counts['tokens'] += len(tokens) + 1
+    self._counts['documents'] += 1
+    self._counts['bytes'] += n_bytes
+
+  def close(self) -> dict[str, Any]:
+    """Fill the last row up, and give the shard its name.
+
+    Returns:
+      The shard's entry in the manifest: `file`, `sha256`, `records`, `tokens`
+      (targets that are not padding: every document's tokens and its ending
+      separator), `documents`, and `bytes` (of the documents' text).
+    """
+    if self._writer is None:
+      return {'file': self._path.name, 'sha256': '', **self._counts}
+    if len(self._pending) > 1:
+      padding = self._length + 1 - len(self._pending)
+      last = np.pad(
+        self._pending, (0, padding), constant_values=self._end_of_text_id
+      )
+      self._writer.write(last.tobytes())
+      self._counts['records'] += 1
+    self._writer.close()
+    with open(self._unfinished, 'rb') as file:
+      os.fsync(file.fileno())
+    sha256 = record.file_sha256(self._unfinished)
+    os.replace(self._unfinished, self._path)
+    return {'file': self._path.name, 'sha256': sha256, **self._counts}
+
+  def _check(self, tokens):
+    end = self._end_of_text_id
+    wrong = (tokens < 0) | (tokens >= self._vocab_size) | (tokens == end)
+    if wrong.any():
+      raise ValueError(
+        f'document {self._counts["documents"]} of the shard holds token '
+        f'{tokens[wrong][0]}, which is the separator {end} or outside the '
+        f'vocabulary of {self._vocab_size}; encode it with the tokenizer of '
+        f'the other documents'
+      )
+
+
 def write_shard(
   path: str | os.PathLike[str],
   documents: Iterable[tuple[Sequence[int], int]],
@@ -41,70 +135,11 @@ def write_shard(
   end_of_text_id: int,
   vocab_size: int,
 ) -> dict[str, Any]:
-  """Write one shard; it appears under its name only when it is complete.
-
-  Args:
-    path: of the shard, with a folder that exists.
-    documents: token ids, and the length of the text in UTF-8 bytes. With no
-      document, no file is written.
-    sequence_length: targets in a row; a record holds one token more.
-    end_of_text_id: the separator; no document may hold it.
-    vocab_size: ids lie below it.
-
-  Returns:
-    The shard's entry in the manifest: `file`, `sha256`, `records`, `tokens`
-    (targets that are not padding: every document's tokens and its ending
-    separator), `documents`, and `bytes` (of the documents' text).
-
-  Raises:
-    ValueError: if a document holds an id outside the vocabulary or the
-      separator itself.
-  """
-  path = pathlib.Path(path)
-  dtype = token_dtype(vocab_size)
-  unfinished = path.with_name(path.name + '.unfinished')
-  writer = None
-  pending = np.array([end_of_text_id], dtype)
-  counts = dict.fromkeys(_COUNTS, 0)
+  """Write a whole shard of (token ids, bytes of text); see `ShardWriter`."""
+  writer = ShardWriter(path, sequence_length, end_of_text_id, vocab_size)
   for ids, n_bytes in documents:
-    tokens = np.asarray(ids, np.int64)
-    _check_document(tokens, counts['documents'], end_of_text_id, vocab_size)
-    writer = writer or array_record_module.ArrayRecordWriter(
-      str(unfinished), _WRITER_OPTIONS
-    )
-    pending = np.concatenate([pending, tokens, [end_of_text_id]]).astype(dtype)
-    n_rows = (len(pending) - 1) // sequence_length
-    for row in range(n_rows):
-      start = row * sequence_length
-      writer.write(pending[start : start + sequence_length + 1].tobytes())
-    pending = pending[n_rows * sequence_length :]
-    counts['records'] += n_rows
-    counts['tokens'] += len(tokens) + 1
-    counts['documents'] += 1
-    counts['bytes'] += n_bytes
-  if writer is None:
-    return {'file': path.name, 'sha256': '', **counts}
-  if len(pending) > 1:
-    padding = sequence_length + 1 - len(pending)
-    last = np.pad(pending, (0, padding), constant_values=end_of_text_id)
-    writer.write(last.tobytes())
-    counts['records'] += 1
-  writer.close()
-  with open(unfinished, 'rb') as file:
-    os.fsync(file.fileno())
-  sha256 = record.file_sha256(unfinished)
-  os.replace(unfinished, path)
-  return {'file': path.name, 'sha256': sha256, **counts}
-
-
-def _check_document(tokens, index, end_of_text_id, vocab_size):
-  wrong = (tokens < 0) | (tokens >= vocab_size) | (tokens == end_of_text_id)
-  if wrong.any():
-    raise ValueError(
-      f'document {index} of the shard holds token {tokens[wrong][0]}, which is '
-      f'the separator {end_of_text_id} or outside the vocabulary of '
-      f'{vocab_size}; encode it with the tokenizer of the other documents'
-    )
+    writer.add(ids, n_bytes)
+  return writer.close()
 
 
 def write_manifest(
@@ -161,6 +196,25 @@ def read_manifest(directory: str | os.PathLike[str]) -> dict[str, Any]:
       f'experiments.tokenize with --workdir {directory}'
     )
   return record.read_json(path)
+
+
+def find_source(
+  directories: Sequence[str | os.PathLike[str]], source: str
+) -> str | os.PathLike[str]:
+  """The one folder of token shards that has a source.
+
+  Raises:
+    ValueError: if none has it, or several.
+  """
+  known = {d: list(read_manifest(d)['sources']) for d in directories}
+  found = [d for d, names in known.items() if source in names]
+  if len(found) != 1:
+    raise ValueError(
+      f'{len(found)} of the folders of tokens have a source {source!r}, not '
+      f'one: {known}; give the right folders, or tokenize again with another '
+      f'name'
+    )
+  return found[0]
 
 
 class TokenSource:

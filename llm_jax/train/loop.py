@@ -2,9 +2,11 @@
 
 A generator: the recipe sees every step and evaluates or samples when it
 wants. Metrics are fetched one step late, so that the device never waits for
-the host. Does not build batches and does not evaluate.
+the host, and batches are placed before their step, so that it does not wait
+for data. Does not build batches and does not evaluate.
 """
 
+import contextlib
 import dataclasses
 import math
 import signal
@@ -16,6 +18,7 @@ from absl import logging
 from jax.sharding import Mesh
 
 from llm_jax import record, types
+from llm_jax.data import prefetch
 from llm_jax.parallel import mesh as mesh_lib
 from llm_jax.train import checkpoint
 from llm_jax.train import metrics as metrics_lib
@@ -62,7 +65,8 @@ def steps(
     update: from train/update.py.
     batch_fn: from a step, counted from 0, to its global batch.
     mesh: to place batches on.
-    writer: gets one line a step: loss, metrics, tokens so far, wall time.
+    writer: gets one line a step: loss, metrics, tokens so far, wall time,
+      and the seconds that the step waited for its batch.
 
   Yields:
     (updates done, state); the state may not be kept past the next step.
@@ -86,13 +90,17 @@ def steps(
       write(cfg, writer, step, values)
     pending = None
 
-  with Saving(cfg, workdir, writer) as saving:
-    for step in range(first + 1, cfg.n_steps + 1):
-      batch = batch_fn(step - 1)
-      state, metrics = update(state, mesh_lib.put_batch(mesh, batch))
+  def make(step: int) -> types.Batch:
+    return mesh_lib.put_batch(mesh, batch_fn(step - 1))
+
+  todo = range(first + 1, cfg.n_steps + 1)
+  batches = prefetch.ahead(make, todo)
+  with Saving(cfg, workdir, writer) as saving, contextlib.closing(batches):
+    for step, (batch, wait_s) in zip(todo, batches, strict=True):
+      state, metrics = update(state, batch)
       write_pending()
       n_tokens += math.prod(batch['inputs_BT'].shape)
-      pending = step, metrics
+      pending = step, {**metrics, 'data_wait_s': wait_s}
       yield step, state
       if saving.is_due(step):
         write_pending()

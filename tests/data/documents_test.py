@@ -1,5 +1,8 @@
 """Parquet in, and a split that never changes."""
 
+import io
+import pathlib
+
 import pyarrow
 import pyarrow.parquet
 import pytest
@@ -18,7 +21,7 @@ URLS = [f'http://localhost/{i}.html' for i in range(400)]
 def test_splits_share_out_every_document(tmp_path):
   write(tmp_path / 'b.parquet', URLS[:150])
   write(tmp_path / 'a.parquet', URLS[150:])
-  parts = {s: list(documents.read(tmp_path, s)) for s in documents.SPLITS}
+  parts = {s: list(documents.read(str(tmp_path), s)) for s in documents.SPLITS}
   assert sorted(d.url for part in parts.values() for d in part) == sorted(URLS)
   assert 10 <= len(parts['valid']) <= 30
   train = {d.url for d in parts['train']}
@@ -28,32 +31,95 @@ def test_splits_share_out_every_document(tmp_path):
 
 
 def test_split_is_fixed_for_ever():
-  """crc32 of these is known: 'a' 0xE8B7BE43 % 20 = 19, '' 0 % 20 = 0."""
-  assert documents.split_of('a') == 'train'
-  assert documents.split_of('') == 'valid'
+  """By the URL, or by the text where there is none.
+
+  crc32 of these is known: 'a' 0xE8B7BE43 % 20 = 19, 'ba' 0x2CA74A14 % 20 = 0.
+  """
+  page = documents.Document
+  assert documents.split_of(page('ba', 'a')) == 'train'
+  assert documents.split_of(page('a', '')) == 'train'
+  assert documents.split_of(page('a', 'ba')) == 'valid'
+  assert documents.split_of(page('ba', '')) == 'valid'
 
 
 def test_fingerprint_follows_content(tmp_path):
   write(tmp_path / 'a.parquet', URLS[:10])
-  before = documents.fingerprint(tmp_path)
-  assert documents.fingerprint(tmp_path) == before
+  before = documents.fingerprint(str(tmp_path))
+  assert documents.fingerprint(str(tmp_path)) == before
   write(tmp_path / 'a.parquet', URLS[:11])
-  assert documents.fingerprint(tmp_path) != before
+  assert documents.fingerprint(str(tmp_path)) != before
+
+
+def test_a_corpus_is_a_folder_a_file_or_a_pattern(tmp_path):
+  for name in 'ba':
+    write(tmp_path / f'{name}.parquet', [name])
+  (tmp_path / 'notes.txt').write_text('no document')
+  a, b = tmp_path / 'a.parquet', tmp_path / 'b.parquet'
+  assert documents.files(str(tmp_path)) == [a, b]
+  assert documents.files(f'{tmp_path}/*.parquet') == [a, b]
+  assert documents.files(str(b)) == [b]
+  assert documents.files(b.as_uri()) == documents.files(f'file://{b}')
+  assert [d.url for d in documents.read_file(documents.files(b.as_uri())[0])]
+
+
+def test_text_of_another_column_and_no_url(tmp_path):
+  path = tmp_path / 'a.parquet'
+  pyarrow.parquet.write_table(pyarrow.table({'story': ['one', 'two']}), path)
+  pages = list(documents.read_file(path, 'story'))
+  assert pages == [('one', ''), ('two', '')]
+
+
+class Counted(type(pathlib.Path())):
+  """A path that counts what is read of its file."""
+
+  n_read = 0
+
+  def open(self, mode):
+    path = self
+
+    class File(io.FileIO):
+      def read(self, size=-1):
+        data = super().read(size)
+        path.n_read += len(data)
+        return data
+
+    return File(path, mode)
+
+
+@pytest.mark.parametrize('group', [20_000, 1000])
+def test_documents_are_read_in_pieces(tmp_path, group):
+  """Of 40 MB in one row group or in twenty, a few documents are in memory."""
+  path = Counted(tmp_path / 'a.parquet')
+  texts = [f'{i:05d} ' * 340 for i in range(20_000)]
+  table = pyarrow.table({'text': texts, 'url': [t[:5] for t in texts]})
+  pyarrow.parquet.write_table(table, str(path), group, compression='none')
+  size = path.stat().st_size
+  del table
+  before, most, n_read = pyarrow.total_allocated_bytes(), 0, []
+  for text, page in zip(texts, documents.read_file(path), strict=True):
+    assert page.text == text
+    most = max(most, pyarrow.total_allocated_bytes() - before)
+    n_read.append(path.n_read)
+  assert most < size / 4
+  assert n_read[0] < size / 4
+  assert size * 0.9 < n_read[-1] < size * 1.1
 
 
 def test_refused(tmp_path):
   with pytest.raises(ValueError, match=r'no \.parquet file'):
-    documents.files(tmp_path)
+    documents.files(str(tmp_path))
+  with pytest.raises(FileNotFoundError, match='nowhere is no folder; give a'):
+    documents.files(str(tmp_path / 'nowhere'))
   path = tmp_path / 'a.parquet'
   write(path, URLS[:10], column='content')
   with pytest.raises(ValueError, match="no column 'text', only"):
-    list(documents.read(tmp_path, 'train'))
+    list(documents.read(str(tmp_path), 'train'))
   write(path, [None])
   with pytest.raises(ValueError, match='without text or url'):
-    list(documents.read(tmp_path, 'train'))
+    list(documents.read(str(tmp_path), 'train'))
   write(path, URLS)
   path.write_bytes(path.read_bytes()[:-20])
   with pytest.raises(ValueError, match='not a whole Parquet file'):
-    list(documents.read(tmp_path, 'train'))
+    list(documents.read(str(tmp_path), 'train'))
   with pytest.raises(ValueError, match="no split 'test'"):
-    list(documents.read(tmp_path, 'test'))
+    list(documents.read(str(tmp_path), 'test'))

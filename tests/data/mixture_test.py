@@ -154,3 +154,51 @@ def test_lengths_differ(sources, tmp_path):
   longer = shards.TokenSource(tmp_path, 'web', 'train', shards_test.FINGERPRINT)
   with pytest.raises(ValueError, match='rows of 32 tokens and web/train of 16'):
     make([sources[0], longer])
+
+
+def test_progress_is_what_the_batches_hold(sources):
+  """Rows are told apart by what they hold; 13 steps of 6 and 2 rows."""
+  batch = make(sources)
+  held = collections.Counter()
+  for step in range(13):
+    held.update(row_keys(batch(step), range(8)))
+  expected = {}
+  for source in sources:
+    rows = source.rows(range(len(source)))
+    halves = {'inputs_BT': rows[:, :-1], 'targets_BT': rows[:, 1:]}
+    n_rows = sum(held[key] for key in row_keys(halves, range(len(source))))
+    name = source.name.removesuffix('/train')
+    expected[f'epochs_{name}'] = n_rows / len(source)
+    expected[f'tokens_{name}'] = n_rows * LENGTH
+  pairs = list(zip(sources, (0.7, 0.3), strict=True))
+  assert mixture.progress(pairs, 8, 13) == expected
+  assert sum(held.values()) == 8 * 13
+
+
+def test_epochs_are_limited(sources):
+  """Two rows a batch: with a limit of 1.5 the last step that fits fits."""
+  pairs = list(zip(sources, (0.7, 0.3), strict=True))
+  most = int(1.5 * len(sources[1])) // 2
+  mixture.check_epochs(pairs, 8, most, (0, 1.5))
+  mixture.check_epochs(pairs, 8, 10 * most, ())
+  with pytest.raises(ValueError, match=f'most {most} steps, .*most 1 rows'):
+    mixture.check_epochs(pairs, 8, most + 1, (0, 1.5))
+  with pytest.raises(ValueError, match='6 of 8 rows from web/train'):
+    mixture.check_epochs(pairs, 8, 1000, (2, 0))
+
+
+@pytest.mark.parametrize('n_hosts', [2, 4])
+def test_a_host_reads_its_rows_only(sources, n_hosts, monkeypatch):
+  read = []
+  plain = shards.TokenSource.rows
+
+  def rows(self, indices):
+    read.append(len(indices))
+    return plain(self, indices)
+
+  monkeypatch.setattr(shards.TokenSource, 'rows', rows)
+  batch = make(sources)
+  for host in range(n_hosts):
+    read.clear()
+    batch(3, host, n_hosts)
+    assert sum(read) == 8 // n_hosts

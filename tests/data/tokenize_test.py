@@ -1,11 +1,13 @@
 """The recipe: from documents to shards, the same after kill -9."""
 
 import dataclasses
+import http.server
 import os
 import pathlib
 import signal
 import subprocess
 import sys
+import threading
 import time
 
 import pyarrow
@@ -41,6 +43,11 @@ def inputs(tmp_path_factory):
   return {name: str(folder / name) for name in ('documents', 'tokenizer')}
 
 
+def run(workdir, inputs, cfg=CONFIG, n_workers=1):
+  documents = [inputs['documents']]
+  tokenize.run(cfg, str(workdir), documents, inputs['tokenizer'], n_workers)
+
+
 def shard_bytes(folder):
   return {
     path.relative_to(folder): path.read_bytes()
@@ -52,7 +59,7 @@ def shard_bytes(folder):
 @pytest.fixture(scope='module')
 def uninterrupted(inputs, tmp_path_factory):
   workdir = tmp_path_factory.mktemp('uninterrupted') / 'tokens'
-  tokenize.run(CONFIG, str(workdir), **inputs)
+  run(workdir, inputs)
   return workdir
 
 
@@ -77,7 +84,7 @@ def test_text_comes_back(inputs, uninterrupted):
 
 
 def test_killed_and_continued(inputs, uninterrupted, tmp_path):
-  """SIGKILL while shards appear; what is there is kept, the rest is made."""
+  """SIGKILL while two processes make shards; what is there is kept."""
   workdir = tmp_path / 'tokens'
   gin = [
     '--gin_bindings=Config.sequence_length = 32',
@@ -85,7 +92,7 @@ def test_killed_and_continued(inputs, uninterrupted, tmp_path):
   ]
   paths = [f'--{name}={path}' for name, path in inputs.items()]
   command = [sys.executable, '-m', 'experiments.tokenize', *gin, *paths]
-  command.append(f'--workdir={workdir}')
+  command += [f'--workdir={workdir}', '--n_workers=2']
   root = pathlib.Path(__file__).parents[2]
   made = []
   # Later each time, so that it is cut off in different places.
@@ -107,23 +114,124 @@ def test_killed_and_continued(inputs, uninterrupted, tmp_path):
   assert done.returncode == 0, done.stderr
   assert shard_bytes(workdir) == shard_bytes(uninterrupted)
   assert kept == {path: path.stat().st_mtime_ns for path in kept}
+  assert not list(workdir.rglob('*.tmp'))
 
 
 def test_finished_work_is_not_redone(inputs, uninterrupted, capsys):
-  tokenize.run(CONFIG, str(uninterrupted), **inputs)
+  run(uninterrupted, inputs)
   assert 'are finished' in capsys.readouterr().out
 
 
 def test_other_inputs_are_refused(inputs, uninterrupted, tmp_path):
   other = dataclasses.replace(CONFIG, sequence_length=64)
   with pytest.raises(ValueError, match='sequence_length: 32 -> 64'):
-    tokenize.run(other, str(uninterrupted), **inputs)
+    run(uninterrupted, inputs, other)
   tokenizer = tokenizer_lib.Tokenizer.from_merges([(65, 66)], 'qwen2')
   tokenizer.save(tmp_path)
   with pytest.raises(ValueError, match=tokenizer.fingerprint):
-    tokenize.run(
-      CONFIG,
-      str(uninterrupted),
-      documents=inputs['documents'],
-      tokenizer=str(tmp_path),
-    )
+    run(uninterrupted, {**inputs, 'tokenizer': str(tmp_path)})
+
+
+class Site(http.server.ThreadingHTTPServer):
+  """Serves a folder in ranges of bytes, as object stores do."""
+
+  daemon_threads = True
+
+  def __init__(self, folder):
+    super().__init__(('127.0.0.1', 0), _Handler)
+    self.folder = folder
+    self.broken = ''  # the file of which only the first half arrives
+    self.ranges: list[tuple[str, int]] = []  # file and bytes of each answer
+    threading.Thread(target=self.serve_forever, daemon=True).start()
+
+  @property
+  def url(self):
+    return f'http://127.0.0.1:{self.server_address[1]}'
+
+
+class _Handler(http.server.BaseHTTPRequestHandler):
+  server: Site
+
+  def log_message(self, *_):
+    pass
+
+  def do_HEAD(self):
+    self.do_GET()
+
+  def do_GET(self):
+    path = self.server.folder / self.path[1:]
+    if self.path == '/':
+      names = sorted(p.name for p in path.iterdir())
+      data = ''.join(f'<a href="{name}">{name}</a>' for name in names).encode()
+      self.send_response(200)
+    elif path.exists():
+      data = path.read_bytes()
+      asked = self.headers.get('Range')
+      if asked:
+        first, last = map(int, asked.removeprefix('bytes=').split('-'))
+        self.send_response(206)
+        end = min(last + 1, len(data))
+        total = len(data)
+        self.send_header('Content-Range', f'bytes {first}-{end - 1}/{total}')
+        data = data[first:end]
+        self.server.ranges.append((path.name, len(data)))
+      else:
+        self.send_response(200)
+        self.send_header('Accept-Ranges', 'bytes')
+    else:
+      data = b''
+      self.send_response(404)
+    self.send_header('Content-Length', str(len(data)))
+    self.end_headers()
+    if self.command == 'GET':
+      if path.name == self.server.broken:
+        data = data[: len(data) // 2]
+      self.wfile.write(data)
+
+
+@pytest.fixture
+def site(inputs):
+  server = Site(pathlib.Path(inputs['documents']))
+  yield server
+  server.shutdown()
+  server.server_close()
+
+
+def test_documents_at_a_web_server(site, inputs, uninterrupted, tmp_path):
+  """The same bytes, also when the connection broke in between."""
+  site.broken = f'documents-{N_FILES // 2:05d}.parquet'
+  inputs = {**inputs, 'documents': site.url}
+  with pytest.raises(OSError, match='could not be read.*same command again'):
+    run(tmp_path, inputs)
+  assert len(list(tmp_path.rglob('*.array_record'))) == 2 * (N_FILES // 2)
+  site.broken = ''
+  site.ranges.clear()
+  run(tmp_path, inputs)
+  assert shard_bytes(tmp_path) == shard_bytes(uninterrupted)
+  # Finished files are not fetched again, and none is fetched twice.
+  n_fetched = {path.name: path.stat().st_size for path in site.folder.iterdir()}
+  first = f'documents-{N_FILES // 2:05d}.parquet'
+  for name, n_bytes in n_fetched.items():
+    fetched = sum(n for file, n in site.ranges if file == name)
+    assert fetched == 0 if name < first else fetched <= n_bytes
+
+
+def test_several_corpora(inputs, uninterrupted, tmp_path):
+  pages = sorted(pathlib.Path(inputs['documents']).iterdir())
+  corpora = [f'few={pages[3]}', inputs['documents']]
+  tokenize.run(CONFIG, str(tmp_path), corpora, inputs['tokenizer'], 1)
+  tokenizer = tokenizer_lib.Tokenizer.load(inputs['tokenizer'])
+  expected = [
+    page.text
+    for page in documents_lib.read_file(pages[3])
+    if documents_lib.split_of(page) == 'train'
+  ]
+  assert read_texts(tmp_path, 'few', 'train', tokenizer) == expected
+  both, one = shard_bytes(tmp_path), shard_bytes(uninterrupted)
+  manifest = pathlib.Path('manifest.json')
+  assert {k: both[k] for k in one if k != manifest} == {
+    k: one[k] for k in one if k != manifest
+  }
+  for taken in ('addition=x', 'tokenizer=x', 'few=x'):
+    with pytest.raises(ValueError, match='is taken; write another-name=x'):
+      tokenize.named([*corpora, taken])

@@ -1,0 +1,89 @@
+"""Files of documents to shards of tokens, each on its own, in any process.
+
+The work that experiments.tokenize shares out. Does not write the manifest,
+which makes shards readable.
+"""
+
+import dataclasses
+import functools
+import pathlib
+from typing import Any
+
+from llm_jax import record
+from llm_jax.data import documents, shards
+from llm_jax.tokenizer import specials
+from llm_jax.tokenizer import tokenizer as tokenizer_lib
+from llm_jax.web import storage
+
+
+@dataclasses.dataclass(frozen=True)
+class Job:
+  """What all files are encoded with.
+
+  Attributes:
+    tokenizer: folder of the tokenizer.
+    sequence_length: targets in a row.
+    text_column: the column of the files that holds the text.
+  """
+
+  tokenizer: str
+  sequence_length: int
+  text_column: str
+
+
+def entry_path(folder: pathlib.Path, split: str, index: int) -> pathlib.Path:
+  """The manifest entry of a shard; it appears after its shard."""
+  return folder / f'{split}-{index:05d}.json'
+
+
+def shard_writer(job: Job, entry: pathlib.Path) -> shards.ShardWriter:
+  """The writer of the shard that belongs to an entry."""
+  encoder = load_tokenizer(job.tokenizer)
+  return shards.ShardWriter(
+    entry.with_suffix('.array_record'),
+    job.sequence_length,
+    encoder.special_id(specials.END_OF_TEXT),
+    encoder.vocab_size,
+  )
+
+
+def write_shards(
+  job: Job, path: storage.Place, folder: pathlib.Path, index: int
+) -> None:
+  """Encode a file into a shard of each split, unless that is done.
+
+  Args:
+    job: what to encode with.
+    path: the file, read once.
+    folder: of the shards and their entries.
+    index: number of the file, which names its shards.
+  """
+  entries = {s: entry_path(folder, s, index) for s in documents.SPLITS}
+  if all(entry.exists() for entry in entries.values()):
+    return
+  encoder = load_tokenizer(job.tokenizer)
+  writers = {split: shard_writer(job, entries[split]) for split in entries}
+  for page in documents.read_file(path, job.text_column):
+    ids = encoder.encode(page.text)
+    writers[documents.split_of(page)].add(ids, len(page.text.encode()))
+  for split, writer in writers.items():
+    record.write_json(entries[split], writer.close())
+
+
+def read_entries(
+  folder: pathlib.Path, n_files: int
+) -> dict[str, list[dict[str, Any]]]:
+  """The entries of a source's shards by split, in the order of its files."""
+  return {
+    split: [
+      record.read_json(entry_path(folder, split, index))
+      for index in range(n_files)
+    ]
+    for split in documents.SPLITS
+  }
+
+
+@functools.cache
+def load_tokenizer(folder: str) -> tokenizer_lib.Tokenizer:
+  """A tokenizer, read once by each process."""
+  return tokenizer_lib.Tokenizer.load(folder)

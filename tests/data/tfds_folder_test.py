@@ -1,0 +1,111 @@
+"""Another builder's folder: its text, shard by shard, and its conversations."""
+
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import tensorflow_datasets as tfds
+
+from experiments import tokenize
+from llm_jax.data import conversations, tfds_folder
+from llm_jax.data import documents as documents_lib
+from tests.data import tokenize_test
+from tests.evals import tiny_checkpoint
+
+STORIES = [f'Story {i} of 韬.' for i in range(50)]
+
+
+class Stories(tfds.core.GeneratorBasedBuilder):
+  """Documents as somebody else would build them."""
+
+  VERSION = tfds.core.Version('2.1.0')
+  code_path = None
+
+  def _info(self):
+    return self.dataset_info_from_configs(
+      features=tfds.features.FeaturesDict(
+        {'story': tfds.features.Text(), 'n': tfds.features.Scalar(np.int64)}
+      ),
+      disable_shuffling=True,
+    )
+
+  def _split_generators(self, dl_manager):
+    return {'train': self.examples(STORIES), 'test': self.examples(['no'] * 3)}
+
+  def _generate_examples(self):
+    raise NotImplementedError
+
+  def examples(self, stories):
+    for i, story in enumerate(stories):
+      yield i, {'story': story, 'n': i}
+
+
+@pytest.fixture(scope='module')
+def folder(tmp_path_factory):
+  builder = Stories(
+    data_dir=str(tmp_path_factory.mktemp('tfds')), file_format='array_record'
+  )
+  tfds.disable_progress_bar()
+  config = tfds.download.DownloadConfig(num_shards=3)
+  builder.download_and_prepare(download_config=config)
+  return str(builder.data_dir)
+
+
+def test_shard_by_shard(folder):
+  files = documents_lib.files(folder)
+  parts = [list(documents_lib.read_file(path, 'story')) for path in files]
+  assert len(parts) == 3
+  assert all(parts)
+  pages = [(story, '') for story in STORIES]
+  assert [page for part in parts for page in part] == pages
+
+
+def test_tokenized(folder, tmp_path):
+  vocabulary = tiny_checkpoint.tokenizer()
+  vocabulary.save(tmp_path / 'tokenizer')
+  cfg = tokenize.Config(text_column='story', addition=tokenize.Addition(3, 0))
+  given = [f'stories={folder}'], str(tmp_path / 'tokenizer')
+  tokenize.run(cfg, str(tmp_path / 'tokens'), *given, n_workers=1)
+  texts = [
+    text
+    for split in documents_lib.SPLITS
+    for text in tokenize_test.read_texts(
+      tmp_path / 'tokens', 'stories', split, vocabulary
+    )
+  ]
+  assert sorted(texts) == sorted(STORIES)
+
+
+def test_refused(folder, tmp_path):
+  first = documents_lib.files(folder)[0]
+  with pytest.raises(ValueError, match=r"no column 'text', only \['n', 'story"):
+    list(documents_lib.read_file(first))
+  with pytest.raises(ValueError, match='example 0 of .* is no conversation'):
+    conversations.build([folder], tmp_path / 'set')
+  (tmp_path / tfds_folder.INFO_FILE).write_text('{}')
+  with pytest.raises(ValueError, match="build it with file_format='array_rec"):
+    documents_lib.files(str(tmp_path))
+
+
+def test_conversations_of_another_set(tmp_path):
+  lines = '{"messages": [{"role": "user", "content": "Hi"}]}\n'
+  (tmp_path / 'a.jsonl').write_text(lines)
+  conversations.build([tmp_path / 'a.jsonl'], tmp_path / 'one')
+  (folder,) = (tmp_path / 'one').glob('conversations/*')
+  conversations.build([folder, tmp_path / 'a.jsonl'], tmp_path / 'two')
+  talk = [{'role': 'user', 'content': 'Hi'}]
+  assert conversations.read(tmp_path / 'two') == [talk, talk]
+
+
+def test_tensorflow_is_not_loaded(folder):
+  code = (
+    'import pathlib, sys; from llm_jax.data import documents as d; '
+    'print(len([*d.read_file(d.files(sys.argv[1])[0], "story")])); '
+    'assert "tensorflow" not in sys.modules'
+  )
+  done = subprocess.run(
+    [sys.executable, '-c', code, folder], capture_output=True, text=True
+  )
+  assert done.returncode == 0, done.stderr
+  assert int(done.stdout) > 0

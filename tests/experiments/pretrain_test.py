@@ -1,0 +1,120 @@
+"""The recipe: sources of several folders, limited, counted, kept apart."""
+
+import dataclasses
+import json
+import shutil
+
+import pytest
+
+from experiments import pretrain
+from llm_jax.data import shards
+from llm_jax.model import config as model_config
+from llm_jax.optim import optimizer
+from llm_jax.train import loop
+from tests.evals import tiny_checkpoint
+
+N_STEPS = 3
+CONFIG = pretrain.Config(
+  batch_size=4,
+  sources=('web', 'sums'),
+  weights=(3, 1),
+  valid_source='web',
+  evaluate_every=2,
+  sample_tokens=1,
+  model=dataclasses.replace(tiny_checkpoint.MODEL, max_length=32),
+  optimizer=optimizer.Optimizer('adamw', warmup_steps=1),
+  loop=loop.LoopConfig(n_steps=N_STEPS),
+)
+
+
+@pytest.fixture(scope='module')
+def inputs(tmp_path_factory):
+  """Two folders of tokens with one source each, and the tokenizer."""
+  folder = tmp_path_factory.mktemp('inputs')
+  vocabulary = tiny_checkpoint.tokenizer()
+  vocabulary.save(folder / 'tokenizer')
+  end_of_text_id = vocabulary.special_id('<|endoftext|>')
+  for name, text in (('web', 'to be or not, '), ('sums', '12+34=46.')):
+    (folder / name / name).mkdir(parents=True)
+    documents = [(vocabulary.encode(text), len(text))] * 40
+    entries = {
+      split: [
+        shards.write_shard(
+          folder / name / name / f'{split}-00000.array_record',
+          documents,
+          32,
+          end_of_text_id,
+          vocabulary.vocab_size,
+        )
+      ]
+      for split in ('train', 'valid')
+    }
+    shards.write_manifest(
+      folder / name,
+      {name: entries},
+      vocabulary.fingerprint,
+      vocabulary.vocab_size,
+      end_of_text_id,
+      32,
+    )
+  return [str(folder / 'web'), str(folder / 'sums')], str(folder / 'tokenizer')
+
+
+def lines(workdir):
+  text = (workdir / 'metrics.jsonl').read_text()
+  return [json.loads(line) for line in text.splitlines()]
+
+
+def test_sources_are_counted_and_documents_kept_or_not(inputs, tmp_path):
+  first_losses = []
+  for keep in (True, False):
+    cfg = dataclasses.replace(CONFIG, keep_documents=keep)
+    workdir = tmp_path / str(keep)
+    pretrain.run(cfg, str(workdir), *inputs)
+    first_losses.append(lines(workdir)[0]['loss'])
+  assert first_losses[0] != first_losses[1]
+  done = json.loads((tmp_path / 'True' / 'done.json').read_text())
+  # 3 rows of 32 tokens a step from one source and 1 from the other. Their
+  # rows are 40 documents of 15 and of 10 tokens, the separator included.
+  n_rows = {'web': -(-40 * 15 // 32), 'sums': -(-40 * 10 // 32)}
+  assert done['tokens'] == N_STEPS * 4 * 32
+  assert done['tokens_web'] == N_STEPS * 3 * 32
+  assert done['tokens_sums'] == N_STEPS * 32
+  assert done['epochs_web'] == N_STEPS * 3 / n_rows['web']
+  assert done['epochs_sums'] == N_STEPS / n_rows['sums']
+  counted = {
+    line['step']: line['tokens_web']
+    for line in lines(tmp_path / 'True')
+    if 'tokens_web' in line
+  }
+  assert counted == {2: 2 * 3 * 32, 3: 3 * 3 * 32}
+
+
+@pytest.mark.parametrize(
+  ('changes', 'message'),
+  [
+    (
+      {'max_epochs': (0.4, 0)},
+      'use at most 2 steps, or a weight for at most 2',
+    ),
+    ({'max_epochs': (0, 0, 1)}, '2 sources .* but 3 max_epochs'),
+    ({'weights': ()}, '2 sources .* but 0 weights'),
+    ({'sources': ('web', 'books')}, "0 of the folders .* source 'books'"),
+    ({'model': model_config.ModelConfig()}, 'vocab_size'),
+  ],
+)
+def test_refused_before_anything_runs(inputs, tmp_path, changes, message):
+  def run():
+    cfg = dataclasses.replace(CONFIG, **changes)
+    pretrain.run(cfg, str(tmp_path / 'run'), *inputs)
+
+  with pytest.raises(ValueError, match=message):
+    run()
+  assert not (tmp_path / 'run').exists()
+
+
+def test_a_name_twice_is_refused(inputs, tmp_path):
+  tokens, tokenizer = inputs
+  copy = shutil.copytree(tokens[0], tmp_path / 'copy')
+  with pytest.raises(ValueError, match="2 of the folders .* source 'web'"):
+    pretrain.run(CONFIG, str(tmp_path / 'run'), [*tokens, str(copy)], tokenizer)
