@@ -15,7 +15,9 @@ from collections.abc import Iterator, Sequence
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 from absl import logging
+from jax.sharding import Mesh
 
 from experiments import command_line
 from llm_jax import record, types
@@ -28,8 +30,8 @@ from llm_jax.model import likelihood
 from llm_jax.optim import optimizer as optimizer_lib
 from llm_jax.parallel import mesh as mesh_lib
 from llm_jax.tokenizer import tokenizer as tokenizer_lib
+from llm_jax.train import fit, start, update
 from llm_jax.train import loop as loop_lib
-from llm_jax.train import start, update
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,6 +51,8 @@ class Config:
   sample_prompts: tuple[str, ...] = ('The function', '988+391=')
   sample_tokens: int = 40  # tokens of a sample
   loss_chunk: int = 0  # tokens of a row whose logits exist at once; 0: all
+  micro_batch: int = 0  # rows computed at once; 0: as many as fit the memory
+  device_memory: float = 0.0  # GiB of a device, for that; 0: as it says itself
   model: model_config.ModelConfig = model_config.ModelConfig()
   optimizer: optimizer_lib.Optimizer = optimizer_lib.Optimizer()
   loop: loop_lib.LoopConfig = loop_lib.LoopConfig()
@@ -78,9 +82,12 @@ def run(
 
   sources = [source(name, 'train') for name in cfg.sources]
   mixed = list(zip(sources, cfg.weights, strict=True))
-  end_of_text = vocabulary.special_id('<|endoftext|>')
   batch_fn = mixture.make_batch_fn(
-    mixed, cfg.batch_size, cfg.seed, end_of_text, cfg.keep_documents
+    mixed,
+    cfg.batch_size,
+    cfg.seed,
+    vocabulary.special_id('<|endoftext|>'),
+    cfg.keep_documents,
   )
   n_steps = cfg.loop.n_steps
   mixture.check_epochs(mixed, cfg.batch_size, n_steps, cfg.max_epochs)
@@ -94,29 +101,15 @@ def run(
     for i, folder in enumerate(tokens)
   }
   inputs['tokenizer'] = vocabulary.fingerprint
-  machine = {'devices': str(jax.devices()), 'mesh': dict(mesh.shape)}
-  if record.begin(workdir, 'pretrain', cfg, inputs, machine):
-    logging.info('pretrain in %s is already finished', workdir)
-    return
-
-  # Model, loss and update.
   n_bytes_V = np.zeros(cfg.model.padded_vocab_size, np.float32)
   for token in set(range(vocabulary.vocab_size)) - vocabulary.special_ids:
     n_bytes_V[token] = len(vocabulary.token_bytes(token))
-
-  def loss_fn(
-    params: types.Params, batch: types.Batch, key: jax.Array
-  ) -> tuple[jax.Array, types.Metrics]:
-    del key  # nothing is drawn: there is no dropout
-    logp_BT = likelihood.target_logp(cfg.model, params, batch, cfg.loss_chunk)
-    mask_BT = batch['loss_mask_BT']
-    n_bytes = (jnp.asarray(n_bytes_V)[batch['targets_BT']] * mask_BT).sum()
-    bits = -(logp_BT * mask_BT).sum() / math.log(2)
-    loss = next_token.cross_entropy(logp_BT, mask_BT)
-    return loss, {'bits_per_byte': bits / n_bytes}
-
-  tx = optimizer_lib.make(cfg.optimizer, cfg.loop.n_steps)
-  update_fn = update.make_update_fn(loss_fn, tx)
+  tx, update_fn, plan = make_step(cfg, mesh, length, n_bytes_V)
+  machine = {'devices': str(jax.devices()), 'mesh': dict(mesh.shape)}
+  machine['plan'] = dataclasses.asdict(plan)
+  if record.begin(workdir, 'pretrain', cfg, inputs, machine):
+    logging.info('pretrain in %s is already finished', workdir)
+    return
 
   # The loop, from the newest checkpoint or from the beginning.
   first_state, writer = start.start(
@@ -147,6 +140,32 @@ def run(
     'parameters': model_config.n_params(cfg.model)['total'],
   }
   record.finish(workdir, summary)
+
+
+def make_step(
+  cfg: Config, mesh: Mesh, length: int, n_bytes_V: np.ndarray
+) -> tuple[optax.GradientTransformation, update.UpdateFn, fit.Plan]:
+  """Make the optimizer, the update, and its plan for rows of that length."""
+  tx = optimizer_lib.make(cfg.optimizer, cfg.loop.n_steps)
+  plan = fit.choose(
+    cfg.model, tx, mesh, cfg.batch_size, length, cfg.loss_chunk,
+    cfg.micro_batch, cfg.device_memory,
+  )  # fmt: skip
+  model = dataclasses.replace(cfg.model, remat=plan.remat)
+
+  def loss_fn(
+    params: types.Params, batch: types.Batch, key: jax.Array
+  ) -> tuple[jax.Array, types.Metrics]:
+    del key  # nothing is drawn: there is no dropout
+    logp_BT = likelihood.target_logp(model, params, batch, cfg.loss_chunk)
+    mask_BT = batch['loss_mask_BT']
+    n_bytes = (jnp.asarray(n_bytes_V)[batch['targets_BT']] * mask_BT).sum()
+    bits = -(logp_BT * mask_BT).sum() / math.log(2)
+    loss = next_token.cross_entropy(logp_BT, mask_BT)
+    return loss, {'bits_per_byte': (bits, n_bytes)}
+
+  n_micro = cfg.batch_size // plan.micro_batch
+  return tx, update.make_update_fn(loss_fn, tx, mesh, n_micro), plan
 
 
 def samples(

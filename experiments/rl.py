@@ -112,7 +112,7 @@ def run(cfg: Config, workdir: str, restore_from: str) -> None:
     )
 
   tx = optimizer_lib.make(cfg.optimizer, n_steps)
-  update_fn = update.make_update_fn(loss_fn, tx)
+  update_fn = update.make_update_fn(loss_fn, tx, mesh)
   state, writer = start.start(
     workdir, 'rl', policy_cfg, model.tokenizer_dir, model.is_chat, tx, cfg.seed,
     mesh, model.params,

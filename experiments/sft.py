@@ -109,7 +109,7 @@ def run(
     return loss, {'targets': batch['loss_mask_BT'].sum()}
 
   tx = optimizer_lib.make(cfg.optimizer, cfg.loop.n_steps)
-  update_fn = update.make_update_fn(loss_fn, tx)
+  update_fn = update.make_update_fn(loss_fn, tx, mesh)
 
   # The loop, from the newest checkpoint or from the base model.
   state, writer = start.start(

@@ -80,6 +80,12 @@ def make_batch_fn(
   return batch
 
 
+def empty_batch(batch_size: int, length: int) -> Batch:
+  """A batch of padding, with the arrays that `make_batch_fn` gives."""
+  tokens_BT = np.zeros((batch_size, length + 1), np.int32)
+  return _arrays(tokens_BT, np.zeros(batch_size, int), 0, True)
+
+
 def rows_of_each(weights: Sequence[float], batch_size: int) -> list[int]:
   """Share out the rows of a batch by the method of the largest remainder.
 

@@ -14,6 +14,7 @@ _CHOICES = {
   'positions': ('rotary', 'learned'),
   'activation': ('silu_gated', 'gelu_gated', 'gelu', 'relu_squared'),
   'dtype': ('float32', 'bfloat16'),
+  'remat': ('none', 'dots', 'full'),
 }
 
 
@@ -52,6 +53,10 @@ class ModelConfig:
   The defaults are Qwen3's layout: RMSNorm before each sub-layer, RMSNorm of
   queries and keys before rotary positions, SwiGLU, no biases. See sizes.py
   for the other published ones.
+
+  For the backward pass, remat `none` keeps all that it reads, `dots` of each
+  layer only the products with weights, and `full` only the layer's input; the
+  rest is computed again, which changes no gradient.
   """
 
   vocab_size: int = 2048  # tokens of the tokenizer; rows are padded to 128
@@ -82,7 +87,7 @@ class ModelConfig:
   tied_embeddings: bool = False
   dtype: str = 'float32'  # of activations; parameters stay float32
   unroll_layers: bool = True  # faster on CPU; scan compiles faster when deep
-  remat: bool = False  # recompute each layer in the backward pass
+  remat: str = 'none'  # what is computed again: none, dots or full; see above
 
   def __post_init__(self):
     for name in (

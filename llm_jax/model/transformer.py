@@ -16,6 +16,12 @@ from flax import linen as nn
 
 from llm_jax import types
 from llm_jax.model import attention, config, layer
+from llm_jax.parallel import mesh as mesh_lib
+
+_REMAT = {
+  'dots': jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
+  'full': jax.checkpoint_policies.nothing_saveable,
+}
 
 
 def init(cfg: config.ModelConfig, key: jax.Array) -> types.Params:
@@ -98,6 +104,7 @@ def apply(
   views = _views(cfg, mask_fn)
 
   def run_layer(layer_params, x_BTD, layer_cache, view, values):
+    x_BTD = mesh_lib.split_rows(x_BTD)
     return layer.Layer(cfg).apply(
       {'params': layer_params}, x_BTD, layer_cache, positions_BT, view, values
     )
@@ -106,8 +113,11 @@ def apply(
     row_BTGK = params['value_embedding'][i // 2, tokens_BT].astype(cfg.dtype)
     return layer.ValueRows(row_BTGK, params['value_gate'][i // 2])
 
-  if cfg.remat:
-    run_layer = jax.checkpoint(run_layer)
+  if cfg.remat != 'none':
+    # A loop keeps the compiler from undoing it; unrolled layers need help.
+    run_layer = jax.checkpoint(
+      run_layer, prevent_cse=cfg.unroll_layers, policy=_REMAT[cfg.remat]
+    )
   x_BTD = _embed(cfg, params, tokens_BT, positions_BT)
   if cfg.unroll_layers:
     new_cache = []

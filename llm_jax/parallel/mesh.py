@@ -6,8 +6,11 @@ Does not start multi-host processes and does not choose mesh shapes.
 import dataclasses
 import math
 import re
+from collections.abc import Sequence
+from typing import Any
 
 import jax
+from jax.experimental import mesh_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from llm_jax import types
@@ -34,24 +37,31 @@ class MeshConfig:
   tensor: int = 1  # parts of heads, feed-forward width and vocabulary
 
 
-def make(cfg: MeshConfig, batch_size: int | None = None) -> Mesh:
-  """Lay the process's devices out as a mesh.
+def make(
+  cfg: MeshConfig,
+  batch_size: int | None = None,
+  devices: Sequence[Any] = (),
+) -> Mesh:
+  """Lay devices out as a mesh.
 
   With data = 0 and a batch_size, the data axis takes as many of the devices
   as divide the batch, so that a recipe runs unchanged on 1, 4 or 8 devices.
+  Where devices form slices with a slow network in between, only the data axis
+  goes across slices.
 
   Args:
     cfg: sizes of the axes.
     batch_size: rows of the global batch, which data * fsdp must divide.
+    devices: what to lay out; all that JAX sees, if none are given.
 
   Returns:
     A mesh with axes data, fsdp and tensor, of AxisType.Auto.
 
   Raises:
     ValueError: if the axes need more devices than there are, or do not divide
-      the batch.
+      the batch or the slices.
   """
-  devices = jax.devices()
+  devices = devices or jax.devices()
   fixed = cfg.fsdp * cfg.tensor
   data = cfg.data
   if not data:
@@ -71,14 +81,32 @@ def make(cfg: MeshConfig, batch_size: int | None = None) -> Mesh:
       f'(data {data} x fsdp {cfg.fsdp}); use '
       f'{math.ceil(batch_size / shards) * shards}'
     )
-  # jax.make_mesh defaults to explicit axes, under which a gather such as the
-  # embedding's raises ShardingTypeError.
-  return jax.make_mesh(
-    (data, cfg.fsdp, cfg.tensor),
-    ('data', 'fsdp', 'tensor'),
-    axis_types=(AxisType.Auto,) * 3,
-    devices=devices[: data * fixed],
-  )
+  devices = devices[: data * fixed]
+  shape = (data, cfg.fsdp, cfg.tensor)
+  # Not jax.make_mesh: it knows no slices, and splits an axis of the machine
+  # on some kinds of devices only.
+  n_slices = 1
+  if devices[0].platform == 'tpu':
+    n_slices = len({getattr(device, 'slice_index', 0) for device in devices})
+  if data % n_slices:
+    raise ValueError(
+      f'data {data} is not a multiple of {n_slices} slices, and only data goes '
+      f'across slices; use MeshConfig.data = {n_slices}'
+    )
+  if n_slices > 1:
+    grid = mesh_utils.create_hybrid_device_mesh(
+      (data // n_slices, *shape[1:]),
+      (n_slices, 1, 1),
+      devices,
+      allow_split_physical_axes=True,
+    )
+  else:
+    grid = mesh_utils.create_device_mesh(
+      shape, devices, allow_split_physical_axes=True
+    )
+  # Automatic axes: under explicit ones, a gather such as the embedding's
+  # raises ShardingTypeError.
+  return Mesh(grid, ('data', 'fsdp', 'tensor'), (AxisType.Auto,) * 3)
 
 
 def param_shardings(mesh: Mesh, tree: types.Params) -> types.Params:
@@ -108,6 +136,29 @@ def param_shardings(mesh: Mesh, tree: types.Params) -> types.Params:
     return NamedSharding(mesh, PartitionSpec(*axes))
 
   return jax.tree_util.tree_map_with_path(one, tree)
+
+
+def split_rows(x: jax.Array) -> jax.Array:
+  """Keep the rows of activations split as the batch's, over data and fsdp.
+
+  Without it the compiler may keep an embedding's width split instead, and
+  compute every row on every device. Does nothing outside of a step that
+  train/update.py made for a mesh.
+  """
+  if not jax.sharding.get_abstract_mesh().shape:
+    return x
+  return jax.lax.with_sharding_constraint(x, BATCH)
+
+
+def abstract_batch(
+  mesh: Mesh, batch: types.Batch
+) -> dict[str, jax.ShapeDtypeStruct]:
+  """What put_batch would give, without the values: to compile ahead."""
+  sharding = NamedSharding(mesh, BATCH)
+  return {
+    name: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding)
+    for name, x in batch.items()
+  }
 
 
 def put_batch(mesh: Mesh, batch: types.Batch) -> dict[str, jax.Array]:

@@ -45,14 +45,34 @@ def create(
     A state at step 0.
   """
 
+  make = _maker(init_params, tx)
+  shardings = jax.tree.map(
+    lambda x: x.sharding, abstract(init_params, tx, mesh)
+  )
+  return jax.jit(make, out_shardings=shardings)(jax.random.key(seed))
+
+
+def abstract(
+  init_params: Callable[[jax.Array], types.Params],
+  tx: optax.GradientTransformation,
+  mesh: Mesh,
+) -> TrainState:
+  """The shapes, dtypes and shardings of the state that `create` makes."""
+  state = jax.eval_shape(_maker(init_params, tx), jax.random.key(0))
+  return jax.tree.map(
+    lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s),
+    state,
+    mesh_lib.param_shardings(mesh, state),
+  )
+
+
+def _maker(init_params, tx):
   def make(key):
     init_key, key = jax.random.split(key)
     params = init_params(init_key)
     return TrainState(jnp.int32(0), params, tx.init(params), key, jnp.int32(0))
 
-  abstract = jax.eval_shape(make, jax.random.key(seed))
-  shardings = mesh_lib.param_shardings(mesh, abstract)
-  return jax.jit(make, out_shardings=shardings)(jax.random.key(seed))
+  return make
 
 
 def replace_params(state: TrainState, params: types.Params) -> TrainState:

@@ -4,11 +4,14 @@ Does not build batches, log or save; see train/loop.py.
 """
 
 import dataclasses
+import operator
 from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
 import optax
+from jax import stages
+from jax.sharding import Mesh
 
 from llm_jax import types
 from llm_jax.train import state as state_lib
@@ -17,28 +20,74 @@ LossFn = Callable[
   [types.Params, types.Batch, jax.Array], tuple[jax.Array, types.Metrics]
 ]
 
+# (state, batch) -> (state, metrics), jitted.
+UpdateFn = stages.Wrapped
 
-def make_update_fn(loss_fn: LossFn, tx: optax.GradientTransformation):
+
+def make_update_fn(
+  loss_fn: LossFn,
+  tx: optax.GradientTransformation,
+  mesh: Mesh,
+  n_micro: int = 1,
+) -> UpdateFn:
   """Compile the step from a state and a batch to the next state.
 
   A step whose loss or gradient norm is not finite leaves parameters and
   optimizer state bit-identical; its batch is spent and it is counted in
   n_skipped, which any finite step sets back to 0.
 
+  With micro-batches, gradients and losses are added up weighted by the tokens
+  that loss_mask_BT keeps, so that each token of the batch counts the same:
+  the step of the whole batch, but for the order of its sums.
+
   Args:
-    loss_fn: (params, batch, key) -> (scalar loss, metrics).
+    loss_fn: (params, batch, key) -> (scalar loss, metrics). The loss is a mean
+      over loss_mask_BT if there are micro-batches. A metric is a number that
+      adds up over micro-batches, or a pair of such, of which the quotient is
+      reported.
     tx: the optimizer.
+    mesh: where state and batch live.
+    n_micro: parts of the batch that are computed one after the other.
 
   Returns:
     Jitted (state, batch) -> (state, metrics); the state is donated. Metrics
     gain loss, grad_norm (before clipping) and skipped (in a row).
   """
+  value_and_grad = jax.value_and_grad(loss_fn, has_aux=True)
+
+  def in_parts(params, batch, key):
+    # Every n-th row, so that no row leaves its device.
+    parts = {
+      name: jnp.swapaxes(x.reshape(-1, n_micro, *x.shape[1:]), 0, 1)
+      for name, x in batch.items()
+    }
+    n_tokens = jnp.maximum(batch['loss_mask_BT'].sum(), 1)
+
+    def add(sums, xs):
+      part, part_key = xs
+      (loss, metrics), grads = value_and_grad(params, part, part_key)
+      share = part['loss_mask_BT'].sum() / n_tokens
+      shared = jax.tree.map(lambda x: share * x, (loss, grads))
+      return jax.tree.map(jnp.add, sums, (*shared, metrics)), None
+
+    keys = jax.random.split(key, n_micro)
+    first = jax.tree.map(operator.itemgetter(0), (parts, keys))
+    (loss, metrics), grads = jax.eval_shape(value_and_grad, params, *first)
+    zeros = jax.tree.map(
+      lambda x: jnp.zeros(x.shape, x.dtype), (loss, grads, metrics)
+    )
+    (loss, grads, metrics), _ = jax.lax.scan(add, zeros, (parts, keys))
+    return (loss, metrics), grads
 
   def update(state: state_lib.TrainState, batch: types.Batch):
     key, loss_key = jax.random.split(state.key)
-    (loss, metrics), grads = jax.value_and_grad(loss_fn, has_aux=True)(
-      state.params, batch, loss_key
-    )
+    gradient = value_and_grad if n_micro == 1 else in_parts
+    with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):
+      (loss, metrics), grads = gradient(state.params, batch, loss_key)
+    metrics = {
+      name: value[0] / value[1] if isinstance(value, tuple) else value
+      for name, value in metrics.items()
+    }
     updates, opt_state = tx.update(grads, state.opt_state, state.params)
     params = optax.apply_updates(state.params, updates)
     grad_norm = optax.tree.norm(grads)

@@ -120,9 +120,13 @@ def test_cache_equals_no_cache_with_ragged_rows(model, unroll):
     chex.assert_trees_all_close(got_B1V[:, 0], wanted, atol=1e-5)
 
 
-def test_scan_and_remat_change_no_gradient(model):
+@pytest.mark.parametrize(
+  ('unroll', 'remat'),
+  [(False, 'none'), (False, 'dots'), (False, 'full'), (True, 'full')],
+)
+def test_scan_and_remat_change_no_gradient(model, unroll, remat):
   cfg, params = model
-  change = {'unroll_layers': False, 'remat': True}
+  change = {'unroll_layers': unroll, 'remat': remat}
 
   def loss(cfg, params):
     return (logits(cfg, params, TOKENS_BT, POSITIONS_BT)[..., :60] ** 2).mean()

@@ -39,7 +39,7 @@ def train(mesh_config):
     )
     return next_token.cross_entropy(logp_BT, batch['loss_mask_BT']), {}
 
-  update = update_lib.make_update_fn(loss_fn, tx)
+  update = update_lib.make_update_fn(loss_fn, tx, mesh)
   state = state_lib.create(
     functools.partial(transformer.init, CFG), tx, 0, mesh
   )

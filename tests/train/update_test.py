@@ -23,7 +23,7 @@ def start():
   mesh = mesh_lib.make(mesh_lib.MeshConfig(data=1))
   tx = optax.adam(0.1)
   state = state_lib.create(lambda key: {'w': jnp.ones(3)}, tx, 0, mesh)
-  return update_lib.make_update_fn(loss_fn, tx), state
+  return update_lib.make_update_fn(loss_fn, tx, mesh), state
 
 
 @pytest.mark.parametrize('bad', [np.nan, np.inf, -np.inf])
@@ -72,3 +72,41 @@ def test_one_compilation():
   for _ in range(3):
     state, _ = update(state, {'x': np.ones(3, np.float32)})
   assert update._cache_size() == 1
+
+
+def mean_loss(params, batch, key):
+  """A mean over the mask, and metrics of both kinds."""
+  del key
+  mask_BT = batch['loss_mask_BT']
+  error_BT = (batch['x_BT'] - params['w']) ** 2 * mask_BT
+  n = jnp.maximum(mask_BT.sum(), 1)
+  return error_BT.sum() / n, {
+    'ratio': (error_BT.sum(), batch['n_bytes_B'].sum()),
+    'targets': mask_BT.sum(),
+  }
+
+
+@pytest.mark.parametrize('axes', [(1, 1, 1), (2, 2, 1)])
+@pytest.mark.parametrize('n_micro', [2, 4])
+def test_micro_batches_are_the_whole_batch(axes, n_micro):
+  """Rows differ in their tokens, and some micro-batch has none at all."""
+  mesh = mesh_lib.make(mesh_lib.MeshConfig(*axes))
+  random = np.random.default_rng(0)
+  mask_BT = (random.random((16, 4)) < 0.5).astype(np.float32)
+  mask_BT[::2] *= np.arange(8)[:, None] > 6
+  mask_BT[1::4] = 0
+  batch = {
+    'x_BT': random.normal(size=(16, 4)).astype(np.float32),
+    'loss_mask_BT': mask_BT,
+    'n_bytes_B': random.integers(1, 9, size=16).astype(np.float32),
+  }
+  found = []
+  for n in (1, n_micro):
+    tx = optax.sgd(1.0)
+    state = state_lib.create(lambda key: {'w': jnp.ones(())}, tx, 0, mesh)
+    update = update_lib.make_update_fn(mean_loss, tx, mesh, n)
+    state, metrics = update(state, mesh_lib.put_batch(mesh, batch))
+    found.append(jax.device_get((state.params, metrics)))
+  # Only the order of float32 sums differs.
+  chex.assert_trees_all_close(*found, rtol=1e-6)
+  assert found[1][1]['targets'] == mask_BT.sum()

@@ -1,0 +1,222 @@
+"""Chooses the micro-batch and the remat with which a step fits the memory.
+
+An estimate from shapes: the state as it is sharded, and what the backward pass
+keeps as autodiff lists it for the part of the model that one device holds. It
+does NOT compile, and does NOT know what a compiler fuses, copies or pads:
+tests/train/fit_test.py says how far off it is.
+"""
+
+import dataclasses
+import functools
+import math
+
+import jax
+import jax.numpy as jnp
+import optax
+from absl import logging
+from jax.sharding import Mesh
+
+from llm_jax.losses import next_token
+from llm_jax.model import config, likelihood, transformer
+from llm_jax.train import state as state_lib
+
+_POLICIES = ('none', 'dots', 'full')  # of remat: from fast to small
+_USABLE = 0.85  # of a device's memory; the rest is for what is not foreseen
+_FEW_TOKENS = 2048  # a device computes fewer at once only if it must
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+  """How a batch is computed."""
+
+  micro_batch: int  # rows of the batch, over all devices, computed at once
+  remat: str  # of ModelConfig
+
+
+def choose(
+  cfg: config.ModelConfig,
+  tx: optax.GradientTransformation,
+  mesh: Mesh,
+  batch_size: int,
+  length: int,
+  loss_chunk: int = 0,
+  micro_batch: int = 0,
+  device_memory: float = 0.0,
+) -> Plan:
+  """The fastest plan that fits: little to recompute first, then large parts.
+
+  Logs the estimate by part, and warns if no plan fits.
+
+  Args:
+    cfg: the model; its remat is the least that is used.
+    tx: the optimizer.
+    mesh: where the step runs.
+    batch_size: rows of a batch over all devices.
+    length: tokens of a row.
+    loss_chunk: tokens of a row whose logits exist at once; 0: all.
+    micro_batch: rows over all devices that are computed at once; 0: choose.
+    device_memory: GiB of a device; 0: as it says itself.
+
+  Returns:
+    The plan; the whole batch if the device does not tell its memory.
+
+  Raises:
+    ValueError: if micro_batch does not divide the batch, or shards do not
+      divide it.
+  """
+  shards = mesh.shape['data'] * mesh.shape['fsdp']
+  if micro_batch:
+    if batch_size % micro_batch or micro_batch % shards:
+      raise ValueError(
+        f'micro_batch {micro_batch} must divide batch_size {batch_size} and '
+        f'be a multiple of {shards} batch shards; use {shards}, or 0 for what '
+        'fits'
+      )
+    return Plan(micro_batch, cfg.remat)
+  memory_bytes = device_memory * 2**30 or _device_memory()
+  if not memory_bytes:
+    return Plan(batch_size, cfg.remat)
+  rows = batch_size // shards  # of a device
+  options = [
+    (n, remat)
+    for remat in _POLICIES[_POLICIES.index(cfg.remat) :]
+    for n in range(rows, 0, -1)
+    if not rows % n
+  ]
+  # Few tokens leave a device idle, which costs more than any remat.
+  few = min(_FEW_TOKENS, rows * length)
+  options.sort(key=lambda option: option[0] * length < few)
+  is_fit = False
+  for n, remat in options:
+    plan = Plan(n * shards, remat)
+    parts = estimate(cfg, tx, mesh, plan, batch_size, length, loss_chunk)
+    is_fit = sum(parts.values()) <= _USABLE * memory_bytes
+    if is_fit:
+      break
+  shown = ' + '.join(f'{name} {n / 2**30:.2f}' for name, n in parts.items())
+  logging.info(
+    'fit: %d of %d rows at once, remat %s: %s = %.2f GiB a device, of %.2f',
+    plan.micro_batch,
+    batch_size,
+    plan.remat,
+    shown,
+    sum(parts.values()) / 2**30,
+    memory_bytes / 2**30,
+  )
+  if not is_fit:
+    logging.warning(
+      'fit: that is too much, and there is no smaller plan; raise '
+      'MeshConfig.fsdp, set loss_chunk, or make the model smaller'
+    )
+  return plan
+
+
+def _device_memory() -> int:
+  """Bytes that this process may use on a device of its own; 0: unknown."""
+  return (jax.local_devices()[0].memory_stats() or {}).get('bytes_limit', 0)
+
+
+def estimate(
+  cfg: config.ModelConfig,
+  tx: optax.GradientTransformation,
+  mesh: Mesh,
+  plan: Plan,
+  batch_size: int,
+  length: int,
+  loss_chunk: int,
+) -> dict[str, int]:
+  """Bytes of one device at the peak of a step, by part; see `choose`.
+
+  Returns:
+    state: parameters and moments. gradients: once, or twice where those of
+    micro-batches add up. activations: what is kept for the backward pass.
+    working: one layer while it is computed again, and the logits with their
+    gradient. weights: one layer and the head, gathered and cast.
+  """
+  init = functools.partial(transformer.init, cfg)
+  state = state_lib.abstract(init, tx, mesh)
+  part = _part(cfg, mesh.shape['tensor'])
+  rows = plan.micro_batch // (mesh.shape['data'] * mesh.shape['fsdp'])
+  kept, casts = _kept(
+    dataclasses.replace(part, remat=plan.remat), length, loss_chunk
+  )
+  again = 0
+  if plan.remat != 'none':
+    whole, inputs = (
+      _kept(
+        dataclasses.replace(part, n_layers=1, remat=remat), length, loss_chunk
+      )[0]
+      for remat in ('none', 'full')
+    )
+    again = whole - inputs
+  counts = config.n_params(part)
+  layer = (counts['attention'] + counts['mlp']) // cfg.n_layers
+  head = part.padded_vocab_size * cfg.d_model
+  logits = 4 * (loss_chunk or length) * part.padded_vocab_size
+  return {
+    'state': _bytes(state),
+    'gradients': _bytes(state.params) * (1 + (plan.micro_batch < batch_size)),
+    'activations': rows * kept + casts // mesh.shape['fsdp'],
+    'working': rows * (again + 2 * logits),
+    'weights': (layer + head) * jnp.dtype(cfg.dtype).itemsize,
+  }
+
+
+def _part(cfg: config.ModelConfig, n: int) -> config.ModelConfig:
+  """The model that one of n devices of the tensor axis computes."""
+
+  def split(size):
+    return size // n if not size % n else size
+
+  n_heads = split(cfg.n_heads)
+  return dataclasses.replace(
+    cfg,
+    n_heads=n_heads,
+    n_kv_heads=math.gcd(n_heads, split(cfg.n_kv_heads)),
+    d_ff=split(cfg.d_ff),
+    vocab_size=split(cfg.padded_vocab_size),
+  )
+
+
+@functools.cache
+def _kept(
+  cfg: config.ModelConfig, length: int, loss_chunk: int
+) -> tuple[int, int]:
+  """Bytes that autodiff keeps for a row, and of weights in another dtype."""
+  params = jax.eval_shape(
+    functools.partial(transformer.init, cfg), jax.random.key(0)
+  )
+
+  def residuals(n_rows):
+    x_BT = jax.ShapeDtypeStruct((n_rows, length), jnp.int32)
+    batch = dict.fromkeys(
+      ('inputs_BT', 'targets_BT', 'positions_BT', 'segment_ids_BT'), x_BT
+    )
+
+    def backward(params, batch):
+      def loss(params):
+        logp_BT = likelihood.target_logp(cfg, params, batch, loss_chunk)
+        return next_token.cross_entropy(logp_BT, jnp.ones_like(logp_BT))
+
+      return jax.vjp(loss, params)[1]
+
+    return jax.tree.leaves(jax.eval_shape(backward, params, batch))
+
+  of_a_row = of_weights = 0
+  for one, two in zip(residuals(1), residuals(2), strict=True):
+    of_a_row += _bytes(two) - _bytes(one)
+    # Parameters are kept as they are; only a copy of them takes memory.
+    if one.shape == two.shape and one.dtype != jnp.float32:
+      of_weights += _bytes(one)
+  return of_a_row, of_weights
+
+
+def _bytes(tree) -> int:
+  """Bytes of a device's share of arrays."""
+
+  def one(x):
+    sharding = getattr(x, 'sharding', None)
+    shape = sharding.shard_shape(x.shape) if sharding else x.shape
+    return math.prod(shape) * x.dtype.itemsize
+
+  return sum(map(one, jax.tree.leaves(tree)))
