@@ -46,6 +46,7 @@ class Config:
   sample_every: int = 50  # steps
   sample_prompts: tuple[str, ...] = ('The function', '988+391=')
   sample_tokens: int = 40  # tokens of a sample
+  balance_weight: float = 0.01  # of the experts' load balance in the loss
   loss_chunk: int = 0  # tokens of a row whose logits exist at once; 0: all
   model: model_config.ModelConfig = model_config.ModelConfig()
   optimizer: optimizer_lib.Optimizer = optimizer_lib.Optimizer()
@@ -64,6 +65,7 @@ def run(cfg: Config, workdir: str, tokens: str, tokenizer: str) -> None:
   """Train the model; the same workdir resumes."""
   # Data: every row is a function of (seed, step), so the step is all its state.
   mesh = mesh_lib.make(cfg.mesh, cfg.batch_size)
+  jax.set_mesh(mesh)
   vocabulary = tokenizer_lib.Tokenizer.load(tokenizer)
   length = shards.read_manifest(tokens)['sequence_length']
   model_config.check_fits(cfg.model, vocabulary.vocab_size, length)
@@ -100,12 +102,18 @@ def run(cfg: Config, workdir: str, tokens: str, tokenizer: str) -> None:
     params: types.Params, batch: types.Batch, key: jax.Array
   ) -> tuple[jax.Array, types.Metrics]:
     del key  # nothing is drawn: there is no dropout
-    logp_BT = likelihood.target_logp(cfg.model, params, batch, cfg.loss_chunk)
+    logp_BT, balance = likelihood.target_logp_and_balance(
+      cfg.model, params, batch, cfg.loss_chunk
+    )
     mask_BT = batch['loss_mask_BT']
     n_bytes = (jnp.asarray(n_bytes_V)[batch['targets_BT']] * mask_BT).sum()
     bits = -(logp_BT * mask_BT).sum() / math.log(2)
     loss = next_token.cross_entropy(logp_BT, mask_BT)
-    return loss, {'bits_per_byte': bits / n_bytes}
+    metrics = {'bits_per_byte': bits / n_bytes}
+    if balance is not None:
+      loss += cfg.balance_weight * balance
+      metrics['balance'] = balance
+    return loss, metrics
 
   tx = optimizer_lib.make(cfg.optimizer, cfg.loop.n_steps)
   update_fn = update.make_update_fn(loss_fn, tx)
