@@ -50,6 +50,7 @@ class Config:
   sample_every: int = 50  # steps
   sample_prompts: tuple[str, ...] = ('The function', '988+391=')
   sample_tokens: int = 40  # tokens of a sample
+  balance_weight: float = 0.01  # of the experts' load balance in the loss
   loss_chunk: int = 0  # tokens of a row whose logits exist at once; 0: all
   micro_batch: int = 0  # rows computed at once; 0: as many as fit the memory
   device_memory: float = 0.0  # GiB of a device, for that; 0: as it says itself
@@ -74,6 +75,7 @@ def run(
   """Train the model; the same workdir resumes."""
   # Data: every row is a function of (seed, step), so the step is all its state.
   mesh = mesh_lib.make(cfg.mesh, cfg.batch_size)
+  jax.set_mesh(mesh)
   vocabulary = tokenizer_lib.Tokenizer.load(tokenizer)
 
   def source(name: str, split: str) -> shards.TokenSource:
@@ -157,12 +159,18 @@ def make_step(
     params: types.Params, batch: types.Batch, key: jax.Array
   ) -> tuple[jax.Array, types.Metrics]:
     del key  # nothing is drawn: there is no dropout
-    logp_BT = likelihood.target_logp(model, params, batch, cfg.loss_chunk)
+    logp_BT, balance = likelihood.target_logp_and_balance(
+      model, params, batch, cfg.loss_chunk
+    )
     mask_BT = batch['loss_mask_BT']
     n_bytes = (jnp.asarray(n_bytes_V)[batch['targets_BT']] * mask_BT).sum()
     bits = -(logp_BT * mask_BT).sum() / math.log(2)
     loss = next_token.cross_entropy(logp_BT, mask_BT)
-    return loss, {'bits_per_byte': (bits, n_bytes)}
+    metrics: types.Metrics = {'bits_per_byte': (bits, n_bytes)}
+    if balance is not None:
+      loss += cfg.balance_weight * balance
+      metrics['balance'] = (balance, jnp.ones(()))
+    return loss, metrics
 
   n_micro = cfg.batch_size // plan.micro_batch
   return tx, update.make_update_fn(loss_fn, tx, mesh, n_micro), plan

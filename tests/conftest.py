@@ -1,4 +1,4 @@
-"""What every test shares: four virtual CPU devices and a compilation cache.
+"""What every test shares: eight virtual CPU devices and a compilation cache.
 
 It does NOT define fixtures; a test file holds what it needs.
 """
@@ -16,5 +16,5 @@ _WORKER = os.environ.get('PYTEST_XDIST_WORKER', 'single')
 os.environ['LLM_JAX_CACHE'] = str(_CACHE / f'{_WORKER}_recipes')
 jax.config.update('jax_compilation_cache_dir', str(_CACHE / _WORKER))
 jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.2)
-jax.config.update('jax_num_cpu_devices', 4)
+jax.config.update('jax_num_cpu_devices', 8)
 jax.config.update('jax_numpy_rank_promotion', 'raise')

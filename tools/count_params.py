@@ -1,6 +1,6 @@
 """Prints how many parameters a named size has, part by part.
 
-  python -m tools.count_params llama3-8b gpt2-124m
+  python -m tools.count_params llama3-8b qwen3-30b-a3b
 
 Without names it prints the totals of all sizes. Rows that pad the vocabulary
 are listed apart: the total without them is the number that is published. It
@@ -32,6 +32,7 @@ def table(name: str, length: int = 0) -> str:
   cfg = sizes.by_name(name)
   counts = config.n_params(cfg)
   padding, total = counts.pop('padding'), counts.pop('total')
+  active = counts.pop('active')
   published = total - padding
   lines = [name]
   for part, n in counts.items():
@@ -39,6 +40,8 @@ def table(name: str, length: int = 0) -> str:
       lines.append(f'  {part:<18}{n:>19,} {n / published:>7.1%}')
   lines.append(f'  {"total":<18}{published:>19,}')
   embedding = counts['embedding'] + counts['positions']
+  if cfg.n_experts:
+    lines.append(f'  {"active":<18}{active:>19,} {active / published:>7.1%}')
   lines.append(f'  {"not embedding":<18}{published - embedding:>19,}')
   lines.append(f'  {"padding rows":<18}{padding:>19,}')
   length = length or cfg.max_length

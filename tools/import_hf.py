@@ -4,9 +4,10 @@
   python -m experiments.chat --restore_from runs/qwen --base
 
 `--from` is a folder with config.json, safetensors and tokenizer.json of Llama,
-Qwen2, Qwen3, Gemma 2, Gemma 3 or GPT-2. A tokenizer that ours cannot represent,
-such as Gemma's, is refused; `--tokenizer` gives one of ours in its place. It
-does NOT fetch anything, and does NOT take over chat templates.
+Qwen2, Qwen3 (also with experts), Mixtral, Gemma 2, Gemma 3 or GPT-2. A
+tokenizer that ours cannot represent, such as Gemma's, is refused; `--tokenizer`
+gives one of ours in its place. It does NOT fetch anything, and does NOT take
+over chat templates.
 """
 
 import jax

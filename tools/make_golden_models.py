@@ -66,6 +66,18 @@ MODELS = {
   ),
   'gpt2': ('GPT2Config', {}),
   'gpt2_untied': ('GPT2Config', {'tie_word_embeddings': False}),
+  'qwen3_moe': (
+    'Qwen3MoeConfig',
+    {'rope_theta': 444.0, 'num_experts': 6, 'num_experts_per_tok': 3,
+     'moe_intermediate_size': 12, 'norm_topk_prob': True},
+  ),
+  'qwen3_moe_plain': (
+    'Qwen3MoeConfig',
+    {'num_experts': 4, 'num_experts_per_tok': 2, 'moe_intermediate_size': 8},
+  ),
+  'mixtral': (
+    'MixtralConfig', {'num_local_experts': 5, 'num_experts_per_tok': 2}
+  ),
 }  # fmt: skip
 _GPT2_SIZES = {
   'vocab_size': N_TOKENS, 'n_embd': 16, 'n_layer': 2, 'n_head': 4,

@@ -35,6 +35,16 @@ _GPT2_KEYS = {
   'norm_eps': 'layer_norm_epsilon',
   'tied_embeddings': 'tie_word_embeddings',
 }
+_QWEN3_MOE_KEYS = _KEYS | {
+  'd_ff': 'moe_intermediate_size',
+  'n_experts': 'num_experts',
+  'n_experts_per_token': 'num_experts_per_tok',
+  'normalize_router': 'norm_topk_prob',
+}
+_MIXTRAL_KEYS = _KEYS | {
+  'n_experts': 'num_local_experts',
+  'n_experts_per_token': 'num_experts_per_tok',
+}
 _ROPE = ('rope_theta', 'rope_scaling')
 _WINDOW = ('layer_pattern', 'window')
 # Their values are no part of ModelConfig's layout.
@@ -49,7 +59,8 @@ _IGNORED = (
   'summary_proj_to_labels task_specific_params id2label label2id '
   'output_hidden_states output_attentions return_dict problem_type '
   'chunk_size_feed_forward _attn_implementation_autoset '
-  '_sliding_window_pattern'
+  '_sliding_window_pattern router_aux_loss_coef output_router_logits '
+  'router_jitter_noise'
 )
 
 
@@ -101,6 +112,17 @@ _FAMILIES = (
   Family(
     'qwen2', 'Qwen2ForCausalLM', {'qk_norm': False, 'bias': 'qkv'},
     (*_ROPE, *_WINDOW), {'hidden_act': 'silu'},
+  ),
+  Family(
+    'qwen3_moe', 'Qwen3MoeForCausalLM', {},
+    (*_ROPE, 'n_experts', 'n_experts_per_token', 'normalize_router'),
+    {'hidden_act': 'silu', 'attention_bias': False, 'decoder_sparse_step': 1,
+     'mlp_only_layers': [], 'use_sliding_window': False}, _QWEN3_MOE_KEYS,
+  ),
+  Family(
+    'mixtral', 'MixtralForCausalLM', {'qk_norm': False},
+    (*_ROPE, 'n_experts', 'n_experts_per_token'),
+    {'hidden_act': 'silu', 'sliding_window': None}, _MIXTRAL_KEYS,
   ),
   Family(
     'gemma3_text', 'Gemma3ForCausalLM', _GEMMA,
@@ -172,9 +194,15 @@ def _blockers(model_type: str, cfg: config.ModelConfig) -> list[str]:
       continue
     if name == 'layer_pattern' and not cfg.window:
       continue
+    if name in ('n_experts_per_token', 'normalize_router') and (
+      not cfg.n_experts
+    ):
+      continue
     wanted = family.fixed.get(name, getattr(default, name))
     if has != wanted:
       blockers.append(f'{name} = {wanted!r} instead of {has!r}')
+  if 'n_experts' in family.keys and not cfg.n_experts:
+    blockers.append('n_experts above 0')
   if cfg.window and cfg.rope_scaling and 'local_rope_theta' not in family.free:
     blockers.append('no rope_scaling, as it would scale its local layers too')
   if not float(cfg.query_pre_attn_scalar).is_integer():
@@ -211,6 +239,8 @@ def to_json(
   }
   values |= {key: getattr(cfg, name) for name, key in family.keys.items()}
   values |= family.constants
+  if family.model_type == 'qwen3_moe':
+    values['num_local_experts'] = cfg.n_experts
   if cfg.positions == 'rotary':
     values |= _rope_to_json(cfg, family)
   if 'window' in family.free:
@@ -245,12 +275,18 @@ def from_json(values: Mapping[str, Any]) -> config.ModelConfig:
   options: dict[str, Any] = dict(family.fixed)
   for key, supported in family.constants.items():
     has = left.pop(key, supported)
-    if has != supported and not (has is None and supported is False):
+    if has != supported and not (has is None and not supported):
       raise ValueError(
         f'config.json has {key} = {has!r}; only {supported!r} is supported'
       )
+  if family.model_type == 'qwen3_moe':
+    # Transformers 5 has Mixtral's name; the others are of layers without
+    # experts, and of windows.
+    left.setdefault('num_experts', left.pop('num_local_experts', None))
+    for key in ('intermediate_size', 'sliding_window', 'max_window_layers'):
+      left.pop(key, None)
   options |= _sizes(family, left)
-  if 'rope_theta' in family.free and family.keys is _KEYS:
+  if 'rope_theta' in family.free and family.keys is not _GPT2_KEYS:
     options |= _rope_from_json(family, left)
   if 'window' in family.free:
     options |= _window_from_json(family, left, options['n_layers'])

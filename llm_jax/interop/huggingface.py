@@ -268,7 +268,7 @@ def _fill(flat, tensor: tensors.Tensor, array: np.ndarray) -> None:
       f'config.json it is {list(tensor.shape)} of {" or ".join(_DTYPES)}'
     )
   for path, part in tensor.split(array):
-    into = flat[path] if tensor.layer is None else flat[path][tensor.layer]
+    into = flat[path][tensor.index]
     into[: len(part)] = part  # rows that pad the vocabulary stay 0
 
 
@@ -307,7 +307,7 @@ def _write_tensors(folder, wanted, flat, dtype, max_shard_bytes):
 def _published(tensor: tensors.Tensor, flat, dtype) -> np.ndarray:
   parts = []
   for path, shape in zip(tensor.paths, tensor.shapes, strict=True):
-    x = flat[path] if tensor.layer is None else flat[path][tensor.layer]
+    x = flat[path][tensor.index]
     parts.append(np.asarray(x[: shape[0]]))
   array = tensor.join(parts)
   if dtype == np.float16 and np.abs(array).max() > np.finfo(np.float16).max:

@@ -27,6 +27,20 @@ _LAYER = {
   'mlp.up_proj.weight': 'up',
   'mlp.down_proj.weight': 'down',
 }
+_EXPERTS = {
+  'qwen3_moe': {
+    'mlp.gate.weight': 'router',
+    'mlp.experts.{}.gate_proj.weight': 'expert_gate',
+    'mlp.experts.{}.up_proj.weight': 'expert_up',
+    'mlp.experts.{}.down_proj.weight': 'expert_down',
+  },
+  'mixtral': {
+    'block_sparse_moe.gate.weight': 'router',
+    'block_sparse_moe.experts.{}.w1.weight': 'expert_gate',
+    'block_sparse_moe.experts.{}.w3.weight': 'expert_up',
+    'block_sparse_moe.experts.{}.w2.weight': 'expert_down',
+  },
+}
 _ONE_NORM = {'post_attention_layernorm.weight': 'mlp_norm/scale'}
 _POST_NORMS = {
   'post_attention_layernorm.weight': 'post_attention_norm/scale',
@@ -60,7 +74,8 @@ _GPT2_TOP = {
   'lm_head.weight': 'head',
 }
 _N_INPUT_AXES = {'wq': 1, 'wk': 1, 'wv': 1, 'wo': 2} | dict.fromkeys(
-  ('gate', 'up', 'down'), 1
+  ('gate', 'up', 'down', 'router', 'expert_gate', 'expert_up', 'expert_down'),
+  1,
 )
 
 
@@ -72,8 +87,9 @@ class Tensor:
     name: in the files.
     shape: in the files.
     paths: of the arrays that it holds side by side.
-    shapes: of those arrays, without the axis of layers and padding rows.
-    layer: its index on that axis; None outside of layers.
+    shapes: of those arrays, without the axes of layers and experts and without
+      padding rows.
+    index: of its layer and expert on those axes; () outside of layers.
     transposed: whether it is out x in, where ours is in x out.
   """
 
@@ -81,7 +97,7 @@ class Tensor:
   shape: tuple[int, ...]
   paths: tuple[str, ...]
   shapes: tuple[tuple[int, ...], ...]
-  layer: int | None
+  index: tuple[int, ...]
   transposed: bool
 
   def split(self, array: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
@@ -118,6 +134,7 @@ def of_model(
   """
   is_gpt2 = model_type == 'gpt2'
   top, layer = _TOP, _LAYER | (_POST_NORMS if cfg.post_norms else _ONE_NORM)
+  layer |= _EXPERTS.get(model_type, {})
   prefix = 'model.layers.'
   if is_gpt2:
     top, layer, prefix = _GPT2_TOP, _GPT2_LAYER, 'transformer.h.'
@@ -127,7 +144,9 @@ def of_model(
     paths = tuple(prefix + path for path in paths.split())
     if paths[0] not in shapes:
       return
-    own = tuple(_own_shape(cfg, path, shapes[path]) for path in paths)
+    own = tuple(
+      _own_shape(cfg, path, shapes[path][len(index) :]) for path in paths
+    )
     flat = [_flat_shape(p, s) for p, s in zip(paths, own, strict=True)]
     shape = (*flat[0][:-1], sum(s[-1] for s in flat))
     transposed = bool(prefix) and len(shape) == 2 and not is_gpt2
@@ -135,10 +154,15 @@ def of_model(
     tensors.append(Tensor(name, shape, paths, own, index, transposed))
 
   for name, path in top.items():
-    add(name, path, None)
+    add(name, path, ())
   for i in range(cfg.n_layers):
     for name, paths in layer.items():
-      add(f'{prefix}{i}.{name}', paths, i, 'layers/')
+      name = f'{prefix}{i}.{name}'
+      if '{}' in name:
+        for expert in range(cfg.n_experts):
+          add(name.format(expert), paths, (i, expert), 'layers/')
+      else:
+        add(name, paths, (i,), 'layers/')
   held = {path for tensor in tensors for path in tensor.paths}
   assert held == shapes.keys(), held ^ shapes.keys()
   return tensors
@@ -147,7 +171,7 @@ def of_model(
 def _own_shape(cfg, path, shape):
   if path in ('embedding', 'head'):
     return (cfg.vocab_size, *shape[1:])
-  return shape[1:] if path.startswith('layers/') else shape
+  return shape
 
 
 def _flat_shape(path, shape):

@@ -65,7 +65,11 @@ class ModelConfig:
   n_heads: int = 3
   n_kv_heads: int = 3
   head_dim: int = 32
-  d_ff: int = 256
+  d_ff: int = 256  # of an expert, where there are experts
+  n_experts: int = 0  # of each layer; 0: one feed-forward for all tokens
+  n_experts_per_token: int = 2
+  normalize_router: bool = True  # the weights of a token's experts add up to 1
+  d_shared: int = 0  # width of a shared expert, which all tokens take; 0: none
   max_length: int = 256  # longest sequence the model is trained or run on
   activation: str = 'silu_gated'  # gelu_gated, gelu (both tanh), relu_squared
   norm: str = 'rms'  # rms_plus_one: times 1 + scale; layer: LayerNorm
@@ -121,6 +125,7 @@ class ModelConfig:
         raise ValueError(
           f'ModelConfig.{name} = {getattr(self, name)}; use 0 or more'
         )
+    _check_experts(self)
     if self.n_heads % self.n_kv_heads:
       raise ValueError(
         f'n_heads {self.n_heads} is not a multiple of n_kv_heads '
@@ -160,6 +165,21 @@ class ModelConfig:
     return -(-self.vocab_size // VOCABULARY_MULTIPLE) * VOCABULARY_MULTIPLE
 
 
+def _check_experts(cfg: ModelConfig) -> None:
+  n, chosen = cfg.n_experts, cfg.n_experts_per_token
+  if min(n, cfg.d_shared) < 0 or (n and not 1 <= chosen <= n):
+    raise ValueError(
+      f'n_experts {n} with n_experts_per_token {chosen} and d_shared '
+      f'{cfg.d_shared}; use 1 to n_experts a token, and no negative number'
+    )
+  if cfg.d_shared and not n:
+    raise ValueError(
+      f'd_shared {cfg.d_shared} without experts; set n_experts, or d_shared = 0'
+    )
+  if n and cfg.bias == 'all':
+    raise ValueError('experts have no biases; use bias none or qkv')
+
+
 def check_fits(cfg: ModelConfig, vocab_size: int, length: int) -> None:
   """Refuse a model that does not fit its tokenizer or its rows.
 
@@ -190,8 +210,10 @@ def n_params(cfg: ModelConfig) -> dict[str, int]:
     cfg: the model.
 
   Returns:
-    Counts under embedding, positions, values, attention, mlp, norms, head,
-    padding and total. Biases count with their matrix, the gates of values with
+    Counts under embedding, positions, values, attention, mlp, experts, router,
+    norms, head, padding and total; and active, the total without padding and
+    without the experts that a token does not take. A shared expert is the mlp.
+    Biases count with their matrix, the gates of values with
     their tables, a tied head with the embedding. Rows that only pad the
     vocabulary count as padding, so that total - padding is the number that is
     published.
@@ -199,7 +221,9 @@ def n_params(cfg: ModelConfig) -> dict[str, int]:
   d, f, k = cfg.d_model, cfg.d_ff, cfg.head_dim
   qkv = (cfg.n_heads + 2 * cfg.n_kv_heads) * k
   attention = d * (qkv + cfg.n_heads * k)
-  mlp = (3 if 'gated' in cfg.activation else 2) * d * f
+  n_matrices = 3 if 'gated' in cfg.activation else 2
+  mlp = n_matrices * d * (cfg.d_shared if cfg.n_experts else f)
+  experts = cfg.n_layers * cfg.n_experts * n_matrices * d * f
   if cfg.bias != 'none':
     attention += qkv
   if cfg.bias == 'all':
@@ -216,19 +240,27 @@ def n_params(cfg: ModelConfig) -> dict[str, int]:
     'values': values,
     'attention': cfg.n_layers * attention,
     'mlp': cfg.n_layers * mlp,
+    'experts': experts,
+    'router': cfg.n_layers * d * cfg.n_experts,
     'norms': norms,
     'head': (n_tables - 1) * cfg.vocab_size * d,
     'padding': (cfg.padded_vocab_size - cfg.vocab_size)
     * (n_tables * d + n_values * value_width),
   }
-  return parts | {'total': sum(parts.values())}
+  total = sum(parts.values())
+  active = total - parts['padding']
+  if cfg.n_experts:
+    idle = cfg.n_experts - cfg.n_experts_per_token
+    active -= experts // cfg.n_experts * idle
+  return parts | {'total': total, 'active': active}
 
 
 def train_flops_per_token(cfg: ModelConfig, length: int) -> float:
   """Floating-point operations of one forward and backward pass, per token.
 
   6 * (weights of matmuls) + 12 * H * K * (keys that a query sees) summed over
-  layers. A query sees T / 2 keys on average, or W - W^2 / (2 T) in a window.
+  layers. A query sees T / 2 keys on average, or W - W^2 / (2 T) in a window. Of
+  the experts, those count that a token takes.
 
   Args:
     cfg: the model.
@@ -241,7 +273,12 @@ def train_flops_per_token(cfg: ModelConfig, length: int) -> float:
   """
   d, heads = cfg.d_model, 2 * cfg.n_heads + 2 * cfg.n_kv_heads
   layer = d * cfg.head_dim * heads
-  layer += (3 if 'gated' in cfg.activation else 2) * d * cfg.d_ff
+  n_matrices = 3 if 'gated' in cfg.activation else 2
+  if cfg.n_experts:
+    layer += n_matrices * d * (cfg.d_ff * cfg.n_experts_per_token)
+    layer += d * (n_matrices * cfg.d_shared + cfg.n_experts)
+  else:
+    layer += n_matrices * d * cfg.d_ff
   matmul = cfg.n_layers * layer + cfg.padded_vocab_size * d
   matmul += sum(cfg.has_values) * d * cfg.n_kv_heads  # their gates
   n_keys = 0.0

@@ -12,7 +12,8 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from llm_jax import types
-from llm_jax.model import attention, config
+from llm_jax.model import attention, config, experts
+from llm_jax.parallel import mesh as mesh_lib
 
 _ACTIVATIONS = {
   'silu_gated': jax.nn.silu,
@@ -87,7 +88,8 @@ class Norm(nn.Module):
 class Layer(nn.Module):
   """One residual layer: attention, then feed-forward.
 
-  Takes and returns x_BTD and its own cache, {'k': k_BSGK, 'v': v_BSGK}.
+  Takes and returns x_BTD and its own cache, {'k': k_BSGK, 'v': v_BSGK}; returns
+  the balance of its experts too, None without experts.
   """
 
   cfg: config.ModelConfig
@@ -100,29 +102,35 @@ class Layer(nn.Module):
     positions_BT: types.Array,
     view: View,
     values: ValueRows | None = None,
-  ) -> tuple[jax.Array, types.Params | None]:
+  ) -> tuple[jax.Array, types.Params | None, jax.Array | None]:
     """Run both sub-layers."""
     y_BTD = self._norm('attention_norm', x_BTD)
     y_BTD, cache = self._attention(y_BTD, cache, positions_BT, view, values)
     if self.cfg.post_norms:
       y_BTD = self._norm('post_attention_norm', y_BTD)
     x_BTD = x_BTD + y_BTD
-    y_BTD = self._mlp(self._norm('mlp_norm', x_BTD))
+    y_BTD, balance = self._norm('mlp_norm', x_BTD), None
+    if self.cfg.n_experts:
+      y_BTD, balance = self._experts(y_BTD)
+    else:
+      y_BTD = self._mlp(y_BTD, self.cfg.d_ff)
     if self.cfg.post_norms:
       y_BTD = self._norm('post_mlp_norm', y_BTD)
-    return x_BTD + y_BTD, cache
+    return x_BTD + y_BTD, cache, balance
 
   def _norm(self, name, x):
     return Norm(self.cfg, name=name)(x)
 
-  def _weight(self, name, shape, n_in_axes=1, scale=1.0):
+  def _weight(self, name, shape, n_in_axes=1, scale=1.0, n_batch_axes=0):
     """A matrix of variance scale^2 / fan_in, cast to the compute dtype."""
+    first_out = n_batch_axes + n_in_axes
     init = nn.initializers.variance_scaling(
       scale**2,
       'fan_in',
       'normal',
-      in_axis=range(n_in_axes),
-      out_axis=range(n_in_axes, len(shape)),
+      in_axis=range(n_batch_axes, first_out),
+      out_axis=range(first_out, len(shape)),
+      batch_axis=range(n_batch_axes),
     )
     return self.param(name, init, shape).astype(self.cfg.dtype)
 
@@ -155,7 +163,7 @@ class Layer(nn.Module):
       q_BTHK = attention.rotate(q_BTHK, positions_BT, view.frequency_K)
       k_BTGK = attention.rotate(k_BTGK, positions_BT, view.frequency_K)
     if cache is None:
-      k_BSGK, v_BSGK = k_BTGK, v_BTGK
+      k_BSGK, v_BSGK = map(mesh_lib.gather_context, (k_BTGK, v_BTGK))
     else:
       rows_B1 = jnp.arange(x_BTD.shape[0])[:, None]
       k_BSGK = cache['k'].at[rows_B1, positions_BT].set(k_BTGK)
@@ -174,14 +182,36 @@ class Layer(nn.Module):
     out_BTD = project(out_BTHK, wo_HKD, n_axes=2)
     return self._biased('bo', out_BTD, 1, ('all',)), cache
 
-  def _mlp(self, x_BTD):
+  def _experts(self, x_BTD):
+    """The experts that each token takes, and the shared one, if any."""
+    cfg, out_scale = self.cfg, (2 * self.cfg.n_layers) ** -0.5
+    n, d, f = cfg.n_experts, cfg.d_model, cfg.d_ff
+    init = nn.initializers.normal(d**-0.5)
+    router_DE = self.param('router', init, (d, n))
+    logits_BTE = project(x_BTD.astype(jnp.float32), router_DE)
+    weight_BTJ, expert_BTJ, balance = experts.route(
+      logits_BTE, cfg.n_experts_per_token, cfg.normalize_router
+    )
+    matrices = {
+      'up': self._weight('expert_up', (n, d, f), 1, 1.0, 1),
+      'down': self._weight('expert_down', (n, f, d), 1, out_scale, 1),
+    }
+    if cfg.activation.endswith('_gated'):
+      matrices['gate'] = self._weight('expert_gate', (n, d, f), 1, 1.0, 1)
+    act = _ACTIVATIONS[cfg.activation]
+    y_BTD = experts.mix(x_BTD, weight_BTJ, expert_BTJ, matrices, act)
+    if cfg.d_shared:
+      y_BTD = y_BTD + self._mlp(x_BTD, cfg.d_shared)
+    return y_BTD, balance
+
+  def _mlp(self, x_BTD, width):
     """act(x gate) * (x up), or act(x up), then down (arXiv:2002.05202)."""
     cfg, act = self.cfg, _ACTIVATIONS[self.cfg.activation]
     is_gated = cfg.activation.endswith('_gated')
-    widen, out_scale = (cfg.d_model, cfg.d_ff), (2 * cfg.n_layers) ** -0.5
+    widen, out_scale = (cfg.d_model, width), (2 * cfg.n_layers) ** -0.5
     gate_DF = self._weight('gate', widen) if is_gated else None
     up_DF = self._weight('up', widen)
-    down_FD = self._weight('down', (cfg.d_ff, cfg.d_model), 1, out_scale)
+    down_FD = self._weight('down', widen[::-1], 1, out_scale)
     y_BTF = self._biased('b_up', project(x_BTD, up_DF), 1, ('all',))
     if gate_DF is None:
       y_BTF = act(y_BTF)

@@ -30,14 +30,30 @@ def target_logp(
   Returns:
     logp_BT of the targets from first on, in nats, float32.
   """
-  hidden_BTD, _ = transformer.apply(
+  return target_logp_and_balance(cfg, params, batch, chunk_length, first)[0]
+
+
+def target_logp_and_balance(
+  cfg: config.ModelConfig,
+  params: types.Params,
+  batch: types.Batch,
+  chunk_length: int = 0,
+  first: int = 0,
+) -> tuple[jax.Array, jax.Array | None]:
+  """`target_logp`, and how evenly experts are used.
+
+  Returns:
+    logp_BT; and the mean over layers of the balance of experts.route, None
+    without experts.
+  """
+  hidden_BTD, _, balance = transformer.apply_with_balance(
     cfg,
     params,
     batch['inputs_BT'],
     batch['positions_BT'],
     batch.get('segment_ids_BT'),
   )
-  return next_token.token_logp(
+  logp_BT = next_token.token_logp(
     hidden_BTD[:, first:],
     transformer.unembedding(cfg, params),
     batch['targets_BT'][:, first:],
@@ -45,3 +61,4 @@ def target_logp(
     chunk_length,
     cfg.logit_softcap,
   )
+  return logp_BT, balance

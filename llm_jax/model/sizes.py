@@ -95,6 +95,24 @@ def _qwen(n_layers, d_model, n_heads, n_kv_heads, d_ff, **options):
   )
 
 
+def _mixtral(n_layers, d_model, n_heads, d_ff):
+  """Version 0.1, arXiv:2401.04088 table 1."""
+  return config.ModelConfig(
+    vocab_size=32_000,
+    n_layers=n_layers,
+    d_model=d_model,
+    n_heads=n_heads,
+    n_kv_heads=8,
+    head_dim=128,
+    d_ff=d_ff,
+    n_experts=8,
+    max_length=32_768,
+    norm_eps=1e-5,
+    qk_norm=False,
+    rope_theta=1e6,
+  )
+
+
 def _gemma(n_layers, d_model, n_heads, n_kv_heads, d_ff, **options):
   return config.ModelConfig(
     n_layers=n_layers,
@@ -130,6 +148,7 @@ _GEMMA3 = {
   'rope_theta': 1e6,
   'local_rope_theta': 10_000.0,
 }
+_QWEN3_EXPERTS = {'n_experts': 128, 'n_experts_per_token': 8}
 _QWEN2 = {'qk_norm': False, 'bias': 'qkv', 'max_length': 32_768}
 
 SIZES = {
@@ -152,6 +171,9 @@ SIZES = {
   ),
   'qwen3-0.6b': _qwen(28, 1024, 16, 8, 3072, tied_embeddings=True),
   'qwen3-8b': _qwen(36, 4096, 32, 8, 12_288),
+  'qwen3-30b-a3b': _qwen(48, 2048, 32, 4, 768, **_QWEN3_EXPERTS),
+  'qwen3-235b-a22b': _qwen(94, 4096, 64, 4, 1536, **_QWEN3_EXPERTS),
+  'mixtral-8x7b': _mixtral(32, 4096, 32, 14_336),
   'gemma2-2b': _gemma(26, 2304, 8, 4, 9216, **_GEMMA2),
   'gemma3-1b': _gemma(26, 1152, 4, 1, 6912, **_GEMMA3),
 }

@@ -8,6 +8,7 @@ with a leading N. Does not compute a loss and does not sample.
 import functools
 import operator
 from collections.abc import Callable
+from typing import Any
 
 import chex
 import jax
@@ -93,6 +94,26 @@ def apply(
   Returns:
     hidden_BTD after the final norm, and the updated cache (None without one).
   """
+  hidden_BTD, cache, _ = apply_with_balance(
+    cfg, params, tokens_BT, positions_BT, segment_ids_BT, cache
+  )
+  return hidden_BTD, cache
+
+
+def apply_with_balance(
+  cfg: config.ModelConfig,
+  params: types.Params,
+  tokens_BT: types.Array,
+  positions_BT: types.Array,
+  segment_ids_BT: types.Array | None = None,
+  cache: types.Params | None = None,
+) -> tuple[jax.Array, types.Params, jax.Array | None]:
+  """`apply`, and how evenly experts are used.
+
+  Returns:
+    hidden_BTD and cache as `apply`; and the mean over layers of the balance of
+    experts.route, None without experts.
+  """
   chex.assert_equal_shape([tokens_BT, positions_BT])
   if cache is not None:
     n_slots = jax.tree.leaves(cache)[0].shape[-3]
@@ -103,7 +124,7 @@ def apply(
     mask_fn = functools.partial(attention.packed_mask, segment_ids_BT)
   views = _views(cfg, mask_fn)
 
-  def run_layer(layer_params, x_BTD, layer_cache, view, values):
+  def run_layer(layer_params, x_BTD, layer_cache, view, values) -> Any:
     x_BTD = mesh_lib.split_rows(x_BTD)
     return layer.Layer(cfg).apply(
       {'params': layer_params}, x_BTD, layer_cache, positions_BT, view, values
@@ -120,16 +141,18 @@ def apply(
     )
   x_BTD = _embed(cfg, params, tokens_BT, positions_BT)
   if cfg.unroll_layers:
-    new_cache = []
+    new_cache, balances = [], []
     for i, kind in enumerate(cfg.layer_kinds):
       layer_params = jax.tree.map(operator.itemgetter(i), params['layers'])
       layer_cache = None if cache is None else cache[i]
       values = values_of(i) if cfg.has_values[i] else None
-      x_BTD, layer_cache = run_layer(
+      x_BTD, layer_cache, balance = run_layer(
         layer_params, x_BTD, layer_cache, views[kind], values
       )
       new_cache.append(layer_cache)
+      balances.append(balance)
     cache = None if cache is None else new_cache
+    balance_N = jnp.stack(balances) if cfg.n_experts else None
   else:
 
     def step(x_BTD, xs):
@@ -141,16 +164,20 @@ def apply(
       values = values_of(i) if cfg.value_embeddings else None
       if values is not None:  # a layer without any adds rows of zeros
         values = values._replace(row_BTGK=values.row_BTGK * has_values)
-      return run_layer(layer_params, x_BTD, layer_cache, view, values)
+      x_BTD, *outputs = run_layer(
+        layer_params, x_BTD, layer_cache, view, values
+      )
+      return x_BTD, outputs
 
     is_local_N = jnp.array([kind == 'L' for kind in cfg.layer_kinds])
     index_N = jnp.arange(cfg.n_layers)
     has_values_N = jnp.array(cfg.has_values, x_BTD.dtype)
-    x_BTD, cache = jax.lax.scan(
+    x_BTD, (cache, balance_N) = jax.lax.scan(
       step, x_BTD, (params['layers'], cache, is_local_N, index_N, has_values_N)
     )
   norm = {'params': params['final_norm']}
-  return jnp.asarray(layer.Norm(cfg).apply(norm, x_BTD)), cache
+  hidden_BTD = jnp.asarray(layer.Norm(cfg).apply(norm, x_BTD))
+  return hidden_BTD, cache, None if balance_N is None else balance_N.mean()
 
 
 def _views(
@@ -179,7 +206,7 @@ def _embed(cfg, params, tokens_BT, positions_BT):
   if cfg.positions == 'learned':
     rows_BTD = params['position_embedding'][positions_BT]
     x_BTD = x_BTD + rows_BTD.astype(cfg.dtype)
-  return x_BTD
+  return mesh_lib.split_rows(x_BTD)
 
 
 def unembedding(cfg: config.ModelConfig, params: types.Params) -> jax.Array:

@@ -13,10 +13,12 @@ from optax import contrib
 
 from llm_jax import types
 
-# Parameter path -> axes that a matrix reduces over; axis 0 is the layer.
-_REDUCED_AXES = (
-  (r'layers/(wq|wk|wv|gate|up|down)$', (1,)),
+# Parameter path -> the first axis of a matrix and how many it reduces over;
+# those before it are the layer and the expert.
+_MATRICES = (
+  (r'layers/(wq|wk|wv|gate|up|down)$', (1, 1)),
   (r'layers/wo$', (1, 2)),
+  (r'layers/expert_(gate|up|down)$', (2, 1)),
 )
 # Scales and biases of norms, biases of matrices.
 _UNDECAYED = re.compile(r'/(scale|bias|b[qkvo]|b_(gate|up|down))$')
@@ -125,8 +127,8 @@ def _path(key_path) -> str:
   return '/'.join(str(getattr(k, 'key', k)) for k in key_path)
 
 
-def _reduced_axes(path: str) -> tuple[int, ...] | None:
-  for pattern, axes in _REDUCED_AXES:
+def _matrix_axes(path: str) -> tuple[int, int] | None:
+  for pattern, axes in _MATRICES:
     if re.search(pattern, path):
       return axes
   return None
@@ -134,7 +136,7 @@ def _reduced_axes(path: str) -> tuple[int, ...] | None:
 
 def _labels(params: types.Params):
   return jax.tree_util.tree_map_with_path(
-    lambda p, _: 'muon' if _reduced_axes(_path(p)) else 'adamw', params
+    lambda p, _: 'muon' if _matrix_axes(_path(p)) else 'adamw', params
   )
 
 
@@ -142,11 +144,14 @@ def _dimension_numbers(params: types.Params):
   """Which axes of a stacked matrix Muon treats as its rows and columns."""
 
   def one(key_path, x):
-    reduced = _reduced_axes(_path(key_path))
-    if reduced is None:
+    axes = _matrix_axes(_path(key_path))
+    if axes is None:
       return None
-    outputs = tuple(a for a in range(1, x.ndim) if a not in reduced)
-    return contrib.MuonDimensionNumbers(reduced, outputs)
+    first, n_reduced = axes
+    split = first + n_reduced
+    return contrib.MuonDimensionNumbers(
+      tuple(range(first, split)), tuple(range(split, x.ndim))
+    )
 
   return jax.tree_util.tree_map_with_path(one, params)
 

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import jax
+import numpy as np
 from jax.experimental import mesh_utils
 from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
@@ -23,9 +24,18 @@ _RULES = (
   (r'layers/wo$', PartitionSpec(None, 'tensor', None, 'fsdp')),
   (r'layers/(gate|up)$', PartitionSpec(None, 'fsdp', 'tensor')),
   (r'layers/down$', PartitionSpec(None, 'tensor', 'fsdp')),
+  (
+    r'layers/expert_(gate|up)$',
+    PartitionSpec(None, 'expert', 'fsdp', 'tensor'),
+  ),
+  (r'layers/expert_down$', PartitionSpec(None, 'expert', 'tensor', 'fsdp')),
   (r'', PartitionSpec()),
 )
-BATCH = PartitionSpec(('data', 'fsdp'))
+# Rows over all axes that hold copies of the dense parameters, or parts that are
+# gathered when used; tokens of a row over context.
+BATCH = PartitionSpec(('data', 'fsdp', 'expert'), 'context')
+# What each part of the axis expert reads: the rows of all of them.
+EXPERT_ROWS = PartitionSpec(('data', 'fsdp'), 'context')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,78 +45,133 @@ class MeshConfig:
   data: int = 0  # copies of the parameters, each with its part of the batch
   fsdp: int = 1  # parts of the parameters, gathered when used; splits batch
   tensor: int = 1  # parts of heads, feed-forward width and vocabulary
+  context: int = 1  # parts of each row's tokens; keys and values are gathered
+  expert: int = 1  # parts of the experts, each run where it lies; splits batch
 
 
 def make(
   cfg: MeshConfig,
   batch_size: int | None = None,
-  devices: Sequence[Any] = (),
+  devices: Sequence[Any] | None = None,
 ) -> Mesh:
   """Lay devices out as a mesh.
 
   With data = 0 and a batch_size, the data axis takes as many of the devices
   as divide the batch, so that a recipe runs unchanged on 1, 4 or 8 devices.
-  Where devices form slices with a slow network in between, only the data axis
-  goes across slices.
+  Between several slices of TPUs, which a slower network joins, only the data
+  axis runs.
 
   Args:
     cfg: sizes of the axes.
-    batch_size: rows of the global batch, which data * fsdp must divide.
-    devices: what to lay out; all that JAX sees, if none are given.
+    batch_size: rows of the global batch, which data * fsdp * expert must
+      divide.
+    devices: of all processes; None: all there are.
 
   Returns:
-    A mesh with axes data, fsdp and tensor, of AxisType.Auto.
+    A mesh with the axes of MeshConfig, of AxisType.Auto.
 
   Raises:
-    ValueError: if the axes need more devices than there are, or do not divide
-      the batch or the slices.
+    ValueError: if the axes need more devices than there are, leave some of
+      several processes or slices out, or do not divide the batch.
   """
-  devices = devices or jax.devices()
-  fixed = cfg.fsdp * cfg.tensor
-  data = cfg.data
+  devices = jax.devices() if devices is None else devices
+  fixed = cfg.fsdp * cfg.tensor * cfg.context * cfg.expert
+  data, n_parts = cfg.data, cfg.fsdp * cfg.expert
   if not data:
     data = len(devices) // fixed
-    while batch_size and data > 1 and batch_size % (data * cfg.fsdp):
+    while batch_size and data > 1 and batch_size % (data * n_parts):
       data -= 1
-  if not 1 <= data * fixed <= len(devices):
+  named = dataclasses.asdict(cfg) | {'data': data}
+  text = ' x '.join(f'{k} {v}' for k, v in named.items())
+  n_used = data * fixed
+  if not 1 <= n_used <= len(devices):
     raise ValueError(
-      f'mesh data {cfg.data} x fsdp {cfg.fsdp} x tensor {cfg.tensor} does '
-      f'not fit {len(devices)} devices; use axes whose product is at most '
-      f'{len(devices)}'
+      f'mesh {text} does not fit {len(devices)} devices; use axes whose '
+      f'product is at most {len(devices)}'
     )
-  if batch_size and batch_size % (data * cfg.fsdp):
-    shards = data * cfg.fsdp
+  if batch_size and batch_size % (data * n_parts):
+    shards = data * n_parts
     raise ValueError(
       f'batch_size {batch_size} is not a multiple of {shards} batch shards '
-      f'(data {data} x fsdp {cfg.fsdp}); use '
+      f'(data {data} x fsdp {cfg.fsdp} x expert {cfg.expert}); use '
       f'{math.ceil(batch_size / shards) * shards}'
     )
-  devices = devices[: data * fixed]
-  shape = (data, cfg.fsdp, cfg.tensor)
-  # Not jax.make_mesh: it knows no slices, and splits an axis of the machine
-  # on some kinds of devices only.
+  # Not jax.make_mesh: it knows no slices, and splits an axis of the machine on
+  # some kinds of devices only.
   n_slices = 1
   if devices[0].platform == 'tpu':
     n_slices = len({getattr(device, 'slice_index', 0) for device in devices})
+  n_processes = len({device.process_index for device in devices})
+  if n_used < len(devices) and max(n_slices, n_processes) > 1:
+    raise ValueError(
+      f'mesh {text} uses {n_used} of {len(devices)} devices in {n_processes} '
+      f'processes and {n_slices} slices; use all of them'
+    )
   if data % n_slices:
     raise ValueError(
-      f'data {data} is not a multiple of {n_slices} slices, and only data goes '
-      f'across slices; use MeshConfig.data = {n_slices}'
+      f'mesh {text} on {n_slices} slices: only data runs between slices; use a '
+      f'multiple of {n_slices} for data'
     )
   if n_slices > 1:
     grid = mesh_utils.create_hybrid_device_mesh(
-      (data // n_slices, *shape[1:]),
-      (n_slices, 1, 1),
+      list((named | {'data': data // n_slices}).values()),
+      [n_slices, *[1] * (len(named) - 1)],
       devices,
       allow_split_physical_axes=True,
     )
   else:
     grid = mesh_utils.create_device_mesh(
-      shape, devices, allow_split_physical_axes=True
+      tuple(named.values()), devices[:n_used], allow_split_physical_axes=True
     )
   # Automatic axes: under explicit ones, a gather such as the embedding's
   # raises ShardingTypeError.
-  return Mesh(grid, ('data', 'fsdp', 'tensor'), (AxisType.Auto,) * 3)
+  return Mesh(grid, tuple(named), (AxisType.Auto,) * len(named))
+
+
+def current() -> jax.sharding.AbstractMesh | None:
+  """The mesh that jax.set_mesh was given; None without one."""
+  mesh = jax.sharding.get_abstract_mesh()
+  return None if mesh.empty else mesh
+
+
+def fit(mesh, spec: PartitionSpec, shape: Sequence[int]) -> PartitionSpec:
+  """Drop from a spec each axis, or group of axes, that does not divide."""
+
+  def divides(axes, size):
+    axes = axes if isinstance(axes, tuple) else (axes,)
+    return not size % math.prod(mesh.shape[axis] for axis in axes)
+
+  return PartitionSpec(
+    *(
+      axes if axes and divides(axes, size) else None
+      for axes, size in zip(spec, shape, strict=False)
+    )
+  )
+
+
+def split_rows(x_BTD: jax.Array) -> jax.Array:
+  """Keep activations split as the batch is, where there is a mesh.
+
+  Without it the compiler may keep an embedding's width split instead, and
+  compute every row on every device.
+  """
+  mesh = current()
+  if mesh is None:
+    return x_BTD
+  spec = fit(mesh, BATCH, x_BTD.shape)
+  return jax.lax.with_sharding_constraint(x_BTD, spec)
+
+
+def gather_context(k_BSGK: jax.Array) -> jax.Array:
+  """Gather keys or values of the whole row where rows are split.
+
+  Each part then attends from its own tokens to all of the row.
+  """
+  mesh = current()
+  if mesh is None or mesh.shape['context'] == 1:
+    return k_BSGK
+  spec = fit(mesh, PartitionSpec(BATCH[0], None, 'tensor'), k_BSGK.shape)
+  return jax.lax.with_sharding_constraint(k_BSGK, spec)
 
 
 def param_shardings(mesh: Mesh, tree: types.Params) -> types.Params:
@@ -129,38 +194,37 @@ def param_shardings(mesh: Mesh, tree: types.Params) -> types.Params:
     spec = next(s for pattern, s in _RULES if re.search(pattern, path))
     if len(spec) > x.ndim:  # a scalar or placeholder beside the moments
       return NamedSharding(mesh, PartitionSpec())
-    axes = [
-      axis if axis and not size % mesh.shape[axis] else None
-      for axis, size in zip(spec, x.shape, strict=False)
-    ]
-    return NamedSharding(mesh, PartitionSpec(*axes))
+    return NamedSharding(mesh, fit(mesh, spec, x.shape))
 
   return jax.tree_util.tree_map_with_path(one, tree)
-
-
-def split_rows(x: jax.Array) -> jax.Array:
-  """Keep the rows of activations split as the batch's, over data and fsdp.
-
-  Without it the compiler may keep an embedding's width split instead, and
-  compute every row on every device. Does nothing outside of a step that
-  train/update.py made for a mesh.
-  """
-  if not jax.sharding.get_abstract_mesh().shape:
-    return x
-  return jax.lax.with_sharding_constraint(x, BATCH)
 
 
 def abstract_batch(
   mesh: Mesh, batch: types.Batch
 ) -> dict[str, jax.ShapeDtypeStruct]:
   """What put_batch would give, without the values: to compile ahead."""
-  sharding = NamedSharding(mesh, BATCH)
-  return {
-    name: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding)
-    for name, x in batch.items()
-  }
+
+  def one(x):
+    sharding = NamedSharding(mesh, fit(mesh, BATCH, x.shape))
+    return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=sharding)
+
+  return {name: one(x) for name, x in batch.items()}
 
 
 def put_batch(mesh: Mesh, batch: types.Batch) -> dict[str, jax.Array]:
-  """Place host arrays on the mesh, rows split over data and fsdp."""
-  return jax.device_put(dict(batch), NamedSharding(mesh, BATCH))
+  """Place host arrays on the mesh, split as BATCH says.
+
+  Args:
+    mesh: the mesh, of one or several processes.
+    batch: the global batch, the same in every process; each places its parts.
+
+  Returns:
+    The batch as global arrays.
+  """
+
+  def one(x):
+    x = np.asarray(x)
+    sharding = NamedSharding(mesh, fit(mesh, BATCH, x.shape))
+    return jax.make_array_from_callback(x.shape, sharding, x.__getitem__)
+
+  return {name: one(x) for name, x in batch.items()}

@@ -33,15 +33,20 @@ pytestmark = pytest.mark.skipif(
 )
 
 # Sizes that their classes accept.
+_EXPERTS = {'n_experts': 5, 'n_experts_per_token': 3}
 _CHANGES = {
   'llama': {'max_length': 128}, 'gpt2': {'n_kv_heads': 4, 'head_dim': 6},
+  'qwen3_moe': {**_EXPERTS, 'normalize_router': False},
+  'mixtral': {**_EXPERTS, 'qk_norm': False},
 }  # fmt: skip
 OURS = {
   name: dataclasses.replace(
-    slow_transformer.LAYOUTS[name], **_CHANGES.get(name, {})
+    slow_transformer.LAYOUTS.get(name, slow_transformer.LAYOUTS['qwen3']),
+    **_CHANGES.get(name, {}),
   )
-  for name in ('qwen3', 'llama', 'qwen2', 'gemma2', 'gemma3', 'gpt2')
-}
+  for name in ('qwen3', 'llama', 'qwen2', 'gemma2', 'gemma3', 'gpt2',
+               'qwen3_moe', 'mixtral')
+}  # fmt: skip
 
 
 def ask(*words):

@@ -20,6 +20,8 @@ PUBLISHED = {
   'qwen2-0.5b': 494_032_768,
   'qwen3-0.6b': 596_049_920,
   'qwen3-8b': 8_190_735_360,
+  'qwen3-30b-a3b': 30_532_122_624,
+  'mixtral-8x7b': 46_702_792_704,
   'gemma2-2b': 2_614_341_888,
   'gemma3-1b': 999_885_952,
 }
@@ -39,6 +41,21 @@ def test_parts_of_published_models():
   assert config.n_params(sizes.by_name('gpt3-175b'))['embedding'] == 617_558_016
   qwen3 = config.n_params(sizes.by_name('qwen3-0.6b'))
   assert round((qwen3['total'] - qwen3['embedding']) / 1e9, 2) == 0.44
+
+
+@pytest.mark.parametrize(
+  ('name', 'total', 'active'),
+  [
+    ('qwen3-30b-a3b', 30.5, 3.3),
+    ('qwen3-235b-a22b', 235, 22),
+    ('mixtral-8x7b', 46.7, 12.9),
+  ],
+)
+def test_parameters_that_a_token_takes(name, total, active):
+  """In billions, as their authors round them: 3.35 is 3.3."""
+  counts = config.n_params(sizes.by_name(name))
+  assert published(name) / 1e9 == pytest.approx(total, rel=0.002)
+  assert counts['active'] / 1e9 == pytest.approx(active, rel=0.02)
 
 
 def test_own_names_are_rounded_counts():

@@ -34,6 +34,8 @@ _OPTIONS = {
   'value_embeddings': {'value_embeddings': True, 'layer_pattern': 'LLG',
                        'window': 5, 'logit_softcap': 15.0,
                        'activation': 'relu_squared'},
+  'experts': {'n_experts': 8, 'n_experts_per_token': 3, 'd_shared': 12,
+                    'normalize_router': False, 'activation': 'relu_squared'},
   'gated_biases': {'bias': 'all', 'head_dim': 5, 'positions': 'learned'},
 }  # fmt: skip
 LAYOUTS = {
@@ -59,7 +61,8 @@ def logits(cfg, params, tokens):
       values = gate[:, :, None] * p['value_embedding'][i // 2][tokens]
     y = _attention(cfg, w, y, values, is_local)
     x = x + (_norm(cfg, y, w['post_attention_norm']) if cfg.post_norms else y)
-    y = _mlp(cfg, w, _norm(cfg, x, w['mlp_norm']))
+    y = _norm(cfg, x, w['mlp_norm'])
+    y = _experts(cfg, w, y) if cfg.n_experts else _mlp(cfg, w, y)
     x = x + (_norm(cfg, y, w['post_mlp_norm']) if cfg.post_norms else y)
   head = p['embedding'] if cfg.tied_embeddings else p['head']
   return _cap(_norm(cfg, x, p['final_norm']) @ head.T, cfg.logit_softcap)
@@ -132,6 +135,20 @@ def _attention(cfg, w, y, values, is_local):
       row[t] = seen @ v[first : t + 1] / seen.sum() @ w['wo'][head]
       total = total + row
   return total
+
+
+def _experts(cfg, w, y):
+  out = _mlp(cfg, w, y) if cfg.d_shared else np.zeros_like(y)
+  p = np.exp(y @ w['router'])
+  p = p / p.sum(-1, keepdims=True)
+  for t in range(len(y)):
+    chosen = np.argsort(-p[t])[: cfg.n_experts_per_token]
+    total = p[t, chosen].sum() if cfg.normalize_router else 1.0
+    for e in chosen:
+      names = [n for n in ('gate', 'up', 'down') if f'expert_{n}' in w]
+      own = {n: w[f'expert_{n}'][e] for n in names}
+      out[t] = out[t] + p[t, e] / total * _mlp(cfg, own, y[t])
+  return out
 
 
 def _mlp(cfg, w, y):

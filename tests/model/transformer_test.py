@@ -140,7 +140,7 @@ def test_scan_and_remat_change_no_gradient(model, unroll, remat):
 @pytest.mark.parametrize('name', ['gpt2', 'gemma3', 'value_embeddings'])
 def test_sharded_equals_a_single_device(name):
   cfg, params = LAYOUTS[name], make_params(LAYOUTS[name])
-  mesh = mesh_lib.make(mesh_lib.MeshConfig(fsdp=2, tensor=2))
+  mesh = mesh_lib.make(mesh_lib.MeshConfig(data=1, fsdp=2, tensor=2))
   sharded = jax.device_put(params, mesh_lib.param_shardings(mesh, params))
   got = logits(cfg, sharded, TOKENS_BT, POSITIONS_BT)
   plain = logits(cfg, params, TOKENS_BT, POSITIONS_BT)
@@ -197,10 +197,19 @@ def test_parameters_are_counted_as_they_are(model, tied):
   assert ('head' in tree) != tied
   layers = tree['layers']
   norms = {k: v for k, v in layers.items() if 'norm' in k}
+  experts = {k: v for k, v in layers.items() if 'expert' in k}
   mlp = {k: v for k, v in layers.items() if 'gate' in k or k[-2:] in 'updown'}
+  mlp = {k: v for k, v in mlp.items() if k not in experts}
+  router = layers.get('router', ())
   assert counts['norms'] == count(norms) + count(tree['final_norm'])
   assert counts['mlp'] == count(mlp)
-  assert counts['attention'] == count(layers) - count(norms) - count(mlp)
+  assert counts['experts'] == count(experts)
+  assert counts['router'] == count(router)
+  parts = (norms, mlp, experts, router)
+  assert counts['attention'] == count(layers) - sum(map(count, parts))
+  idle = cfg.n_experts - cfg.n_experts_per_token if cfg.n_experts else 0
+  idle = sum(x.size * idle // x.shape[1] for x in experts.values())
+  assert counts['active'] == counts['total'] - counts['padding'] - idle
 
 
 def test_flops_by_hand():
@@ -210,6 +219,15 @@ def test_flops_by_hand():
   head = 128 * 24
   by_hand = 6 * (attention + mlp + head) + 6 * 3 * 4 * 8 * 12
   assert config.train_flops_per_token(CFG, 12) == by_hand
+
+
+def test_flops_of_experts_by_hand():
+  """Two matrices of 3 experts and of the shared one, and the router."""
+  cfg = LAYOUTS['experts']
+  mlp = 2 * 24 * (3 * 40 + 12) + 24 * 8
+  matmul = 3 * (24 * 8 * 12 + mlp) + 128 * 24
+  by_hand = 6 * matmul + 6 * 3 * 4 * 8 * 12
+  assert config.train_flops_per_token(cfg, 12) == by_hand
 
 
 def test_flops_of_two_matrices_and_windows_by_hand():
@@ -238,6 +256,9 @@ def test_flops_of_two_matrices_and_windows_by_hand():
     ({'layer_pattern': ''}, "layer_pattern ''; use G for global"),
     ({'layer_pattern': 'LG'}, 'local layers L need a window'),
     ({'window': 8}, 'a window needs local layers'),
+    ({'n_experts': 2, 'n_experts_per_token': 3}, 'n_experts 2 with n_exp.* 3'),
+    ({'d_shared': 8}, 'd_shared 8 without experts'),
+    ({'n_experts': 2, 'bias': 'all'}, 'experts have no biases'),
   ],
 )
 def test_impossible_sizes_are_refused(change, message):

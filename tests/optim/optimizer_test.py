@@ -39,7 +39,8 @@ def test_warmup_as_long_as_the_run_is_refused():
 
 @pytest.fixture(scope='module')
 def params():
-  return transformer.init(CFG, jax.random.key(0))
+  cfg = dataclasses.replace(CFG, n_experts=3, d_shared=32)
+  return transformer.init(cfg, jax.random.key(0))
 
 
 def first_update(cfg, params):
@@ -74,9 +75,9 @@ def test_muon_moves_matrices_along_orthogonal_directions(muon_update):
   for name, shape, widening in (
     ('wq', (16, 16), 1), ('wk', (16, 8), 1), ('wo', (16, 16), 1),
     ('gate', (16, 32), 2), ('down', (32, 16), 1),
+    ('expert_up', (16, 32), 2), ('expert_down', (32, 16), 1),
   ):  # fmt: skip
-    for layer in range(2):
-      w = np.asarray(updates[name][layer]).reshape(shape)
+    for w in np.asarray(updates[name]).reshape(-1, *shape):
       values = np.linalg.svd(w, compute_uv=False) / 0.1 / np.sqrt(widening)
       assert np.quantile(values, 0.1) > 0.6, name
       assert values.max() < 1.3, name
