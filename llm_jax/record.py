@@ -39,6 +39,10 @@ _VERSIONED = (
   'tiktoken',
 )
 
+# A part of this name says what is shown of a run, not what is computed, so a
+# resume may change it.
+_SEEN = 'watch'
+
 
 def write_json(path: str | os.PathLike, value: Any) -> None:
   """Writes a value as JSON: after a crash the old or the new file is there.
@@ -124,6 +128,7 @@ def begin(
     _refuse_other_run(workdir, record, asked)
     if (workdir / 'done.json').exists():
       return True
+    record['config'] = asked['config']
     record['resumed'].append({'time': _now(), **_git()})
   else:
     if (workdir / 'done.json').exists():
@@ -195,6 +200,8 @@ def _refuse_other_run(
       dataclass_json.leaves(asked),
     )
     for name in [*before, *(name for name in after if name not in before)]:
+      if _SEEN in name.split('.'):
+        continue
       was, is_now = before.get(name, 'absent'), after.get(name, 'absent')
       if was != is_now:
         label = ' '.join(filter(None, [part, name]))

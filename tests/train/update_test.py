@@ -48,10 +48,11 @@ def test_bad_batch_leaves_parameters_and_moments_alone(bad):
 def test_many_bad_steps_in_a_row_end_the_run(tmp_path):
   writer = metrics.Writer(str(tmp_path), 0)
   values = {'skipped': loop.MAX_SKIPPED - 1, 'loss': float('nan')}
-  loop.write(loop.LoopConfig(), writer, 7, values)
+  run = loop.Run(loop.LoopConfig(), str(tmp_path), writer)
+  run.write(7, values)
   values['skipped'] += 1
   with pytest.raises(FloatingPointError, match='step 8: 10 steps in a row'):
-    loop.write(loop.LoopConfig(), writer, 8, values)
+    run.write(8, values)
   writer.close()
   lines = list(metrics.read(str(tmp_path / metrics.METRICS)))
   assert [line['loss'] for line in lines] == [None, None]
