@@ -196,7 +196,8 @@ class Run:
     """
     self._writer.sync()  # first: a resume never lacks a line
     self._checkpointer.save(state)
-    record.tick(self._workdir)
+    if not jax.process_index():
+      record.tick(self._workdir)
     if self._stops and step < self._cfg.n_steps:
       logging.info('SIGTERM: saved step %d; the same command resumes', step)
       raise SystemExit(0)

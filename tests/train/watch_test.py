@@ -12,41 +12,13 @@ import sys
 import time
 import types
 
-import jax.numpy as jnp
-import numpy as np
-import optax
 import pytest
 
 from llm_jax import record
-from llm_jax.parallel import mesh as mesh_lib
 from llm_jax.train import hardware, loop, metrics, watch
-from llm_jax.train import state as state_lib
-from llm_jax.train import update as update_lib
+from tests.train import tiny_run
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-
-
-def train(workdir, cfg, flops_per_token=0.0, views=()):
-  """A real run of a model with three parameters."""
-  mesh = mesh_lib.make(mesh_lib.MeshConfig(data=1))
-  tx = optax.sgd(0.1)
-  state = state_lib.create(lambda key: {'w': jnp.ones(3)}, tx, 0, mesh)
-  update = update_lib.make_update_fn(
-    lambda params, batch, key: (
-      (params['w'] ** 2).sum() * batch['inputs_BT'].mean(),
-      {},
-    ),
-    tx,
-  )
-  if not (workdir / 'run.json').exists():
-    record.begin(workdir, 'test', cfg)
-  writer = metrics.Writer(str(workdir), -1, views)
-  batch = {'inputs_BT': np.ones((2, 4), np.float32)}
-  yield from loop.steps(
-    cfg, str(workdir), state, update, lambda step: batch, mesh, writer,
-    flops_per_token,
-  )  # fmt: skip
-  writer.close()
 
 
 def test_rates_leave_out_compilation_evaluation_and_saving(monkeypatch):
@@ -85,7 +57,7 @@ def test_cpu_has_no_mfu_unless_a_peak_is_given(tmp_path):
   for folder, peak in (('a', 0.0), ('b', 1e-6)):
     (tmp_path / folder).mkdir()
     cfg = loop.LoopConfig(n_steps=4, watch=watch.Watch(peak_tflops=peak))
-    for _ in train(tmp_path / folder, cfg, flops_per_token=1e3):
+    for _ in tiny_run.train(tmp_path / folder, cfg, flops_per_token=1e3):
       pass
     lines = list(metrics.read(str(tmp_path / folder / metrics.METRICS)))
     assert [line['step'] for line in lines] == [1, 2, 3, 4]
@@ -160,7 +132,7 @@ def test_profile_holds_the_steps_that_were_asked_for(tmp_path):
   cfg = loop.LoopConfig(
     n_steps=9, watch=watch.Watch(profile_first=4, profile_steps=3)
   )
-  for _ in train(tmp_path, cfg):
+  for _ in tiny_run.train(tmp_path, cfg):
     pass
   assert list((tmp_path / 'profile').rglob('*.xplane.pb'))
   (trace,) = (tmp_path / 'profile').rglob('perfetto_trace.json.gz')
@@ -176,7 +148,7 @@ def test_profile_holds_the_steps_that_were_asked_for(tmp_path):
 
 def test_profile_is_written_where_the_run_ends_first(tmp_path):
   cfg = loop.LoopConfig(n_steps=3, watch=watch.Watch(profile_first=3))
-  for _ in train(tmp_path, cfg):
+  for _ in tiny_run.train(tmp_path, cfg):
     pass
   assert list((tmp_path / 'profile').rglob('*.xplane.pb'))
 
@@ -185,7 +157,7 @@ def test_views_get_the_lines_of_metrics_jsonl(tmp_path):
   seen, flushed = [], []
   view = watch.View(lambda *args: seen.append(args), lambda: flushed.append(1))
   cfg = loop.LoopConfig(n_steps=3)
-  for _ in train(tmp_path, cfg, views=[view]):
+  for _ in tiny_run.train(tmp_path, cfg, views=[view]):
     pass
   lines = list(metrics.read(str(tmp_path / metrics.METRICS)))
   assert [{'step': step} | dict(values) for step, values in seen] == lines
@@ -196,8 +168,8 @@ def test_tensorboard(tmp_path):
   pytest.importorskip('tensorboardX')
   proto = importlib.import_module('tensorboardX.proto.event_pb2')
   cfg = loop.LoopConfig(n_steps=3, watch=watch.Watch(views=('tensorboard',)))
-  record.begin(tmp_path, 'test', cfg)
-  for _ in train(
+  record.begin(tmp_path, 'test', cfg)  # wandb reads it
+  for _ in tiny_run.train(
     tmp_path, cfg, views=watch.open_views(cfg.watch, str(tmp_path), -1)
   ):
     pass
