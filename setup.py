@@ -55,8 +55,17 @@ _EXPORT = [
   'safetensors>=0.6',  # the tensors of published checkpoints, without torch
 ]
 
+_TENSORBOARD = [
+  'tensorboardX>=2.6.4',  # writes event files with numpy and protobuf alone
+]
+
+_WANDB = [
+  'wandb>=0.21',  # the same run is found again by its id
+]
+
 _TEST = [
   *_EXPORT,
+  *_TENSORBOARD,
   'pytest>=9.0',  # runs tests and doctests
   'pytest-xdist>=3.8',  # ... on two cores
   'hypothesis>=6.130',  # properties over random input
@@ -95,6 +104,8 @@ setuptools.setup(
     'beam': _BEAM,
     'cloud': _CLOUD,
     'export': _EXPORT,
+    'tensorboard': _TENSORBOARD,
+    'wandb': _WANDB,
     'test': _TEST,
     'parity': _PARITY,
     'tpu': ['jax[tpu]'],  # JAX's own choice of libtpu

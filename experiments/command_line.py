@@ -12,21 +12,26 @@ without a default is required; one annotated `Sequence[str]` may be repeated;
 one annotated `bool` is a switch, one annotated `int` a number. No recipe
 defines flags of its own, so that all recipes can be imported into one process.
 
+`--rerun OLD/run.json` does a run again, into another workdir: configuration and
+flags are taken from its record, and what it read must be what it was.
+
 It does NOT hold what is trained: that is the gin file's. It does NOT read any
 flag outside of this file.
 """
 
 import gc
 import inspect
+import os
 import sys
+import traceback
 import typing
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from absl import flags
+from absl import flags, logging
 
 from experiments import process
-from llm_jax import config
+from llm_jax import config, dataclass_json, record
 
 
 def main(
@@ -39,10 +44,14 @@ def main(
     run: `run(cfg, workdir, ...)`; `cfg` is its first parameter.
     **path_flags: the help text of each further flag, by parameter name.
   """
-  code = execute(config_class, run, path_flags, sys.argv)
+  try:
+    code = execute(config_class, run, path_flags, sys.argv)
+  except Exception:
+    traceback.print_exc()
+    code = 1
   # Or the collector walks all modules once more: 0.2 s, with JAX 0.7 s.
   gc.freeze()
-  sys.exit(code)
+  process.leave(code)
 
 
 def execute(
@@ -71,9 +80,12 @@ def execute(
     return 0
   process.set_up_logging(flag_values.verbosity)
   try:
-    cfg = config.load(
-      config_class, flag_values.gin_file, flag_values.gin_bindings
-    )
+    if flag_values.rerun:
+      cfg = _take_over(config_class, run, path_flags, flag_values)
+    else:
+      cfg = config.load(
+        config_class, flag_values.gin_file, flag_values.gin_bindings
+      )
     arguments = _arguments(run, flag_values)
     if flag_values.explain:
       print(config.explain(cfg))
@@ -122,6 +134,9 @@ def _define(
   flags.DEFINE_string(
     'restore_from', None, 'folder of the stage to start from', **place
   )
+  flags.DEFINE_string(
+    'rerun', None, 'run.json of a run that is done again', **place
+  )
   hints = typing.get_type_hints(run)
   names = [n for n in _parameters(run) if n not in ('workdir', 'restore_from')]
   if set(names) != set(path_flags):
@@ -143,6 +158,42 @@ def _define(
     else:
       flags.DEFINE_string(name, default, path_flags[name], **place)
   return own
+
+
+def _take_over(
+  config_class: type,
+  run: Callable[..., Any],
+  path_flags: Mapping[str, str],
+  flag_values: flags.FlagValues,
+) -> Any:
+  """Takes configuration and flags from the record of an earlier run.
+
+  Returns:
+    The configuration. Flags that are not given anew get their earlier value.
+  """
+  path = flag_values.rerun
+  if flag_values.gin_file or flag_values.gin_bindings:
+    raise ValueError(
+      f'--rerun {path} brings its configuration; leave out --gin_file and '
+      '--gin_bindings'
+    )
+  if not flag_values['workdir'].value:
+    raise ValueError('--rerun needs a new folder; give --workdir')
+  earlier = record.read_json(path)
+  before = _define(run, path_flags)
+  before(earlier['argv'])
+  if before.rerun:
+    first = os.path.join(os.path.dirname(path), 'rerun_of.json')
+    raise ValueError(f'{path} is of a run done again; give --rerun {first}')
+  for name in _parameters(run):
+    if not flag_values[name].present:
+      flag_values[name].value = before[name].value
+  if earlier['cwd'] != os.getcwd():
+    logging.warning('relative paths were those of %s', earlier['cwd'])
+  cfg = dataclass_json.from_dict(config_class, earlier['config'])
+  if not flag_values.explain:
+    record.rerun(flag_values.workdir, earlier)
+  return cfg
 
 
 def _parameters(run: Callable[..., Any]) -> dict[str, inspect.Parameter]:

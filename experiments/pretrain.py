@@ -115,10 +115,12 @@ def run(
 
   # The loop, from the newest checkpoint or from the beginning.
   first_state, writer = start.start(
-    workdir, 'pretrain', cfg.model, tokenizer, False, tx, cfg.seed, mesh
-  )
+    workdir, 'pretrain', cfg.model, tokenizer, False, tx, cfg.seed, mesh,
+    cfg.loop.watch,
+  )  # fmt: skip
+  flops = model_config.train_flops_per_token(cfg.model, length)
   for step, state in loop_lib.steps(
-    cfg.loop, workdir, first_state, update_fn, batch_fn, mesh, writer
+    cfg.loop, workdir, first_state, update_fn, batch_fn, mesh, writer, flops
   ):
     is_last = step == n_steps
     if step % cfg.evaluate_every == 0 or is_last:

@@ -116,7 +116,7 @@ def run(cfg: Config, workdir: str, restore_from: str) -> None:
   update_fn = update.make_update_fn(loss_fn, tx, mesh)
   state, writer = start.start(
     workdir, 'rl', policy_cfg, model.tokenizer_dir, model.is_chat, tx, cfg.seed,
-    mesh, model.params,
+    mesh, cfg.loop.watch, model.params,
   )  # fmt: skip
 
   def evaluate(step: int) -> None:
@@ -129,10 +129,11 @@ def run(cfg: Config, workdir: str, restore_from: str) -> None:
     logging.info('step %d/%d | %s', step, n_steps, values)
 
   # The loop.
-  if not int(state.step):
+  n_done = int(state.step)
+  if not n_done:
     evaluate(0)
-  with loop_lib.Saving(cfg.loop, workdir, writer) as saving:
-    for step in range(int(state.step) + 1, n_steps + 1):
+  with loop_lib.Run(cfg.loop, workdir, writer) as loop:
+    for step in loop.steps(n_done):
       started = time.monotonic()
       chosen = slice((step - 1) * cfg.n_prompts, step * cfg.n_prompts)
       groups = rollout.sample_groups(
@@ -164,10 +165,11 @@ def run(cfg: Config, workdir: str, restore_from: str) -> None:
         'rollout_s': rollout_s,
         'update_s': time.monotonic() - started - rollout_s,
       }
-      loop_lib.write(cfg.loop, writer, step, values)
+      loop.write(step, values)
       if step % cfg.evaluate_every == 0 or step == n_steps:
         evaluate(step)
-      saving.after(step, state)
+      if loop.is_due(step):
+        loop.save(step, state)
   writer.close()
   lines = metrics_lib.read(f'{workdir}/{metrics_lib.METRICS}')
   n_tokens = sum(line.get('sampled_tokens', 0) for line in lines)

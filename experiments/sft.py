@@ -26,6 +26,7 @@ from llm_jax.data import conversations as conversations_lib
 from llm_jax.data import documents as documents_lib
 from llm_jax.data import packing
 from llm_jax.losses import next_token
+from llm_jax.model import config as model_config
 from llm_jax.model import likelihood
 from llm_jax.optim import optimizer as optimizer_lib
 from llm_jax.parallel import mesh as mesh_lib
@@ -114,18 +115,12 @@ def run(
 
   # The loop, from the newest checkpoint or from the base model.
   state, writer = start.start(
-    workdir,
-    'sft',
-    model.model_config,
-    model.tokenizer_dir,
-    True,
-    tx,
-    cfg.seed,
-    mesh,
-    model.params,
-  )
+    workdir, 'sft', model.model_config, model.tokenizer_dir, True, tx, cfg.seed,
+    mesh, cfg.loop.watch, model.params,
+  )  # fmt: skip
+  flops = model_config.train_flops_per_token(model.model_config, limit)
   for _ in loop_lib.steps(
-    cfg.loop, workdir, state, update_fn, batch_fn, mesh, writer
+    cfg.loop, workdir, state, update_fn, batch_fn, mesh, writer, flops
   ):
     pass  # nothing is evaluated on the way; see experiments/evaluate.py
   writer.close()

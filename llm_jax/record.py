@@ -2,7 +2,8 @@
 
 A stage's folder holds `run.json` (what was asked and with which versions),
 `config.txt` (the same configuration for reading), `clock.json` (working
-seconds, which survive a kill) and, once finished, `done.json`.
+seconds, which survive a kill) and, once finished, `done.json`. In the folder of
+a run that does another one again lies that one's run.json as `rerun_of.json`.
 
 It does NOT lock the folder: two processes must not run a stage in one folder
 at once. It does NOT hold metrics or checkpoints, and imports no JAX: devices
@@ -18,8 +19,10 @@ import platform
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
+
+from absl import logging
 
 from llm_jax import dataclass_json
 
@@ -38,6 +41,11 @@ _VERSIONED = (
   'pyarrow',
   'tiktoken',
 )
+
+_ENVIRONMENT = ('JAX_PLATFORMS', 'LIBTPU_INIT_ARGS', 'XLA_FLAGS')
+# A part of this name says what is shown of a run, not what is computed, so a
+# resume may change it.
+_SEEN = 'watch'
 
 
 def write_json(path: str | os.PathLike, value: Any) -> None:
@@ -121,9 +129,10 @@ def begin(
   }
   if (workdir / 'run.json').exists():
     record = read_json(workdir / 'run.json')
-    _refuse_other_run(workdir, record, asked)
+    _refuse_other_run(f'{workdir} holds another run', record, asked)
     if (workdir / 'done.json').exists():
       return True
+    record['config'] = asked['config']
     record['resumed'].append({'time': _now(), **_git()})
   else:
     if (workdir / 'done.json').exists():
@@ -136,11 +145,15 @@ def begin(
       'start': _now(),
       **_git(),
       'argv': sys.argv,
+      'cwd': os.getcwd(),
+      'environment': {k: os.environ.get(k) for k in _ENVIRONMENT},
       'versions': _versions(),
       'seeds': _seeds(asked['config']),
       **(extra or {}),
       'resumed': [],
     }
+    if (workdir / 'rerun_of.json').exists():
+      _compare_with_earlier(read_json(workdir / 'rerun_of.json'), record)
   text = dataclass_json.explain(cfg) + '\n'
   (workdir / 'config.txt').write_text(text, encoding='utf-8')
   write_json(workdir / 'run.json', record)
@@ -149,6 +162,21 @@ def begin(
     {'seconds': _seconds(workdir), 'mark': time.monotonic()},
   )
   return False
+
+
+def rerun(workdir: str | os.PathLike, earlier: Mapping[str, Any]) -> None:
+  """Says that a folder's run, not yet begun, does an earlier one again.
+
+  `begin` then refuses another stage, configuration or inputs, and warns of
+  another commit, version or machine, which may give other numbers.
+
+  Args:
+    workdir: the folder of the new run; made if missing.
+    earlier: the earlier one's run.json.
+  """
+  workdir = pathlib.Path(workdir)
+  workdir.mkdir(parents=True, exist_ok=True)
+  write_json(workdir / 'rerun_of.json', earlier)
 
 
 def tick(workdir: str | os.PathLike) -> float:
@@ -184,26 +212,46 @@ def finish(workdir: str | os.PathLike, summary: Mapping[str, Any]) -> None:
 
 
 def _refuse_other_run(
-  workdir: pathlib.Path, old: Mapping[str, Any], new: Mapping[str, Any]
+  what: str, old: Mapping[str, Any], new: Mapping[str, Any]
 ) -> None:
+  changes = _changes(old, new, ('stage', 'config', 'inputs'))
+  if changes:
+    raise ValueError(
+      f'{what} ({"; ".join(changes)}); give another --workdir or delete this '
+      'one'
+    )
+
+
+def _compare_with_earlier(old: Mapping[str, Any], new: Mapping[str, Any]):
+  _refuse_other_run('the run to do again is another one', old, new)
+  own = {'stage', 'config', 'inputs', 'argv', 'start', 'cwd', 'resumed'}
+  changes = _changes(old, new, [name for name in new if name not in own])
+  if old.get('git_dirty') or new['git_dirty']:
+    changes.append('files differ from the commit')
+  if changes:
+    logging.warning('numbers may differ from the earlier run: %s', changes)
+
+
+def _changes(
+  old: Mapping[str, Any], new: Mapping[str, Any], parts: Iterable[str]
+) -> list[str]:
+  """Each leaf of these parts that is not the same, with both values."""
   changes = []
-  for part in ('stage', 'config', 'inputs'):
+  for part in parts:
     # JSON has read lists where the new record may hold other sequences.
     asked = json.loads(json.dumps(new[part]))
     before, after = (
-      dataclass_json.leaves(old[part]),
+      dataclass_json.leaves(old.get(part, {})),
       dataclass_json.leaves(asked),
     )
     for name in [*before, *(name for name in after if name not in before)]:
+      if _SEEN in name.split('.'):
+        continue
       was, is_now = before.get(name, 'absent'), after.get(name, 'absent')
       if was != is_now:
         label = ' '.join(filter(None, [part, name]))
         changes.append(f'{label}: {was!r} -> {is_now!r}')
-  if changes:
-    raise ValueError(
-      f'{workdir} holds another run ({"; ".join(changes)}); give another '
-      '--workdir or delete this one'
-    )
+  return changes
 
 
 def _seconds(workdir: pathlib.Path) -> float:

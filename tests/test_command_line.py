@@ -2,11 +2,17 @@
 
 import dataclasses
 import errno
+import pathlib
+import subprocess
+import sys
 from collections.abc import Sequence
 
 import pytest
 
 from experiments import command_line, process
+from llm_jax import record
+
+ROOT = pathlib.Path(__file__).resolve().parent.parent
 
 
 @dataclasses.dataclass(frozen=True)
@@ -106,6 +112,7 @@ def test_refusals(argv, code, message, capsys):
   [
     (ValueError('batch_size 10; use 8'), 'error: batch_size 10; use 8\n'),
     (OSError(errno.ENOSPC, 'No space left'), 'No space left'),
+    (FloatingPointError('10 steps in a row'), 'error: 10 steps in a row\n'),
     (FileNotFoundError(2, 'No such file', 'a'), "No such file: 'a'"),
   ],
 )
@@ -152,3 +159,70 @@ def test_two_recipes_in_one_process():
   """No flag is global, so the same name may be defined again."""
   for _ in range(2):
     assert _execute(Recipe(), '--workdir=w', '--warc=a') == 0
+
+
+class TestRerun:
+  @pytest.fixture
+  def earlier(self, tmp_path, monkeypatch):
+    """The record of a run with flags and a configuration of its own."""
+    argv = ['x', '--workdir', 'old', '--warc=a', '--warc=b', '--tokens=t']
+    argv += ['--gin_bindings', 'Config.seed = 3']
+    monkeypatch.setattr(sys, 'argv', argv)
+    record.begin(tmp_path / 'old', 'test', Config(seed=3))
+    return str(tmp_path / 'old' / 'run.json')
+
+  def test_configuration_and_flags_are_taken_over(self, earlier, tmp_path):
+    new, recipe = str(tmp_path / 'new'), Recipe()
+    assert _execute(recipe, f'--workdir={new}', f'--rerun={earlier}') == 0
+    assert recipe.calls == [(Config(seed=3), new, ['a', 'b'], 't', False)]
+    recipe = Recipe()
+    argv = [f'--workdir={new}', f'--rerun={earlier}', '--warc=c']
+    assert _execute(recipe, *argv) == 0
+    assert recipe.calls == [(Config(seed=3), new, ['c'], 't', False)]
+
+  @pytest.mark.parametrize(
+    ('argv', 'message'),
+    [
+      (['--gin_bindings=Config.seed = 1'], 'leave out --gin_file and'),
+      ([], 'needs a new folder; give --workdir'),
+    ],
+  )
+  def test_refusals(self, argv, message, earlier, capsys):
+    argv += ['--workdir=new'] if argv else []
+    assert _execute(Recipe(), f'--rerun={earlier}', *argv) == 1
+    assert message in capsys.readouterr().err
+
+  def test_a_rerun_says_what_was_first(self, earlier, tmp_path, monkeypatch):
+    argv = ['x', f'--workdir={tmp_path}/new', f'--rerun={earlier}']
+    monkeypatch.setattr(sys, 'argv', argv)
+    record.begin(tmp_path / 'new', 'test', Config(seed=3))
+    with pytest.raises(ValueError, match=r'give --rerun .*new/rerun_of\.json'):
+      _execute(
+        Recipe(), f'--workdir={tmp_path}/x', '--verbosity=1',
+        f'--rerun={tmp_path}/new/run.json',
+      )  # fmt: skip
+
+
+BUG = """
+import sys
+import jax
+from experiments import process
+if sys.argv[1] == 'many':
+  jax.distributed.is_initialized = lambda: True
+import atexit
+atexit.register(print, 'waited for the others')
+process.leave(int(sys.argv[2]))
+"""
+
+
+@pytest.mark.parametrize(
+  ('processes', 'code', 'waits'),
+  [('one', 1, True), ('many', 0, True), ('many', 1, False)],
+)
+def test_a_failed_process_of_many_waits_for_nothing(processes, code, waits):
+  done = subprocess.run(
+    [sys.executable, '-c', BUG, processes, str(code)],
+    cwd=ROOT, capture_output=True, text=True, check=False,
+  )  # fmt: skip
+  assert done.returncode == code, done.stderr
+  assert ('waited' in done.stdout) == waits

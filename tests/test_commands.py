@@ -76,8 +76,14 @@ def _parse(command: str, monkeypatch) -> None:
       command_line.execute(config_class, stop, path_flags, words[2:])
     )
 
+  def take_over(config_class, run, path_flags, flag_values):
+    for name in path_flags:  # as if the record of --rerun were there
+      flag_values[name].value = 'x'
+    return config_class()
+
   monkeypatch.chdir(ROOT)
   monkeypatch.setattr(command_line, 'main', main)
+  monkeypatch.setattr(command_line, '_take_over', take_over)
   monkeypatch.setattr(process, 'set_up_logging', lambda verbosity: None)
   runpy.run_path(str(path), run_name='__main__')
   if codes != [0] or not (calls or '--explain' in words or '--help' in words):

@@ -157,6 +157,21 @@ class TestStage:
     with pytest.raises(ValueError, match=r'done\.json but no run\.json'):
       record.begin(tmp_path, 'sft', Config())
 
+  def test_rerun(self, tmp_path, caplog):
+    record.begin(tmp_path / 'old', 'sft', Config(), {'model': 'abc'})
+    earlier = record.read_json(tmp_path / 'old' / 'run.json')
+    earlier['versions']['numpy'] = '1.0'
+    for folder in ('same', 'other'):
+      record.rerun(tmp_path / folder, earlier)
+    with caplog.at_level('WARNING'):
+      record.begin(tmp_path / 'same', 'sft', Config(), {'model': 'abc'})
+    assert "versions numpy: '1.0' -> " in caplog.text
+    assert 'versions jax' not in caplog.text
+    message = "to do again is another one .*inputs model: 'abc' -> 'def'"
+    with pytest.raises(ValueError, match=message):
+      record.begin(tmp_path / 'other', 'sft', Config(), {'model': 'def'})
+    assert not (tmp_path / 'other' / 'run.json').exists()
+
   def test_working_time_survives(self, tmp_path, monkeypatch):
     """Time counts up to the last tick before a kill, and not in between."""
     now = [100.0]

@@ -85,7 +85,7 @@ class Checkpointer:
       OSError: if this save or the one before it met a full disk. Older
         checkpoints stay whole.
     """
-    step = int(state.step)
+    step = int(jax.device_get(state.step))
     latest = self._orbax.latest
     if latest is not None and latest.step >= step:
       return
@@ -93,8 +93,9 @@ class Checkpointer:
     parts = _split(state)
     with _disk_full_named(self._folder):
       integrity: Any = _describe(parts)
+      metadata = {'integrity': integrity, 'sha256': _sha256(integrity)}
       self._saving = self._orbax.save_checkpointables_async(
-        step, parts, custom_metadata={'integrity': integrity}
+        step, parts, custom_metadata=metadata
       )
 
   def close(self) -> None:
@@ -251,8 +252,12 @@ def load_model(stage_dir: str, mesh: Mesh | None = None) -> LoadedModel:
 
 
 def _params_fingerprint(params: types.Params) -> str:
-  described = json.dumps(_describe({'params': params}), sort_keys=True)
-  return hashlib.sha256(described.encode()).hexdigest()
+  return _sha256(_describe({'params': params}))
+
+
+def _sha256(described: dict[str, dict[str, str]]) -> str:
+  text = json.dumps(described, sort_keys=True)
+  return hashlib.sha256(text.encode()).hexdigest()
 
 
 def _steps(folder: str) -> list[int]:
@@ -276,8 +281,11 @@ def _load(path: str, abstract: dict[str, Any]) -> dict[str, Any]:
   try:
     metadata: Any = ocp.checkpointables_metadata(path).custom_metadata
     saved = {part: metadata['integrity'][part] for part in abstract}
+    own_sum = _sha256(metadata['integrity'])
   except Exception as error:
     raise _Damaged(_first_cause(error)) from error
+  if metadata.get('sha256', own_sum) != own_sum:  # the first ones had none
+    raise _Damaged('the list of fingerprints is not what was saved')
   for part in sorted(abstract, key='params'.__ne__):  # its names say most
     _refuse_other_structure(path, part, saved[part], abstract[part])
   loaded = {}

@@ -6,8 +6,10 @@ average, smooth or plot.
 
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
+
+from llm_jax.train import watch
 
 METRICS = 'metrics.jsonl'
 SAMPLES = 'samples.jsonl'
@@ -16,7 +18,9 @@ SAMPLES = 'samples.jsonl'
 class Writer:
   """Appends lines to a run's files, and forgets what a resume will redo."""
 
-  def __init__(self, workdir: str, resume_step: int):
+  def __init__(
+    self, workdir: str, resume_step: int, views: Sequence[watch.View] = ()
+  ):
     """Open the files of a run.
 
     Args:
@@ -24,7 +28,9 @@ class Writer:
       resume_step: step that the run continues from, -1 for a new one. Lines of
         later steps, and a last line that a crash cut short, are dropped, since
         the run will write them again.
+      views: get every line of numbers too.
     """
+    self._views = views
     self._files = {}
     for name in (METRICS, SAMPLES):
       path = os.path.join(workdir, name)
@@ -40,6 +46,8 @@ class Writer:
   def metrics(self, step: int, values: Mapping[str, Any]) -> None:
     """Append one line of numbers to metrics.jsonl."""
     self._append(METRICS, {'step': step} | dict(values))
+    for view in self._views:
+      view.write(step, values)
 
   def sample(self, step: int, values: Mapping[str, Any]) -> None:
     """Append one line of text that the model wrote to samples.jsonl."""
@@ -50,6 +58,8 @@ class Writer:
     for f in self._files.values():
       f.flush()
       os.fsync(f.fileno())
+    for view in self._views:
+      view.flush()
 
   def close(self) -> None:
     """Sync and close the files."""

@@ -11,7 +11,7 @@ from jax.sharding import Mesh
 
 from llm_jax import types
 from llm_jax.model import config, transformer
-from llm_jax.train import checkpoint, metrics
+from llm_jax.train import checkpoint, metrics, watch
 from llm_jax.train import state as state_lib
 
 
@@ -24,6 +24,7 @@ def start(
   tx: optax.GradientTransformation,
   seed: int,
   mesh: Mesh,
+  watch_cfg: watch.Watch,
   params: types.Params | None = None,
 ) -> tuple[state_lib.TrainState, metrics.Writer]:
   """Make the folder of a stage self-contained and find the state to train.
@@ -37,6 +38,7 @@ def start(
     tx: the optimizer.
     seed: of new parameters and of the key that training splits.
     mesh: where the state lives.
+    watch_cfg: which views of the metrics to open.
     params: parameters of the stage before; None: new ones.
 
   Returns:
@@ -61,4 +63,5 @@ def start(
   )
   # Without a checkpoint even what was written before the first step is redone.
   n_done = -1 if restored is None else int(state.step)
-  return state, metrics.Writer(workdir, n_done)
+  views = watch.open_views(watch_cfg, workdir, n_done)
+  return state, metrics.Writer(workdir, n_done, views)

@@ -1,7 +1,9 @@
 """Recipes killed by SIGKILL at any moment go on as if nothing had happened.
 
 Real processes on a tiny run: every loss after a resume equals, as hex, that
-of a run that was left alone.
+of a run that was left alone. Ten kills over all stages; for more of them:
+
+  LLM_JAX_KILLS=50 python -m pytest tests/experiments/resume_test.py -k kills
 """
 
 import json
@@ -18,9 +20,12 @@ import pytest
 from llm_jax.data import shards
 from llm_jax.tasks import addition
 from llm_jax.tokenizer import tokenizer as tokenizer_lib
+from llm_jax.train import checkpoint
+from llm_jax.train import metrics as metrics_lib
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 GOLDEN = pathlib.Path(__file__).parent / 'first_losses.json'
+N_KILLS = int(os.environ.get('LLM_JAX_KILLS', 10))
 NUMBERS = (
   'loss',
   'grad_norm',
@@ -140,6 +145,22 @@ def losses(workdir):
   return found
 
 
+def steps(workdir):
+  """The step of each whole line of metrics."""
+  lines = metrics_lib.read(str(workdir / 'metrics.jsonl'))
+  return [line['step'] for line in lines]
+
+
+def saved_steps(workdir):
+  names = os.listdir(workdir / 'checkpoints')
+  return [int(name) for name in names if name.isdigit()]
+
+
+def fingerprint(workdir):
+  """Of every parameter that the run ended with."""
+  return checkpoint.load_model(str(workdir)).fingerprint
+
+
 def kill_after(arguments, workdir, n_lines, delay_s):
   """Start a recipe and SIGKILL it soon after it wrote n_lines of metrics."""
   process = subprocess.Popen(
@@ -179,14 +200,29 @@ def test_losses_after_kills_equal_an_uninterrupted_run(
     stage, workdir, artifacts, before and uninterrupted / before
   )
   draw = random.Random(stage)
+  index, n_lines = (
+    list(SETTINGS).index(stage),
+    len(steps(uninterrupted / stage)),
+  )
+  n_kills = N_KILLS // 3 + (index < N_KILLS % 3)
+  (save_every,) = (
+    int(setting.split(' = ')[1])
+    for setting in SETTINGS[stage]
+    if setting.startswith('LoopConfig.save_every')
+  )
   n_killed = 0
-  for n_lines in (3, 9, 14):
-    n_killed += kill_after(arguments, workdir, n_lines, draw.random() * 0.2)
-  assert n_killed >= 2, 'the run ended before it was killed'
+  for i in range(n_kills):
+    after = 1 + n_lines * 2 * i // (3 * n_kills)
+    n_killed += kill_after(arguments, workdir, after, draw.random() * 0.2)
+    # A save may be under way, so that the one before it is the newest.
+    n_lost = max(steps(workdir)) - max(saved_steps(workdir), default=0)
+    assert n_lost <= 2 * save_every
+  assert n_killed >= n_kills * 2 / 3, 'the run ended before it was killed'
   finish(arguments)
   expected = losses(uninterrupted / stage)
   assert len(expected) >= 2 * 16
   assert losses(workdir) == expected
+  assert fingerprint(workdir) == fingerprint(uninterrupted / stage)
   again = finish(arguments)
   assert 'already finished' in again
 
@@ -228,10 +264,22 @@ def test_sigterm_saves_and_the_same_command_goes_on(
   _, stderr = process.communicate(timeout=120)
   assert process.returncode == 0, stderr[-3000:]
   assert 'SIGTERM: saved step' in stderr
-  steps = [n for n in os.listdir(workdir / 'checkpoints') if n.isdigit()]
-  assert steps
+  assert saved_steps(workdir)
   finish(arguments)
   assert losses(workdir) == losses(uninterrupted / 'pretrain')
+
+
+def test_a_run_is_done_again_from_its_record(
+  artifacts, uninterrupted, tmp_path
+):
+  """run.json is all that is given: not one flag or setting of the run."""
+  del artifacts
+  first, again = uninterrupted / 'pretrain', tmp_path / 'again'
+  arguments = [sys.executable, '-m', 'experiments.pretrain']
+  arguments += ['--workdir', str(again), '--rerun', str(first / 'run.json')]
+  finish(arguments)
+  assert losses(again) == losses(first)
+  assert fingerprint(again) == fingerprint(first)
 
 
 def test_another_configuration_in_the_same_folder_is_refused(

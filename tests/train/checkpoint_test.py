@@ -9,16 +9,20 @@ import random
 import shutil
 import subprocess
 import sys
+import tarfile
 
 import chex
 import jax
+import numpy as np
 import optax
 import pytest
 
-from llm_jax.model import config, transformer
+from llm_jax.model import config, likelihood, transformer
+from llm_jax.optim import optimizer
 from llm_jax.parallel import mesh as mesh_lib
 from llm_jax.train import checkpoint
 from llm_jax.train import state as state_lib
+from llm_jax.train import update as update_lib
 
 # Orbax leaves tasks and loops behind when it meets a damaged checkpoint.
 pytestmark = pytest.mark.filterwarnings(
@@ -95,23 +99,95 @@ def test_restored_onto_another_mesh(saved, axes):
   )
 
 
+OF_ONE_MESH = (2, 2, 1)
+OTHERS = [
+  (1, 1, 1), (4, 1, 1), (1, 4, 1), (1, 1, 4), (2, 1, 2), (1, 2, 2), (1, 1, 2),
+]  # fmt: skip
+
+
+@pytest.fixture(scope='module')
+def of_one_mesh(tmp_path_factory):
+  """A folder with a checkpoint of one mesh, and the loss of its next step."""
+  folder = str(tmp_path_factory.mktemp('of_one_mesh'))
+  axes = mesh_lib.MeshConfig(*OF_ONE_MESH)
+  state = at_step(new_state(axes), 3)
+  saver = checkpoint.Checkpointer(folder)
+  saver.save(state)
+  saver.close()
+  return folder, host(state), next_loss(CFG, state, axes)
+
+
+def next_loss(cfg, state, axes, tx=None):
+  """The loss of the step after the state's, computed on its mesh."""
+  tokens_BT = (np.arange(4 * 9, dtype=np.int32) % cfg.vocab_size).reshape(4, 9)
+  batch = {
+    'inputs_BT': tokens_BT[:, :-1],
+    'targets_BT': tokens_BT[:, 1:],
+    'positions_BT': np.tile(np.arange(8, dtype=np.int32), (4, 1)),
+  }
+
+  def loss_fn(params, batch, key):
+    del key
+    return -likelihood.target_logp(cfg, params, batch).mean(), {}
+
+  update = update_lib.make_update_fn(loss_fn, tx or optax.adam(0.1))
+  batch = mesh_lib.put_batch(mesh_lib.make(axes), batch)
+  return float(update(state, batch)[1]['loss'])
+
+
+@pytest.mark.parametrize('axes', OTHERS)
+def test_checkpoint_of_one_mesh_goes_on_with_any_other(of_one_mesh, axes):
+  folder, saved, loss = of_one_mesh
+  axes = mesh_lib.MeshConfig(*axes)
+  restored = checkpoint.restore(folder, new_state(axes, seed=1))
+  chex.assert_trees_all_equal(host(restored), saved)
+  # Sums are taken in another order.
+  assert next_loss(CFG, restored, axes) == pytest.approx(loss, rel=1e-5)
+
+
+def test_checkpoint_of_an_older_format_goes_on(tmp_path):
+  """Written once; what is saved today must be as readable later.
+
+  Parameters are compared bit for bit, by their fingerprint. The loss is that
+  of the next step as the run that was saved had it without a restore.
+  """
+  golden = pathlib.Path(__file__).parent / 'golden_checkpoint.tar.gz'
+  with tarfile.open(golden) as tar:
+    tar.extractall(tmp_path, filter='data')
+  folder = str(tmp_path / 'golden_checkpoint')
+  model = checkpoint.load_model(folder)
+  assert model.fingerprint == (
+    '55f3b44c497326e49b413ebb8749e28ee812a78535ccb9fec7a90ed418d6cfa1'
+  )
+  tx = optimizer.make(optimizer.Optimizer(warmup_steps=1), 10)
+  like = new_state(cfg=model.model_config, seed=1, tx=tx)
+  restored = checkpoint.restore(folder, like)
+  assert int(restored.step) == 2
+  loss = next_loss(
+    model.model_config, restored, mesh_lib.MeshConfig(data=1), tx
+  )
+  assert loss == pytest.approx(3.347594, rel=1e-5)
+
+
 def test_nothing_saved_is_none(tmp_path):
   assert checkpoint.restore(str(tmp_path), new_state()) is None
 
 
 def test_no_flipped_bit_goes_unnoticed(copy):
-  """20 random bits of array data, one at a time.
+  """60 random bits, one at a time: 30 of array data, 30 of all other files.
 
-  Either step 3 comes back bit for bit, because no array is read from there,
-  or it is set aside and step 2 does.
+  Either step 3 comes back bit for bit, because nothing is read from there, or
+  it is set aside and step 2 does.
   """
   draw = random.Random(0)
   step_3, aside = copy / 'checkpoints' / '3', copy / 'damaged_checkpoints'
-  files = [p for p in step_3.rglob('*') if p.is_file() and '/d/' in str(p)]
+  files = [p for p in sorted(step_3.rglob('*')) if p.is_file()]
+  data = [p for p in files if '/d/' in str(p)]
+  others = [p for p in files if p not in data and p.stat().st_size]
   whole = {step: host(at_step(new_state(), step)) for step in (2, 3)}
   n_noticed = 0
-  for _ in range(20):
-    path = draw.choice(files)
+  for i in range(60):
+    path = draw.choice(data if i % 2 else others)
     intact = path.read_bytes()
     content = bytearray(intact)
     content[draw.randrange(len(content))] ^= 1 << draw.randrange(8)
@@ -122,10 +198,24 @@ def test_no_flipped_bit_goes_unnoticed(copy):
       n_noticed += 1
       shutil.move(aside / os.listdir(aside)[0], step_3)
     path.write_bytes(intact)
-  assert n_noticed >= 10
+  assert n_noticed >= 20
 
 
-@pytest.mark.parametrize('damage', ['empty', 'truncated', 'no metadata'])
+def test_flipped_bits_of_the_list_of_fingerprints_are_damage(copy):
+  """Not another model: its names and shapes are in that list too."""
+  path = copy / 'checkpoints' / '3' / '_CHECKPOINT_METADATA'
+  for text, flipped in ((b'k_norm', b'k_nosm'), (b'2x32x4x8', b'2x32x4x9')):
+    intact = path.read_bytes()
+    path.write_bytes(intact.replace(text, flipped, 1))
+    assert int(checkpoint.restore(str(copy), new_state(seed=1)).step) == 2
+    aside = copy / 'damaged_checkpoints'
+    shutil.move(aside / os.listdir(aside)[0], path.parent)
+    path.write_bytes(intact)
+
+
+@pytest.mark.parametrize(
+  'damage', ['empty', 'truncated', 'deleted', 'no metadata', 'torn metadata']
+)
 def test_torn_checkpoint_is_set_aside(copy, damage):
   step_3 = copy / 'checkpoints' / '3'
   if damage == 'empty':
@@ -135,8 +225,16 @@ def test_torn_checkpoint_is_set_aside(copy, damage):
     for path in step_3.rglob('*'):
       if path.is_file() and '/d/' in str(path):
         path.write_bytes(path.read_bytes()[:-7])
+  elif damage == 'deleted':
+    for path in (step_3 / 'params').rglob('*'):
+      if path.is_file() and '/d/' in str(path):
+        path.unlink()
   else:
-    (step_3 / '_CHECKPOINT_METADATA').unlink()
+    path = step_3 / '_CHECKPOINT_METADATA'
+    content = path.read_bytes()
+    path.unlink()
+    if damage == 'torn metadata':
+      path.write_bytes(content[: len(content) // 2])
   restored = checkpoint.restore(str(copy), new_state(seed=1))
   assert int(restored.step) == 2
   assert len(os.listdir(copy / 'damaged_checkpoints')) == 1
@@ -145,6 +243,11 @@ def test_torn_checkpoint_is_set_aside(copy, damage):
   saver.save(at_step(new_state(), 3))
   saver.close()
   assert int(checkpoint.restore(str(copy), new_state()).step) == 3
+
+
+def test_an_empty_folder_of_a_later_step_is_set_aside(copy):
+  (copy / 'checkpoints' / '7').mkdir()
+  assert int(checkpoint.restore(str(copy), new_state(seed=1)).step) == 3
 
 
 def test_all_damaged_is_an_error(copy):
@@ -163,6 +266,8 @@ def test_all_damaged_is_an_error(copy):
      r"params\['layers'\]\['down'\] is float32\[2x64x32\] there and "
      r'float32\[2x32x32\] here'),
     (CFG, optax.sgd(0.1), r'opt_state.*count is int32.* there and absent here'),
+    (CFG, optax.adam(0.1, mu_dtype='bfloat16'),
+     r"mu\['embedding'\] is float32\[128x32\] there and bfloat16\[128x32\] h"),
     (config.ModelConfig(**{**vars(CFG), 'tied_embeddings': True}),
      optax.adam(0.1), r"'head'\] is float32\[128x32\] there and absent here"),
   ],
@@ -170,6 +275,19 @@ def test_all_damaged_is_an_error(copy):
 def test_other_structure_is_named(saved, cfg, tx, message):
   with pytest.raises(ValueError, match=message):
     checkpoint.restore(str(saved), new_state(cfg=cfg, tx=tx))
+  assert not (saved / 'damaged_checkpoints').exists()
+
+
+def test_another_name_is_named(saved):
+  state = new_state()
+  layers = dict(state.params['layers'])
+  layers['wz'] = layers.pop('wq')
+  renamed = state.replace(params=state.params | {'layers': layers})
+  message = (
+    r"params\['layers'\]\['wq'\] is float32\[2x32x4x8\] there and absent"
+  )
+  with pytest.raises(ValueError, match=message):
+    checkpoint.restore(str(saved), renamed)
   assert not (saved / 'damaged_checkpoints').exists()
 
 

@@ -7,6 +7,7 @@ import numpy as np
 import optax
 import pytest
 
+from llm_jax.optim import optimizer
 from llm_jax.parallel import mesh as mesh_lib
 from llm_jax.train import loop, metrics
 from llm_jax.train import state as state_lib
@@ -45,13 +46,52 @@ def test_bad_batch_leaves_parameters_and_moments_alone(bad):
   assert (np.asarray(state.params['w']) != before[0]['w']).all()
 
 
+def test_infinite_gradient_of_a_finite_loss_is_skipped():
+  """The root at 0 is 0, and infinitely steep."""
+  mesh = mesh_lib.make(mesh_lib.MeshConfig(data=1))
+  tx = optax.adam(0.1)
+  state = state_lib.create(lambda key: {'w': jnp.ones(2)}, tx, 0, mesh)
+  update = update_lib.make_update_fn(
+    lambda params, batch, key: (jnp.sqrt((params['w'] - batch).sum()), {}), tx
+  )
+  state, _ = update(state, np.zeros(2, np.float32))
+  before = jax.device_get((state.params, state.opt_state))
+  state, metrics = update(state, before[0]['w'])
+  assert float(metrics['loss']) == 0
+  assert np.isinf(metrics['grad_norm'])
+  assert int(metrics['skipped']) == 1
+  chex.assert_trees_all_equal(
+    jax.device_get((state.params, state.opt_state)), before
+  )
+  state, metrics = update(state, np.zeros(2, np.float32))
+  assert int(metrics['skipped']) == 0
+
+
+def test_spike_is_clipped_and_not_remembered():
+  """A gradient a thousand times too long moves as one of clip_norm does."""
+  mesh = mesh_lib.make(mesh_lib.MeshConfig(data=1))
+  tx = optimizer.make(optimizer.Optimizer(clip_norm=1.0, warmup_steps=1), 9)
+  update = update_lib.make_update_fn(loss_fn, tx)
+  x = np.array([1.0, 2.0, 3.0], np.float32)  # longer than clip_norm
+  ends = []
+  for spike in (1.0, 1e3):
+    state = state_lib.create(lambda key: {'w': jnp.ones(3)}, tx, 0, mesh)
+    for scale in (1.0, spike, 1.0):
+      state, metrics = update(state, {'x': x * scale})
+      assert int(metrics['skipped']) == 0
+    ends.append(jax.device_get((state.params, state.opt_state)))
+  # Only the rounding of the gradient's length differs.
+  chex.assert_trees_all_close(*ends, rtol=1e-6)
+
+
 def test_many_bad_steps_in_a_row_end_the_run(tmp_path):
   writer = metrics.Writer(str(tmp_path), 0)
   values = {'skipped': loop.MAX_SKIPPED - 1, 'loss': float('nan')}
-  loop.write(loop.LoopConfig(), writer, 7, values)
+  run = loop.Run(loop.LoopConfig(), str(tmp_path), writer)
+  run.write(7, values)
   values['skipped'] += 1
   with pytest.raises(FloatingPointError, match='step 8: 10 steps in a row'):
-    loop.write(loop.LoopConfig(), writer, 8, values)
+    run.write(8, values)
   writer.close()
   lines = list(metrics.read(str(tmp_path / metrics.METRICS)))
   assert [line['loss'] for line in lines] == [None, None]

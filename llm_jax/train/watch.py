@@ -1,0 +1,297 @@
+"""What is seen of a run while it trains, and what ends one that hangs.
+
+A line now and then, a progress bar on a terminal, TensorBoard and Weights &
+Biases as views of metrics.jsonl, a profile of chosen steps. None of it changes
+what is computed, and none of it waits for the device. Does not hold metrics.
+"""
+
+import collections
+import contextlib
+import dataclasses
+import datetime
+import faulthandler
+import hashlib
+import importlib
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, NamedTuple
+
+import jax
+from absl import logging
+
+from llm_jax import record
+from llm_jax.train import hardware
+
+_VIEWS = ('tensorboard', 'wandb')
+# How the line shows a metric, in this order; others follow by their names.
+_SHOWN = {
+  'loss': 'loss {:.4f}',
+  'bits_per_byte': '{:.3f} bits/byte',
+  'tokens_per_s': '{:,.0f} tokens/s',
+  'mfu': 'MFU {:.1%}',
+  'grad_norm': 'grad norm {:.3g}',
+  'data_wait_s': 'data wait {:.2g} s',
+}
+
+
+class View(NamedTuple):
+  """Another place where the lines of metrics.jsonl go."""
+
+  write: Callable[[int, Mapping[str, Any]], Any]  # a step and its numbers
+  flush: Callable[[], Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class Watch:
+  """What is shown and kept beside metrics.jsonl; a resume may change it."""
+
+  log_every: int = 10  # steps between lines on the console
+  progress_bar: bool = True  # where the console is a terminal
+  views: tuple[str, ...] = ()  # of metrics.jsonl: 'tensorboard', 'wandb'
+  profile_first: int = 0  # first step of a profile; 0: none
+  profile_steps: int = 5  # steps that it lasts
+  peak_tflops: float = 0.0  # of one device, for MFU; 0: see hardware.py
+  hang_s: float = 1800.0  # seconds that a step may take, compilation included
+
+  def __post_init__(self):
+    for name in ('log_every', 'profile_steps'):
+      if getattr(self, name) < 1:
+        raise ValueError(f'Watch.{name} = {getattr(self, name)}; use 1 or more')
+    for name in ('profile_first', 'peak_tflops'):
+      if getattr(self, name) < 0:
+        raise ValueError(f'Watch.{name} = {getattr(self, name)}; use 0 or more')
+    if self.hang_s <= 0:
+      raise ValueError(f'Watch.hang_s = {self.hang_s} seconds; use 1800.0')
+    for name in self.views:
+      if name not in _VIEWS:
+        raise ValueError(
+          f'Watch.views names {name!r}; use {" or ".join(_VIEWS)}'
+        )
+
+
+def line(step: int, n_steps: int, values: Mapping[str, float]) -> str:
+  """A step's numbers as the console shows them.
+
+  >>> line(20, 100, {'eta_s': 80.4, 'loss': 2.5, 'tokens_per_s': 1234.0})
+  'step 20/100 | loss 2.5000 | 1,234 tokens/s | ETA 0:01:20'
+  """
+  parts = [f'step {step}/{n_steps}']
+  parts += [s.format(values[k]) for k, s in _SHOWN.items() if k in values]
+  for name, value in values.items():
+    if (
+      name not in _SHOWN
+      and name != 'eta_s'
+      and (name, value)
+      != (
+        'skipped',
+        0,
+      )
+    ):
+      parts.append(f'{name} {value:.4g}')
+  if 'eta_s' in values:
+    parts.append(f'ETA {datetime.timedelta(seconds=int(values["eta_s"]))}')
+  return ' | '.join(parts)
+
+
+class Meter:
+  """Tokens a second, MFU and the time that is left.
+
+  An interval in which the recipe evaluated or a checkpoint was taken says
+  nothing of the step and counts for the time left only.
+  """
+
+  def __init__(self, cfg: Watch, flops_per_token: float):
+    """Start without any interval.
+
+    Args:
+      cfg: log_every is also the number of steps that a rate is the mean of.
+      flops_per_token: operations of one token's training; 0: MFU is not known.
+    """
+    self._timed = collections.deque(maxlen=cfg.log_every)
+    device = jax.devices()[0]
+    peak = cfg.peak_tflops * 1e12 or hardware.peak_flops(device.device_kind)
+    self._flops_share = flops_per_token / peak if peak else 0.0
+    self._n_seen, self._start, self._last, self._paused = 0, 0.0, 0.0, 0.0
+
+  def pause(self, seconds: float) -> None:
+    """Count seconds in which no step was under way."""
+    self._paused += seconds
+
+  def lap(self, n_tokens: int, n_left: int, n_devices: int) -> dict[str, float]:
+    """End a step's interval; the first one, with its compilation, is none.
+
+    Args:
+      n_tokens: of the step, over all devices.
+      n_left: steps behind it.
+      n_devices: that take part.
+
+    Returns:
+      tokens_per_s, mfu where the peak is known, and eta_s; what is not known
+      yet is left out.
+    """
+    now = time.monotonic()
+    seconds, self._last = now - self._last, now
+    paused, self._paused = self._paused, 0.0
+    if not self._n_seen:
+      self._start = now
+    elif paused < 0.01 * seconds:
+      self._timed.append((n_tokens, seconds))
+    values = {}
+    if self._timed:
+      n, seconds = map(sum, zip(*self._timed, strict=True))
+      values['tokens_per_s'] = n / seconds
+      if self._flops_share:
+        values['mfu'] = n / seconds * self._flops_share / n_devices
+    if self._n_seen:
+      values['eta_s'] = (now - self._start) / self._n_seen * n_left
+    self._n_seen += 1
+    return values
+
+
+@contextlib.contextmanager
+def progress_bar(cfg: Watch, n_steps: int) -> Iterator[Callable[[int], None]]:
+  """Draw a bar under the log lines where the console is a terminal.
+
+  Args:
+    cfg: whether it is wanted.
+    n_steps: of the run.
+
+  Yields:
+    A function of the steps done.
+  """
+  if not (cfg.progress_bar and sys.stderr.isatty()):
+    yield lambda step: None
+    return
+  drawn = 0.0
+
+  def draw(step: int) -> None:
+    nonlocal drawn
+    if time.monotonic() - drawn > 0.1:
+      drawn = time.monotonic()
+      bar = f'{"#" * (40 * step // n_steps):<40}'
+      sys.stderr.write(f'\r\x1b[K[{bar}] {step}/{n_steps}')
+      sys.stderr.flush()
+
+  def clear(*_) -> bool:  # as a filter: a log line takes the bar's place
+    sys.stderr.write('\r\x1b[K')
+    return True
+
+  handler = logging.get_absl_handler()
+  handler.addFilter(clear)
+  try:
+    yield draw
+  finally:
+    handler.removeFilter(clear)
+    clear()
+
+
+class Profile:
+  """A trace of chosen steps, for xprof or ui.perfetto.dev."""
+
+  def __init__(self, cfg: Watch, workdir: str):
+    """Prepare, without starting.
+
+    Args:
+      cfg: which steps.
+      workdir: of the run; the trace goes into its folder profile/.
+    """
+    self._first, self._n = cfg.profile_first, cfg.profile_steps
+    self._folder = os.path.join(workdir, 'profile')
+    self._runs = False
+
+  def before(self, step: int) -> None:
+    """Start, if the step is the first that is wanted."""
+    if step == self._first:
+      jax.profiler.start_trace(self._folder, create_perfetto_trace=True)
+      self._runs = True
+
+  def after(self, step: int) -> None:
+    """Write the trace, if the step is done and the last that is wanted."""
+    if self._runs and step >= self._first + self._n - 1:
+      self.close()
+      logging.info('steps to %d are profiled in %s', step, self._folder)
+
+  def close(self) -> None:
+    """Write what there is, where the run ends before the profile does."""
+    if self._runs:
+      self._runs = False
+      jax.profiler.stop_trace()
+
+
+def expect_progress(cfg: Watch) -> None:
+  """End the process, with every thread's stack, unless called again in time.
+
+  Where one process of many hangs, the others wait for it forever.
+  """
+  stderr = 2  # the real one: sys.stderr may be no file
+  faulthandler.dump_traceback_later(cfg.hang_s, exit=True, file=stderr)
+
+
+def open_views(cfg: Watch, workdir: str, resume_step: int) -> list[View]:
+  """Open what shows metrics.jsonl elsewhere.
+
+  Args:
+    cfg: which views.
+    workdir: folder of the stage, with its run.json.
+    resume_step: step that the run continues from, -1 for a new one.
+
+  Returns:
+    The views; none in any process but the first.
+
+  Raises:
+    ValueError: if a view's package is not installed.
+  """
+  if jax.process_index():
+    return []
+  openers = {'tensorboard': _tensorboard, 'wandb': _wandb}
+  return [openers[name](workdir, resume_step) for name in cfg.views]
+
+
+def _tensorboard(workdir: str, resume_step: int) -> View:
+  writer = _optional('tensorboardX', 'tensorboard').SummaryWriter(
+    os.path.join(workdir, 'tensorboard'), purge_step=resume_step + 1
+  )
+  proto = importlib.import_module('tensorboardX.proto.summary_pb2')
+
+  def write(step: int, values: Mapping[str, Any]) -> None:
+    # All numbers at once: add_scalar for each takes 7 times as long.
+    value = [
+      proto.Summary.Value(tag=k, simple_value=v) for k, v in _there(values)
+    ]
+    writer.file_writer.add_summary(proto.Summary(value=value), step)
+
+  return View(write, writer.flush)
+
+
+def _wandb(workdir: str, resume_step: int) -> View:
+  del resume_step  # what is logged again is the same, and ignored there
+  asked = record.read_json(os.path.join(workdir, 'run.json'))
+  identity = f'{asked["start"]} {os.path.abspath(workdir)}'
+  run = _optional('wandb', 'wandb').init(
+    project=os.environ.get('WANDB_PROJECT', 'llm_jax'),
+    id=hashlib.sha256(identity.encode()).hexdigest()[:32],
+    name=os.path.basename(os.path.abspath(workdir)),
+    dir=workdir,
+    config=asked['config'],
+    resume='allow',
+  )
+  return View(
+    lambda step, values: run.log(dict(_there(values)), step=step), lambda: None
+  )
+
+
+def _there(values: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+  """The numbers without those that were not finite, which are None."""
+  return ((k, v) for k, v in values.items() if v is not None)
+
+
+def _optional(package: str, extra: str) -> Any:
+  try:
+    return importlib.import_module(package)
+  except ModuleNotFoundError:
+    raise ValueError(
+      f'Watch.views names {extra!r}, which needs the package {package}; run '
+      f"pip install '.[{extra}]'"
+    ) from None

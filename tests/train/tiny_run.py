@@ -1,0 +1,67 @@
+"""A real run of the loop with a model of one array, for the tests of it."""
+
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from llm_jax import record
+from llm_jax.parallel import mesh as mesh_lib
+from llm_jax.train import checkpoint, loop, metrics
+from llm_jax.train import state as state_lib
+from llm_jax.train import update as update_lib
+
+N = 512  # numbers of the model
+TX = optax.adam(0.1)
+
+
+def loss_fn(params, batch, key):
+  """Depends on parameters, batch and the step's own randomness."""
+  noise = 0.1 * jax.random.normal(key, (1, N))
+  x_BT = params['w'][None] * batch['inputs_BT'] + noise
+  return jnp.square(x_BT).mean(), {}
+
+
+def mesh():
+  return mesh_lib.make(mesh_lib.MeshConfig(data=1))
+
+
+def new_state():
+  return state_lib.create(lambda key: {'w': jnp.ones(N)}, TX, 0, mesh())
+
+
+def batch_fn(step):
+  draw = np.random.default_rng(step)
+  return {'inputs_BT': draw.normal(size=(2, N)).astype(np.float32)}
+
+
+@functools.cache
+def update_fn():
+  return update_lib.make_update_fn(loss_fn, TX)
+
+
+def train(
+  workdir, cfg, update=None, batches=batch_fn, views=(), flops_per_token=0.0
+):
+  """Start or resume in a folder; yields what the loop yields."""
+  record.begin(workdir, 'test', cfg)
+  state, n_done = new_state(), -1
+  restored = checkpoint.restore(str(workdir), state)
+  if restored is not None:
+    state, n_done = restored, int(restored.step)
+  writer = metrics.Writer(str(workdir), n_done, views)
+  try:
+    yield from loop.steps(
+      cfg, str(workdir), state, update or update_fn(), batches, mesh(), writer,
+      flops_per_token,
+    )  # fmt: skip
+  finally:
+    writer.close()
+
+
+def losses(workdir):
+  """Of each step, as hex."""
+  lines = list(metrics.read(str(workdir / metrics.METRICS)))
+  return [(line['step'], line['loss'].hex()) for line in lines]
