@@ -10,7 +10,7 @@ Hardware, time and result stand in the header of each gin file.
 import dataclasses
 import math
 import pathlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
@@ -22,8 +22,7 @@ from jax.sharding import Mesh
 from experiments import command_line
 from llm_jax import record, types
 from llm_jax.data import mixture, shards
-from llm_jax.evals import held_out
-from llm_jax.infer import generate
+from llm_jax.evals import continuations, held_out
 from llm_jax.losses import next_token
 from llm_jax.model import config as model_config
 from llm_jax.model import likelihood
@@ -85,12 +84,9 @@ def run(
   sources = [source(name, 'train') for name in cfg.sources]
   mixed = list(zip(sources, cfg.weights, strict=True))
   batch_fn = mixture.make_batch_fn(
-    mixed,
-    cfg.batch_size,
-    cfg.seed,
-    vocabulary.special_id('<|endoftext|>'),
+    mixed, cfg.batch_size, cfg.seed, vocabulary.special_id('<|endoftext|>'),
     cfg.keep_documents,
-  )
+  )  # fmt: skip
   n_steps = cfg.loop.n_steps
   mixture.check_epochs(mixed, cfg.batch_size, n_steps, cfg.max_epochs)
   length = sources[0].sequence_length
@@ -103,9 +99,7 @@ def run(
     for i, folder in enumerate(tokens)
   }
   inputs['tokenizer'] = vocabulary.fingerprint
-  n_bytes_V = np.zeros(cfg.model.padded_vocab_size, np.float32)
-  for token in set(range(vocabulary.vocab_size)) - vocabulary.special_ids:
-    n_bytes_V[token] = len(vocabulary.token_bytes(token))
+  n_bytes_V = held_out.text_bytes(vocabulary, cfg.model.padded_vocab_size)
   tx, update_fn, plan = make_step(cfg, mesh, length, n_bytes_V)
   machine = {'devices': str(jax.devices()), 'mesh': dict(mesh.shape)}
   machine['plan'] = dataclasses.asdict(plan)
@@ -124,19 +118,18 @@ def run(
   ):
     is_last = step == n_steps
     if step % cfg.evaluate_every == 0 or is_last:
-      bits = held_out.bits_per_byte(
-        cfg.model, state.params, valid, cfg.batch_size
-      )
+      model, n_rows = cfg.model, cfg.batch_size
+      bits = held_out.bits_per_byte(model, state.params, valid, n_rows)
       read = mixture.progress(mixed, cfg.batch_size, step)
       writer.metrics(step, {'valid_bits_per_byte': bits, **read})
       logging.info('step %d | held-out bits per byte %.4f', step, bits)
     if step % cfg.sample_every == 0 or is_last:
-      for prompt, text in samples(cfg, state.params, vocabulary):
+      for prompt, text in continuations.sample(
+        cfg.model, state.params, vocabulary, cfg.sample_prompts,
+        cfg.sample_tokens,
+      ):  # fmt: skip
         writer.sample(step, {'prompt': prompt, 'text': text})
-        generated = f'{prompt}{text}'
-        logging.info(
-          'step %d/%d | generating: %r', step, cfg.loop.n_steps, generated
-        )
+        logging.info('step %d | generating: %r', step, f'{prompt}{text}')
   writer.close()
   summary = {
     'tokens': n_steps * cfg.batch_size * length,
@@ -176,23 +169,6 @@ def make_step(
 
   n_micro = cfg.batch_size // plan.micro_batch
   return tx, update.make_update_fn(loss_fn, tx, mesh, n_micro), plan
-
-
-def samples(
-  cfg: Config, params: types.Params, vocabulary: tokenizer_lib.Tokenizer
-) -> Iterator[tuple[str, str]]:
-  """Each of the sample prompts with the text that continues it."""
-  end_of_text = vocabulary.special_id('<|endoftext|>')
-  answers = generate.generate(
-    cfg.model,
-    params,
-    [[end_of_text, *vocabulary.encode(p)] for p in cfg.sample_prompts],
-    range(len(cfg.sample_prompts)),
-    generate.Request(cfg.sample_tokens, (end_of_text,)),
-    len(cfg.sample_prompts),
-  )
-  for prompt, answer in zip(cfg.sample_prompts, answers, strict=True):
-    yield prompt, vocabulary.decode(answer.token_ids)
 
 
 if __name__ == '__main__':

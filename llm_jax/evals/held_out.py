@@ -76,6 +76,14 @@ def read(
   return held_out
 
 
+def text_bytes(tokenizer: tokenizer_lib.Tokenizer, n_tokens: int) -> np.ndarray:
+  """Bytes of text of each of n_tokens ids: 0 of special and unused ones."""
+  n_bytes_V = np.zeros(n_tokens, np.float32)
+  for token in set(range(tokenizer.vocab_size)) - tokenizer.special_ids:
+    n_bytes_V[token] = len(tokenizer.token_bytes(token))
+  return n_bytes_V
+
+
 def bits_per_byte(
   cfg: model_config.ModelConfig,
   params: types.Params,

@@ -149,6 +149,11 @@ def fit(mesh, spec: PartitionSpec, shape: Sequence[int]) -> PartitionSpec:
   )
 
 
+def n_row_shards(mesh: Mesh) -> int:
+  """Into how many parts the rows of a batch are split."""
+  return math.prod(mesh.shape[axis] for axis in BATCH[0])
+
+
 def split_rows(x_BTD: jax.Array) -> jax.Array:
   """Keep activations split as the batch is, where there is a mesh.
 

@@ -18,6 +18,7 @@ from jax.sharding import Mesh
 
 from llm_jax.losses import next_token
 from llm_jax.model import config, likelihood, transformer
+from llm_jax.parallel import mesh as mesh_lib
 from llm_jax.train import state as state_lib
 
 _POLICIES = ('none', 'dots', 'full')  # of remat: from fast to small
@@ -64,7 +65,7 @@ def choose(
     ValueError: if micro_batch does not divide the batch, or shards do not
       divide it.
   """
-  shards = mesh.shape['data'] * mesh.shape['fsdp']
+  shards = mesh_lib.n_row_shards(mesh)
   if micro_batch:
     if batch_size % micro_batch or micro_batch % shards:
       raise ValueError(
@@ -136,7 +137,8 @@ def estimate(
   init = functools.partial(transformer.init, cfg)
   state = state_lib.abstract(init, tx, mesh)
   part = _part(cfg, mesh.shape['tensor'])
-  rows = plan.micro_batch // (mesh.shape['data'] * mesh.shape['fsdp'])
+  rows = plan.micro_batch // mesh_lib.n_row_shards(mesh)
+  n_context = mesh.shape['context']
   kept, casts = _kept(
     dataclasses.replace(part, remat=plan.remat), length, loss_chunk
   )
@@ -150,14 +152,15 @@ def estimate(
     )
     again = whole - inputs
   counts = config.n_params(part)
-  layer = (counts['attention'] + counts['mlp']) // cfg.n_layers
+  matrices = counts['attention'] + counts['mlp'] + counts['experts']
+  layer = matrices // cfg.n_layers
   head = part.padded_vocab_size * cfg.d_model
   logits = 4 * (loss_chunk or length) * part.padded_vocab_size
   return {
     'state': _bytes(state),
     'gradients': _bytes(state.params) * (1 + (plan.micro_batch < batch_size)),
-    'activations': rows * kept + casts // mesh.shape['fsdp'],
-    'working': rows * (again + 2 * logits),
+    'activations': rows * kept // n_context + casts // mesh.shape['fsdp'],
+    'working': rows * (again + 2 * logits) // n_context,
     'weights': (layer + head) * jnp.dtype(cfg.dtype).itemsize,
   }
 

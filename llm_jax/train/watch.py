@@ -79,17 +79,8 @@ def line(step: int, n_steps: int, values: Mapping[str, float]) -> str:
   """
   parts = [f'step {step}/{n_steps}']
   parts += [s.format(values[k]) for k, s in _SHOWN.items() if k in values]
-  for name, value in values.items():
-    if (
-      name not in _SHOWN
-      and name != 'eta_s'
-      and (name, value)
-      != (
-        'skipped',
-        0,
-      )
-    ):
-      parts.append(f'{name} {value:.4g}')
+  hidden = {*_SHOWN, 'eta_s'} | ({'skipped'} - {k for k in values if values[k]})
+  parts += [f'{k} {v:.4g}' for k, v in values.items() if k not in hidden]
   if 'eta_s' in values:
     parts.append(f'ETA {datetime.timedelta(seconds=int(values["eta_s"]))}')
   return ' | '.join(parts)
