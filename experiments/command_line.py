@@ -92,6 +92,9 @@ def execute(
       return 0
     _refuse_missing(run, arguments)
     process.set_up_jax()
+    if index := process.join(flag_values.distributed):
+      # Records and metrics of its own; checkpoints are shared.
+      arguments['workdir'] += f'/process_{index}'
     run(cfg, **arguments)
   except (ValueError, OSError, FloatingPointError) as error:
     if flag_values.verbosity > 0:
@@ -127,6 +130,11 @@ def _define(
   flags.DEFINE_integer(
     'verbosity', 0, '1: debug lines and tracebacks; -1: warnings only', **place
   )
+  flags.DEFINE_string(
+    'distributed', '', 'run as one of several processes that train together: '
+    '"auto" on a TPU pod, Slurm, Kubernetes or MPI, elsewhere '
+    '"HOST:PORT,INDEX,COUNT" with the address of process 0', **place
+  )  # fmt: skip
   flags.DEFINE_boolean('help', False, 'list the flags', short_name='h', **place)
   flags.DEFINE_string(
     'workdir', None, 'folder of this stage; the same folder resumes', **place

@@ -1,11 +1,12 @@
 """Sets up the process that a recipe runs in, its log lines and JAX; ends it.
 
-It does NOT parse flags and does NOT choose devices.
+It does NOT parse the command line and does NOT choose devices.
 """
 
 import logging as python_logging
 import os
 import pathlib
+import re
 import sys
 import typing
 
@@ -55,6 +56,47 @@ def set_up_jax() -> None:
   jax.config.update('jax_compilation_cache_dir', os.path.expanduser(folder))
   jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.5)
   jax.config.update('jax_numpy_rank_promotion', 'raise')
+
+
+def join(distributed: str) -> int:
+  """Joins the processes that train one model together, one a host.
+
+  All of them run the same command, with a --workdir on a disk that they share.
+
+  Args:
+    distributed: "auto", where jax.distributed finds the others by itself (TPU
+      pod, Slurm, Kubernetes, MPI); "HOST:PORT,INDEX,COUNT" with the address of
+      process 0, elsewhere; empty for a process that works alone.
+
+  Returns:
+    The index of this process; 0 for one that works alone.
+
+  Raises:
+    ValueError: if the recipe does not use JAX, or the value is none of these.
+  """
+  if not distributed:
+    return 0
+  if 'jax' not in sys.modules:
+    raise ValueError(
+      f'--distributed {distributed}: this recipe runs as one process; leave it '
+      'out'
+    )
+  import jax
+
+  if distributed == 'auto':
+    jax.distributed.initialize()
+  else:
+    match = re.fullmatch(r'([^,]+:\d+),(\d+),(\d+)', distributed)
+    if not match:
+      raise ValueError(
+        f'--distributed {distributed!r} is neither auto nor HOST:PORT,INDEX,'
+        'COUNT; write for example 10.0.0.7:1234,0,2 in process 0 of 2'
+      )
+    jax.distributed.initialize(match[1], int(match[3]), int(match[2]))
+  index = jax.process_index()
+  if index:
+    logging.set_verbosity(logging.WARNING)
+  return index
 
 
 def leave(code: int) -> typing.NoReturn:

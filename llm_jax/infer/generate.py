@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax.experimental import multihost_utils
 from jax.sharding import Mesh
 
 from llm_jax import types
@@ -261,8 +262,9 @@ def _decode(cfg, n_steps, params, state):
 
 
 def _collect(state, n_rows) -> list[Answer]:
-  fetched = jax.device_get(
-    {k: state[k] for k in ('token_BT', 'logp_BT', 'n_new_B', 'stop_V')}
+  names = ('token_BT', 'logp_BT', 'n_new_B', 'stop_V')
+  fetched = multihost_utils.process_allgather(
+    {k: state[k] for k in names}, tiled=True
   )
   answers = []
   for row in range(n_rows):

@@ -62,7 +62,7 @@ class Checkpointer:
     """
     if n_kept < 2:
       raise ValueError(f'n_kept {n_kept} checkpoints; use 2 or more')
-    self._folder = os.path.abspath(os.path.join(workdir, _FOLDER))
+    self._folder = _shared_folder(workdir)
     os.makedirs(self._folder, exist_ok=True)
     # Orbax's policies do not match the protocols that they are declared by.
     every: Any = ocp.training.save_decision_policies.FixedIntervalPolicy(1)
@@ -133,7 +133,7 @@ def restore(
     ValueError: if every checkpoint is damaged, or one belongs to a model or
       optimizer of another structure.
   """
-  folder = os.path.abspath(os.path.join(workdir, _FOLDER))
+  folder = _shared_folder(workdir)
   abstract = jax.tree.map(_abstract, _split(like))
   steps = _steps(folder)
   for step in reversed(steps):
@@ -146,7 +146,7 @@ def restore(
         opt_state=parts['opt_state'],
       )
     except _Damaged as error:
-      aside = os.path.join(workdir, _ASIDE)
+      aside = os.path.join(os.path.dirname(folder), _ASIDE)
       logging.warning(
         'checkpoint %d in %s is damaged and moved to %s: %s',
         step,
@@ -154,11 +154,12 @@ def restore(
         aside,
         error,
       )
-      os.makedirs(aside, exist_ok=True)
-      shutil.move(
-        os.path.join(folder, str(step)),
-        os.path.join(aside, f'{step}-{len(os.listdir(aside))}'),
-      )
+      if jax.process_index() == 0:
+        os.makedirs(aside, exist_ok=True)
+        shutil.move(
+          os.path.join(folder, str(step)),
+          os.path.join(aside, f'{step}-{len(os.listdir(aside))}'),
+        )
   if steps:
     raise ValueError(
       f'every checkpoint in {folder} was damaged ({len(steps)} tried); '
@@ -183,7 +184,9 @@ def save_model_files(
     tokenizer_dir: a saved tokenizer, which is copied.
     is_chat: whether the model is prompted through the chat template.
   """
-  folder = os.path.join(workdir, _FOLDER)
+  if jax.process_index():
+    return
+  folder = _shared_folder(workdir)
   shutil.copytree(
     tokenizer_dir, os.path.join(folder, 'tokenizer'), dirs_exist_ok=True
   )
@@ -249,6 +252,18 @@ def load_model(stage_dir: str, mesh: Mesh | None = None) -> LoadedModel:
     f'every checkpoint in {folder} is damaged '
     f'({"; ".join(errors)}); run the stage again'
   )
+
+
+def _shared_folder(workdir: str) -> str:
+  """The folder of checkpoints, which all processes of a run share.
+
+  All but the first have a workdir of their own inside the first's, for their
+  records and metrics; see experiments/command_line.py.
+  """
+  workdir = os.path.abspath(workdir)
+  if jax.process_index():
+    workdir = os.path.dirname(workdir)
+  return os.path.join(workdir, _FOLDER)
 
 
 def _params_fingerprint(params: types.Params) -> str:

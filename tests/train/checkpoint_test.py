@@ -39,8 +39,16 @@ def _collected():
 
 CFG = config.ModelConfig(
   vocab_size=100, n_layers=2, d_model=32, n_heads=4, n_kv_heads=4, head_dim=8,
-  d_ff=64,
+  d_ff=64, n_experts=4,
 )  # fmt: skip
+
+
+# Axes data, fsdp, tensor, context, expert of eight devices.
+SAVED_ON = mesh_lib.MeshConfig(1, 2, 2, 1, 2)
+OTHERS = [
+  (1, 1, 1, 1, 1), (8, 1, 1, 1, 1), (1, 8, 1, 1, 1), (1, 1, 4, 2, 1),
+  (1, 1, 2, 1, 4), (2, 2, 2, 1, 1), (1, 2, 1, 2, 2),
+]  # fmt: skip
 
 
 def new_state(mesh_config=None, cfg=CFG, seed=0, tx=None):
@@ -72,7 +80,7 @@ def saved(tmp_path_factory):
     str(folder), 'pretrain', CFG, str(folder / 'vocabulary'), is_chat=False
   )
   for step in (1, 2, 3):
-    saver.save(at_step(new_state(), step))
+    saver.save(at_step(new_state(SAVED_ON), step))
   saver.close()
   return folder
 
@@ -89,7 +97,7 @@ def test_newest_is_restored_bit_for_bit_and_old_ones_go(saved):
   chex.assert_trees_all_equal(host(restored), host(at_step(new_state(), 3)))
 
 
-@pytest.mark.parametrize('axes', [(4, 1, 1), (1, 4, 1), (1, 2, 2), (1, 1, 4)])
+@pytest.mark.parametrize('axes', OTHERS)
 def test_restored_onto_another_mesh(saved, axes):
   like = new_state(mesh_lib.MeshConfig(*axes), seed=1)
   restored = checkpoint.restore(str(saved), like)
@@ -263,8 +271,8 @@ def test_all_damaged_is_an_error(copy):
   ('cfg', 'tx', 'message'),
   [
     (config.ModelConfig(**{**vars(CFG), 'd_ff': 32}), optax.adam(0.1),
-     r"params\['layers'\]\['down'\] is float32\[2x64x32\] there and "
-     r'float32\[2x32x32\] here'),
+     r"params\['layers'\]\['expert_down'\] is float32\[2x4x64x32\] there and "
+     r'float32\[2x4x32x32\] here'),
     (CFG, optax.sgd(0.1), r'opt_state.*count is int32.* there and absent here'),
     (CFG, optax.adam(0.1, mu_dtype='bfloat16'),
      r"mu\['embedding'\] is float32\[128x32\] there and bfloat16\[128x32\] h"),
