@@ -74,7 +74,6 @@ def run(
   """Train the model; the same workdir resumes."""
   # Data: every row is a function of (seed, step), so the step is all its state.
   mesh = mesh_lib.make(cfg.mesh, cfg.batch_size)
-  jax.set_mesh(mesh)
   vocabulary = tokenizer_lib.Tokenizer.load(tokenizer)
 
   def source(name: str, split: str) -> shards.TokenSource:

@@ -77,7 +77,6 @@ class Config:
 def run(cfg: Config, workdir: str, restore_from: str) -> None:
   """Train the policy; the same workdir resumes."""
   mesh = mesh_lib.make(cfg.mesh, cfg.n_prompts * cfg.n_samples)
-  jax.set_mesh(mesh)
   model = checkpoint.load_model(restore_from, mesh)
 
   # The problems of the whole run in order, and how they are asked.

@@ -66,7 +66,6 @@ def run(
 ) -> None:
   """Train the assistant; the same workdir resumes."""
   mesh = mesh_lib.make(cfg.mesh, cfg.batch_size)
-  jax.set_mesh(mesh)
   model = checkpoint.load_model(restore_from, mesh)
   inputs = {'model': model.fingerprint}
   inputs |= {p: conversations_lib.fingerprint(p) for p in conversations}

@@ -80,7 +80,7 @@ def train(batch_fn) -> dict[str, dict[str, list[float]]]:
     logp_BT = likelihood.target_logp(cfg, params, batch)
     return next_token.cross_entropy(logp_BT, batch['loss_mask_BT']), {}
 
-  update_fn = update.make_update_fn(loss_fn, tx)
+  update_fn = update.make_update_fn(loss_fn, tx, mesh)
 
   def make(step):
     return mesh_lib.put_batch(mesh, batch_fn(step))

@@ -48,7 +48,7 @@ def main(argv: Sequence[str]) -> None:
   cfg, mesh = sizes.by_name(_SIZE.value), mesh_lib.make(mesh_lib.MeshConfig(1))
   n_steps = _BLOCKS.value * _BLOCK_STEPS.value + 2
   tx = optimizer.make(optimizer.Optimizer(), n_steps)
-  update_fn = update.make_update_fn(functools.partial(_loss, cfg), tx)
+  update_fn = update.make_update_fn(functools.partial(_loss, cfg), tx, mesh)
   tokens_BT = np.random.default_rng(0).integers(
     cfg.vocab_size, size=(_ROWS.value, _LENGTH.value + 1), dtype=np.int32
   )

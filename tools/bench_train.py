@@ -94,7 +94,7 @@ def _ours(
     logp_BT = likelihood.target_logp(cfg, params, batch)
     return next_token.cross_entropy(logp_BT, batch['loss_mask_BT']), {}
 
-  update_fn = update.make_update_fn(loss_fn, tx)
+  update_fn = update.make_update_fn(loss_fn, tx, mesh)
   init = functools.partial(transformer.init, cfg)
   state = state_lib.create(init, tx, 0, mesh)
   params = jax.device_get(state.params)

@@ -129,7 +129,7 @@ def make(
 
 
 def current() -> jax.sharding.AbstractMesh | None:
-  """The mesh that jax.set_mesh was given; None without one."""
+  """The mesh that the step being compiled is for; None outside of one."""
   mesh = jax.sharding.get_abstract_mesh()
   return None if mesh.empty else mesh
 

@@ -138,8 +138,9 @@ def next_loss(cfg, state, axes, tx=None):
     del key
     return -likelihood.target_logp(cfg, params, batch).mean(), {}
 
-  update = update_lib.make_update_fn(loss_fn, tx or optax.adam(0.1))
-  batch = mesh_lib.put_batch(mesh_lib.make(axes), batch)
+  mesh = mesh_lib.make(axes)
+  update = update_lib.make_update_fn(loss_fn, tx or optax.adam(0.1), mesh)
+  batch = mesh_lib.put_batch(mesh, batch)
   return float(update(state, batch)[1]['loss'])
 
 

@@ -49,7 +49,7 @@ def test_resume_from_every_step_is_exact(tmp_path, monkeypatch):
 
 def test_one_trace_and_no_transfer_that_nobody_asked_for(tmp_path):
   traced_once = chex.assert_max_traces(tiny_run.loss_fn, n=1)
-  update = update_lib.make_update_fn(traced_once, tiny_run.TX)
+  update = update_lib.make_update_fn(traced_once, tiny_run.TX, tiny_run.mesh())
   cfg = loop.LoopConfig(n_steps=6, save_every=2)
   with contextlib.ExitStack() as stack:
     for step, _ in tiny_run.train(tmp_path, cfg, update):

@@ -53,10 +53,10 @@ def run(cfg: Config, workdir: str, fault: str = '') -> None:
     draw = np.random.default_rng(step)
     return {'inputs_BT': draw.integers(8, size=(4, 3), dtype=np.int32)}
 
+  update = update_lib.make_update_fn(loss_fn, tx, mesh)
   for step, _ in loop_lib.steps(
-    cfg.loop, workdir, state, update_lib.make_update_fn(loss_fn, tx), batch_fn,
-    mesh, writer,
-  ):  # fmt: skip
+    cfg.loop, workdir, state, update, batch_fn, mesh, writer
+  ):
     if fault == 'slow':  # so that a signal finds it under way
       print(f'at step {step}', flush=True)
       time.sleep(0.2)

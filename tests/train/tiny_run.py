@@ -39,7 +39,7 @@ def batch_fn(step):
 
 @functools.cache
 def update_fn():
-  return update_lib.make_update_fn(loss_fn, TX)
+  return update_lib.make_update_fn(loss_fn, TX, mesh())
 
 
 def train(

@@ -52,7 +52,9 @@ def test_infinite_gradient_of_a_finite_loss_is_skipped():
   tx = optax.adam(0.1)
   state = state_lib.create(lambda key: {'w': jnp.ones(2)}, tx, 0, mesh)
   update = update_lib.make_update_fn(
-    lambda params, batch, key: (jnp.sqrt((params['w'] - batch).sum()), {}), tx
+    lambda params, batch, key: (jnp.sqrt((params['w'] - batch).sum()), {}),
+    tx,
+    mesh,
   )
   state, _ = update(state, np.zeros(2, np.float32))
   before = jax.device_get((state.params, state.opt_state))
@@ -71,7 +73,7 @@ def test_spike_is_clipped_and_not_remembered():
   """A gradient a thousand times too long moves as one of clip_norm does."""
   mesh = mesh_lib.make(mesh_lib.MeshConfig(data=1))
   tx = optimizer.make(optimizer.Optimizer(clip_norm=1.0, warmup_steps=1), 9)
-  update = update_lib.make_update_fn(loss_fn, tx)
+  update = update_lib.make_update_fn(loss_fn, tx, mesh)
   x = np.array([1.0, 2.0, 3.0], np.float32)  # longer than clip_norm
   ends = []
   for spike in (1.0, 1e3):
