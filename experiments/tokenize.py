@@ -130,7 +130,7 @@ def share_out(
       tokenizing.write_shards(job, *task)
       on_done()
   else:
-    with pool.Pool(job, n_workers) as workers:
+    with pool.Pool(job, n_workers, [tokenizing.__name__]) as workers:
       workers.run(tokenizing.write_shards, tasks, on_done)
 
 

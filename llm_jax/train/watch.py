@@ -127,7 +127,7 @@ class Meter:
     paused, self._paused = self._paused, 0.0
     if not self._n_seen:
       self._start = now
-    elif paused < 0.01 * seconds:
+    elif paused < max(0.01 * seconds, 1e-3):
       self._timed.append((n_tokens, seconds))
     values = {}
     if self._timed:

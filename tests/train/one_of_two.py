@@ -42,11 +42,13 @@ def run(cfg: Config, workdir: str, fault: str = '') -> None:
   index = jax.process_index()
   if not index:
     record.begin(workdir, 'test', cfg)
+  own = os.path.join(workdir, f'process_{index}')
+  os.makedirs(own, exist_ok=True)
+  if index:
+    workdir = own  # as a recipe has it; checkpoints are shared all the same
   restored = checkpoint.restore(workdir, state)
   state = restored or state
   done = int(state.step) if restored else -1
-  own = os.path.join(workdir, f'process_{index}')
-  os.makedirs(own, exist_ok=True)
   writer = metrics.Writer(own, done)
 
   def batch_fn(step):
