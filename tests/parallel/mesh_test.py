@@ -55,9 +55,15 @@ def start_params():
   )
 
 
-# Most of the time goes into machine code that runs twice.
+# Most of the time goes into machine code that runs twice. One collective at a
+# time: with several under way, eight devices on two cores can wait for each
+# other until XLA gives up.
 @functools.partial(
-  jax.jit, compiler_options={'xla_backend_optimization_level': 0}
+  jax.jit,
+  compiler_options={
+    'xla_backend_optimization_level': 0,
+    'xla_cpu_enable_concurrency_optimized_scheduler': False,
+  },
 )
 def step(params, batch):
   """Gradient descent, so that parameters differ no more than gradients."""
