@@ -12,9 +12,9 @@ environment of its own:
   .venv-torch/bin/pip install torch transformers safetensors
 
 --peak prints FLOPs and, where the device is known, MFU: the FLOPs of
-`model.config.train_flops_per_token` over the device's peak. The last line is
-one JSON object. It does NOT read data and does NOT save anything. Times mean
-little on a machine that does other work.
+`model.config.train_flops_per_token` over the peak of train/hardware.py. The
+last line is one JSON object. It does NOT read data and does NOT save anything.
+Times mean little on a machine that does other work.
 """
 
 import dataclasses
@@ -38,8 +38,8 @@ from llm_jax.losses import next_token
 from llm_jax.model import config, likelihood, sizes, transformer
 from llm_jax.optim import optimizer
 from llm_jax.parallel import mesh as mesh_lib
+from llm_jax.train import hardware, update
 from llm_jax.train import state as state_lib
-from llm_jax.train import update
 
 _SIZE = flags.DEFINE_string('size', '1m', 'Name of the model, see sizes.py.')
 _BATCH = flags.DEFINE_integer('batch_size', 8, 'Rows.')
@@ -200,6 +200,9 @@ def main(_):
     found['flops_per_token'] = flops
     found['tflops_per_s'] = round(flops * rate['llm_jax'] / 1e12, 4)
     found['device'] = device.device_kind
+    if peak := hardware.peak_flops(device.device_kind):
+      found['peak_tflops_per_s'] = peak / 1e12
+      found['mfu'] = round(flops * rate['llm_jax'] / peak, 4)
   found['model'] = {'size': _SIZE.value, **config.n_params(cfg)}
   print(json.dumps(found))
 
