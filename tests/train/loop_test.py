@@ -79,7 +79,7 @@ def test_many_bad_steps_end_the_run_with_what_was_before_them(tmp_path):
 
 
 DISK_FULL = """
-import pathlib, resource, sys
+import pathlib, resource, sys, time
 from llm_jax.train import loop
 from tests.train import tiny_run
 workdir = pathlib.Path(sys.argv[1])
@@ -87,6 +87,8 @@ cfg = loop.LoopConfig(n_steps=30, save_every=1)
 for step, _ in tiny_run.train(workdir, cfg):
   print(step, flush=True)
   if step == 3:
+    while not (workdir / 'checkpoints' / '2').exists():
+      time.sleep(0.01)  # until the save before is done
     resource.setrlimit(resource.RLIMIT_FSIZE, (1500, 1500))
 """
 
