@@ -31,12 +31,12 @@ class Stories(tfds.core.GeneratorBasedBuilder):
     )
 
   def _split_generators(self, dl_manager):
-    return {'train': self.examples(STORIES), 'test': self.examples(['no'] * 3)}
+    return {
+      'train': self._generate_examples(STORIES),
+      'test': self._generate_examples(['no'] * 3),
+    }
 
-  def _generate_examples(self):
-    raise NotImplementedError
-
-  def examples(self, stories):
+  def _generate_examples(self, stories):
     for i, story in enumerate(stories):
       yield i, {'story': story, 'n': i}
 
