@@ -3,6 +3,7 @@
 It does NOT parse the command line and does NOT choose devices.
 """
 
+import ctypes
 import logging as python_logging
 import os
 import pathlib
@@ -11,6 +12,9 @@ import sys
 import typing
 
 from absl import flags, logging
+
+# Options of mallopt(3), as in malloc.h.
+_M_TRIM_THRESHOLD, _M_MMAP_MAX, _M_ARENA_MAX = -1, -4, -8
 
 _ROOT = pathlib.Path(__file__).resolve().parent.parent
 
@@ -47,15 +51,38 @@ def set_up_logging(verbosity: int) -> None:
 
 
 def set_up_jax() -> None:
-  """Compiled programs are kept between runs; shapes must be spelled out."""
+  """Keeps compiled programs between runs, and memory between steps.
+
+  Shapes must be spelled out.
+  """
   if 'jax' not in sys.modules:
     return
   import jax  # here, because recipes without JAX must not load it
+
+  keep_freed_memory()
 
   folder = os.environ.get('LLM_JAX_CACHE') or '~/.cache/llm_jax'
   jax.config.update('jax_compilation_cache_dir', os.path.expanduser(folder))
   jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.5)
   jax.config.update('jax_numpy_rank_promotion', 'raise')
+
+
+def keep_freed_memory() -> None:
+  """Lets glibc give memory that was freed to the next step, not to the system.
+
+  Without, each step gets its buffers as new pages, which the system clears: a
+  third of the time of a small model's step on a CPU.
+  """
+  mallopt = getattr(ctypes.CDLL(None), 'mallopt', None)
+  if mallopt is None:  # not glibc
+    return
+  for option, value in (
+    (_M_MMAP_MAX, 0),
+    (_M_TRIM_THRESHOLD, 2**31 - 1),
+    (_M_ARENA_MAX, 1),  # other arenas have heaps of 64 MB
+  ):
+    if not mallopt(option, value):
+      raise RuntimeError(f'mallopt refuses option {option} = {value}')
 
 
 def join(distributed: str) -> int:

@@ -45,26 +45,51 @@ def rope_frequencies(
   return frequency_K * (kept_K + (1 - kept_K) / scaling.factor)
 
 
+def rotation(
+  positions_BT: types.Array, frequency_K: jax.Array, length: int | None = None
+) -> tuple[jax.Array, jax.Array]:
+  """Cosine and sine of the angles by which each token's pairs turn.
+
+  Args:
+    positions_BT: position of each token in its document.
+    frequency_K: from `rope_frequencies`, one for each pair.
+    length: positions that can occur, from 0; the others give NaN. None: any.
+
+  Returns:
+    cos_BT1K and sin_BT1K of position * frequency.
+  """
+  # Looked up in a table: XLA's CPU backend would else compute them again in
+  # each layer, for each head.
+  if length is not None:
+    angle_SK = jnp.arange(length)[:, None] * frequency_K[None]
+    tables = jnp.cos(angle_SK), jnp.sin(angle_SK)
+    cos_BTK, sin_BTK = (
+      table_SK.at[positions_BT].get(mode='fill', fill_value=jnp.nan)
+      for table_SK in tables
+    )
+    return cos_BTK[:, :, None], sin_BTK[:, :, None]
+  angle_BT1K = positions_BT[:, :, None, None] * frequency_K[None, None, None]
+  return jnp.cos(angle_BT1K), jnp.sin(angle_BT1K)
+
+
 def rotate(
-  x_BTHK: jax.Array, positions_BT: jax.Array, frequency_K: jax.Array
+  x_BTHK: jax.Array, cos_BT1K: jax.Array, sin_BT1K: jax.Array
 ) -> jax.Array:
   """Rotate pairs of a head's halves by angles that grow with the position.
 
-  (a, b) -> (a cos - b sin, b cos + a sin), angle = position * frequency of
-  the pair; a is the first half of the head, b the second.
+  (a, b) -> (a cos - b sin, b cos + a sin); a is the first half of the head, b
+  the second.
 
   Args:
     x_BTHK: queries or keys (H may be the number of key heads).
-    positions_BT: position of each token in its document.
-    frequency_K: from `rope_frequencies`, one for each pair.
+    cos_BT1K: from `rotation`.
+    sin_BT1K: the same.
 
   Returns:
     The rotated array, same shape and dtype.
 
   Source: arXiv:2104.09864 eq. 34, in the half-split order of GPT-NeoX.
   """
-  angle_BT1K = positions_BT[:, :, None, None] * frequency_K[None, None, None]
-  cos_BT1K, sin_BT1K = jnp.cos(angle_BT1K), jnp.sin(angle_BT1K)
   a_BTHK, b_BTHK = jnp.split(x_BTHK.astype(jnp.float32), 2, axis=-1)
   rotated_BTHK = jnp.concatenate(
     [
@@ -76,21 +101,25 @@ def rotate(
   return rotated_BTHK.astype(x_BTHK.dtype)
 
 
-def packed_mask(segment_ids_BT: types.Array, window: int = 0) -> jax.Array:
+def packed_mask(
+  segment_ids_BS: types.Array, window: int = 0, first: int = 0
+) -> jax.Array:
   """Let a token see itself and earlier tokens of its own document.
 
   Args:
-    segment_ids_BT: the document that each token of a row belongs to.
+    segment_ids_BS: the document that each token of a row belongs to.
     window: tokens that it sees, itself with them; 0: all.
+    first: the token of the first query; the others follow.
 
   Returns:
-    mask_BTS, true where query t may read key s.
+    mask_BTS, true where query t, the token first + t, may read key s.
   """
-  index_T = jnp.arange(segment_ids_BT.shape[1])
-  seen_TS = index_T[:, None] >= index_T[None, :]
+  index_S = jnp.arange(segment_ids_BS.shape[1])
+  distance_TS = index_S[first:, None] - index_S[None, :]
+  seen_TS = distance_TS >= 0
   if window:
-    seen_TS &= index_T[:, None] - index_T[None, :] < window
-  same_BTS = segment_ids_BT[:, :, None] == segment_ids_BT[:, None, :]
+    seen_TS &= distance_TS < window
+  same_BTS = segment_ids_BS[:, first:, None] == segment_ids_BS[:, None, :]
   return same_BTS & seen_TS[None]
 
 

@@ -15,6 +15,7 @@ _CHOICES = {
   'activation': ('silu_gated', 'gelu_gated', 'gelu', 'relu_squared'),
   'dtype': ('float32', 'bfloat16'),
   'remat': ('none', 'dots', 'full'),
+  'attention': ('auto', 'splash', 'cudnn', 'blocks', 'masked'),
 }
 
 
@@ -91,6 +92,7 @@ class ModelConfig:
   tied_embeddings: bool = False
   dtype: str = 'float32'  # of activations; parameters stay float32
   unroll_layers: bool = True  # faster on CPU; scan compiles faster when deep
+  attention: str = 'auto'  # form without a cache, see packed_attention.py
   remat: str = 'none'  # what is computed again: none, dots or full; see above
 
   def __post_init__(self):

@@ -5,6 +5,7 @@ layers and does not choose which tokens a layer sees.
 """
 
 import math
+from collections.abc import Callable
 from typing import NamedTuple
 
 import jax
@@ -26,8 +27,10 @@ _ACTIVATIONS = {
 class View(NamedTuple):
   """What a layer sees; the same for all layers of one kind."""
 
-  mask_BTS: jax.Array  # true where a query may read a key
-  frequency_K: jax.Array | None  # of rotary positions; None without them
+  # From q_BTHK, k_BSGK and v_BSGK to out_BTHK.
+  attend: Callable[[jax.Array, jax.Array, jax.Array], jax.Array]
+  # cos_BT1K and sin_BT1K of rotary positions; None without them.
+  rotation: tuple[jax.Array, jax.Array] | None
 
 
 class ValueRows(NamedTuple):
@@ -159,9 +162,9 @@ class Layer(nn.Module):
     if cfg.qk_norm:
       q_BTHK = self._norm('q_norm', q_BTHK)
       k_BTGK = self._norm('k_norm', k_BTGK)
-    if view.frequency_K is not None:
-      q_BTHK = attention.rotate(q_BTHK, positions_BT, view.frequency_K)
-      k_BTGK = attention.rotate(k_BTGK, positions_BT, view.frequency_K)
+    if view.rotation is not None:
+      q_BTHK = attention.rotate(q_BTHK, *view.rotation)
+      k_BTGK = attention.rotate(k_BTGK, *view.rotation)
     if cache is None:
       k_BSGK, v_BSGK = map(mesh_lib.gather_context, (k_BTGK, v_BTGK))
     else:
@@ -169,14 +172,7 @@ class Layer(nn.Module):
       k_BSGK = cache['k'].at[rows_B1, positions_BT].set(k_BTGK)
       v_BSGK = cache['v'].at[rows_B1, positions_BT].set(v_BTGK)
       cache = {'k': k_BSGK, 'v': v_BSGK}
-    out_BTHK = attention.attend(
-      q_BTHK,
-      k_BSGK,
-      v_BSGK,
-      view.mask_BTS,
-      (cfg.query_pre_attn_scalar or k) ** -0.5,
-      cfg.attention_softcap,
-    )
+    out_BTHK = view.attend(q_BTHK, k_BSGK, v_BSGK)
     # The sum over layers keeps unit scale: each of 2N terms gets 1 / sqrt(2N).
     wo_HKD = self._weight('wo', (h, k, d), 2, (2 * cfg.n_layers) ** -0.5)
     out_BTD = project(out_BTHK, wo_HKD, n_axes=2)

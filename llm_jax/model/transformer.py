@@ -7,7 +7,6 @@ with a leading N. Does not compute a loss and does not sample.
 
 import functools
 import operator
-from collections.abc import Callable
 from typing import Any
 
 import chex
@@ -16,7 +15,13 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from llm_jax import types
-from llm_jax.model import attention, config, layer
+from llm_jax.model import (
+  attention,
+  block_attention,
+  config,
+  layer,
+  packed_attention,
+)
 from llm_jax.parallel import mesh as mesh_lib
 
 _REMAT = {
@@ -42,7 +47,7 @@ def init(cfg: config.ModelConfig, key: jax.Array) -> types.Params:
   normal = nn.initializers.normal(cfg.d_model**-0.5)
   x_BTD = jnp.zeros((1, 1, cfg.d_model))
   position_BT = jnp.zeros((1, 1), jnp.int32)
-  view = _views(cfg, lambda window: jnp.ones((1, 1, 1), bool))['G']
+  view = layer.View(lambda q_BTHK, k_BSGK, v_BSGK: q_BTHK, None)
 
   def init_layer(layer_key):
     return layer.Layer(cfg).init(layer_key, x_BTD, None, position_BT, view)
@@ -115,19 +120,17 @@ def apply_with_balance(
     experts.route, None without experts.
   """
   chex.assert_equal_shape([tokens_BT, positions_BT])
-  if cache is not None:
-    n_slots = jax.tree.leaves(cache)[0].shape[-3]
-    mask_fn = functools.partial(attention.cache_mask, positions_BT, n_slots)
-  else:
-    if segment_ids_BT is None:
-      segment_ids_BT = jnp.zeros(tokens_BT.shape, jnp.int32)
-    mask_fn = functools.partial(attention.packed_mask, segment_ids_BT)
-  views = _views(cfg, mask_fn)
+  views = _views(cfg, positions_BT, segment_ids_BT, cache)
 
-  def run_layer(layer_params, x_BTD, layer_cache, view, values) -> Any:
+  def run_layer(kind, layer_params, x_BTD, layer_cache, values) -> Any:
     x_BTD = mesh_lib.split_rows(x_BTD)
     return layer.Layer(cfg).apply(
-      {'params': layer_params}, x_BTD, layer_cache, positions_BT, view, values
+      {'params': layer_params},
+      x_BTD,
+      layer_cache,
+      positions_BT,
+      views[kind],
+      values,
     )
 
   def values_of(i):
@@ -137,7 +140,10 @@ def apply_with_balance(
   if cfg.remat != 'none':
     # A loop keeps the compiler from undoing it; unrolled layers need help.
     run_layer = jax.checkpoint(
-      run_layer, prevent_cse=cfg.unroll_layers, policy=_REMAT[cfg.remat]
+      run_layer,
+      prevent_cse=cfg.unroll_layers,
+      policy=_REMAT[cfg.remat],
+      static_argnums=0,
     )
   x_BTD = _embed(cfg, params, tokens_BT, positions_BT)
   if cfg.unroll_layers:
@@ -147,7 +153,7 @@ def apply_with_balance(
       layer_cache = None if cache is None else cache[i]
       values = values_of(i) if cfg.has_values[i] else None
       x_BTD, layer_cache, balance = run_layer(
-        layer_params, x_BTD, layer_cache, views[kind], values
+        kind, layer_params, x_BTD, layer_cache, values
       )
       new_cache.append(layer_cache)
       balances.append(balance)
@@ -156,40 +162,54 @@ def apply_with_balance(
   else:
 
     def step(x_BTD, xs):
-      layer_params, layer_cache, is_local, i, has_values = xs
-      view = views[cfg.layer_kinds[0]]
-      if len(set(cfg.layer_kinds)) > 1:
-        choose = functools.partial(jnp.where, is_local)
-        view = jax.tree.map(choose, views['L'], views['G'])
+      layer_params, layer_cache, kind, i, has_values = xs
       values = values_of(i) if cfg.value_embeddings else None
       if values is not None:  # a layer without any adds rows of zeros
         values = values._replace(row_BTGK=values.row_BTGK * has_values)
-      x_BTD, *outputs = run_layer(
-        layer_params, x_BTD, layer_cache, view, values
+      branches = [functools.partial(run_layer, name) for name in kinds]
+      x_BTD, *outputs = jax.lax.switch(
+        kind, branches, layer_params, x_BTD, layer_cache, values
       )
       return x_BTD, outputs
 
-    is_local_N = jnp.array([kind == 'L' for kind in cfg.layer_kinds])
+    kinds = sorted(set(cfg.layer_kinds))
+    kind_N = jnp.array([kinds.index(name) for name in cfg.layer_kinds])
     index_N = jnp.arange(cfg.n_layers)
     has_values_N = jnp.array(cfg.has_values, x_BTD.dtype)
     x_BTD, (cache, balance_N) = jax.lax.scan(
-      step, x_BTD, (params['layers'], cache, is_local_N, index_N, has_values_N)
+      step, x_BTD, (params['layers'], cache, kind_N, index_N, has_values_N)
     )
   norm = {'params': params['final_norm']}
   hidden_BTD = jnp.asarray(layer.Norm(cfg).apply(norm, x_BTD))
   return hidden_BTD, cache, None if balance_N is None else balance_N.mean()
 
 
-def _views(
-  cfg: config.ModelConfig, mask_fn: Callable[..., jax.Array]
-) -> dict[str, layer.View]:
-  """What global and local layers see; mask_fn makes the mask of a window."""
+def _views(cfg, positions_BT, segment_ids_BT, cache) -> dict[str, layer.View]:
+  """What global and local layers see."""
+  scale = (cfg.query_pre_attn_scalar or cfg.head_dim) ** -0.5
 
   def view(theta, scaling, window):
-    frequency_K = None
+    rotation = None
     if cfg.positions == 'rotary':
       frequency_K = attention.rope_frequencies(cfg.head_dim, theta, scaling)
-    return layer.View(mask_fn(window=window), frequency_K)
+      length = positions_BT.shape[1] if cache is None else None
+      rotation = attention.rotation(positions_BT, frequency_K, length)
+    if cache is None:
+      attend = functools.partial(
+        packed_attention.attend,
+        segment_ids_BT=segment_ids_BT,
+        rule=block_attention.Rule(scale, window, cfg.attention_softcap),
+        kind=cfg.attention,
+      )
+    else:
+      n_slots = jax.tree.leaves(cache)[0].shape[-3]
+      attend = functools.partial(
+        attention.attend,
+        mask_BTS=attention.cache_mask(positions_BT, n_slots, window),
+        scale=scale,
+        cap=cfg.attention_softcap,
+      )
+    return layer.View(attend, rotation)
 
   views = {'G': view(cfg.rope_theta, cfg.rope_scaling, 0)}
   if cfg.window:

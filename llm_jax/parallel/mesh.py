@@ -134,6 +134,17 @@ def current() -> jax.sharding.AbstractMesh | None:
   return None if mesh.empty else mesh
 
 
+def platform(mesh: jax.sharding.AbstractMesh | None) -> str:
+  """What a step is compiled for: cpu, gpu or tpu.
+
+  Args:
+    mesh: from `current`; its devices need not be on this machine.
+  """
+  if mesh is None or mesh.abstract_device is None:
+    return jax.default_backend()
+  return mesh.abstract_device.platform
+
+
 def fit(mesh, spec: PartitionSpec, shape: Sequence[int]) -> PartitionSpec:
   """Drop from a spec each axis, or group of axes, that does not divide."""
 

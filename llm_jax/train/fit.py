@@ -136,9 +136,10 @@ def estimate(
   """
   init = functools.partial(transformer.init, cfg)
   state = state_lib.abstract(init, tx, mesh)
-  part = _part(cfg, mesh.shape['tensor'])
-  rows = plan.micro_batch // mesh_lib.n_row_shards(mesh)
   n_context = mesh.shape['context']
+  form = 'blocks' if n_context == 1 else 'masked'  # kernels keep as blocks do
+  part = dataclasses.replace(_part(cfg, mesh.shape['tensor']), attention=form)
+  rows = plan.micro_batch // mesh_lib.n_row_shards(mesh)
   kept, casts = _kept(
     dataclasses.replace(part, remat=plan.remat), length, loss_chunk
   )

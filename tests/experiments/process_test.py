@@ -1,0 +1,34 @@
+"""What a recipe's process is set up with."""
+
+import ctypes
+import subprocess
+import sys
+
+import pytest
+
+_FREED = """
+import resource
+import jax
+from experiments import process
+{}
+def faults():
+  return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+len(bytearray(b'x') * 50_000_000)
+before = faults()
+for _ in range(5):
+  len(bytearray(b'x') * 50_000_000)
+print(faults() - before)
+"""
+
+
+@pytest.mark.skipif(
+  not hasattr(ctypes.CDLL(None), 'mallopt'), reason="malloc is not glibc's"
+)
+def test_memory_that_was_freed_is_not_asked_for_again():
+  def faults(set_up):
+    command = [sys.executable, '-c', _FREED.format(set_up)]
+    return int(subprocess.check_output(command, text=True))
+
+  pages = 5 * 50_000_000 // 4096
+  assert faults('') > pages * 0.9
+  assert faults('process.set_up_jax()') < pages * 0.1

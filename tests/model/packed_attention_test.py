@@ -1,0 +1,112 @@
+"""Every form of attention over packed rows gives the same, and its gradient."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from llm_jax.model import block_attention, packed_attention
+from llm_jax.parallel import mesh as mesh_lib
+
+RULES = {
+  'global': block_attention.Rule(0.2),
+  'window': block_attention.Rule(0.2, window=70),
+  'softcap': block_attention.Rule(0.2, cap=1.5),
+}
+
+
+def arrays(length, n_heads=4, n_groups=2, head_dim=64, batch=2):
+  random = np.random.default_rng(0)
+
+  def draw(heads):
+    shape = (batch, length, heads, head_dim)
+    return jnp.asarray(random.normal(size=shape), jnp.float32)
+
+  q_BTHK, k_BTGK, v_BTGK = map(draw, (n_heads, n_groups, n_groups))
+  return q_BTHK, k_BTGK, v_BTGK, draw(n_heads)
+
+
+def segments(length, batch=2):
+  """Documents that end in the middle of a block and at its border."""
+  index_T = jnp.arange(length)
+  ids_T = (index_T >= 37).astype(jnp.int32) + (index_T >= 128)
+  return jnp.tile(ids_T, (batch, 1)).at[1].set(0)
+
+
+def out_and_grads(form, rule, segment_ids_BT, q, k, v, g):
+  """In double precision where the form allows it."""
+
+  def loss(q, k, v):
+    out = packed_attention.FORMS[form](q, k, v, segment_ids_BT, rule)
+    return jnp.sum(out * g), out
+
+  (_, out), grads = jax.jit(jax.value_and_grad(loss, (0, 1, 2), has_aux=True))(
+    q, k, v
+  )
+  return out, *grads
+
+
+@pytest.mark.parametrize('rule', RULES)
+@pytest.mark.parametrize(
+  ('form', 'length'), [('blocks', 200), ('blocks', 30), ('splash', 256)]
+)
+@pytest.mark.parametrize('documents', [False, True])
+def test_forms_agree(rule, form, length, documents):
+  ids_BT = segments(length) if documents else None
+  inputs = arrays(length)
+  expected = out_and_grads('masked', RULES[rule], ids_BT, *inputs)
+  found = out_and_grads(form, RULES[rule], ids_BT, *inputs)
+  for x, y in zip(found, expected, strict=True):
+    np.testing.assert_allclose(x, y, atol=2e-5)
+
+
+def test_blocks_skip_what_is_masked():
+  seen = 0
+  for queries, keys in block_attention.blocks(4096, 0):
+    seen += (queries.stop - queries.start) * (keys.stop - keys.start)
+  assert seen / 4096**2 == pytest.approx(17 / 32)
+  seen = 0
+  for queries, keys in block_attention.blocks(4096, 300):
+    seen += (queries.stop - queries.start) * (keys.stop - keys.start)
+  assert seen < 4096 * (256 + 300)
+
+
+def test_blocks_keep_no_scores():
+  q, k, v, g = arrays(512)
+
+  def residuals(form):
+    def loss(q):
+      out = packed_attention.FORMS[form](q, k, v, None, RULES['global'])
+      return jnp.sum(out * g)
+
+    kept = jax.eval_shape(lambda q: jax.vjp(loss, q)[1], q)
+    return max(x.size for x in jax.tree.leaves(kept))
+
+  assert residuals('masked') == 2 * 4 * 512**2
+  assert residuals('blocks') == q.size
+
+
+def test_auto_takes_blocks_on_a_cpu_and_masked_over_context():
+  q, k, v, _ = arrays(64)
+
+  def program(mesh_config):
+    mesh = mesh_lib.make(mesh_config)
+
+    def run(q):
+      with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):
+        return packed_attention.attend(q, k, v, None, RULES['global'])
+
+    return str(jax.make_jaxpr(run)(q))
+
+  assert 'custom_vjp' in program(mesh_lib.MeshConfig())
+  assert 'custom_vjp' not in program(mesh_lib.MeshConfig(context=2))
+
+
+def test_a_form_that_cannot_run_here_is_refused():
+  q, k, v, _ = arrays(64)
+  with pytest.raises(
+    ValueError, match=r"'splash' runs on TPUs, this is cpu.*b"
+  ):
+    packed_attention.attend(q, k, v, None, RULES['global'], 'splash')
+  with pytest.raises(ValueError, match=r"'cudnn' runs on GPUs, this is cpu.*b"):
+    packed_attention.attend(q, k, v, None, RULES['global'], 'cudnn')
