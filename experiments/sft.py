@@ -11,7 +11,6 @@ Hardware, time and result stand in the header of each gin file.
 """
 
 import dataclasses
-import json
 import os
 import random
 from collections.abc import Sequence
@@ -30,7 +29,7 @@ from llm_jax.model import config as model_config
 from llm_jax.model import likelihood
 from llm_jax.optim import optimizer as optimizer_lib
 from llm_jax.parallel import mesh as mesh_lib
-from llm_jax.tasks import addition, documentation, identity
+from llm_jax.tasks import addition, documentation, identity, problem
 from llm_jax.tokenizer import tokenizer as tokenizer_lib
 from llm_jax.train import checkpoint, start, update
 from llm_jax.train import loop as loop_lib
@@ -135,14 +134,9 @@ def write_conversations(cfg: Config, documents: str | None, path: str) -> None:
   """Write demonstrations, documentation and identity, mixed, as JSONL."""
   draw = random.Random(f'conversations/{cfg.seed}')
   result = identity.conversations(cfg.n_identity, cfg.seed)
-  for problem in cfg.task.problems('train', cfg.n_task, cfg.seed):
-    think = draw.random() < cfg.think_share
-    result.append(
-      [
-        {'role': 'user', 'content': problem.prompt},
-        {'role': 'assistant', 'content': cfg.task.demonstrate(problem, think)},
-      ]
-    )
+  result += problem.conversations(
+    cfg.task, cfg.n_task, cfg.seed, cfg.think_share, draw
+  )
   if documents and cfg.n_documentation:
     entries = [
       entry
@@ -153,16 +147,8 @@ def write_conversations(cfg: Config, documents: str | None, path: str) -> None:
       entries, cfg.n_documentation, cfg.seed
     )
   draw.shuffle(result)
-  # Neighbours become turns of one conversation.
-  joined = []
-  while result:
-    n_turns = draw.randint(1, cfg.max_turns)
-    joined.append([m for turn in result[:n_turns] for m in turn])
-    result = result[n_turns:]
-  temporary = f'{path}.tmp'
-  with open(temporary, 'w', encoding='utf-8') as f:
-    f.writelines(json.dumps({'messages': m}) + '\n' for m in joined)
-  os.replace(temporary, path)
+  joined = conversations_lib.join_turns(result, cfg.max_turns, draw)
+  conversations_lib.write(joined, path)
 
 
 if __name__ == '__main__':
