@@ -27,6 +27,7 @@ from llm_jax.data import packing
 from llm_jax.losses import next_token
 from llm_jax.model import config as model_config
 from llm_jax.model import likelihood
+from llm_jax.model import lora as lora_lib
 from llm_jax.optim import optimizer as optimizer_lib
 from llm_jax.parallel import mesh as mesh_lib
 from llm_jax.tasks import addition, documentation, identity, problem
@@ -49,11 +50,19 @@ class Config:
   n_identity: int = 200  # questions about the assistant
   max_turns: int = 1  # questions in one conversation, from 1 on
   task: addition.Addition = addition.Addition()
+  lora: lora_lib.Lora = lora_lib.Lora()
   optimizer: optimizer_lib.Optimizer = optimizer_lib.Optimizer(
     matrices='adamw', peak_lr=1e-3, warmup_steps=5
   )
   loop: loop_lib.LoopConfig = loop_lib.LoopConfig(n_steps=40)
   mesh: mesh_lib.MeshConfig = mesh_lib.MeshConfig()
+
+  def __post_init__(self):
+    if self.lora.rank and self.optimizer.matrices != 'adamw':
+      raise ValueError(
+        f'Optimizer.matrices = {self.optimizer.matrices!r} with Lora.rank = '
+        f'{self.lora.rank}: Muon is for whole matrices; use adamw'
+      )
 
 
 def run(
@@ -66,6 +75,8 @@ def run(
   """Train the assistant; the same workdir resumes."""
   mesh = mesh_lib.make(cfg.mesh, cfg.batch_size)
   model = checkpoint.load_model(restore_from, mesh)
+  if cfg.lora.rank:
+    lora_lib.paths(cfg.lora, model.params)  # refuses a wrong pattern
   inputs = {'model': model.fingerprint}
   inputs |= {p: conversations_lib.fingerprint(p) for p in conversations}
   if documents:
@@ -114,7 +125,7 @@ def run(
   # The loop, from the newest checkpoint or from the base model.
   state, writer = start.start(
     workdir, 'sft', model.model_config, model.tokenizer_dir, True, tx, cfg.seed,
-    mesh, cfg.loop.watch, model.params,
+    mesh, cfg.loop.watch, model.params, cfg.lora,
   )  # fmt: skip
   flops = model_config.train_flops_per_token(model.model_config, limit)
   for _ in loop_lib.steps(
