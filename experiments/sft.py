@@ -11,7 +11,6 @@ Hardware, time and result stand in the header of each gin file.
 """
 
 import dataclasses
-import json
 import os
 import random
 from collections.abc import Sequence
@@ -28,9 +27,10 @@ from llm_jax.data import packing
 from llm_jax.losses import next_token
 from llm_jax.model import config as model_config
 from llm_jax.model import likelihood
+from llm_jax.model import lora as lora_lib
 from llm_jax.optim import optimizer as optimizer_lib
 from llm_jax.parallel import mesh as mesh_lib
-from llm_jax.tasks import addition, documentation, identity
+from llm_jax.tasks import addition, documentation, identity, problem
 from llm_jax.tokenizer import tokenizer as tokenizer_lib
 from llm_jax.train import checkpoint, start, update
 from llm_jax.train import loop as loop_lib
@@ -50,11 +50,19 @@ class Config:
   n_identity: int = 200  # questions about the assistant
   max_turns: int = 1  # questions in one conversation, from 1 on
   task: addition.Addition = addition.Addition()
+  lora: lora_lib.Lora = lora_lib.Lora()
   optimizer: optimizer_lib.Optimizer = optimizer_lib.Optimizer(
     matrices='adamw', peak_lr=1e-3, warmup_steps=5
   )
   loop: loop_lib.LoopConfig = loop_lib.LoopConfig(n_steps=40)
   mesh: mesh_lib.MeshConfig = mesh_lib.MeshConfig()
+
+  def __post_init__(self):
+    if self.lora.rank and self.optimizer.matrices != 'adamw':
+      raise ValueError(
+        f'Optimizer.matrices = {self.optimizer.matrices!r} with Lora.rank = '
+        f'{self.lora.rank}: Muon is for whole matrices; use adamw'
+      )
 
 
 def run(
@@ -67,6 +75,8 @@ def run(
   """Train the assistant; the same workdir resumes."""
   mesh = mesh_lib.make(cfg.mesh, cfg.batch_size)
   model = checkpoint.load_model(restore_from, mesh)
+  if cfg.lora.rank:
+    lora_lib.paths(cfg.lora, model.params)  # refuses a wrong pattern
   inputs = {'model': model.fingerprint}
   inputs |= {p: conversations_lib.fingerprint(p) for p in conversations}
   if documents:
@@ -115,7 +125,7 @@ def run(
   # The loop, from the newest checkpoint or from the base model.
   state, writer = start.start(
     workdir, 'sft', model.model_config, model.tokenizer_dir, True, tx, cfg.seed,
-    mesh, cfg.loop.watch, model.params,
+    mesh, cfg.loop.watch, model.params, cfg.lora,
   )  # fmt: skip
   flops = model_config.train_flops_per_token(model.model_config, limit)
   for _ in loop_lib.steps(
@@ -135,14 +145,9 @@ def write_conversations(cfg: Config, documents: str | None, path: str) -> None:
   """Write demonstrations, documentation and identity, mixed, as JSONL."""
   draw = random.Random(f'conversations/{cfg.seed}')
   result = identity.conversations(cfg.n_identity, cfg.seed)
-  for problem in cfg.task.problems('train', cfg.n_task, cfg.seed):
-    think = draw.random() < cfg.think_share
-    result.append(
-      [
-        {'role': 'user', 'content': problem.prompt},
-        {'role': 'assistant', 'content': cfg.task.demonstrate(problem, think)},
-      ]
-    )
+  result += problem.conversations(
+    cfg.task, cfg.n_task, cfg.seed, cfg.think_share, draw
+  )
   if documents and cfg.n_documentation:
     entries = [
       entry
@@ -153,16 +158,8 @@ def write_conversations(cfg: Config, documents: str | None, path: str) -> None:
       entries, cfg.n_documentation, cfg.seed
     )
   draw.shuffle(result)
-  # Neighbours become turns of one conversation.
-  joined = []
-  while result:
-    n_turns = draw.randint(1, cfg.max_turns)
-    joined.append([m for turn in result[:n_turns] for m in turn])
-    result = result[n_turns:]
-  temporary = f'{path}.tmp'
-  with open(temporary, 'w', encoding='utf-8') as f:
-    f.writelines(json.dumps({'messages': m}) + '\n' for m in joined)
-  os.replace(temporary, path)
+  joined = conversations_lib.join_turns(result, cfg.max_turns, draw)
+  conversations_lib.write(joined, path)
 
 
 if __name__ == '__main__':

@@ -10,8 +10,9 @@ Checks the form of the messages, not who speaks after whom: rendering does that
 import json
 import os
 import pathlib
+import random
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import tensorflow_datasets as tfds
@@ -51,6 +52,30 @@ class Conversations(tfds.core.GeneratorBasedBuilder):
   def _generate_examples(self):
     paths = [pathlib.Path(path) for path in self._paths]
     yield from enumerate({'messages': m} for m in read_files(paths))
+
+
+def join_turns(
+  conversations: Sequence[list[dict[str, str]]],
+  max_turns: int,
+  draw: random.Random,
+) -> list[list[dict[str, str]]]:
+  """Make neighbours the turns of one conversation, 1 to max_turns of them."""
+  joined = []
+  while conversations:
+    n_turns = draw.randint(1, max_turns)
+    joined.append([m for turn in conversations[:n_turns] for m in turn])
+    conversations = conversations[n_turns:]
+  return joined
+
+
+def write(
+  conversations: Iterable[list[dict[str, str]]], path: str | os.PathLike[str]
+) -> None:
+  """Write conversations as JSONL; after a crash the whole file or none."""
+  temporary = f'{path}.tmp'
+  with open(temporary, 'w', encoding='utf-8') as file:
+    file.writelines(json.dumps({'messages': m}) + '\n' for m in conversations)
+  os.replace(temporary, path)
 
 
 def build(

@@ -127,7 +127,12 @@ def _path(key_path) -> str:
   return '/'.join(str(getattr(k, 'key', k)) for k in key_path)
 
 
-def _matrix_axes(path: str) -> tuple[int, int] | None:
+def matrix_axes(path: str) -> tuple[int, int] | None:
+  """The first axis of a matrix inside layers, and how many it reduces over.
+
+  >>> matrix_axes('layers/wo')
+  (1, 2)
+  """
   for pattern, axes in _MATRICES:
     if re.search(pattern, path):
       return axes
@@ -136,7 +141,7 @@ def _matrix_axes(path: str) -> tuple[int, int] | None:
 
 def _labels(params: types.Params):
   return jax.tree_util.tree_map_with_path(
-    lambda p, _: 'muon' if _matrix_axes(_path(p)) else 'adamw', params
+    lambda p, _: 'muon' if matrix_axes(_path(p)) else 'adamw', params
   )
 
 
@@ -144,7 +149,7 @@ def _dimension_numbers(params: types.Params):
   """Which axes of a stacked matrix Muon treats as its rows and columns."""
 
   def one(key_path, x):
-    axes = _matrix_axes(_path(key_path))
+    axes = matrix_axes(_path(key_path))
     if axes is None:
       return None
     first, n_reduced = axes

@@ -5,6 +5,7 @@ score; the same object serves pretraining text, SFT, RL and evaluation.
 """
 
 import dataclasses
+import random
 from collections.abc import Sequence
 from typing import Protocol
 
@@ -47,3 +48,30 @@ class Task(Protocol):
   def thinks(self, answer: str) -> bool:
     """Whether an answer contains a thought, finished or not."""
     ...
+
+
+def conversations(
+  task: Task, count: int, seed: int, think_share: float, draw: random.Random
+) -> list[list[dict[str, str]]]:
+  """Draw problems of the split train, with a demonstrator's answers.
+
+  Args:
+    task: whose.
+    count: conversations.
+    seed: of the problems.
+    think_share: share of the answers that hold a thought.
+    draw: says which.
+
+  Returns:
+    Conversations of one question and one answer in OpenAI's message form.
+  """
+  return [
+    [
+      {'role': 'user', 'content': problem.prompt},
+      {
+        'role': 'assistant',
+        'content': task.demonstrate(problem, draw.random() < think_share),
+      },
+    ]
+    for problem in task.problems('train', count, seed)
+  ]

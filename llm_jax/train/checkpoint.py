@@ -3,8 +3,10 @@
 A stage's folder of checkpoints is self-contained: `model.json` (the model's
 configuration), `tokenizer/` (a copy), and one folder a step. Saving is
 asynchronous and atomic. A fingerprint of every array is stored beside it and
-compared at restore, since damaged bytes otherwise load as wrong weights. Does
-not decide when to save, and does not hold metrics.
+compared at restore, since damaged bytes otherwise load as wrong weights. Where
+adapters are trained, their state is stored beside the merged parameters, so
+that a model loads the same way whatever was trained. Does not decide when to
+save, and does not hold metrics.
 """
 
 import contextlib
@@ -91,6 +93,8 @@ class Checkpointer:
       return
     self._finish_pending()
     parts = _split(state)
+    if state.base is not None:
+      parts['params'] = jax.jit(state_lib.model_params)(state)
     with _disk_full_named(self._folder):
       integrity: Any = _describe(parts)
       metadata = {'integrity': integrity, 'sha256': _sha256(integrity)}
@@ -124,7 +128,8 @@ def restore(
 
   Args:
     workdir: folder of the stage.
-    like: a state with the structure, shapes and shardings wanted.
+    like: a state with the structure, shapes and shardings wanted; the base of
+      adapters is taken from it.
 
   Returns:
     The state, bit for bit as it was saved; None if none was.
@@ -142,7 +147,7 @@ def restore(
       return dataclasses.replace(
         like,
         **parts['train'],
-        params=parts['params'],
+        params=parts[_trained(like)],
         opt_state=parts['opt_state'],
       )
     except _Damaged as error:
@@ -282,9 +287,17 @@ def _steps(folder: str) -> list[int]:
 
 
 def _split(state: state_lib.TrainState) -> dict[str, Any]:
-  """The parts that are stored apart, so that a model loads without moments."""
+  """What is trained, in parts, so that a model loads without moments."""
   train = {'step': state.step, 'key': state.key, 'n_skipped': state.n_skipped}
-  return {'params': state.params, 'opt_state': state.opt_state, 'train': train}
+  return {
+    _trained(state): state.params,
+    'opt_state': state.opt_state,
+    'train': train,
+  }
+
+
+def _trained(state: state_lib.TrainState) -> str:
+  return 'params' if state.base is None else 'adapters'
 
 
 def _abstract(x):

@@ -3,16 +3,21 @@
 Does not load other stages' models; see checkpoint.load_model.
 """
 
+import dataclasses
 import functools
 
+import jax
 import optax
 from absl import logging
 from jax.sharding import Mesh
 
 from llm_jax import types
 from llm_jax.model import config, transformer
+from llm_jax.model import lora as lora_lib
 from llm_jax.train import checkpoint, metrics, watch
 from llm_jax.train import state as state_lib
+
+_NO_ADAPTERS = lora_lib.Lora()
 
 
 def start(
@@ -26,6 +31,7 @@ def start(
   mesh: Mesh,
   watch_cfg: watch.Watch,
   params: types.Params | None = None,
+  lora: lora_lib.Lora = _NO_ADAPTERS,
 ) -> tuple[state_lib.TrainState, metrics.Writer]:
   """Make the folder of a stage self-contained and find the state to train.
 
@@ -40,19 +46,25 @@ def start(
     mesh: where the state lives.
     watch_cfg: which views of the metrics to open.
     params: parameters of the stage before; None: new ones.
+    lora: adapters that are trained in place of those parameters.
 
   Returns:
     The state of the newest whole checkpoint in workdir, or else a state at
     step 0; and the writer of its metrics.
   """
-  state = state_lib.create(
-    functools.partial(transformer.init, cfg), tx, seed, mesh
-  )
+  init = functools.partial(transformer.init, cfg)
+  if lora.rank:
+    init = functools.partial(lora_lib.init, lora, params)
+  state = state_lib.create(init, tx, seed, mesh)
+  if lora.rank:
+    state = dataclasses.replace(state, base=params, lora=lora)
+    n_trained = sum(x.size for x in jax.tree.leaves(state.params))
+    logging.info('%s: %s trains %d parameters', stage, lora, n_trained)
+  elif params is not None:
+    state = state_lib.replace_params(state, params)
   restored = checkpoint.restore(workdir, state)
   if restored is not None:
     state = restored
-  elif params is not None:
-    state = state_lib.replace_params(state, params)
   checkpoint.save_model_files(workdir, stage, cfg, tokenizer_dir, is_chat)
   logging.info(
     '%s: %d parameters on mesh %s, from step %d',

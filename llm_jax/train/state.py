@@ -13,6 +13,7 @@ from flax import struct
 from jax.sharding import Mesh
 
 from llm_jax import types
+from llm_jax.model import lora as lora_lib
 from llm_jax.parallel import mesh as mesh_lib
 
 
@@ -21,10 +22,19 @@ class TrainState:
   """Everything an update reads and writes."""
 
   step: jax.Array  # updates done, skipped ones included
-  params: types.Params
+  params: types.Params  # what is trained: the model's, or its adapters
   opt_state: optax.OptState
   key: jax.Array  # random key, split at each step
   n_skipped: jax.Array  # steps in a row that were skipped as non-finite
+  base: types.Params | None = None  # the fixed model below adapters
+  lora: lora_lib.Lora = struct.field(pytree_node=False, default=lora_lib.Lora())
+
+
+def model_params(state: TrainState) -> types.Params:
+  """The parameters of the model, with its adapters merged if it has any."""
+  if state.base is None:
+    return state.params
+  return lora_lib.merge(state.lora, state.base, state.params)
 
 
 def create(

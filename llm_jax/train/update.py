@@ -4,6 +4,7 @@ Does not build batches, log or save; see train/loop.py.
 """
 
 import dataclasses
+import functools
 import operator
 from collections.abc import Callable
 
@@ -44,7 +45,8 @@ def make_update_fn(
     loss_fn: (params, batch, key) -> (scalar loss, metrics). The loss is a mean
       over loss_mask_BT if there are micro-batches. A metric is a number that
       adds up over micro-batches, or a pair of such, of which the quotient is
-      reported.
+      reported. Its params are the model's, also where only adapters are
+      trained.
     tx: the optimizer.
     mesh: where state and batch live.
     n_micro: parts of the batch that are computed one after the other.
@@ -53,9 +55,8 @@ def make_update_fn(
     Jitted (state, batch) -> (state, metrics); the state is donated. Metrics
     gain loss, grad_norm (before clipping) and skipped (in a row).
   """
-  value_and_grad = jax.value_and_grad(loss_fn, has_aux=True)
 
-  def in_parts(params, batch, key):
+  def in_parts(value_and_grad, params, batch, key):
     # Every n-th row, so that no row leaves its device.
     parts = {
       name: jnp.swapaxes(x.reshape(-1, n_micro, *x.shape[1:]), 0, 1)
@@ -80,8 +81,14 @@ def make_update_fn(
     return (loss, metrics), grads
 
   def update(state: state_lib.TrainState, batch: types.Batch):
+    def trained_loss(params, batch, key):
+      params = state_lib.model_params(dataclasses.replace(state, params=params))
+      return loss_fn(params, batch, key)
+
     key, loss_key = jax.random.split(state.key)
-    gradient = value_and_grad if n_micro == 1 else in_parts
+    gradient = jax.value_and_grad(trained_loss, has_aux=True)
+    if n_micro > 1:
+      gradient = functools.partial(in_parts, gradient)
     with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):
       (loss, metrics), grads = gradient(state.params, batch, loss_key)
     metrics = {

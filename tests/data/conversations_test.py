@@ -2,6 +2,7 @@
 
 import json
 import pathlib
+import random
 import subprocess
 import sys
 
@@ -114,3 +115,16 @@ def test_light_modules_load_neither_tfds_nor_jax():
     [sys.executable, '-c', script], cwd=root, capture_output=True, text=True
   )
   assert done.returncode == 0, done.stderr
+
+
+def test_neighbours_become_turns_and_are_written(tmp_path):
+  talks = [make_conversation(3 * i) for i in range(60)]  # one turn each
+  joined = conversations.join_turns(talks, 3, random.Random(0))
+  assert [m for talk in joined for m in talk] == [
+    m for talk in talks for m in talk
+  ]
+  assert {len(talk) // 2 for talk in joined} == {1, 2, 3}
+  assert conversations.join_turns(talks, 1, random.Random(0)) == talks
+  conversations.write(joined, tmp_path / 'a.jsonl')
+  assert list(conversations.read_files([tmp_path / 'a.jsonl'])) == joined
+  assert list(tmp_path.iterdir()) == [tmp_path / 'a.jsonl']

@@ -1,5 +1,8 @@
 """A step that is not finite changes nothing but the counters."""
 
+import dataclasses
+import functools
+
 import chex
 import jax
 import jax.numpy as jnp
@@ -7,6 +10,7 @@ import numpy as np
 import optax
 import pytest
 
+from llm_jax.model import lora
 from llm_jax.optim import optimizer
 from llm_jax.parallel import mesh as mesh_lib
 from llm_jax.train import loop, metrics
@@ -152,3 +156,42 @@ def test_micro_batches_are_the_whole_batch(axes, n_micro):
   # Only the order of float32 sums differs.
   chex.assert_trees_all_close(*found, rtol=1e-6)
   assert found[1][1]['targets'] == mask_BT.sum()
+
+
+@pytest.mark.parametrize('axes', [(1, 1, 1), (2, 2, 1)])
+@pytest.mark.parametrize('n_micro', [1, 4])
+def test_adapters_are_trained_and_their_base_is_not(axes, n_micro):
+  """By hand: the gradient of the second step, when b is no longer 0."""
+  mesh = mesh_lib.make(mesh_lib.MeshConfig(*axes))
+  random = np.random.default_rng(0)
+  w, y = random.normal(size=(2, 8, 6)).astype(np.float32)
+  base = {'head': w, 'final_norm': {'scale': np.ones(6, np.float32)}}
+  base = jax.device_put(base, mesh_lib.param_shardings(mesh, base))
+  cfg, tx = lora.Lora(rank=2, alpha=6.0, pattern='head'), optax.sgd(0.1)
+  init = functools.partial(lora.init, cfg, base)
+  state = state_lib.create(init, tx, 0, mesh)
+  state = dataclasses.replace(state, base=base, lora=cfg)
+
+  def loss_fn(params, batch, key):
+    del key
+    mask_B1 = batch['loss_mask_BT']
+    error = (params['head'] - y)[None] * batch['x_B'][:, None, None]
+    loss_B1 = 0.5 * jnp.square(error).sum(axis=(1, 2))[:, None]
+    return (loss_B1 * mask_B1).sum() / jnp.maximum(mask_B1.sum(), 1), {}
+
+  batch = {
+    'x_B': random.normal(size=16).astype(np.float32),
+    'loss_mask_BT': (np.arange(16)[:, None] % 3 > 0).astype(np.float32),
+  }
+  x2 = np.average(batch['x_B'] ** 2, weights=batch['loss_mask_BT'][:, 0])
+  a, b = (np.asarray(state.params['head'][name]) for name in 'ab')
+  update = update_lib.make_update_fn(loss_fn, tx, mesh, n_micro)
+  for _ in range(2):
+    state, _ = update(state, mesh_lib.put_batch(mesh, batch))
+    dw = x2 * (w + 3.0 * a @ b - y)
+    a, b = a - 0.1 * 3.0 * dw @ b.T, b - 0.1 * 3.0 * a.T @ dw
+  chex.assert_trees_all_close(
+    jax.device_get(state.params), {'head': {'a': a, 'b': b}}, rtol=1e-4
+  )
+  np.testing.assert_array_equal(state.base['head'], w)
+  np.testing.assert_array_equal(state.base['final_norm']['scale'], 1)

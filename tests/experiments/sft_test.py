@@ -1,0 +1,157 @@
+"""Fine-tuning of adapters: what is trained, saved, resumed and taken over."""
+
+import dataclasses
+
+import jax
+import numpy as np
+import pytest
+
+from experiments import sft
+from llm_jax.interop import huggingface
+from llm_jax.model import lora, transformer
+from llm_jax.optim import optimizer
+from llm_jax.parallel import mesh as mesh_lib
+from llm_jax.train import checkpoint, loop, start
+from llm_jax.train import metrics as metrics_lib
+from tests.evals import tiny_checkpoint
+
+LORA = lora.Lora(rank=2, alpha=4.0, pattern='layers/(wq|wo|down)$')
+CFG = sft.Config(
+  batch_size=4,
+  sequence_length=64,
+  n_task=40,
+  n_identity=10,
+  lora=LORA,
+  optimizer=optimizer.Optimizer(matrices='adamw', peak_lr=0.01, warmup_steps=1),
+  loop=loop.LoopConfig(n_steps=8, save_every=3),
+  mesh=mesh_lib.MeshConfig(data=1),
+)
+
+
+@pytest.fixture(scope='module')
+def base(tmp_path_factory):
+  return str(tiny_checkpoint.write(tmp_path_factory.mktemp('base'), False))
+
+
+@pytest.fixture(scope='module')
+def workdir(base, tmp_path_factory):
+  folder = tmp_path_factory.mktemp('stages') / 'sft'
+  sft.run(CFG, str(folder), base)
+  return folder
+
+
+def newest_state(workdir, model):
+  """The state that a resume would go on from."""
+  tx = optimizer.make(CFG.optimizer, CFG.loop.n_steps)
+  mesh = mesh_lib.make(CFG.mesh)
+  state, writer = start.start(
+    str(workdir), 'sft', model.model_config, model.tokenizer_dir, True, tx,
+    CFG.seed, mesh, CFG.loop.watch, model.params, CFG.lora,
+  )  # fmt: skip
+  writer.close()
+  return state
+
+
+def losses(workdir):
+  lines = metrics_lib.read(str(workdir / metrics_lib.METRICS))
+  return [(x['step'], x['loss'].hex(), x['grad_norm'].hex()) for x in lines]
+
+
+def test_later_stages_load_base_plus_adapters(base, workdir, caplog):
+  before = checkpoint.load_model(base)
+  after = checkpoint.load_model(str(workdir))
+  assert (after.stage, after.step, after.is_chat) == ('sft', 8, True)
+  caplog.set_level('INFO', 'absl')
+  state = newest_state(workdir, before)
+  assert int(state.step) == 8
+  # a and b of wq 16 x 16, wo 16 x 16 and down 16 x 16; two moments of each.
+  sizes = [x.size for x in jax.tree.leaves(state.params)]
+  assert sizes == [32] * 6
+  assert 'trains 192 parameters' in caplog.text
+  moments = [x.size for x in jax.tree.leaves(state.opt_state) if x.size > 1]
+  assert moments == 2 * sizes
+  adapters = state.params['layers']
+  for name, x in before.params['layers'].items():
+    change = jax.tree.map(np.subtract, after.params['layers'][name], x)
+    if name in adapters:
+      a_b = adapters[name]['a'] @ adapters[name]['b']
+      # Rounded where it is added to numbers around 1.
+      np.testing.assert_allclose(
+        change.reshape(a_b.shape), 2.0 * a_b, atol=1e-6
+      )
+      assert np.abs(change).max() > 1e-3
+    else:
+      assert not any(x.any() for x in jax.tree.leaves(change)), name
+  for name in before.params.keys() - {'layers'}:
+    jax.tree.map(
+      np.testing.assert_array_equal, after.params[name], before.params[name]
+    )
+
+
+def test_first_loss_is_that_of_the_base_and_the_last_is_lower(
+  base, workdir, tmp_path
+):
+  whole = dataclasses.replace(
+    CFG, lora=lora.Lora(), loop=loop.LoopConfig(n_steps=2)
+  )
+  sft.run(whole, str(tmp_path / 'whole'), base)
+  first, last = (float.fromhex(losses(workdir)[i][1]) for i in (0, -1))
+  expected = float.fromhex(losses(tmp_path / 'whole')[0][1])
+  assert first == pytest.approx(expected, rel=1e-6)  # another program
+  assert last < first - 0.1
+
+
+@pytest.mark.parametrize('step', [2, 5])
+def test_resumed_is_uninterrupted_bit_for_bit(
+  step, base, workdir, tmp_path, monkeypatch
+):
+  """Ended before the numbers of a step are on disk."""
+  write = metrics_lib.Writer.metrics
+
+  def end(self, n, values):
+    if n == step:
+      self.close()
+      raise OSError('ended')
+    write(self, n, values)
+
+  with monkeypatch.context() as patch:
+    patch.setattr(metrics_lib.Writer, 'metrics', end)
+    with pytest.raises(OSError, match='ended'):
+      sft.run(CFG, str(tmp_path / 'sft'), base)
+  assert len(losses(tmp_path / 'sft')) == step - 1
+  sft.run(CFG, str(tmp_path / 'sft'), base)
+  assert losses(tmp_path / 'sft') == losses(workdir)
+  ends = [checkpoint.load_model(str(w)) for w in (workdir, tmp_path / 'sft')]
+  assert ends[0].fingerprint == ends[1].fingerprint
+
+
+def test_exported_and_read_back_it_has_the_same_logits(workdir, tmp_path):
+  model = checkpoint.load_model(str(workdir))
+  huggingface.write(
+    str(tmp_path / 'out'), model.model_config, model.params,
+    model.tokenizer_dir, True,
+  )  # fmt: skip
+  cfg, params = huggingface.read(str(tmp_path / 'out'))
+  tokens_BT = np.arange(12)[None] * 23 % 300
+
+  @jax.jit
+  def logits(params):
+    hidden_BTD, _ = transformer.apply(
+      model.model_config, params, tokens_BT, np.arange(12)[None]
+    )
+    return transformer.unembed(model.model_config, params, hidden_BTD)
+
+  assert cfg == model.model_config
+  np.testing.assert_array_equal(logits(params), logits(model.params))
+
+
+def test_a_wrong_pattern_leaves_the_folder_free(base, tmp_path):
+  wrong = dataclasses.replace(LORA, pattern='query')
+  with pytest.raises(ValueError, match='is found in no parameter'):
+    sft.run(dataclasses.replace(CFG, lora=wrong), str(tmp_path / 'sft'), base)
+  assert not (tmp_path / 'sft').exists()
+
+
+def test_muon_is_refused():
+  with pytest.raises(ValueError, match="'muon' with Lora.rank = 2.*use adamw"):
+    dataclasses.replace(CFG, optimizer=optimizer.Optimizer(matrices='muon'))
