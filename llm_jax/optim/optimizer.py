@@ -36,17 +36,19 @@ class Optimizer:
   weight_decay: float = 0.0  # on matrices, embeddings and head only
   clip_norm: float = 1.0  # global gradient norm; 0: no clipping
   warmup_steps: int = 20  # linear from 0
-  schedule: str = 'cosine'  # after warmup: cosine, linear (to 0) or constant
+  schedule: str = 'cosine'  # after warmup: cosine, linear, constant or wsd
+  final_share: float = 0.0  # of the peak, where the schedule ends
+  decay_share: float = 0.65  # of the run that decays, for wsd
 
   def __post_init__(self):
     if self.matrices not in ('muon', 'adamw'):
       raise ValueError(
         f'Optimizer.matrices = {self.matrices!r}; use muon or adamw'
       )
-    if self.schedule not in ('cosine', 'linear', 'constant'):
+    if self.schedule not in ('cosine', 'linear', 'constant', 'wsd'):
       raise ValueError(
         f'Optimizer.schedule = {self.schedule!r}; use cosine, '
-        'linear or constant'
+        'linear, constant or wsd'
       )
     for name in (
       'matrix_lr',
@@ -59,10 +61,18 @@ class Optimizer:
         raise ValueError(
           f'Optimizer.{name} = {getattr(self, name)} is negative; use 0 or more'
         )
+    for name in ('final_share', 'decay_share'):
+      if not 0 <= getattr(self, name) <= 1:
+        raise ValueError(
+          f'Optimizer.{name} = {getattr(self, name)}; use a share from 0 to 1'
+        )
 
 
 def learning_rate(cfg: Optimizer, peak: float, n_steps: int) -> optax.Schedule:
-  """Linear warmup to the peak, then the schedule down to 0 at n_steps.
+  """Linear warmup to the peak, then the schedule to its end at n_steps.
+
+  Cosine and linear go down from the warmup on; wsd (warmup, stable, decay)
+  stays at the peak and is linear over the last decay_share of the run.
 
   Args:
     cfg: the optimizer.
@@ -73,7 +83,9 @@ def learning_rate(cfg: Optimizer, peak: float, n_steps: int) -> optax.Schedule:
     Function from step to learning rate.
 
   Raises:
-    ValueError: if the warmup is as long as the run.
+    ValueError: if the warmup is as long as the run, or reaches into the decay.
+
+  Source: wsd arXiv:2404.06395 section 4.
   """
   if cfg.warmup_steps >= n_steps:
     raise ValueError(
@@ -84,10 +96,24 @@ def learning_rate(cfg: Optimizer, peak: float, n_steps: int) -> optax.Schedule:
   warmup = optax.linear_schedule(
     peak / max(cfg.warmup_steps, 1), peak, max(cfg.warmup_steps - 1, 1)
   )
-  n_decay = n_steps - cfg.warmup_steps
+  n_after = n_steps - cfg.warmup_steps
+  n_decay = n_after
+  if cfg.schedule == 'wsd':
+    n_decay = max(1, round(cfg.decay_share * n_steps))
+    if n_decay > n_after:
+      raise ValueError(
+        f'warmup_steps {cfg.warmup_steps} and a decay over {n_decay} steps, '
+        f'decay_share {cfg.decay_share}, do not fit into {n_steps} steps; use '
+        f'at most warmup_steps {n_steps - n_decay}, or '
+        f'decay_share {n_after / n_steps:.3g}'
+      )
+  line = optax.linear_schedule(
+    peak, cfg.final_share * peak, n_decay, n_after - n_decay
+  )
   decay = {
-    'cosine': optax.cosine_decay_schedule(peak, n_decay),
-    'linear': optax.linear_schedule(peak, 0.0, n_decay),
+    'cosine': optax.cosine_decay_schedule(peak, n_decay, cfg.final_share),
+    'linear': line,
+    'wsd': line,
     'constant': optax.constant_schedule(peak),
   }[cfg.schedule]
   return optax.join_schedules([warmup, decay], [cfg.warmup_steps])
