@@ -48,6 +48,13 @@ def test_twice_the_depth():
   assert run.optimizer.weight_decay == pytest.approx(decay, rel=2e-3)
 
 
+def test_batch_grows_slower_than_tokens():
+  """50 times the tokens: 50^0.383 = 4.5, and so 4 times the batch."""
+  run = depth.derive(48, depth.REFERENCES['large'], 32_768, 2048)
+  assert run.n_steps * run.batch_size * 2048 / 1.32e9 == pytest.approx(50, 0.01)
+  assert run.batch_size * 2048 == 2**21
+
+
 def test_widths_that_are_no_multiple_of_a_head_are_rounded_up():
   model = depth.derive(3, depth.REFERENCES['large'], 2048, 256).model
   assert (model.d_model, model.n_heads, model.d_ff) == (256, 2, 768)
