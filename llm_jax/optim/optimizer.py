@@ -1,7 +1,7 @@
 """Optimizers and learning-rate schedules, chosen by parameter path.
 
-Muon or AdamW for the matrices inside layers; AdamW for embeddings, head and
-norms. Does not own the update: see train/update.py.
+Muon, NorMuon or AdamW for the matrices inside layers; AdamW for embeddings,
+head and norms. Does not own the update: see train/update.py.
 """
 
 import dataclasses
@@ -12,6 +12,7 @@ import optax
 from optax import contrib
 
 from llm_jax import types
+from llm_jax.optim import muon as muon_lib
 
 # Parameter path -> the first axis of a matrix and how many it reduces over;
 # those before it are the layer and the expert.
@@ -28,7 +29,7 @@ _UNDECAYED = re.compile(r'/(scale|bias|b[qkvo]|b_(gate|up|down))$')
 class Optimizer:
   """Optimizer and schedule of one stage."""
 
-  matrices: str = 'muon'  # rule for the matrices in layers: muon or adamw
+  matrices: str = 'muon'  # rule for those in layers: muon, normuon or adamw
   matrix_lr: float = 0.02  # peak learning rate of those matrices
   peak_lr: float = 0.003  # peak learning rate of everything else
   b1: float = 0.9  # AdamW first moment
@@ -41,9 +42,9 @@ class Optimizer:
   decay_share: float = 0.65  # of the run that decays, for wsd
 
   def __post_init__(self):
-    if self.matrices not in ('muon', 'adamw'):
+    if self.matrices not in ('muon', 'normuon', 'adamw'):
       raise ValueError(
-        f'Optimizer.matrices = {self.matrices!r}; use muon or adamw'
+        f'Optimizer.matrices = {self.matrices!r}; use muon, normuon or adamw'
       )
     if self.schedule not in ('cosine', 'linear', 'constant', 'wsd'):
       raise ValueError(
@@ -127,22 +128,31 @@ def make(cfg: Optimizer, n_steps: int) -> optax.GradientTransformation:
     n_steps: steps of the whole run.
 
   Returns:
-    Clipping by global norm, then Muon and AdamW by parameter path.
+    Clipping by global norm, then the rules by parameter path.
 
   Source: Muon as in optax.contrib, with updates scaled by
-  sqrt(max(1, fan_out / fan_in)); AdamW arXiv:1711.05101.
+  sqrt(max(1, fan_out / fan_in)); NorMuon see muon.py; AdamW arXiv:1711.05101.
   """
   rate = learning_rate(cfg, cfg.peak_lr, n_steps)
   adamw = optax.adamw(
     rate, cfg.b1, cfg.b2, weight_decay=cfg.weight_decay, mask=_is_decayed
   )
   tx = adamw
-  if cfg.matrices == 'muon':
-    muon = contrib.muon(
-      learning_rate(cfg, cfg.matrix_lr, n_steps),
-      weight_decay=cfg.weight_decay,
-      muon_weight_dimension_numbers=_dimension_numbers,
-    )
+  if cfg.matrices != 'adamw':
+    matrix_rate = learning_rate(cfg, cfg.matrix_lr, n_steps)
+    if cfg.matrices == 'muon':
+      muon = contrib.muon(
+        matrix_rate,
+        weight_decay=cfg.weight_decay,
+        muon_weight_dimension_numbers=_dimension_numbers,
+      )
+    else:
+      muon = optax.chain(
+        contrib.scale_by_muon(weight_dimension_numbers=_dimension_numbers),
+        muon_lib.scale_by_neuron(_dimension_numbers),
+        optax.add_decayed_weights(cfg.weight_decay),
+        optax.scale_by_learning_rate(matrix_rate),
+      )
     tx = optax.partition({'muon': muon, 'adamw': adamw}, _labels)
   if cfg.clip_norm:
     tx = optax.chain(optax.clip_by_global_norm(cfg.clip_norm), tx)
