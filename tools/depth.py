@@ -34,7 +34,7 @@ _MODEL = (
   *('d_ff', 'max_length', 'tied_embeddings', 'dtype', 'unroll_layers'),
 )
 _OPTIMIZER = (
-  *('matrix_lr', 'peak_lr', 'weight_decay'),
+  *('matrices', 'matrix_lr', 'peak_lr', 'weight_decay'),
   *('warmup_steps', 'schedule', 'final_share'),
 )
 

@@ -19,7 +19,7 @@ from llm_jax.train import state as state_lib
 from tools import depth as tool
 
 
-def test_the_reference_is_what_it_was_tuned_as():
+def test_depth_12_is_its_own_reference():
   """Depth 12 counts 12 (4 D^2 + 3 D F) + V D parameters, 12 tokens for each."""
   run = depth.derive(12, depth.REFERENCES['large'], 32_768, 2048)
   model = run.model
