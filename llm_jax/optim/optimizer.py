@@ -1,7 +1,7 @@
 """Optimizers and learning-rate schedules, chosen by parameter path.
 
-Muon or AdamW for the matrices inside layers; AdamW for embeddings, head and
-norms. Does not own the update: see train/update.py.
+Muon, NorMuon or AdamW for the matrices inside layers; AdamW for embeddings,
+head and norms. Does not own the update: see train/update.py.
 """
 
 import dataclasses
@@ -12,6 +12,7 @@ import optax
 from optax import contrib
 
 from llm_jax import types
+from llm_jax.optim import muon as muon_lib
 
 # Parameter path -> the first axis of a matrix and how many it reduces over;
 # those before it are the layer and the expert.
@@ -28,7 +29,7 @@ _UNDECAYED = re.compile(r'/(scale|bias|b[qkvo]|b_(gate|up|down))$')
 class Optimizer:
   """Optimizer and schedule of one stage."""
 
-  matrices: str = 'muon'  # rule for the matrices in layers: muon or adamw
+  matrices: str = 'muon'  # rule for those in layers: muon, normuon or adamw
   matrix_lr: float = 0.02  # peak learning rate of those matrices
   peak_lr: float = 0.003  # peak learning rate of everything else
   b1: float = 0.9  # AdamW first moment
@@ -36,17 +37,19 @@ class Optimizer:
   weight_decay: float = 0.0  # on matrices, embeddings and head only
   clip_norm: float = 1.0  # global gradient norm; 0: no clipping
   warmup_steps: int = 20  # linear from 0
-  schedule: str = 'cosine'  # after warmup: cosine, linear (to 0) or constant
+  schedule: str = 'cosine'  # after warmup: cosine, linear, constant or wsd
+  final_share: float = 0.0  # of the peak, where the schedule ends
+  decay_share: float = 0.65  # of the run that decays, for wsd
 
   def __post_init__(self):
-    if self.matrices not in ('muon', 'adamw'):
+    if self.matrices not in ('muon', 'normuon', 'adamw'):
       raise ValueError(
-        f'Optimizer.matrices = {self.matrices!r}; use muon or adamw'
+        f'Optimizer.matrices = {self.matrices!r}; use muon, normuon or adamw'
       )
-    if self.schedule not in ('cosine', 'linear', 'constant'):
+    if self.schedule not in ('cosine', 'linear', 'constant', 'wsd'):
       raise ValueError(
         f'Optimizer.schedule = {self.schedule!r}; use cosine, '
-        'linear or constant'
+        'linear, constant or wsd'
       )
     for name in (
       'matrix_lr',
@@ -59,10 +62,18 @@ class Optimizer:
         raise ValueError(
           f'Optimizer.{name} = {getattr(self, name)} is negative; use 0 or more'
         )
+    for name in ('final_share', 'decay_share'):
+      if not 0 <= getattr(self, name) <= 1:
+        raise ValueError(
+          f'Optimizer.{name} = {getattr(self, name)}; use a share from 0 to 1'
+        )
 
 
 def learning_rate(cfg: Optimizer, peak: float, n_steps: int) -> optax.Schedule:
-  """Linear warmup to the peak, then the schedule down to 0 at n_steps.
+  """Linear warmup to the peak, then the schedule to its end at n_steps.
+
+  Cosine and linear go down from the warmup on; wsd (warmup, stable, decay)
+  stays at the peak and is linear over the last decay_share of the run.
 
   Args:
     cfg: the optimizer.
@@ -73,7 +84,9 @@ def learning_rate(cfg: Optimizer, peak: float, n_steps: int) -> optax.Schedule:
     Function from step to learning rate.
 
   Raises:
-    ValueError: if the warmup is as long as the run.
+    ValueError: if the warmup is as long as the run, or reaches into the decay.
+
+  Source: wsd arXiv:2404.06395 section 4.
   """
   if cfg.warmup_steps >= n_steps:
     raise ValueError(
@@ -84,10 +97,24 @@ def learning_rate(cfg: Optimizer, peak: float, n_steps: int) -> optax.Schedule:
   warmup = optax.linear_schedule(
     peak / max(cfg.warmup_steps, 1), peak, max(cfg.warmup_steps - 1, 1)
   )
-  n_decay = n_steps - cfg.warmup_steps
+  n_after = n_steps - cfg.warmup_steps
+  n_decay = n_after
+  if cfg.schedule == 'wsd':
+    n_decay = max(1, round(cfg.decay_share * n_steps))
+    if n_decay > n_after:
+      raise ValueError(
+        f'warmup_steps {cfg.warmup_steps} and a decay over {n_decay} steps, '
+        f'decay_share {cfg.decay_share}, do not fit into {n_steps} steps; use '
+        f'at most warmup_steps {n_steps - n_decay}, or '
+        f'decay_share {n_after / n_steps:.3g}'
+      )
+  line = optax.linear_schedule(
+    peak, cfg.final_share * peak, n_decay, n_after - n_decay
+  )
   decay = {
-    'cosine': optax.cosine_decay_schedule(peak, n_decay),
-    'linear': optax.linear_schedule(peak, 0.0, n_decay),
+    'cosine': optax.cosine_decay_schedule(peak, n_decay, cfg.final_share),
+    'linear': line,
+    'wsd': line,
     'constant': optax.constant_schedule(peak),
   }[cfg.schedule]
   return optax.join_schedules([warmup, decay], [cfg.warmup_steps])
@@ -101,22 +128,31 @@ def make(cfg: Optimizer, n_steps: int) -> optax.GradientTransformation:
     n_steps: steps of the whole run.
 
   Returns:
-    Clipping by global norm, then Muon and AdamW by parameter path.
+    Clipping by global norm, then the rules by parameter path.
 
   Source: Muon as in optax.contrib, with updates scaled by
-  sqrt(max(1, fan_out / fan_in)); AdamW arXiv:1711.05101.
+  sqrt(max(1, fan_out / fan_in)); NorMuon see muon.py; AdamW arXiv:1711.05101.
   """
   rate = learning_rate(cfg, cfg.peak_lr, n_steps)
   adamw = optax.adamw(
     rate, cfg.b1, cfg.b2, weight_decay=cfg.weight_decay, mask=_is_decayed
   )
   tx = adamw
-  if cfg.matrices == 'muon':
-    muon = contrib.muon(
-      learning_rate(cfg, cfg.matrix_lr, n_steps),
-      weight_decay=cfg.weight_decay,
-      muon_weight_dimension_numbers=_dimension_numbers,
-    )
+  if cfg.matrices != 'adamw':
+    matrix_rate = learning_rate(cfg, cfg.matrix_lr, n_steps)
+    if cfg.matrices == 'muon':
+      muon = contrib.muon(
+        matrix_rate,
+        weight_decay=cfg.weight_decay,
+        muon_weight_dimension_numbers=_dimension_numbers,
+      )
+    else:
+      muon = optax.chain(
+        contrib.scale_by_muon(weight_dimension_numbers=_dimension_numbers),
+        muon_lib.scale_by_neuron(_dimension_numbers),
+        optax.add_decayed_weights(cfg.weight_decay),
+        optax.scale_by_learning_rate(matrix_rate),
+      )
     tx = optax.partition({'muon': muon, 'adamw': adamw}, _labels)
   if cfg.clip_norm:
     tx = optax.chain(optax.clip_by_global_norm(cfg.clip_norm), tx)

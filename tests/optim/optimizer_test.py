@@ -31,6 +31,48 @@ def test_warmup_then_schedule(schedule, expected):
   np.testing.assert_allclose(got, expected, atol=1e-4)
 
 
+@pytest.mark.parametrize(
+  ('changes', 'expected'),
+  [
+    # 2 steps up, 3 at the peak, the last 5 of 10 down to a tenth.
+    (
+      {'decay_share': 0.5, 'final_share': 0.1},
+      [0.5, 1.0, 1.0, 1.0, 1.0, 1.0, 0.82, 0.64, 0.46, 0.28, 0.1],
+    ),
+    # The decay may begin where the warmup ends.
+    (
+      {'decay_share': 0.8},
+      [0.5, 1.0, 1.0, 0.875, 0.75, 0.625, 0.5, 0.375, 0.25, 0.125, 0.0],
+    ),
+  ],
+)
+def test_warmup_stable_decay(changes, expected):
+  cfg = optimizer.Optimizer(warmup_steps=2, schedule='wsd', **changes)
+  rate = optimizer.learning_rate(cfg, 1.0, 10)
+  got = [float(rate(step)) for step in range(11)]
+  np.testing.assert_allclose(got, expected, atol=1e-6)
+
+
+def test_cosine_and_linear_end_at_their_final_share():
+  for schedule in ('cosine', 'linear'):
+    cfg = optimizer.Optimizer(
+      warmup_steps=2, schedule=schedule, final_share=0.2
+    )
+    rate = optimizer.learning_rate(cfg, 1.0, 6)
+    got = [float(rate(step)) for step in (1, 4, 6, 7)]
+    np.testing.assert_allclose(got, [1.0, 0.6, 0.2, 0.2], atol=1e-6)
+
+
+def test_warmup_that_reaches_into_the_decay_is_refused():
+  cfg = optimizer.Optimizer(warmup_steps=4, schedule='wsd', decay_share=0.7)
+  with pytest.raises(
+    ValueError, match=r'most warmup_steps 3, or decay_share 0.6$'
+  ):
+    optimizer.learning_rate(cfg, 1.0, 10)
+  cfg = dataclasses.replace(cfg, decay_share=0.6)
+  assert float(optimizer.learning_rate(cfg, 1.0, 10)(4)) == 1.0
+
+
 def test_warmup_as_long_as_the_run_is_refused():
   cfg = optimizer.Optimizer(warmup_steps=6)
   with pytest.raises(ValueError, match='warmup_steps 6 leaves nothing of 6'):
@@ -81,6 +123,27 @@ def test_muon_moves_matrices_along_orthogonal_directions(muon_update):
       values = np.linalg.svd(w, compute_uv=False) / 0.1 / np.sqrt(widening)
       assert np.quantile(values, 0.1) > 0.6, name
       assert values.max() < 1.3, name
+
+
+def test_normuon_moves_all_neurons_of_a_matrix_alike(params, muon_update):
+  """At first by equal norms, which add up to Muon's; and it decays weights."""
+  cfg = optimizer.Optimizer(
+    matrices='normuon', matrix_lr=0.1, peak_lr=0.01, warmup_steps=1,
+    clip_norm=0.0, weight_decay=0.5,
+  )  # fmt: skip
+  updates = first_update(cfg, params)['layers']
+  for name, shape in (
+    ('wq', (16, 16)), ('wk', (16, 8)), ('wo', (16, 16)), ('gate', (16, 32)),
+    ('expert_up', (16, 32)), ('expert_down', (32, 16)),
+  ):  # fmt: skip
+    update = updates[name] + 0.1 * 0.5 * params['layers'][name]
+    both = (update, muon_update['layers'][name])
+    for w, muon in zip(*(x.reshape(-1, *shape) for x in both), strict=True):
+      norms = np.linalg.norm(w, axis=int(shape[0] > shape[1]))
+      np.testing.assert_allclose(norms, norms.mean(), rtol=1e-3, err_msg=name)
+      total = np.linalg.norm(muon)
+      np.testing.assert_allclose(np.linalg.norm(w), total, rtol=1e-3)
+      assert np.vdot(w, muon) > 0.9 * total**2, name
 
 
 def test_adamw_moves_the_rest_by_the_sign_of_the_gradient(params, muon_update):
@@ -140,9 +203,11 @@ def test_weight_decay_spares_norm_scales(params, muon_update):
 @pytest.mark.parametrize(
   ('values', 'message'),
   [
-    ({'matrices': 'lion'}, "Optimizer.matrices = 'lion'; use muon or adamw"),
+    ({'matrices': 'lion'}, "Optimizer.matrices = 'lion'; use muon, normuon"),
     ({'schedule': 'step'}, "Optimizer.schedule = 'step'; use cosine"),
     ({'peak_lr': -1.0}, 'Optimizer.peak_lr = -1.0 is negative'),
+    ({'decay_share': 1.5}, 'Optimizer.decay_share = 1.5; use a share from 0'),
+    ({'final_share': -0.1}, 'Optimizer.final_share = -0.1; use a share'),
   ],
 )
 def test_wrong_values_are_refused(values, message):
