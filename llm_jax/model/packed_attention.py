@@ -70,6 +70,8 @@ def _refusals(q_BTHK: jax.Array, rule: block_attention.Rule) -> dict[str, str]:
     refusals['splash'] = f'needs rows of a multiple of {_LANES} tokens'
   if platform != 'gpu':
     refusals['cudnn'] = f'runs on GPUs, this is {platform}'
+  elif jax.default_backend() != 'gpu':
+    refusals['cudnn'] = 'cannot be compiled ahead: JAX asks the GPU for cuDNN'
   elif q_BTHK.dtype != jnp.bfloat16 or rule.cap:
     refusals['cudnn'] = 'needs bfloat16 and no attention_softcap'
   elif head_dim % 8 or head_dim > _CUDNN_HEAD_DIM:
