@@ -178,11 +178,12 @@ def figures(cfg: Any, mesh: Mesh, compiled: stages.Compiled) -> dict[str, Any]:
 def state_bytes(cfg: Any) -> int:
   """Parameters and moments by arithmetic, all of float32.
 
-  AdamW keeps two moments of each parameter; Muon one, of the matrices.
+  AdamW keeps two moments of each parameter; Muon one, of the matrices. What
+  NorMuon keeps of neurons is left out.
   """
   counts = model_config.n_params(cfg.model)
   by_muon = 0
-  if cfg.optimizer.matrices == 'muon':
+  if cfg.optimizer.matrices != 'adamw':
     by_muon = counts['attention'] + counts['mlp']
   return 4 * (3 * counts['total'] - by_muon)
 
