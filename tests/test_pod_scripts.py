@@ -215,7 +215,7 @@ class TestSlurm:
     assert option(queue, '-p') == 'gpu'
     assert '--requeue' in queue
     assert queue[-len(RECIPE) - 2 :] == ['tools/slurm.sh', 'inside', *RECIPE]
-    assert run[0] == 'srun'
+    assert run[:2] == ['srun', '--kill-on-bad-exit=1']
     assert run[-len(RECIPE) - 3 :] == ['-m', *RECIPE, '--distributed', 'auto']
     assert again == ['scontrol', 'requeue', 'JOB']
 

@@ -7,16 +7,20 @@ import sys
 import pytest
 
 _FREED = """
-import resource
+import resource, threading
 import jax
 from experiments import process
 {}
 def faults():
   return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-len(bytearray(b'x') * 50_000_000)
+def use():  # in a thread, which would have an arena of its own
+  thread = threading.Thread(target=bytearray(b'x').__mul__, args=(50_000_000,))
+  thread.start()
+  thread.join()
+use()
 before = faults()
 for _ in range(5):
-  len(bytearray(b'x') * 50_000_000)
+  use()
 print(faults() - before)
 """
 

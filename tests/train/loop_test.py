@@ -36,7 +36,7 @@ def test_resume_from_every_step_is_exact(tmp_path, monkeypatch):
   expected = tiny_run.losses(whole)
   assert [step for step, _ in expected] == list(range(1, n_steps + 1))
   assert len({loss for _, loss in expected}) == n_steps
-  cfg = loop.LoopConfig(n_steps=n_steps, save_every=n_steps)
+  cfg = loop.LoopConfig(n_steps=n_steps, save_every=n_steps + 1)
   for step in range(1, n_steps):
     resumed = tmp_path / str(step)
     (resumed / 'checkpoints').mkdir(parents=True)
@@ -45,6 +45,7 @@ def test_resume_from_every_step_is_exact(tmp_path, monkeypatch):
     shutil.copy(whole / 'metrics.jsonl', resumed)  # its later lines go
     chex.assert_trees_all_equal(finish(tiny_run.train(resumed, cfg)), params)
     assert tiny_run.losses(resumed) == expected
+    assert (resumed / 'checkpoints' / str(n_steps)).is_dir()
 
 
 def test_one_trace_and_no_transfer_that_nobody_asked_for(tmp_path):
