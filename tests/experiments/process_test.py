@@ -14,7 +14,7 @@ from experiments import process
 def faults():
   return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
 def use():  # in a thread, which would have an arena of its own
-  thread = threading.Thread(target=bytearray(b'x').__mul__, args=(50_000_000,))
+  thread = threading.Thread(target=bytearray(b'x').__mul__, args=(100_000_000,))
   thread.start()
   thread.join()
 use()
@@ -33,6 +33,6 @@ def test_memory_that_was_freed_is_not_asked_for_again():
     command = [sys.executable, '-c', _FREED.format(set_up)]
     return int(subprocess.check_output(command, text=True))
 
-  pages = 5 * 50_000_000 // 4096
+  pages = 5 * 100_000_000 // 4096
   assert faults('') > pages * 0.9
   assert faults('process.set_up_jax()') < pages * 0.1
