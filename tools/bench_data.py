@@ -20,6 +20,7 @@ import jax
 import numpy as np
 from absl import app, flags
 
+from experiments import process
 from llm_jax.data import mixture, prefetch, shards
 from llm_jax.losses import next_token
 from llm_jax.model import config, likelihood, transformer
@@ -116,6 +117,7 @@ def train(batch_fn) -> dict[str, dict[str, list[float]]]:
 
 def main(_):
   """Measures and prints."""
+  process.set_up_jax()
   result = {}
   with tempfile.TemporaryDirectory() as temporary:
     folder = pathlib.Path(temporary)

@@ -45,6 +45,7 @@ def main(argv: Sequence[str]) -> None:
   """Measure and print."""
   del argv
   process.set_up_logging(0)
+  process.set_up_jax()
   cfg, mesh = sizes.by_name(_SIZE.value), mesh_lib.make(mesh_lib.MeshConfig(1))
   n_steps = _BLOCKS.value * _BLOCK_STEPS.value + 2
   tx = optimizer.make(optimizer.Optimizer(), n_steps)
