@@ -1,9 +1,12 @@
 """Every form of attention over packed rows gives the same, and its gradient."""
 
+import re
+
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax._src.cudnn import fused_attention_stablehlo as cudnn
 
 from llm_jax.model import block_attention, packed_attention
 from llm_jax.parallel import mesh as mesh_lib
@@ -110,3 +113,29 @@ def test_a_form_that_cannot_run_here_is_refused():
     packed_attention.attend(q, k, v, None, RULES['global'], 'splash')
   with pytest.raises(ValueError, match=r"'cudnn' runs on GPUs, this is cpu.*b"):
     packed_attention.attend(q, k, v, None, RULES['global'], 'cudnn')
+
+
+@pytest.mark.parametrize('documents', [False, True])
+@pytest.mark.parametrize('window', [0, 70])
+def test_cudnn_gets_the_same_mask(documents, window, monkeypatch):
+  """As far as it goes without a GPU: what JAX asks the GPU first is given."""
+  q, k, v, _ = (x.astype(jnp.bfloat16) for x in arrays(256))
+  for name, answer in (
+    ('check_cudnn_version', 91_000),
+    ('check_compute_capability', True),
+    ('is_cuda_compute_capability_equal', False),
+  ):
+    monkeypatch.setattr(cudnn, name, lambda *_, answer=answer: answer)
+  ids_BT = segments(256) if documents else None
+
+  def loss(q, k, v):
+    rule = block_attention.Rule(0.2, window)
+    return packed_attention.FORMS['cudnn'](q, k, v, ids_BT, rule).sum()
+
+  traced = jax.jit(jax.grad(loss, (0, 1, 2))).trace(q, k, v)
+  program = traced.lower(lowering_platforms=('cuda',)).as_text()
+  kernel = 'fmhaScaleBiasSoftmax' if documents else 'fmhaSoftmax'
+  assert re.findall(r'__cudnn\$(\w+)', program) == [kernel, f'{kernel}Backward']
+  assert re.findall(r'mask_type\W+(\w+)', program) == ['CAUSAL'] * 2
+  lengths = re.findall(r'sliding_window_length\W+(\d+)', program)
+  assert lengths == [str(window)] * 2
