@@ -134,6 +134,7 @@ def test_cudnn_gets_the_same_mask(documents, window, monkeypatch):
 
   traced = jax.jit(jax.grad(loss, (0, 1, 2))).trace(q, k, v)
   program = traced.lower(lowering_platforms=('cuda',)).as_text()
+  program = program.replace(r'\22', '"')
   kernel = 'fmhaScaleBiasSoftmax' if documents else 'fmhaSoftmax'
   assert re.findall(r'__cudnn\$(\w+)', program) == [kernel, f'{kernel}Backward']
   assert re.findall(r'mask_type\W+(\w+)', program) == ['CAUSAL'] * 2
