@@ -22,12 +22,12 @@ from llm_jax import record, types
 from llm_jax.chat import prompt as prompt_lib
 from llm_jax.evals import scoring
 from llm_jax.infer import generate
-from llm_jax.losses import policy
 from llm_jax.model import likelihood
 from llm_jax.optim import optimizer as optimizer_lib
 from llm_jax.parallel import mesh as mesh_lib
-from llm_jax.rl import advantage, rollout
+from llm_jax.rl import algorithm as algorithm_lib
 from llm_jax.rl import reward as reward_lib
+from llm_jax.rl import rollout
 from llm_jax.tasks import addition
 from llm_jax.tokenizer import tokenizer as tokenizer_lib
 from llm_jax.train import checkpoint, start, update
@@ -44,10 +44,11 @@ class Config:
   n_samples: int = 8  # answers to each
   max_new_tokens: int = 40  # longest answer
   temperature: float = 1.0  # of the rollouts
-  clip: float = 0.2  # half width of the trust region
   reward: str = 'verifier'  # or 'random', the control
   evaluate_every: int = 20  # steps
   task: addition.Addition = addition.Addition()
+  preset: str = ''  # a named algorithm: grpo, dr_grpo, dapo, ...
+  algorithm: algorithm_lib.Algorithm = algorithm_lib.Algorithm()
   evaluation: scoring.Scoring = scoring.Scoring(
     n_problems=128, n_samples=1, max_new_tokens=40, batch_size=128
   )
@@ -76,6 +77,7 @@ class Config:
 
 def run(cfg: Config, workdir: str, restore_from: str) -> None:
   """Train the policy; the same workdir resumes."""
+  algorithm = algorithm_lib.choose(cfg.preset, cfg.algorithm)
   mesh = mesh_lib.make(cfg.mesh, cfg.n_prompts * cfg.n_samples)
   model = checkpoint.load_model(restore_from, mesh)
 
@@ -103,14 +105,12 @@ def run(cfg: Config, workdir: str, restore_from: str) -> None:
     params: types.Params, batch: types.Batch, key: jax.Array
   ) -> tuple[jax.Array, types.Metrics]:
     del key  # nothing is drawn: there is no dropout
-    return policy.policy_gradient(
-      likelihood.target_logp(policy_cfg, params, batch, first=first),
-      batch['old_logp_BT'][:, first:],
-      batch['advantage_B'],
-      batch['loss_mask_BT'][:, first:],
-      cfg.clip,
-    )
+    logp_BT = likelihood.target_logp(policy_cfg, params, batch, first=first)
+    return algorithm_lib.loss(algorithm, logp_BT, batch)
 
+  reference_fn = algorithm_lib.make_reference_fn(
+    algorithm, policy_cfg, model.params, mesh
+  )
   tx = optimizer_lib.make(cfg.optimizer, n_steps)
   update_fn = update.make_update_fn(loss_fn, tx, mesh)
   state, writer = start.start(
@@ -147,15 +147,16 @@ def run(cfg: Config, workdir: str, restore_from: str) -> None:
       reward_PR = verdict_PR
       if cfg.reward == 'random':
         reward_PR = reward_lib.toss(verdict_PR.shape, cfg.seed, step)
-      advantage_PR, is_dead_P = advantage.group_advantages(reward_PR)
+      batch, is_dead_P = algorithm_lib.make_batch(
+        algorithm, prompts[chosen], groups, reward_PR, length,
+        cfg.max_new_tokens,
+      )  # fmt: skip
       rollout_s = time.monotonic() - started
       if is_dead_P.all():  # a zero gradient would still move Adam's moments
         state, metrics = dataclasses.replace(state, step=state.step + 1), {}
       else:
-        batch = rollout.training_batch(
-          prompts[chosen], groups, advantage_PR, is_dead_P, length
-        )
-        state, metrics = update_fn(state, mesh_lib.put_batch(mesh, batch))
+        batch = reference_fn(mesh_lib.put_batch(mesh, batch))
+        state, metrics = update_fn(state, batch)
       values = {k: float(v) for k, v in jax.device_get(metrics).items()}
       values |= rollout.describe(groups, texts, cfg.task) | {
         'accuracy': float(verdict_PR.mean()),

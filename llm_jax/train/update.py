@@ -25,6 +25,10 @@ LossFn = Callable[
 UpdateFn = stages.Wrapped
 
 
+def _join(name):
+  return jnp.maximum if name.startswith('max_') else jnp.add
+
+
 def make_update_fn(
   loss_fn: LossFn,
   tx: optax.GradientTransformation,
@@ -43,10 +47,11 @@ def make_update_fn(
 
   Args:
     loss_fn: (params, batch, key) -> (scalar loss, metrics). The loss is a mean
-      over loss_mask_BT if there are micro-batches. A metric is a number that
-      adds up over micro-batches, or a pair of such, of which the quotient is
-      reported. Its params are the model's, also where only adapters are
-      trained.
+      over loss_mask_BT if there are micro-batches; other weights come with the
+      batch and multiply the terms. A metric is a number that adds up over
+      micro-batches, or a pair of such, of which the quotient is reported; of
+      one named max_* the largest is. Its params are the model's, also where
+      only adapters are trained.
     tx: the optimizer.
     mesh: where state and batch live.
     n_micro: parts of the batch that are computed one after the other.
@@ -69,7 +74,12 @@ def make_update_fn(
       (loss, metrics), grads = value_and_grad(params, part, part_key)
       share = part['loss_mask_BT'].sum() / n_tokens
       shared = jax.tree.map(lambda x: share * x, (loss, grads))
-      return jax.tree.map(jnp.add, sums, (*shared, metrics)), None
+      *added, old = sums
+      metrics = {
+        name: jax.tree.map(_join(name), old[name], new)
+        for name, new in metrics.items()
+      }
+      return (*jax.tree.map(jnp.add, tuple(added), shared), metrics), None
 
     keys = jax.random.split(key, n_micro)
     first = jax.tree.map(operator.itemgetter(0), (parts, keys))

@@ -1,11 +1,13 @@
-"""The policy gradient by hand, by enumeration and against what must be zero."""
+"""The policy gradient by hand, and where it must be zero.
 
-import itertools
+The proof by enumeration is in tests/rl/exact_gradient_test.py.
+"""
 
 import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 
 from llm_jax.losses import policy
 
@@ -15,71 +17,116 @@ class PolicyGradientTest(chex.TestCase):
   def test_on_policy_gradient_is_reinforce(self):
     """At pi = pi_old the gradient is -A mask / sum(mask), elsewhere 0."""
     logp_BT = jnp.log(jnp.array([[0.5, 0.25, 0.1], [0.2, 0.9, 0.3]]))
-    advantage_B = jnp.array([1.0, -2.0])
+    advantage_B1 = jnp.array([[1.0], [-2.0]])
     mask_BT = jnp.array([[0.0, 1.0, 1.0], [0.0, 1.0, 0.0]])
     grad_BT, _ = self.variant(jax.grad(policy.policy_gradient, has_aux=True))(
-      logp_BT, logp_BT, advantage_B, mask_BT
+      logp_BT, logp_BT, advantage_B1, mask_BT
     )
-    chex.assert_trees_all_close(
-      grad_BT, -advantage_B[:, None] * mask_BT / 3, atol=1e-6
-    )
+    chex.assert_trees_all_close(grad_BT, -advantage_B1 * mask_BT / 3, atol=1e-6)
 
 
-def test_gradient_is_that_of_the_expected_reward():
-  """Two tokens of a vocabulary of three: every answer can be enumerated.
-
-  The mean over all nine answers, each weighted by its probability, of the
-  loss's gradient is minus the gradient of the expected reward, whatever the
-  baseline.
-  """
-  logits_V = jnp.array([0.3, -0.2, 0.9])
-  logits_VV = jax.random.normal(jax.random.key(0), (3, 3))
-  reward_VV = np.random.default_rng(0).normal(size=(3, 3)).astype(np.float32)
-  answers = np.array(list(itertools.product(range(3), repeat=2)))
-
-  def answer_logp_BT(theta):
-    first_V = jax.nn.log_softmax(theta[0])
-    second_VV = jax.nn.log_softmax(theta[1], axis=-1)
-    return jnp.stack(
-      [first_V[answers[:, 0]], second_VV[answers[:, 0], answers[:, 1]]], axis=1
-    )
-
-  def expected_reward(theta):
-    p_B = jnp.exp(answer_logp_BT(theta).sum(axis=1))
-    return (p_B * reward_VV[answers[:, 0], answers[:, 1]]).sum()
-
-  theta = (logits_V, logits_VV)
-  exact = jax.jit(jax.grad(expected_reward))(theta)
-  logp_BT = answer_logp_BT(theta)
-  p_B = jnp.exp(logp_BT.sum(axis=1))
-
-  # One row an answer; its weight stands in for how often it is drawn. The
-  # mean over 18 tokens is undone by the factor.
-  @jax.jit
-  @jax.grad
-  def gradient(theta, baseline):
-    weight_B = (reward_VV[answers[:, 0], answers[:, 1]] - baseline) * p_B
-    loss, _ = policy.policy_gradient(
-      answer_logp_BT(theta), logp_BT, weight_B, jnp.ones((9, 2))
-    )
-    return -18 * loss
-
-  for baseline in (0.0, 0.7):
-    chex.assert_trees_all_close(gradient(theta, baseline), exact, atol=1e-6)
+RATIO_T = [0.7, 0.76, 1.0, 1.49, 1.6]  # of which the clips keep the middle
 
 
-def test_clip_stops_gain_but_not_loss():
-  """Ratio 1.5 with clip .2: no gradient for A > 0, full for A < 0."""
-  old_BT = jnp.log(jnp.full((2, 1), 0.4))
-  logp_BT = jnp.log(jnp.full((2, 1), 0.6))
-  advantage_B = jnp.array([1.0, -1.0])
-  mask_BT = jnp.ones((2, 1))
-  (loss, metrics), grad_BT = jax.value_and_grad(
+@pytest.mark.parametrize(
+  ('surrogate', 'up_T', 'down_T', 'low', 'high'),
+  [
+    # Up to 1.5 a token is pushed up, down to 0.75 down; the way back is free.
+    ('clipped', [0.7, 0.76, 1, 1.49, 0], [0, 0.76, 1, 1.49, 1.6], 1, 1),
+    # Each token keeps a gradient, times its clipped ratio.
+    ('cispo', [0.75, 0.76, 1, 1.49, 1.5], [0.75, 0.76, 1, 1.49, 1.5], 2, 2),
+  ],
+)
+def test_clips(surrogate, up_T, down_T, low, high):
+  """Gradients in logp at ratios on both sides of both edges, A = 1 and -1."""
+  logp_BT = jnp.full((2, 5), -1.0)
+  old_BT = logp_BT - jnp.log(jnp.array([RATIO_T, RATIO_T]))
+  (_, metrics), grad_BT = jax.value_and_grad(
     policy.policy_gradient, has_aux=True
-  )(logp_BT, old_BT, advantage_B, mask_BT)
-  np.testing.assert_allclose(grad_BT, [[0.0], [0.75]], atol=1e-6)
-  np.testing.assert_allclose(loss, -(1.2 - 1.5) / 2, atol=1e-6)
-  assert float(metrics['clip_fraction']) == 1.0
-  np.testing.assert_allclose(
-    metrics['max_logp_difference'], np.log(1.5), rtol=1e-6
+  )(
+    logp_BT, old_BT, jnp.array([[1.0], [-1.0]]), jnp.ones((2, 5)), 0.25, 0.5,
+    surrogate,
+  )  # fmt: skip
+  expected_BT = np.array([up_T, down_T]) * [[-1.0], [1.0]] / 10
+  np.testing.assert_allclose(grad_BT, expected_BT, atol=1e-6)
+  assert metrics['clip_low_share'] == (low, 10)
+  assert metrics['clip_high_share'] == (high, 10)
+  np.testing.assert_allclose(metrics['mean_ratio'][0], 2 * sum(RATIO_T), 1e-6)
+  np.testing.assert_allclose(metrics['max_logp_difference'], np.log(1.6), 1e-5)
+
+
+def test_loss_of_clipped_tokens():
+  """Ratio 1.5, clip .2: 1.2 is gained with A = 1, all of 1.5 lost with -1."""
+  old_BT, logp_BT = jnp.log(jnp.array([[[0.4]] * 2, [[0.6]] * 2]))
+  loss, _ = policy.policy_gradient(
+    logp_BT, old_BT, jnp.array([[1.0], [-1.0]]), jnp.ones((2, 1))
   )
+  np.testing.assert_allclose(loss, -(1.2 - 1.5) / 2, atol=1e-6)
+
+
+def test_sequence_ratio_is_the_geometric_mean():
+  """Ratios 2 and 1/8 make 1/2 for both; a whole sequence is clipped or not."""
+  old_BT = jnp.log(jnp.array([[0.2, 0.8, 0.5]]))
+  logp_BT = jnp.log(jnp.array([[0.4, 0.1, 0.4]]))
+  mask_BT = jnp.array([[1.0, 1.0, 0.0]])
+  for advantage, clip_low, expected in ((1, 0.2, -0.25), (-1, 0.2, 0),
+                                        (-1, 0.6, 0.25)):  # fmt: skip
+    grad_BT, _ = jax.grad(policy.policy_gradient, has_aux=True)(
+      logp_BT, old_BT, jnp.full((1, 1), advantage), mask_BT, clip_low, 0.2,
+      'sequence',
+    )  # fmt: skip
+    np.testing.assert_allclose(grad_BT, [[expected] * 2 + [0]], atol=1e-6)
+
+
+@pytest.mark.parametrize('surrogate', policy.SURROGATES)
+def test_masked_tokens_get_no_gradient_whatever_they_hold(surrogate):
+  """Prompt and tool tokens: exactly 0, also where exp would overflow."""
+  logp_BT = jnp.array([[-200.0, -1.0, -200.0, -2.0, -1.0]])
+  other_BT = jnp.array([[0.0, -1.1, -1000.0, -1.9, 0.0]])
+  mask_BT = jnp.array([[0.0, 1.0, 0.0, 1.0, 0.0]])  # the stop token is one
+  (loss, _), grad_BT = jax.value_and_grad(policy.policy_gradient, has_aux=True)(
+    logp_BT, other_BT, jnp.ones((1, 1)), mask_BT, surrogate=surrogate,
+    ref_logp_BT=other_BT, kl_coefficient=0.1,
+  )  # fmt: skip
+  assert np.isfinite(loss)
+  assert ((np.asarray(grad_BT) != 0) == (mask_BT > 0)).all()
+
+
+def test_dead_batch_has_no_loss():
+  zero_BT = jnp.zeros((2, 3))
+  loss, _ = policy.policy_gradient(zero_BT, zero_BT, zero_BT, zero_BT)
+  assert loss == 0
+  for aggregation in policy.AGGREGATIONS:
+    weight_BT = policy.token_weights(aggregation, np.zeros((2, 3)), 2, 3)
+    assert np.isfinite(weight_BT).all()
+
+
+def test_truncated_importance():
+  logp_BT = jnp.log(jnp.array([[0.5, 0.9, 0.1]]))
+  sampler_BT = jnp.log(jnp.array([[0.5, 0.3, 0.2]]))
+  weight_BT, pull = jax.vjp(
+    lambda x: policy.truncated_importance(x, sampler_BT, 2.0), logp_BT
+  )
+  np.testing.assert_allclose(weight_BT, [[1, 2, 0.5]], rtol=1e-6)
+  assert not np.asarray(pull(weight_BT)[0]).any()
+
+
+def test_token_weights_by_hand():
+  """Sequences of 2, 1 and 3 tokens, the last two in one row, and one dead."""
+  mask_BT = np.array([[0, 1, 1, 0, 0], [1, 0, 1, 1, 1], [0] * 5])
+  ids_BT = np.array([[0] * 5, [0, 0, 1, 1, 1], [0] * 5])
+
+  def weights(aggregation):
+    weight_BT = policy.token_weights(aggregation, mask_BT, 4, 10, ids_BT)
+    return weight_BT[mask_BT > 0]
+
+  np.testing.assert_array_equal(weights('token_mean'), 1)
+  third = 6 / 3  # tokens of the batch / sequences that live
+  np.testing.assert_allclose(
+    weights('sequence_mean'), third * np.array([1 / 2] * 2 + [1] + [1 / 3] * 3)
+  )
+  np.testing.assert_allclose(weights('constant'), 6 / (4 * 10), rtol=1e-6)
+  with pytest.raises(ValueError, match="'mean'; use one of"):
+    weights('mean')
+  with pytest.raises(ValueError, match="'ppo'; use one of"):
+    policy.policy_gradient(*[jnp.zeros((1, 1))] * 4, surrogate='ppo')

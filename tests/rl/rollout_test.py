@@ -1,4 +1,4 @@
-"""From groups of answers to a batch; advantages and rewards by hand."""
+"""From groups of answers to a batch; rewards by hand."""
 
 import jax
 import numpy as np
@@ -8,28 +8,13 @@ from llm_jax.infer import generate
 from llm_jax.losses import next_token
 from llm_jax.model import config, transformer
 from llm_jax.parallel import mesh as mesh_lib
-from llm_jax.rl import advantage, reward, rollout
+from llm_jax.rl import reward, rollout
 from llm_jax.tasks import addition
 
 CFG = config.ModelConfig(
   vocab_size=50, n_layers=2, d_model=16, n_heads=2, n_kv_heads=1, head_dim=8,
   d_ff=24, max_length=64,
 )  # fmt: skip
-
-
-def test_advantage_is_reward_minus_the_mean_of_the_group():
-  reward_PR = np.array([[1.0, 0.0, 0.0, 0.0], [0.0] * 4, [1.0] * 4])
-  advantage_PR, is_dead_P = advantage.group_advantages(reward_PR)
-  np.testing.assert_allclose(advantage_PR[0], [0.75, -0.25, -0.25, -0.25])
-  assert not advantage_PR[1:].any()
-  assert is_dead_P.tolist() == [False, True, True]
-
-
-def test_equal_rewards_are_dead_even_where_their_mean_rounds():
-  reward_PR = np.full((1, 3), 0.1)
-  advantage_PR, is_dead_P = advantage.group_advantages(reward_PR)
-  assert is_dead_P.all()
-  assert not advantage_PR.any()
 
 
 def test_batch_by_hand():

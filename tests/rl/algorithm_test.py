@@ -1,0 +1,221 @@
+"""Every method, however its batch is laid out; batches by hand."""
+
+import dataclasses
+import functools
+
+import chex
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+from llm_jax.infer import generate
+from llm_jax.losses import policy
+from llm_jax.model import config, likelihood, transformer
+from llm_jax.parallel import mesh as mesh_lib
+from llm_jax.rl import algorithm
+from llm_jax.train import state as state_lib
+from llm_jax.train import update
+
+N_TOKENS, LENGTH, MAX_LENGTH = 11, 9, 7  # of the vocabulary, rows and answers
+RANDOM = np.random.default_rng(0)
+W = RANDOM.normal(size=(N_TOKENS, N_TOKENS)).astype('f4')  # logits of a bigram
+REWARD_PR = RANDOM.integers(3, size=(4, 4)) / 2.0
+REWARD_PR[1] = 0.5  # a dead group
+PROMPTS = [[1, 2], [3], [4, 5, 6], [7, 8]]
+GROUPS = [
+  [
+    generate.Answer(
+      RANDOM.integers(1, N_TOKENS, n).tolist(),
+      (-RANDOM.exponential(2, n)).tolist(),
+      True,
+    )
+    for n in RANDOM.integers(1, MAX_LENGTH + 1, 4)
+  ]
+  for _ in PROMPTS
+]
+
+
+def make_batch(cfg):
+  batch, _ = algorithm.make_batch(
+    cfg, PROMPTS, GROUPS, REWARD_PR, LENGTH, MAX_LENGTH
+  )
+  return batch
+
+
+def logp(w, batch):
+  logp_BTV = jax.nn.log_softmax(w[batch['inputs_BT']])
+  chosen = jnp.take_along_axis(logp_BTV, batch['targets_BT'][..., None], -1)
+  return chosen[..., 0]
+
+
+def step(cfg, batch, n_micro=1, data=1):
+  """Parameters and metrics after one update."""
+  mesh = mesh_lib.make(mesh_lib.MeshConfig(data=data))
+
+  def loss_fn(params, batch, key):
+    del key
+    return algorithm.loss(cfg, logp(params['w'], batch), batch)
+
+  tx = optax.sgd(1.0)
+  state = state_lib.create(lambda key: {'w': jnp.asarray(W)}, tx, 0, mesh)
+  update_fn = update.make_update_fn(loss_fn, tx, mesh, n_micro)
+  state, metrics = update_fn(state, mesh_lib.put_batch(mesh, batch))
+  return jax.device_get((state.params['w'] - W, metrics))
+
+
+def pack(cfg, batch):
+  """Two answers a row, which segment_ids_BT tells apart."""
+  mask_BT = batch['loss_mask_BT']
+  batch = batch | {
+    'advantage_BT': np.broadcast_to(batch['advantage_BT'], mask_BT.shape)
+  }
+  rows = len(mask_BT) // 2
+  packed = {name: x.reshape(rows, -1) for name, x in batch.items()}
+  ids_BT = np.repeat([[0, 1]], LENGTH, axis=1).repeat(rows, axis=0)
+  return packed | {
+    'segment_ids_BT': ids_BT.astype(np.int32),
+    'weight_BT': policy.token_weights(
+      cfg.aggregation, packed['loss_mask_BT'], len(mask_BT), MAX_LENGTH, ids_BT
+    ),
+  }
+
+
+CASES = [('clipped', x) for x in policy.AGGREGATIONS]
+CASES += [('sequence', 'sequence_mean'), ('cispo', 'token_mean')]
+
+
+@pytest.mark.parametrize(('surrogate', 'aggregation'), CASES)
+def test_layout_does_not_matter(surrogate, aggregation):
+  """Micro-batches, mesh, order of rows and packing; with a KL.
+
+  Answers are sampled by another policy, so that ratios are clipped.
+  """
+  cfg = algorithm.Algorithm(
+    surrogate=surrogate, aggregation=aggregation, kl_coefficient=0.1,
+  )  # fmt: skip
+  batch = make_batch(cfg)
+  batch['ref_logp_BT'] = np.asarray(logp(RANDOM.normal(size=W.shape), batch))
+  expected = step(cfg, batch)
+  assert expected[1]['clip_high_share'] > 0
+  assert expected[1]['kl'] > 0
+  order = RANDOM.permutation(16)
+  shuffled = {name: x[order] for name, x in batch.items()}
+  for found in (
+    step(cfg, batch, n_micro=4),
+    step(cfg, shuffled, n_micro=4, data=2),
+    step(cfg, pack(cfg, shuffled), n_micro=2, data=2),
+  ):
+    # Only the order of float32 sums differs.
+    chex.assert_trees_all_close(found, expected, rtol=2e-5, atol=1e-6)
+
+
+@pytest.mark.parametrize('name', ['', *algorithm.PRESETS])
+def test_gradient_is_on_drawn_tokens_only(name):
+  """The last of which stops the answer; on policy, so nothing is clipped."""
+  cfg = algorithm.choose(name, algorithm.Algorithm())
+  batch = make_batch(cfg)
+  batch['old_logp_BT'] = logp_BT = np.asarray(logp(W, batch))
+
+  @jax.jit
+  def gradient(logp_BT, batch):
+    loss_fn = lambda x: algorithm.loss(cfg, x, batch)[0]  # noqa: E731
+    return jax.grad(loss_fn)(logp_BT)
+
+  grad_BT = np.array(gradient(logp_BT, batch))
+  row = 0
+  for prompt, group in zip(PROMPTS, GROUPS, strict=True):
+    for answer in group:
+      start = len(prompt) - 1
+      drawn = slice(start, start + len(answer.token_ids))
+      is_taught = batch['loss_mask_BT'][row].any()  # or its group is dead
+      advantage_T = np.broadcast_to(batch['advantage_BT'][row], LENGTH)[drawn]
+      taught_T = is_taught * advantage_T
+      assert ((grad_BT[row, drawn] != 0) == (taught_T != 0)).all()
+      # REINFORCE: each token is pushed by its advantage times its weight.
+      taught_T = taught_T * batch['weight_BT'][row, drawn]
+      grad_BT[row, drawn] += taught_T / batch['loss_mask_BT'].sum()
+      row += 1
+  np.testing.assert_allclose(grad_BT, 0, atol=1e-7)
+
+
+def test_batches_by_hand():
+  """Prompts of one token, answers of 1 and 2, a reward to the very first."""
+  groups = [
+    [generate.Answer([5] * n, [-1.0] * n, True) for n in (1, 2)]
+  ] * 2  # fmt: skip
+  reward_PR = np.array([[1.0, 0.0], [0.0, 0.0]])
+
+  def batch(**settings):
+    cfg = algorithm.Algorithm(**settings)
+    return algorithm.make_batch(cfg, [[1], [1]], groups, reward_PR, 2, 2)
+
+  found, is_dead_P = batch()
+  assert is_dead_P.tolist() == [False, True]
+  assert found['advantage_BT'].tolist() == [[0.5], [-0.5], [0], [0]]
+  assert found['weight_BT'].all()
+  found, is_dead_P = batch(baseline='none', only_right=True)
+  assert found['loss_mask_BT'].tolist() == [[1, 0], [0, 0], [0, 0], [0, 0]]
+  assert is_dead_P.tolist() == [False, True]
+  # Rewards 1, 0, 0, 0, 0, 0 at six tokens: mean 1/6, variance 1/6.
+  found, is_dead_P = batch(baseline='none', whiten=True)
+  low, high = -1 / 6 / np.sqrt(1 / 6), 5 / 6 / np.sqrt(1 / 6)
+  np.testing.assert_allclose(
+    found['advantage_BT'],
+    [[high, 0], [low, low], [low, 0], [low, low]],
+    rtol=1e-5,
+  )
+  assert not is_dead_P.any()
+  # Half of the longest answer is free; the reward then falls to -1.
+  found, is_dead_P = batch(overlong_share=0.5)
+  assert found['advantage_BT'].tolist() == [[1], [-1], [0.5], [-0.5]]
+  assert not is_dead_P.any()
+
+
+def test_choice_of_a_method():
+  plain = algorithm.Algorithm()
+  other = dataclasses.replace(plain, clip_high=0.3)
+  assert algorithm.choose('', other) == other
+  assert algorithm.choose('dapo', plain).clip_high == 0.28
+  with pytest.raises(ValueError, match="preset 'ppo2'; use one of"):
+    algorithm.choose('ppo2', plain)
+  with pytest.raises(ValueError, match='give either'):
+    algorithm.choose('dapo', other)
+  for name in ('baseline', 'scale', 'surrogate', 'aggregation'):
+    with pytest.raises(ValueError, match=f"Algorithm.{name} = 'x'; use one"):
+      algorithm.Algorithm(**{name: 'x'})
+
+
+def test_importance_weights_replace_the_ratio():
+  """The sampler's log-probabilities are off: weighed up to the cap."""
+  cfg = algorithm.Algorithm(max_importance=2.0)
+  batch = make_batch(cfg)
+  logp_BT = logp(W, batch)
+  grad_BT = jax.grad(lambda x: algorithm.loss(cfg, x, batch)[0])(logp_BT)
+  weight_BT = np.minimum(np.exp(logp_BT - batch['old_logp_BT']), 2.0)
+  mask_BT = batch['loss_mask_BT']
+  assert (weight_BT * mask_BT == 2).any()
+  expected_BT = -batch['advantage_BT'] * weight_BT * mask_BT / mask_BT.sum()
+  np.testing.assert_allclose(grad_BT, expected_BT, atol=1e-6)
+
+
+def test_reference_outlives_the_parameters():
+  cfg = config.ModelConfig(
+    vocab_size=N_TOKENS, n_layers=1, d_model=8, n_heads=2, n_kv_heads=1,
+    head_dim=4, d_ff=8, max_length=LENGTH,
+  )  # fmt: skip
+  method = algorithm.Algorithm(kl_coefficient=0.1)
+  mesh = mesh_lib.make(mesh_lib.MeshConfig(data=2))
+  params = transformer.init(cfg, jax.random.key(0))
+  params = jax.device_put(params, mesh_lib.param_shardings(mesh, params))
+  batch = mesh_lib.put_batch(mesh, make_batch(method))
+  expected_BT = jax.jit(functools.partial(likelihood.target_logp, cfg))(
+    params, batch
+  )
+  reference_fn = algorithm.make_reference_fn(method, cfg, params, mesh)
+  jax.tree.map(lambda x: x.delete(), params)  # as donation does
+  found = reference_fn(batch)
+  np.testing.assert_allclose(found['ref_logp_BT'], expected_BT, atol=1e-6)
+  plain = algorithm.Algorithm()
+  assert algorithm.make_reference_fn(plain, cfg, params, mesh)(batch) is batch
