@@ -28,7 +28,7 @@ from llm_jax.optim import optimizer as optimizer_lib
 from llm_jax.parallel import mesh as mesh_lib
 from llm_jax.rl import advantage, rollout
 from llm_jax.rl import reward as reward_lib
-from llm_jax.tasks import addition
+from llm_jax.tasks import addition, any_task
 from llm_jax.tokenizer import tokenizer as tokenizer_lib
 from llm_jax.train import checkpoint, start, update
 from llm_jax.train import loop as loop_lib
@@ -47,7 +47,7 @@ class Config:
   clip: float = 0.2  # half width of the trust region
   reward: str = 'verifier'  # or 'random', the control
   evaluate_every: int = 20  # steps
-  task: addition.Addition = addition.Addition()
+  task: any_task.AnyTask = addition.Addition()
   evaluation: scoring.Scoring = scoring.Scoring(
     n_problems=128, n_samples=1, max_new_tokens=40, batch_size=128
   )
