@@ -16,7 +16,6 @@ _FORMS = (
   'a list with dashes',
   'capitals with commas',
 )
-_MAX_LENGTH = 1000  # characters; a longer answer has no form
 
 
 @dataclasses.dataclass(frozen=True)
@@ -96,17 +95,13 @@ def _written(words: list[str], form: str) -> str:
   return ', '.join(words).upper()
 
 
-def _lines(text: str) -> str | None:
+def _lines(text: str) -> str:
   """The text without spaces at the ends of its lines."""
-  if len(text) > _MAX_LENGTH:
-    return None
   return '\n'.join(line.rstrip() for line in text.split('\n'))
 
 
 def _json_list(text: str) -> str | None:
   """A JSON list of strings in Python's own spacing; None for anything else."""
-  if len(text) > _MAX_LENGTH:
-    return None
   try:
     value = json.loads(text)
   except (ValueError, RecursionError):
