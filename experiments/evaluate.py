@@ -27,7 +27,7 @@ from llm_jax import record
 from llm_jax.data import shards
 from llm_jax.evals import compression, findings, held_out
 from llm_jax.evals import scoring as scoring_lib
-from llm_jax.tasks import addition
+from llm_jax.tasks import addition, any_task
 from llm_jax.tokenizer import tokenizer as tokenizer_lib
 from llm_jax.train import checkpoint as checkpoint_lib
 
@@ -36,7 +36,7 @@ from llm_jax.train import checkpoint as checkpoint_lib
 class Config:
   """What is measured; equal for all checkpoints."""
 
-  task: addition.Addition = addition.Addition()
+  task: any_task.AnyTask = addition.Addition()
   scoring: scoring_lib.Scoring = scoring_lib.Scoring()
   held_out_source: str = 'documents'  # its valid split is measured
   held_out_rows: int = 1024  # at most, from the first on

@@ -28,7 +28,7 @@ from llm_jax.parallel import mesh as mesh_lib
 from llm_jax.rl import algorithm as algorithm_lib
 from llm_jax.rl import reward as reward_lib
 from llm_jax.rl import rollout
-from llm_jax.tasks import addition
+from llm_jax.tasks import addition, any_task
 from llm_jax.tokenizer import tokenizer as tokenizer_lib
 from llm_jax.train import checkpoint, start, update
 from llm_jax.train import loop as loop_lib
@@ -46,7 +46,7 @@ class Config:
   temperature: float = 1.0  # of the rollouts
   reward: str = 'verifier'  # or 'random', the control
   evaluate_every: int = 20  # steps
-  task: addition.Addition = addition.Addition()
+  task: any_task.AnyTask = addition.Addition()
   preset: str = ''  # a named algorithm: grpo, dr_grpo, dapo, ...
   algorithm: algorithm_lib.Algorithm = algorithm_lib.Algorithm()
   evaluation: scoring.Scoring = scoring.Scoring(

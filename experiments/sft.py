@@ -30,7 +30,7 @@ from llm_jax.model import likelihood
 from llm_jax.model import lora as lora_lib
 from llm_jax.optim import optimizer as optimizer_lib
 from llm_jax.parallel import mesh as mesh_lib
-from llm_jax.tasks import addition, documentation, identity, problem
+from llm_jax.tasks import addition, any_task, documentation, identity, problem
 from llm_jax.tokenizer import tokenizer as tokenizer_lib
 from llm_jax.train import checkpoint, start, update
 from llm_jax.train import loop as loop_lib
@@ -49,7 +49,7 @@ class Config:
   n_documentation: int = 1000  # questions about the crawled manual
   n_identity: int = 200  # questions about the assistant
   max_turns: int = 1  # questions in one conversation, from 1 on
-  task: addition.Addition = addition.Addition()
+  task: any_task.AnyTask = addition.Addition()
   lora: lora_lib.Lora = lora_lib.Lora()
   optimizer: optimizer_lib.Optimizer = optimizer_lib.Optimizer(
     matrices='adamw', peak_lr=1e-3, warmup_steps=5

@@ -7,15 +7,10 @@ only the final answer is.
 
 import dataclasses
 import random
-import re
-import zlib
 from collections.abc import Iterator
 
+from llm_jax.tasks import answers, splits
 from llm_jax.tasks import problem as problem_lib
-
-THINK_START = '<think>'
-THINK_END = '</think>'
-HELD_OUT_SHARE = 10  # one prompt in ten, by checksum, is never trained on
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,7 +19,7 @@ class Addition:
 
   n_digits: int = 3
   name: str = 'addition'
-  think_start: str = THINK_START
+  think_start: str = answers.THINK_START
 
   def problems(
     self, split: str, count: int, seed: int
@@ -43,22 +38,19 @@ class Addition:
     Raises:
       ValueError: if the split is unknown or has fewer problems than count.
     """
-    if split not in ('train', 'held_out'):
-      raise ValueError(f'split {split!r} is unknown; use train or held_out')
+    splits.check(split)
     n_all = 10 ** (2 * self.n_digits)
-    if count > n_all // (2 * HELD_OUT_SHARE):
+    if count > n_all // (2 * splits.HELD_OUT_SHARE):
       raise ValueError(
         f'{count} distinct problems asked of {n_all} with {self.n_digits} '
-        f'digits; use at most {n_all // (2 * HELD_OUT_SHARE)}'
+        f'digits; use at most {n_all // (2 * splits.HELD_OUT_SHARE)}'
       )
-    draw = random.Random(f'{self.name}/{split}/{seed}')
-    chosen: dict[str, problem_lib.Problem] = {}
-    while len(chosen) < count:
-      a, b = (draw.randrange(10**self.n_digits) for _ in range(2))
-      problem = self._problem(a, b)
-      if is_held_out(problem.prompt) == (split == 'held_out'):
-        chosen[problem.prompt] = problem
-    return list(chosen.values())
+    return splits.draw(self.name, split, count, seed, self._make)
+
+  def _make(self, draw: random.Random) -> tuple[str, problem_lib.Problem]:
+    a, b = (draw.randrange(10**self.n_digits) for _ in range(2))
+    problem = self._problem(a, b)
+    return problem.prompt, problem
 
   def _problem(self, a: int, b: int) -> problem_lib.Problem:
     n = self.n_digits
@@ -90,12 +82,12 @@ class Addition:
     if not think:
       return problem.reference
     a, b = problem.prompt.rstrip('=').split('+')
-    lines, carry = [THINK_START], 0
+    lines, carry = [], 0
     for x, y in zip(reversed(a), reversed(b), strict=True):
       total = int(x) + int(y) + carry
       lines.append(f'{x}{y}{carry}:{total // 10}{total % 10}')
       carry = total // 10
-    return '\n'.join([*lines, THINK_END, problem.reference])
+    return answers.with_thought(lines, problem.reference)
 
   def score(
     self, problem: problem_lib.Problem, answer: str
@@ -107,28 +99,12 @@ class Addition:
       answer: anything a model wrote.
 
     Returns:
-      Correct if the text after the last '</think>' is the sum, zero-padded or
-      not, and nothing else.
+      Correct if the last answer is the sum, zero-padded or not, and nothing
+      else.
     """
-    final = answer.rpartition(THINK_END)[2].strip()
-    if THINK_START in answer and THINK_END not in answer:
-      return problem_lib.Score(False, 'the thought does not end')
-    if not re.fullmatch(r'[0-9]{1,12}', final):
-      return problem_lib.Score(False, f'{final[:40]!r} is not a number')
-    if int(final) != int(problem.reference):
-      return problem_lib.Score(
-        False, f'{final} is not {int(problem.reference)}'
-      )
-    return problem_lib.Score(True, 'equal')
+    return answers.verdict(answer, int(problem.reference), answers.whole_number)
 
-  def thinks(self, answer: str) -> bool:
-    """Whether an answer contains a thought, finished or not."""
-    return THINK_START in answer
-
-
-def is_held_out(prompt: str) -> bool:
-  """Whether a prompt belongs to the split that no stage trains on."""
-  return zlib.crc32(prompt.encode()) % HELD_OUT_SHARE == 0
+  thinks = staticmethod(answers.thinks)
 
 
 def text_documents(

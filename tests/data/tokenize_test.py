@@ -17,7 +17,7 @@ import pytest
 from experiments import tokenize
 from llm_jax.data import documents as documents_lib
 from llm_jax.data import shards
-from llm_jax.tasks import addition
+from llm_jax.tasks import addition, splits
 from llm_jax.tokenizer import tokenizer as tokenizer_lib
 
 CONFIG = tokenize.Config(
@@ -80,7 +80,7 @@ def test_text_comes_back(inputs, uninterrupted):
   sums = addition.text_documents(3, 'train', 300, 0, 0.4)
   texts = read_texts(uninterrupted, 'addition', 'train', tokenizer)
   assert texts == [prompt + answer for prompt, answer in sums]
-  assert not any(addition.is_held_out(t[: t.index('=') + 1]) for t in texts)
+  assert not any(splits.is_held_out(t[: t.index('=') + 1]) for t in texts)
 
 
 def test_killed_and_continued(inputs, uninterrupted, tmp_path):

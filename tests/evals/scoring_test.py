@@ -8,7 +8,7 @@ from llm_jax.chat import template
 from llm_jax.evals import scoring
 from llm_jax.infer import generate
 from llm_jax.model import transformer
-from llm_jax.tasks import addition
+from llm_jax.tasks import addition, splits
 from tests.evals import tiny_checkpoint
 
 TOKENIZER = tiny_checkpoint.tokenizer()
@@ -81,7 +81,7 @@ def test_problems_are_held_out_and_seeds_differ(monkeypatch):
   for prompt, asked in zip(greedy_base, greedy_chat, strict=True):
     assert prompt[0] == start
     text = TOKENIZER.decode(prompt[1:])
-    assert addition.is_held_out(text)
+    assert splits.is_held_out(text)
     # The chat model is asked the same problem, through the template.
     assert asked == template.prompt_ids(
       TOKENIZER, [{'role': 'user', 'content': text}]

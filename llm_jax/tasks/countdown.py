@@ -1,0 +1,151 @@
+"""A sum of given numbers that makes a target, every number exactly once.
+
+There are many right answers: the verifier evaluates the one that was given,
+by a parser and not as code. Parts of a sum may be negative or fractions.
+"""
+
+import dataclasses
+import fractions
+import random
+import re
+from collections.abc import Sequence
+
+from llm_jax.tasks import answers, arithmetic, splits
+from llm_jax.tasks import problem as problem_lib
+
+
+@dataclasses.dataclass(frozen=True)
+class Countdown:
+  """The task for n_numbers numbers from 1 to max_number."""
+
+  n_numbers: int = 3
+  max_number: int = 25
+  max_target: int = 99
+  n_tries: int = 3  # wrong sums in a demonstrated thought, at most
+  name: str = 'countdown'
+  think_start: str = answers.THINK_START
+
+  def __post_init__(self):
+    if not (2 <= self.n_numbers <= 8 and 2 <= self.max_number <= 999):
+      raise ValueError(
+        f'Countdown.n_numbers = {self.n_numbers} and max_number = '
+        f'{self.max_number}: use 2 to 8 numbers of 2 to 999'
+      )
+    if self.max_target < self.max_number:
+      raise ValueError(
+        f'Countdown.max_target = {self.max_target} is less than max_number = '
+        f'{self.max_number}; use at least that'
+      )
+
+  def problems(
+    self, split: str, count: int, seed: int
+  ) -> list[problem_lib.Problem]:
+    """Distinct problems; a target and its numbers in any order are of one."""
+    return splits.draw(self.name, split, count, seed, self._make)
+
+  def _make(self, draw: random.Random) -> tuple[str, problem_lib.Problem]:
+    while True:
+      numbers = [
+        draw.randint(1, self.max_number) for _ in range(self.n_numbers)
+      ]
+      reference = _random_sum(draw, numbers)
+      target = _value(reference)
+      if target is None or target.denominator != 1:
+        continue
+      if 0 < target <= self.max_target:
+        key = f'{target} from {sorted(numbers)}'
+        return key, self._problem(int(target), numbers, reference)
+
+  def _problem(
+    self, target: int, numbers: list[int], reference: str
+  ) -> problem_lib.Problem:
+    prompt = f'make {target} from {" ".join(map(str, numbers))}='
+    return problem_lib.Problem(self.name, prompt, reference)
+
+  def demonstrate(self, problem: problem_lib.Problem, think: bool) -> str:
+    """Write a sum that is right, after some that are not if thinking.
+
+    >>> task = Countdown(n_tries=2)
+    >>> problem = task._problem(60, [3, 5, 25], '(25-5)*3')
+    >>> print(task.demonstrate(problem, think=True))
+    <think>
+    25*3+5=80
+    5/(25+3)=5/28
+    (25-5)*3=60
+    </think>
+    (25-5)*3
+
+    Args:
+      problem: a problem of this task.
+      think: whether sums that were tried come before the answer.
+
+    Returns:
+      The text of the answer.
+    """
+    if not think:
+      return problem.reference
+    target, numbers = _read(problem.prompt)
+    draw = random.Random(problem.prompt)
+    sums = [_random_sum(draw, numbers) for _ in range(self.n_tries)]
+    wrong = [text for text in sums if _value(text) not in (target, None)]
+    lines = [f'{text}={_value(text)}' for text in [*wrong, problem.reference]]
+    return answers.with_thought(lines, problem.reference)
+
+  def score(
+    self, problem: problem_lib.Problem, answer: str
+  ) -> problem_lib.Score:
+    """Evaluate the last answer, a sum with or without `= target`.
+
+    Args:
+      problem: a problem of this task.
+      answer: anything a model wrote.
+
+    Returns:
+      Correct if the sum is the target and uses every number exactly once.
+    """
+    target, numbers = _read(problem.prompt)
+
+    def read(text: str) -> tuple[fractions.Fraction, list] | None:
+      text, equals, right = text.partition('=')
+      if equals and right.strip() != str(target):
+        return None
+      try:
+        value, used = arithmetic.evaluate(text)
+      except ValueError:
+        return None
+      return value, sorted(used)
+
+    reference = fractions.Fraction(target), sorted(numbers)
+    return answers.verdict(answer, reference, read, 'a sum')
+
+  thinks = staticmethod(answers.thinks)
+
+
+def _read(prompt: str) -> tuple[int, list[int]]:
+  """The target and the numbers of a prompt."""
+  target, *numbers = map(int, re.findall('[0-9]+', prompt))
+  return target, numbers
+
+
+def _value(text: str) -> fractions.Fraction | None:
+  """The value of a sum; None where it divides by zero."""
+  try:
+    return arithmetic.evaluate(text)[0]
+  except ValueError:
+    return None
+
+
+def _random_sum(draw: random.Random, numbers: Sequence[int]) -> str:
+  """Joins two parts by a random sign until one is left."""
+  parts = [(str(number), 3) for number in numbers]  # text, rank of its sign
+  while len(parts) > 1:
+    draw.shuffle(parts)
+    (left, left_rank), (right, right_rank) = parts.pop(), parts.pop()
+    sign = draw.choice('+-*/')
+    rank = 1 if sign in '+-' else 2
+    if left_rank < rank:
+      left = f'({left})'
+    if right_rank < rank or (right_rank == rank and sign in '-/'):
+      right = f'({right})'
+    parts.append((f'{left}{sign}{right}', rank))
+  return parts[0][0]

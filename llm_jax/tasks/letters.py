@@ -1,0 +1,104 @@
+"""Spelling a word, or counting a letter in it.
+
+Tokens hide the letters of a word. The words are made of syllables, so that
+there are many, letters repeat, and none needs a list.
+"""
+
+import dataclasses
+import random
+from typing import Literal
+
+from llm_jax.tasks import answers, splits
+from llm_jax.tasks import problem as problem_lib
+
+_CONSONANTS = 'bcdfghjklmnprstvwz'
+_VOWELS = 'aeiou'
+
+
+def word(draw: random.Random, n_syllables: int) -> str:
+  """A word such as 'banana', of 2 to n_syllables syllables."""
+  return ''.join(
+    draw.choice(_CONSONANTS) + draw.choice(_VOWELS)
+    for _ in range(draw.randint(2, n_syllables))
+  )
+
+
+@dataclasses.dataclass(frozen=True)
+class Letters:
+  """The task for words of 2 to n_syllables syllables."""
+
+  kind: Literal['count', 'spell'] = 'count'
+  n_syllables: int = 4
+  name: str = 'letters'
+  think_start: str = answers.THINK_START
+
+  def __post_init__(self):
+    if self.n_syllables < 2:
+      raise ValueError(
+        f'Letters.n_syllables = {self.n_syllables}; use 2 or more'
+      )
+
+  def problems(
+    self, split: str, count: int, seed: int
+  ) -> list[problem_lib.Problem]:
+    """Distinct problems; a word is of one split, for every letter and kind."""
+    return splits.draw(self.name, split, count, seed, self._make)
+
+  def _make(self, draw: random.Random) -> tuple[str, problem_lib.Problem]:
+    text = word(draw, self.n_syllables)
+    # One letter in five is any, so that the answer may be 0.
+    any_letter = draw.random() < 0.2
+    letter = draw.choice(_CONSONANTS + _VOWELS if any_letter else text)
+    return text, self._problem(text, letter)
+
+  def _problem(self, text: str, letter: str) -> problem_lib.Problem:
+    if self.kind == 'spell':
+      return problem_lib.Problem(self.name, f'spell {text}=', ' '.join(text))
+    reference = str(text.count(letter))
+    return problem_lib.Problem(self.name, f'{letter} in {text}=', reference)
+
+  def demonstrate(self, problem: problem_lib.Problem, think: bool) -> str:
+    """Write the answer; counting goes letter by letter if thinking.
+
+    >>> task = Letters()
+    >>> print(task.demonstrate(task._problem('baba', 'a'), think=True))
+    <think>
+    b0
+    a1
+    b1
+    a2
+    </think>
+    2
+
+    Args:
+      problem: a problem of this task.
+      think: whether a count comes before the answer; spelling needs none.
+
+    Returns:
+      The text of the answer.
+    """
+    if not think or self.kind == 'spell':
+      return problem.reference
+    letter, _, text = problem.prompt.rstrip('=').split(' ')
+    lines = [
+      f'{other}{text[:end].count(letter)}' for end, other in enumerate(text, 1)
+    ]
+    return answers.with_thought(lines, problem.reference)
+
+  def score(
+    self, problem: problem_lib.Problem, answer: str
+  ) -> problem_lib.Score:
+    """Correct if the last answer is the count, or the spelling."""
+    if self.kind == 'spell':
+      return answers.verdict(answer, problem.reference, spelt, 'a spelling')
+    reference = int(problem.reference)
+    return answers.verdict(answer, reference, answers.whole_number)
+
+  thinks = staticmethod(answers.thinks)
+
+
+def spelt(text: str) -> str | None:
+  """Letters with one space, comma or dash between them, as `b a n`."""
+  letters = text.replace(', ', ' ').replace('-', ' ').split(' ')
+  are_letters = all(len(letter) == 1 for letter in letters)
+  return ' '.join(letters).lower() if are_letters else None

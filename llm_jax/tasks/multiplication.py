@@ -1,0 +1,93 @@
+"""Multiplication of two numbers, answered directly or digit by digit.
+
+Written thoughts are not verified, only the final answer is.
+"""
+
+import dataclasses
+import random
+
+from llm_jax.tasks import answers, splits
+from llm_jax.tasks import problem as problem_lib
+
+
+@dataclasses.dataclass(frozen=True)
+class Multiplication:
+  """The task for zero-padded numbers."""
+
+  n_left: int = 3  # digits of the first number
+  n_right: int = 1  # digits of the second; together at most 12
+  name: str = 'multiplication'
+  think_start: str = answers.THINK_START
+
+  def __post_init__(self):
+    if min(self.n_left, self.n_right) < 1 or self.n_left + self.n_right > 12:
+      raise ValueError(
+        f'Multiplication.n_left = {self.n_left} and n_right = {self.n_right}: '
+        'use 1 or more each and at most 12 together'
+      )
+
+  def problems(
+    self, split: str, count: int, seed: int
+  ) -> list[problem_lib.Problem]:
+    """Distinct problems; a*b and b*a are of one split."""
+    return splits.draw(self.name, split, count, seed, self._make)
+
+  def _make(self, draw: random.Random) -> tuple[str, problem_lib.Problem]:
+    a, b = draw.randrange(10**self.n_left), draw.randrange(10**self.n_right)
+    return f'{min(a, b)}*{max(a, b)}', self._problem(a, b)
+
+  def _problem(self, a: int, b: int) -> problem_lib.Problem:
+    n, m = self.n_left, self.n_right
+    prompt = f'{a:0{n}}*{b:0{m}}='
+    return problem_lib.Problem(self.name, prompt, f'{a * b:0{n + m}}')
+
+  def demonstrate(self, problem: problem_lib.Problem, think: bool) -> str:
+    """Write the product, with every product of two digits if thinking.
+
+    >>> task = Multiplication(2, 2)
+    >>> print(task.demonstrate(task._problem(98, 34), think=True))
+    <think>
+    840:32
+    943:39
+    0000+0392=0392
+    830:24
+    932:29
+    0392+2940=3332
+    </think>
+    3332
+
+    A line is the two digits and the carry in, then carry out and digit; after
+    each digit of the second number its part is added to the sum so far.
+
+    Args:
+      problem: a problem of this task.
+      think: whether the digits come before the answer.
+
+    Returns:
+      The text of the answer.
+    """
+    if not think:
+      return problem.reference
+    a, b = problem.prompt.rstrip('=').split('*')
+    width, lines, total = len(problem.reference), [], 0
+    for place, y in enumerate(reversed(b)):
+      carry = 0
+      for x in reversed(a):
+        product = int(x) * int(y) + carry
+        lines.append(f'{x}{y}{carry}:{product // 10}{product % 10}')
+        carry = product // 10
+      if len(b) > 1:
+        part = int(a) * int(y) * 10**place
+        sums = (total, part, total + part)
+        lines.append('{:0{n}}+{:0{n}}={:0{n}}'.format(*sums, n=width))
+        total += part
+    return answers.with_thought(lines, problem.reference)
+
+  def score(
+    self, problem: problem_lib.Problem, answer: str
+  ) -> problem_lib.Score:
+    """Correct if the last answer is the product and nothing else."""
+    reference = int(problem.reference)
+    return answers.verdict(answer, reference, answers.whole_number)
+
+  thinks = staticmethod(answers.thinks)

@@ -1,0 +1,68 @@
+"""A word from its last letter to its first."""
+
+import dataclasses
+import random
+
+from llm_jax.tasks import answers, letters, splits
+from llm_jax.tasks import problem as problem_lib
+
+
+@dataclasses.dataclass(frozen=True)
+class Reversal:
+  """The task for words of 2 to n_syllables syllables."""
+
+  n_syllables: int = 4
+  name: str = 'reversal'
+  think_start: str = answers.THINK_START
+
+  def __post_init__(self):
+    if self.n_syllables < 2:
+      raise ValueError(
+        f'Reversal.n_syllables = {self.n_syllables}; use 2 or more'
+      )
+
+  def problems(
+    self, split: str, count: int, seed: int
+  ) -> list[problem_lib.Problem]:
+    """Distinct problems of one split."""
+    return splits.draw(self.name, split, count, seed, self._make)
+
+  def _make(self, draw: random.Random) -> tuple[str, problem_lib.Problem]:
+    word = letters.word(draw, self.n_syllables)
+    return word, self._problem(word)
+
+  def _problem(self, word: str) -> problem_lib.Problem:
+    return problem_lib.Problem(self.name, f'reverse {word}=', word[::-1])
+
+  def demonstrate(self, problem: problem_lib.Problem, think: bool) -> str:
+    """Write the word backwards, after its spelling if thinking.
+
+    >>> task = Reversal()
+    >>> print(task.demonstrate(task._problem('bade'), think=True))
+    <think>
+    b a d e
+    e d a b
+    </think>
+    edab
+
+    Args:
+      problem: a problem of this task.
+      think: whether the letters come before the answer.
+
+    Returns:
+      The text of the answer.
+    """
+    if not think:
+      return problem.reference
+    lines = [' '.join(problem.reference[::-1]), ' '.join(problem.reference)]
+    return answers.with_thought(lines, problem.reference)
+
+  def score(
+    self, problem: problem_lib.Problem, answer: str
+  ) -> problem_lib.Score:
+    """Correct if the last answer is the reversed word and nothing else."""
+    return answers.verdict(
+      answer, problem.reference, lambda text: text, 'a word'
+    )
+
+  thinks = staticmethod(answers.thinks)

@@ -1,0 +1,398 @@
+"""What every task promises: splits, demonstrations, verdicts, and its choice.
+
+Verdicts are tables of answers in all the forms that count as right, and of
+wrong ones that look like them.
+"""
+
+import fractions
+import json
+import random
+import re
+import time
+import typing
+
+import pytest
+
+from experiments import evaluate, rl, sft
+from llm_jax import config
+from llm_jax.tasks import (
+  addition,
+  any_task,
+  comparison,
+  countdown,
+  equality,
+  format,
+  letters,
+  multiple_choice,
+  multiplication,
+  reversal,
+  word_problems,
+)
+from llm_jax.tasks import problem as problem_lib
+
+MADE = (
+  addition.Addition(),
+  multiplication.Multiplication(),
+  multiplication.Multiplication(2, 2),
+  countdown.Countdown(),
+  countdown.Countdown(4),
+  comparison.Comparison(),
+  letters.Letters(),
+  letters.Letters('spell'),
+  reversal.Reversal(),
+  format.Format(),
+)
+
+
+@pytest.fixture(scope='module')
+def tasks(tmp_path_factory):
+  """Every task; those of files with a file of 3000 rows."""
+  folder = tmp_path_factory.mktemp('files')
+  draw = random.Random(0)
+  names = [letters.word(draw, 6) for _ in range(3000)]
+  rows = [
+    {
+      'question': f'{name} has {n} eggs and buys {m}. How many are there?',
+      'answer': f'They are <<{n}+{m}={n + m}>>{n + m}.\n#### {n + m}',
+    }
+    for n, (m, name) in enumerate(enumerate(names, 7))
+  ]
+  words = folder / 'words.jsonl'
+  words.write_text('\n'.join(map(json.dumps, rows)))
+  rows = [
+    {'question': f'Who is {name}?', 'choices': list('wxyz'), 'answer': n % 4}
+    for n, name in enumerate(names)
+  ]
+  choices = folder / 'choices.jsonl'
+  choices.write_text('\n'.join(map(json.dumps, rows)))
+  return (
+    *MADE,
+    word_problems.WordProblems(str(words)),
+    multiple_choice.MultipleChoice(str(choices)),
+  )
+
+
+def test_no_task_is_left_out_here(tasks):
+  assert {type(task) for task in tasks} == set(
+    typing.get_args(any_task.AnyTask)
+  )
+
+
+def test_splits_are_disjoint_whatever_the_seed(tasks):
+  for task in tasks:
+    held_out = {p.prompt for p in task.problems('held_out', 200, 0)}
+    assert len(held_out) == 200
+    for seed in (0, 1):
+      train = {p.prompt for p in task.problems('train', 1000, seed)}
+      assert len(train) == 1000
+      assert not train & held_out, task
+    first = task.problems('train', 20, 0)
+    assert first == task.problems('train', 30, 0)[:20]
+    assert first != task.problems('train', 20, 1)
+    with pytest.raises(ValueError, match="split 'test' is unknown"):
+      task.problems('test', 1, 0)
+
+
+@pytest.mark.parametrize(
+  'task',
+  [
+    multiplication.Multiplication(2, 2),
+    countdown.Countdown(3, max_number=9),
+    comparison.Comparison(1, max_whole=5),
+    letters.Letters(n_syllables=2),
+    format.Format(2),
+  ],
+  ids=lambda task: task.name,
+)
+def test_what_is_the_same_question_is_of_one_split(task):
+  """Its words in another order, and without the letter or form asked for."""
+
+  def cores(split, count):
+    found = set()
+    for problem in task.problems(split, count, 0):
+      text = problem.prompt.partition(' as ')[0]
+      parts = re.findall('[0-9.]+', text) or re.findall('[a-z]{4,}', text)
+      if task.name == 'countdown':  # the target stays what it is
+        parts = [parts[0], *sorted(parts[1:])]
+      elif task.name != 'format':
+        parts.sort()
+      found.add(' '.join(parts))
+    return found
+
+  assert not cores('train', 1000) & cores('held_out', 100)
+
+
+def test_demonstrations_are_right_and_think_when_asked(tasks):
+  for task in tasks:
+    silent = task.name in ('format', 'multiple_choice') or (
+      isinstance(task, letters.Letters) and task.kind == 'spell'
+    )
+    for problem in task.problems('train', 200, 3):
+      assert problem.task == task.name
+      for think in (False, True):
+        answer = task.demonstrate(problem, think)
+        assert task.score(problem, answer).correct, (task, problem, answer)
+        assert task.thinks(answer) == (think and not silent)
+        assert not task.score(problem, '').correct
+      assert not task.score(problem, task.think_start + answer).correct or (
+        task.thinks(answer)
+      )
+
+
+def _exact(text):
+  """A sum that this test wrote itself, by Python."""
+  return eval(re.sub('([0-9]+)', r'F(\1)', text), {'F': fractions.Fraction})
+
+
+def test_sums_in_demonstrated_countdown_are_true():
+  task = countdown.Countdown()
+  for problem in task.problems('train', 200, 0):
+    thought = task.demonstrate(problem, True).split('\n')[1:-2]
+    for line in thought:
+      left, right = line.split('=')
+      assert _exact(left) == _exact(right)
+    target = problem.prompt.split(' ')[1]
+    assert [line.split('=')[1] for line in thought].index(target) == (
+      len(thought) - 1
+    )
+
+
+@pytest.mark.parametrize('sizes', [(3, 1), (2, 3)])
+def test_demonstrated_columns_make_the_product(sizes):
+  task = multiplication.Multiplication(*sizes)
+  for problem in task.problems('train', 200, 0):
+    thought = task.demonstrate(problem, True).split('\n')[1:-2]
+    total = 0
+    for place in range(sizes[1]):
+      part, carry = '', '0'
+      for x in reversed(problem.prompt[: sizes[0]]):
+        line, thought = thought[0], thought[1:]
+        y = problem.prompt[-2 - place]
+        assert line[:4] == f'{x}{y}{carry}:'
+        assert int(x) * int(y) + int(carry) == int(line[4:])
+        carry, part = line[4], line[5] + part
+      added = int(carry + part) * 10**place
+      if sizes[1] > 1:
+        line, thought = thought[0], thought[1:]
+        assert list(map(int, re.split('[+=]', line))) == (
+          [total, added, total + added]
+        )
+      total += added
+    assert not thought
+    assert total == int(problem.reference)
+
+
+def _problem(task, *parts):
+  return task, task._problem(*parts)
+
+
+WORD = word_problems.WordProblems()
+CHOICE = multiple_choice.MultipleChoice()
+TABLE = {
+  'multiplication': (
+    *_problem(multiplication.Multiplication(), 123, 9),
+    ['1107', '01107', ' 1107\n', '#### 1107', r'\boxed{1107}',
+     '<think>\n7\n</think>\n1107', '#### 5 no, #### 7\n#### 1107'],
+    ['1106', '', '1107.0', '-1107', '1107 1107', '#### 1107\n#### 1106',
+     '1107\n</think>\n', '<think>1107', '١١٠٧', '1107\x00', '123*9'],
+  ),
+  'countdown': (
+    *_problem(countdown.Countdown(), 60, [3, 5, 25], '(25-5)*3'),
+    ['(25-5)*3', '3*(25-5)', '3 * ( 25 - 5 ) = 60', '((25)-5)*3',
+     '#### (25-5)*3', r'\boxed{(25-5)*3=60}', '3/(5/5)\n#### 3*25-3*5 or so\n'
+     '#### (25-5)*3', '(25-5)*3.0'],
+    ['60', '3*25-3*5', '(25-5)*3=61', '25*3-5', '(25-5)*3+0', '(5-25)*-3',
+     '(25-5)*3)', '((25-5)*3', '25-5)*(3', '3*(25-5', '3(25-5)', '(25-5)**3',
+     '(25-5)*3 (25-5)*3', '(25-5)/(1/3)', '2*5 5', '25/(5-5)*3', '', '()',
+     '__import__("os").getpid()', '(25−5)*3', '(２５-5)*3', '(25-5)*3#',
+     '#### (25-5)*3\n#### 25', '(25-5)*3==60', '=60', '(25-5)*3 or 60'],
+  ),
+  'comparison': (
+    *_problem(comparison.Comparison(), '9.11', '9.9'),
+    ['9.9', '9.90', '9.9.', '#### 9.9', r'$\boxed{9.9}$', '9.11\n#### 9.9'],
+    ['9.11', '9,9', '9.9 or 9.11', '99', '', '9.9 > 9.11', '#### 9.11',
+     '９.９'],
+  ),
+  'count': (
+    *_problem(letters.Letters(), 'banana', 'a'),
+    ['3', '03', '#### 3', '<think>\nb0\n</think>\n3'],
+    ['2', 'three', '3 a', '', '3\n4', '³', '٣'],
+  ),
+  'spell': (
+    *_problem(letters.Letters('spell'), 'banana', 'a'),
+    ['b a n a n a', 'b-a-n-a-n-a', 'b, a, n, a, n, a', 'B A N A N A'],
+    ['banana', 'b a n a n', 'b a n a n a s', 'b  a n a n a', '', 'b an a n a'],
+  ),
+  'reversal': (
+    *_problem(reversal.Reversal(), 'bade'),
+    ['edab', '#### edab', '<think>\nbade\n</think>\nedab'],
+    ['bade', 'e d a b', 'edab edab', 'edabb', '', 'EDAB', 'edab\nbade'],
+  ),
+  'json': (
+    *_problem(format.Format(), ['kiwi', 'fig'], 'a JSON list'),
+    ['["kiwi", "fig"]', '[\n "kiwi","fig" ]', '["\\u006biwi", "fig"]'],
+    ["['kiwi', 'fig']", '["fig", "kiwi"]', '["kiwi", "fig",]', '["kiwi"]', '[]',
+     '{"0": "kiwi", "1": "fig"}', '["kiwi", ["fig"]]', '["kiwi", "fig", null]',
+     'Here: ["kiwi", "fig"]', '"[\\"kiwi\\", \\"fig\\"]"', '', 'NaN'],
+  ),
+  'numbered': (
+    *_problem(format.Format(), ['kiwi', 'fig'], 'a numbered list'),
+    ['1. kiwi\n2. fig', '1. kiwi  \n2. fig\n'],
+    ['1. kiwi 2. fig', '1) kiwi\n2) fig', '- kiwi\n- fig',
+     '1. kiwi\n2. fig\n3. x', '0. kiwi\n1. fig', '1. kiwi\n\n2. fig', ''],
+  ),
+  'capitals': (
+    *_problem(format.Format(), ['kiwi', 'fig'], 'capitals with commas'),
+    ['KIWI, FIG'],
+    ['KIWI FIG', 'kiwi, fig', 'KIWI,FIG', 'FIG, KIWI', ''],
+  ),
+  'word_problems': (
+    WORD,
+    WORD.read({'question': 'How many?', 'answer': 'So\n#### 1,500.5'}),
+    ['#### 1500.5', '#### 1,500.50', '1500.5', 'So it is $1,500.50.',
+     r'\boxed{1500.5}', r'$\boxed{\$1{,}500.5}$', '#### 1500.5 eggs',
+     '**1500.5**', 'First 3, then 1500.5.', '#### 3\nNo: #### 1500.5',
+     '3001/2', '#### 1500 1/2', r'\boxed{1500\frac{1}{2}}', '#### x = 1500.5',
+     '#### 3000+1=3001, 1500.5', 'It is:\n- 1500.5',
+     r'\boxed{1500.5\text{ eggs}}',
+     '<think>\n7\n</think>\nIt is 1500.5', '1500.5%'],
+    ['', '1500', '#### 1500.5\n#### 3', '1500.5 or 3', '#### -1500.5',
+     '15,00.5', '1500.5 is not it, 1500.4 is', '<think>1500.5', '#### ',
+     '1500.51', '9' * 40 + '1500.5', '1500.5\n####', '1000+500.5',
+     '3001/2/1', '١٥٠٠.٥',
+     '1500.5e0', '1 + 1500.5', '2*1500.5', r'\boxed{1500.5',
+     r'3 \times 1500.5', '(1) - 1500.5'],
+  ),
+  'undone': (
+    WORD,
+    WORD.read({'question': 'How many?', 'answer': 72}),
+    ['72', '72.0', '#### 72', '$72.00', '7200%', 'It is 72', '72\n'],
+    ['144/2', '#### 144/2', '48+24', r'\frac{144}{2}', '-72', '10-72',
+     '10 - 72', '0.72', '1072', '1' + '0' * 500 + '72', '1072' + ' x' * 499],
+  ),
+  'multiple_choice': (
+    CHOICE,
+    CHOICE.read({'question': '2+2?', 'choices': ['3', '4', 'a cat'],
+                 'answer': 1}),
+    ['B', 'b', '(B)', 'B.', 'B. 4', 'B) 4', '**B**', 'The answer is B.', '4',
+     'Answer: (B) 4', '#### B', r'\boxed{B}', 'A.\nNo. The answer is B',
+     'the answer is: B'],
+    ['A', 'C', '', 'BB', '3', 'a 4', 'Be', 'B or A\nA', 'answer is Banana',
+     'The answer is a cat', 'B.\nA.', 'Answer: B. No: answer: A', 'Ｂ', 'AB',
+     'A. 3\nB. 4\nC. a cat', 'I think B'],
+  ),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize('name', TABLE)
+def test_verdicts(name):
+  task, problem, right, wrong = TABLE[name]
+  for answer in right:
+    score = task.score(problem, answer)
+    assert score.correct, (answer, score.reason)
+  for answer in wrong:
+    score = task.score(problem, answer)
+    assert not score.correct, answer
+    assert score.reason
+
+
+M = 10**6
+N = 10**5
+HOSTILE = [
+  '9' * M, '(' * M, '(' * M + '1' + ')' * M, '{' * M, '[' * M, '\x00', '1\x00',
+  '\ud800', '٣', '³', '1e999999999', '1/0', '0/0', '9' * 4000 + '/7', '1,' * N,
+  ' ' * N, '\n' * N, '-' * N, '*' * N, '1+' * N + '1', '\\boxed{' * N,
+  '\\frac' * N, '\\text{' * N, '<think>' * N, '</think>' * N,
+  '####' * N, '\\frac{1}{0}', '$' * N, 'answer is ' * N,
+  'B.\n ' * N,  '0.' * N, '1 ' * N, '{"a":' * N, '1' + '0' * 300 + '%',
+  '-.', '.', '/',  '2**9**9**9', '9**9**9', '"' * N, '\\' * N, 'b-' * N,
+  '=' * N,
+]  # fmt: skip
+
+
+def test_hostile_answers_are_wrong_at_once():
+  """A verifier that is quadratic in 1 MB would take hours, not a second."""
+  for name, (task, problem, *_) in TABLE.items():
+    for answer in HOSTILE:
+      for text in (answer, f'#### {answer}', f'\\boxed{{{answer}}}'):
+        started = time.process_time()
+        score = task.score(problem, text)
+        seconds = time.process_time() - started
+        assert seconds < 1, (name, text[:20])
+        assert len(score.reason) < 600
+        if name != 'multiple_choice':  # some of them say B
+          assert not score.correct, (name, text[:20])
+
+
+def test_verdicts_on_noise_never_raise():
+  draw = random.Random(0)
+  alphabet = [*'0123456789+-*/().,%=<>{}[]"\\#$ \n\x00٣ab', 'frac', '\\boxed{',
+              '####', '<think>', '</think>', 'answer is ']  # fmt: skip
+  for task, problem, *_ in TABLE.values():
+    for _ in range(500):
+      answer = ''.join(draw.choices(alphabet, k=draw.randrange(30)))
+      assert task.score(problem, answer).reason
+
+
+def test_no_verifier_takes_a_demonstration_of_another_problem(tasks):
+  for task in tasks:
+    problems = task.problems('train', 60, 1)
+    for one, other in zip(problems, problems[1:], strict=False):
+      if one.reference.split('\n')[-1] != other.reference.split('\n')[-1]:
+        answer = task.demonstrate(other, think=True)
+        expected = isinstance(task, multiple_choice.MultipleChoice) and (
+          one.reference[0] == other.reference[0]
+        )
+        assert task.score(one, answer).correct == expected, (task, one, other)
+
+
+@pytest.mark.parametrize('recipe', [sft, rl, evaluate])
+def test_a_recipe_takes_any_task(recipe):
+  assert config.load(recipe.Config).task == addition.Addition()
+  for cls in typing.get_args(any_task.AnyTask):
+    bindings = [f'Config.task = @{cls.__name__}()']
+    cfg = config.load(recipe.Config, (), bindings)
+    assert type(cfg.task) is cls
+    assert config.from_dict(recipe.Config, config.to_dict(cfg)) == cfg
+  cfg = config.load(
+    recipe.Config,
+    (),
+    ['Config.task = @Letters()', "Letters.kind = 'spell'"],
+  )
+  assert cfg.task == letters.Letters('spell')
+
+
+def test_conversations_of_any_task(tasks):
+  for task in tasks:
+    drawn = problem_lib.conversations(task, 5, 0, 0.5, random.Random(0))
+    assert [m['role'] for m in drawn[0]] == ['user', 'assistant']
+
+
+@pytest.mark.parametrize(
+  ('cls', 'fields', 'message'),
+  [
+    (multiplication.Multiplication, {'n_left': 12}, 'at most 12 together'),
+    (countdown.Countdown, {'n_numbers': 1}, 'use 2 to 8 numbers'),
+    (countdown.Countdown, {'max_target': 3}, 'less than max_number = 25'),
+    (comparison.Comparison, {'n_decimals': 0}, 'use 1 to 12'),
+    (letters.Letters, {'n_syllables': 1}, 'use 2 or more'),
+    (reversal.Reversal, {'n_syllables': 0}, 'use 2 or more'),
+    (format.Format, {'n_words': 1}, 'use 2 or more'),
+  ],
+)
+def test_sizes_that_make_no_problems_are_refused(cls, fields, message):
+  with pytest.raises(ValueError, match=message):
+    cls(**fields)
+
+
+def test_more_problems_than_there_are():
+  with pytest.raises(ValueError, match='which has about 87'):
+    multiplication.Multiplication(1, 1).problems('train', 100, 0)
+
+
+def test_larger_is_larger():
+  for problem in comparison.Comparison().problems('train', 500, 0):
+    _, _, a, _, b = problem.prompt.rstrip('=').split(' ')
+    assert equality.number(problem.reference) == max(
+      map(fractions.Fraction, (a, b))
+    )
