@@ -131,9 +131,13 @@ def unshare() -> tuple[str, ...]:
 def become_nobody():
   """Gives up root, with all groups and capabilities; nothing for others."""
   if os.geteuid() == 0:
-    os.setgroups([])
-    os.setresgid(NOBODY, NOBODY, NOBODY)
-    os.setresuid(NOBODY, NOBODY, NOBODY)
+    try:
+      os.setgroups([])
+      os.setresgid(NOBODY, NOBODY, NOBODY)
+      os.setresuid(NOBODY, NOBODY, NOBODY)
+    except OSError as error:
+      number = error.errno or _EPERM
+      raise OSError(number, f'nobody: {os.strerror(number)}') from error
 
 
 def die_with_parent():

@@ -135,19 +135,22 @@ def _imprison(
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     os.dup2(output_fd, 1)
     os.dup2(output_fd, 2)
-    os.dup2(result_fd, _RESULT)
+    result_fd = os.dup2(result_fd, _RESULT)
     os.closerange(_RESULT + 1, _MAX_DESCRIPTORS)
     sandbox_kernel.limit_resources(cpu_s, memory_bytes)
     sandbox_kernel.restrict_calls(program)
-  except BaseException as error:  # nothing may lead back to the server
-    _send({'error': f'not isolated: {error}'}, result_fd)
-    _receive(result_fd)  # stays until it has been looked at
-    os._exit(1)
+  except BaseException as error:
+    try:
+      _send({'error': f'not isolated: {error}'}, result_fd)
+      _receive(result_fd)  # stays until it has been looked at
+    finally:
+      os._exit(1)  # nothing may lead back to the server
   try:
     _run(json.loads(_receive()))
   except BaseException as error:  # SystemExit and whatever a program raises
     _send({'error': f'{type(error).__name__}: {error}'})
-  os._exit(0)
+  finally:
+    os._exit(0)
 
 
 def _run(request: dict[str, Any]):

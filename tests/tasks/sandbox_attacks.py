@@ -149,10 +149,11 @@ call('pidfd_send_signal', call('pidfd_open', host['victim'], 0), 9, 0, 0)
 return True""",
   'signal_by_pipe': """
 import fcntl
-a, b = os.pipe()
-fcntl.fcntl(a, fcntl.F_SETOWN, host['victim'])
-fcntl.fcntl(a, fcntl.F_SETFL, os.O_ASYNC)
-os.write(b, b'x')
+fcntl.fcntl(1, fcntl.F_SETOWN, host['victim'])
+fcntl.fcntl(1, fcntl.F_SETFL, os.O_ASYNC | os.O_WRONLY)
+for _ in range(20):
+  os.write(1, b'x')
+  time.sleep(0.01)
 return True""",
   'limit_victim': """
 call('prlimit64', host['victim'], 7, struct.pack('QQ', 0, 0), 0)
@@ -241,7 +242,7 @@ return [os.open('/dev/null', os.O_RDONLY) for _ in range(1000)]""",
   'big_result': "return 'x' * (1 << 20)",
   'deep_result': """
 value = []
-for _ in range(500):
+for _ in range(100):
   value = [value]
 return value""",
   'junk_result': """
@@ -432,7 +433,7 @@ class Host:
     stack.callback(self._victim.kill)
     self._buffer = ctypes.create_string_buffer(_SECRET.encode())
     self._servers = []
-    name = f'attacked-{os.getpid()}'
+    name = self._folder.name
     for family, kind, address in (
       (socket.AF_INET, socket.SOCK_STREAM, ('127.0.0.1', 0)),
       (socket.AF_UNIX, socket.SOCK_STREAM, f'\0{name}'),
