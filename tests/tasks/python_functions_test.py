@@ -137,7 +137,8 @@ def test_other_forms_are_dropped_and_counted(tests, tmp_path, box):
 
 
 def test_what_cannot_be_had_is_refused(tmp_path, box):
-  task = _task(tmp_path, box, _MBPP, {**_MBPP, 'test_setup_code': 'x = 1'})
+  other = {**_MBPP, 'text': 'Another', 'test_setup_code': 'x = 1'}
+  task = _task(tmp_path, box, _MBPP, other)
   assert task.n_dropped == 1
   with pytest.raises(ValueError, match='2 problems .* use at most 1'):
     task.problems('train', 2, 0)

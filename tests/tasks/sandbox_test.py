@@ -164,6 +164,16 @@ def test_values_output_and_error(box):
     box.run('', 'f', [((object(),), {})])
 
 
+@pytest.mark.parametrize('kind', ['list', 'int', 'str', 'dict', 'float'])
+def test_subclasses_are_refused(kind, box):
+  code = f'class Own({kind}): pass\ndef f(): return [Own()]'
+  done = box.run(code, 'f', [((), {})])
+  assert done.values == ()
+  assert done.error == (
+    'ValueError: a value is of type Own, which is not plain'
+  )
+
+
 def test_the_same_program_does_the_same_again(box):
   code = (
     'import random\n'
