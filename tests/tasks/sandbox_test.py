@@ -18,10 +18,9 @@ import time
 import pytest
 
 from llm_jax.tasks import sandbox, sandbox_kernel, sandbox_values
-from tests.tasks import sandbox_attacks
+from tests.tasks import sandbox_attack_run, sandbox_attacks
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-_ATTACKS = ROOT / 'tests' / 'tasks' / 'sandbox_attacks.py'
 _NOBODY = sandbox_kernel.NOBODY
 _WHO = ('self', 'nobody', 'nobody without namespaces')
 
@@ -59,11 +58,14 @@ def _attack(who: str, *blocked: str) -> subprocess.CompletedProcess:
   with tempfile.TemporaryDirectory() as folder:
     copy = pathlib.Path(folder)
     shutil.copytree(ROOT / 'llm_jax' / 'tasks', copy / 'llm_jax' / 'tasks')
-    shutil.copy(_ATTACKS, copy)
+    (copy / 'tests' / 'tasks').mkdir(parents=True)
+    for module in (sandbox_attack_run, sandbox_attacks):
+      shutil.copy(str(module.__file__), copy / 'tests' / 'tasks')
     for path in (copy, *copy.rglob('*')):
       path.chmod(0o755 if path.is_dir() else 0o644)
     return subprocess.run(
-      [python, copy / _ATTACKS.name, *blocked],
+      [python, '-m', sandbox_attack_run.__name__, *blocked],
+      cwd=folder,
       env={'PATH': os.environ['PATH'], 'PYTHONPATH': folder},
       capture_output=True,
       text=True,
@@ -213,7 +215,7 @@ def test_many_threads_share_one_sandbox(box):
 
 
 def test_close_leaves_nothing(monkeypatch):
-  before = sandbox_attacks.descendants()
+  before = sandbox_attack_run.descendants()
   box = sandbox.Sandbox(20.0)
   caught = []
 
@@ -226,13 +228,13 @@ def test_close_leaves_nothing(monkeypatch):
 
   thread = threading.Thread(target=run)
   thread.start()
-  while len(sandbox_attacks.descendants() - before) < 2:
+  while len(sandbox_attack_run.descendants() - before) < 2:
     time.sleep(0.01)
   time.sleep(0.1)
   box.close()
   thread.join(10)
   assert not thread.is_alive()
-  assert sandbox_attacks.descendants() == before
+  assert sandbox_attack_run.descendants() == before
   with pytest.raises(OSError, match='Bad file descriptor'):
     box.run('')
 
