@@ -12,6 +12,7 @@ from llm_jax.tasks import (
   letters,
   multiple_choice,
   multiplication,
+  python_functions,
   reversal,
   word_problems,
 )
@@ -24,6 +25,7 @@ AnyTask = (
   | letters.Letters
   | multiple_choice.MultipleChoice
   | multiplication.Multiplication
+  | python_functions.PythonFunctions
   | reversal.Reversal
   | word_problems.WordProblems
 )

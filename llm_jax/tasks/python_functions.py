@@ -8,7 +8,9 @@ judge style or speed.
 """
 
 import ast
+import atexit
 import dataclasses
+import functools
 import gzip
 import json
 import operator
@@ -18,7 +20,7 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from llm_jax.tasks import answers, sandbox
+from llm_jax.tasks import answers, sandbox, splits
 from llm_jax.tasks import problem as problem_lib
 
 _FIRST_TRAINING_ID = 601  # of MBPP; the others are its test and validation
@@ -65,50 +67,29 @@ class Case:
       return False
 
 
+@dataclasses.dataclass(frozen=True)
+class _File:
+  """What a file of problems holds."""
+
+  # By prompt: what the answer goes on from, and the cases.
+  tests: Mapping[str, tuple[str, list[Case]]]
+  splits: Mapping[str, list[problem_lib.Problem]]
+  n_dropped: int  # problems whose tests are no list of calls
+
+
+@dataclasses.dataclass(frozen=True)
 class PythonFunctions:
-  """The task that one file of MBPP or HumanEval makes."""
+  """The task that one file of MBPP or HumanEval makes.
 
-  def __init__(
-    self,
-    path: str | pathlib.Path,
-    box: sandbox.Sandbox,
-    name: str = 'python_functions',
-  ):
-    """Reads all problems.
+  MBPP's own training problems are in the split train; all others, and all of
+  HumanEval, are held out. Answers run in a sandbox that starts with the first
+  one and ends with this process.
+  """
 
-    Args:
-      path: JSONL as published, plain or .gz.
-      box: where answers are executed.
-      name: of the task, in records.
-
-    Raises:
-      ValueError: if a line is of neither form.
-    """
-    self.name = name
-    self.think_start = answers.THINK_START
-    self.n_dropped = 0  # problems whose tests are no list of calls
-    self._box = box
-    # By prompt: what the answer goes on from, and the cases.
-    self._tests: dict[str, tuple[str, list[Case]]] = {}
-    self._splits: dict[str, list[problem_lib.Problem]] = {
-      'train': [],
-      'held_out': [],
-    }
-    for n, row in enumerate(_rows(pathlib.Path(path)), 1):
-      if 'test_list' in row:
-        problem, split, start, cases = _read_mbpp(row, name)
-      elif 'entry_point' in row:
-        problem, split, start, cases = _read_humaneval(row, name)
-      else:
-        raise ValueError(
-          f'{path}:{n} has the fields {sorted(row)}; a problem of MBPP has '
-          'test_list, one of HumanEval entry_point'
-        )
-      if cases is None or problem.prompt in self._tests:
-        self.n_dropped += 1
-        continue
-      self._tests[problem.prompt] = (start, cases)
-      self._splits[split].append(problem)
+  path: str = ''  # JSONL as published, plain or .gz
+  timeout_s: float = 3.0  # that an answer may take for all of its calls
+  name: str = 'python_functions'
+  think_start: str = answers.THINK_START
 
   def problems(
     self, split: str, count: int, seed: int
@@ -116,27 +97,32 @@ class PythonFunctions:
     """Distinct problems of one split, in an order that the seed decides.
 
     Args:
-      split: 'train' or 'held_out'. MBPP's own training problems are the
-        first; all others, and all of HumanEval, are held out.
+      split: 'train' or 'held_out'.
       count: how many.
       seed: seed of the order.
 
     Raises:
-      ValueError: if the split is unknown or has fewer problems than count.
+      ValueError: if the split is unknown or has fewer problems than count, or
+        a line of the file is of neither form.
     """
-    if split not in self._splits:
-      raise ValueError(f'split {split!r} is unknown; use train or held_out')
-    there = self._splits[split]
-    if count > len(there):
+    splits.check(split)
+    chosen = list(_read(self.path, self.name).splits[split])
+    if count > len(chosen):
       raise ValueError(
-        f'{count} problems asked of {len(there)} in split {split}; use at '
-        f'most {len(there)}'
+        f'{count} problems asked of {len(chosen)} in split {split}; use at '
+        f'most {len(chosen)}'
       )
-    return random.Random(f'{self.name}/{split}/{seed}').sample(there, count)
+    random.Random(f'{self.name}/{split}/{seed}').shuffle(chosen)
+    return chosen[:count]
 
   def size(self, split: str) -> int:
     """How many problems a split has."""
-    return len(self._splits[split])
+    return len(_read(self.path, self.name).splits[split])
+
+  @property
+  def n_dropped(self) -> int:
+    """Problems of the file that cannot be judged."""
+    return _read(self.path, self.name).n_dropped
 
   def demonstrate(self, problem: problem_lib.Problem, think: bool) -> str:
     """The published solution; it comes without a thought.
@@ -164,8 +150,8 @@ class PythonFunctions:
       return problem_lib.Score(
         False, f'the code has more than {_MAX_CODE_CHARS} characters'
       )
-    start, cases = self._tests[problem.prompt]
-    done = self._box.run(
+    start, cases = _read(self.path, self.name).tests[problem.prompt]
+    done = _sandbox(self.timeout_s).run(
       start + code,
       cases[0].entry,
       [(case.args, case.kwargs) for case in cases],
@@ -179,9 +165,42 @@ class PythonFunctions:
       return problem_lib.Score(False, f'{len(done.values)} values came back')
     return problem_lib.Score(True, f'{len(cases)} calls are right')
 
-  def thinks(self, answer: str) -> bool:
-    """Whether an answer contains a thought, finished or not."""
-    return answers.thinks(answer)
+  thinks = staticmethod(answers.thinks)
+
+
+@functools.cache
+def _sandbox(timeout_s: float) -> sandbox.Sandbox:
+  box = sandbox.Sandbox(timeout_s)
+  atexit.register(box.close)
+  return box
+
+
+@functools.cache
+def _read(path: str, name: str) -> _File:
+  if not path:
+    raise ValueError(
+      'the task has no file; set PythonFunctions.path to JSONL of MBPP or '
+      'HumanEval'
+    )
+  tests: dict[str, tuple[str, list[Case]]] = {}
+  by_split: dict[str, list[problem_lib.Problem]] = {'train': [], 'held_out': []}
+  n_dropped = 0
+  for n, row in enumerate(_rows(pathlib.Path(path)), 1):
+    if 'test_list' in row:
+      problem, split, start, cases = _read_mbpp(row, name)
+    elif 'entry_point' in row:
+      problem, split, start, cases = _read_humaneval(row, name)
+    else:
+      raise ValueError(
+        f'{path}:{n} has the fields {sorted(row)}; a problem of MBPP has '
+        'test_list, one of HumanEval entry_point'
+      )
+    if cases is None or problem.prompt in tests:
+      n_dropped += 1
+      continue
+    tests[problem.prompt] = (start, cases)
+    by_split[split].append(problem)
+  return _File(tests, by_split, n_dropped)
 
 
 def code_of(answer: str) -> str:

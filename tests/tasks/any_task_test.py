@@ -25,11 +25,13 @@ from llm_jax.tasks import (
   letters,
   multiple_choice,
   multiplication,
+  python_functions,
   reversal,
   word_problems,
 )
 from llm_jax.tasks import problem as problem_lib
 
+_SILENT = ('format', 'multiple_choice', 'python_functions')
 MADE = (
   addition.Addition(),
   multiplication.Multiplication(),
@@ -65,10 +67,22 @@ def tasks(tmp_path_factory):
   ]
   choices = folder / 'choices.jsonl'
   choices.write_text('\n'.join(map(json.dumps, rows)))
+  rows = [
+    {
+      'task_id': n,
+      'text': f'Write a function {name} that adds {n}.',
+      'code': f'def {name}(x):\n  return x + {n}\n',
+      'test_list': [f'assert {name}(2) == {n + 2}'],
+    }
+    for n, name in enumerate(names)
+  ]
+  functions = folder / 'functions.jsonl'
+  functions.write_text('\n'.join(map(json.dumps, rows)))
   return (
     *MADE,
     word_problems.WordProblems(str(words)),
     multiple_choice.MultipleChoice(str(choices)),
+    python_functions.PythonFunctions(str(functions), 20.0),
   )
 
 
@@ -124,7 +138,7 @@ def test_what_is_the_same_question_is_of_one_split(task):
 
 def test_demonstrations_are_right_and_think_when_asked(tasks):
   for task in tasks:
-    silent = task.name in ('format', 'multiple_choice') or (
+    silent = task.name in _SILENT or (
       isinstance(task, letters.Letters) and task.kind == 'spell'
     )
     for problem in task.problems('train', 200, 3):

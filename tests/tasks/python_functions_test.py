@@ -5,7 +5,7 @@ import json
 
 import pytest
 
-from llm_jax.tasks import python_functions, sandbox
+from llm_jax.tasks import python_functions
 
 _MBPP = {
   'text': 'Write a function to halve a number.',
@@ -32,21 +32,15 @@ _HUMANEVAL = {
 }
 
 
-@pytest.fixture(scope='module')
-def box():
-  with sandbox.Sandbox(20.0) as box:
-    yield box
-
-
-def _task(tmp_path, box, *rows):
+def _task(tmp_path, *rows):
   path = tmp_path / 'problems.jsonl.gz'
   with gzip.open(path, 'wt') as file:
     file.writelines(json.dumps(row) + '\n' for row in rows)
-  return python_functions.PythonFunctions(path, box)
+  return python_functions.PythonFunctions(str(path), 20.0)
 
 
-def test_mbpp(tmp_path, box):
-  task = _task(tmp_path, box, _MBPP, {**_MBPP, 'text': 'b', 'task_id': 600})
+def test_mbpp(tmp_path):
+  task = _task(tmp_path, _MBPP, {**_MBPP, 'text': 'b', 'task_id': 600})
   (problem,) = task.problems('train', 1, 0)
   assert problem.prompt == (
     'Write a function to halve a number.\nFor example: assert halve(4) == 2\n'
@@ -72,8 +66,8 @@ def test_mbpp(tmp_path, box):
     assert (score.correct, score.reason) == (False, reason)
 
 
-def test_humaneval(tmp_path, box):
-  task = _task(tmp_path, box, _HUMANEVAL)
+def test_humaneval(tmp_path):
+  task = _task(tmp_path, _HUMANEVAL)
   assert (task.size('train'), task.size('held_out')) == (0, 1)
   (problem,) = task.problems('held_out', 1, 0)
   assert problem.prompt == _HUMANEVAL['prompt']
@@ -130,29 +124,33 @@ def test_forms(test, right, wrong):
     [],
   ],
 )
-def test_other_forms_are_dropped_and_counted(tests, tmp_path, box):
+def test_other_forms_are_dropped_and_counted(tests, tmp_path):
   row = {**_MBPP, 'test_list': tests or [''], 'challenge_test_list': []}
-  task = _task(tmp_path, box, row, _MBPP)
+  task = _task(tmp_path, row, _MBPP)
   assert (task.size('train'), task.n_dropped) == (1, 1)
 
 
-def test_what_cannot_be_had_is_refused(tmp_path, box):
+def test_what_cannot_be_had_is_refused(tmp_path):
   other = {**_MBPP, 'text': 'Another', 'test_setup_code': 'x = 1'}
-  task = _task(tmp_path, box, _MBPP, other)
+  task = _task(tmp_path, _MBPP, other)
   assert task.n_dropped == 1
   with pytest.raises(ValueError, match='2 problems .* use at most 1'):
     task.problems('train', 2, 0)
   with pytest.raises(ValueError, match="split 'test' is unknown"):
     task.problems('test', 1, 0)
+  with pytest.raises(ValueError, match=r'set PythonFunctions\.path'):
+    python_functions.PythonFunctions().problems('train', 1, 0)
+  (tmp_path / 'other').mkdir()
+  other_form = _task(tmp_path / 'other', {'question': 1})
   with pytest.raises(
     ValueError, match=r'gz:1 has the fields .*MBPP has test_l'
   ):
-    _task(tmp_path, box, {'question': 1})
+    other_form.problems('train', 1, 0)
 
 
-def test_order_depends_on_the_seed(tmp_path, box):
+def test_order_depends_on_the_seed(tmp_path):
   rows = [{**_MBPP, 'text': str(n)} for n in range(30)]
-  task = _task(tmp_path, box, *rows)
+  task = _task(tmp_path, *rows)
   assert task.problems('train', 30, 1) == task.problems('train', 30, 1)
   assert task.problems('train', 30, 1) != task.problems('train', 30, 2)
   assert len({p.prompt for p in task.problems('train', 30, 1)}) == 30

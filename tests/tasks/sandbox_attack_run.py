@@ -134,11 +134,11 @@ def escapes(box: sandbox.Sandbox, bodies: dict[str, str], host: Host):
   return prey
 
 
-def fakes(box: sandbox.Sandbox, folder: str) -> dict[str, list[str]]:
+def fakes(folder: str) -> dict[str, list[str]]:
   """The reason of each answer that passed, and of work that did not."""
   path = pathlib.Path(folder) / 'add.jsonl'
   path.write_text(json.dumps(sandbox_attacks.ADD))
-  task = python_functions.PythonFunctions(path, box)
+  task = python_functions.PythonFunctions(str(path), _SLOW_S)
   (problem,) = task.problems('train', 1, 0)
   honest = task.score(problem, task.demonstrate(problem, False))
   prey = {'honest': [] if honest.correct else [honest.reason]}
@@ -184,7 +184,7 @@ def main(blocked: list[str]):
       'user': os.geteuid(),
       'escapes': escapes(slow, sandbox_attacks.ESCAPES, host)
       | escapes(fast, sandbox_attacks.HANGS, host),
-      'fakes': fakes(slow, host.known['folder']),
+      'fakes': fakes(host.known['folder']),
     }
   print(json.dumps(prey))
 
