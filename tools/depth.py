@@ -2,7 +2,7 @@
 
   python -m tools.depth --depth 4 > depth4.gin
   python -m tools.depth --depth 12 --reference large --vocab_size 32768 \
-    --length 2048 > depth12.gin
+    --row_length 2048 > depth12.gin
 
 The arithmetic is llm_jax/model/depth.py's. Read the file, change what you know
 better, and give it to experiments.pretrain as --gin_file. The tokens must be of
@@ -23,7 +23,7 @@ _REFERENCE = flags.DEFINE_enum(
   'the run to derive from: small for CPUs, large for accelerators',
 )
 _VOCAB_SIZE = flags.DEFINE_integer('vocab_size', 2048, 'of the tokenizer')
-_LENGTH = flags.DEFINE_integer('length', 256, 'tokens of a row')
+_LENGTH = flags.DEFINE_integer('row_length', 256, 'tokens of a row')
 _RATIO = flags.DEFINE_float(
   'tokens_per_parameter', 12.0, 'of the matrices and the head', lower_bound=0
 )

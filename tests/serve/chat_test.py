@@ -18,10 +18,12 @@ _ROOT = pathlib.Path(__file__).resolve().parents[2]
 _PATIENCE_S = 60  # a loaded machine compiles slowly
 # Makes the pty the child's controlling terminal, so that Ctrl-C typed here is
 # a signal there. In the child and not between fork and exec: this process has
-# threads.
+# threads. Where tests run in the background, Ctrl-C is ignored; a terminal's
+# programs hear it.
 _TAKE_TERMINAL = """
-import fcntl, os, sys, termios
+import fcntl, os, signal, sys, termios
 fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+signal.signal(signal.SIGINT, signal.SIG_DFL)
 os.execv(sys.executable, [sys.executable, '-m', 'experiments.chat',
                           *sys.argv[1:]])
 """
