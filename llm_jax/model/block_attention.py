@@ -118,7 +118,7 @@ def _backward(rule, saved, g_BGMTK):
   dv_BGKS = jnp.zeros(shape_BGKS, jnp.float32)
   # Not in the blocks, where XLA would take the sum again for each key.
   g_out_BGMT1 = jnp.sum(
-    (g_BGMTK * out_BGMTK).astype(jnp.float32), axis=-1, keepdims=True
+    g_BGMTK.astype(jnp.float32) * out_BGMTK, axis=-1, keepdims=True
   )
   spans = blocks(q_BGMTK.shape[3], rule.window)
   for (queries, keys), logsumexp in zip(spans, logsumexps, strict=True):

@@ -92,7 +92,8 @@ def apply(
     cfg: the model.
     params: from `init`.
     tokens_BT: token ids in [0, vocab_size).
-    positions_BT: position of each token in its document, from 0.
+    positions_BT: position of each token in its document, from 0. Without a
+      cache less than T: a rotary one beyond gives NaN.
     segment_ids_BT: document of each token; None: a row is one document.
     cache: from `init_cache`, or None.
 

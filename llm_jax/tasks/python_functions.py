@@ -20,6 +20,8 @@ import re
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
+from absl import logging
+
 from llm_jax.tasks import answers, sandbox, splits
 from llm_jax.tasks import problem as problem_lib
 
@@ -200,6 +202,13 @@ def _read(path: str, name: str) -> _File:
       continue
     tests[problem.prompt] = (start, cases)
     by_split[split].append(problem)
+  if n_dropped:
+    logging.warning(
+      '%d problems of %s are dropped: their tests are not all calls with a '
+      'literal result, or another has the same prompt',
+      n_dropped,
+      path,
+    )
   return _File(tests, by_split, n_dropped)
 
 

@@ -72,11 +72,12 @@ def test_value_and_gradients_equal_a_loop_over_all(
 
 
 @pytest.mark.parametrize('n_chosen', [1, 2])
-@pytest.mark.parametrize('n_tokens', [1, 7, 3000])
+@pytest.mark.parametrize('n_tokens', [1, 7, 80, 3000])
 def test_every_choice_has_a_slot_in_a_block_of_its_expert(n_tokens, n_chosen):
   for expert_X in (
     RANDOM.integers(5, size=n_tokens * n_chosen),
     np.full(n_tokens * n_chosen, 4),
+    np.arange(n_tokens * n_chosen) % 5,  # of 80: every block is full
     RANDOM.integers(-3, 9, size=n_tokens * n_chosen),  # some are elsewhere
   ):
     lay_out = jax.jit(experts._lay_out, static_argnums=(1, 2))

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from jax._src.cudnn import fused_attention_stablehlo as cudnn
 
-from llm_jax.model import block_attention, packed_attention
+from llm_jax.model import attention, block_attention, packed_attention
 from llm_jax.parallel import mesh as mesh_lib
 
 RULES = {
@@ -61,6 +61,36 @@ def test_forms_agree(rule, form, length, documents):
   found = out_and_grads(form, RULES[rule], ids_BT, *inputs)
   for x, y in zip(found, expected, strict=True):
     np.testing.assert_allclose(x, y, atol=2e-5)
+
+
+@pytest.mark.parametrize('rule', RULES)
+def test_blocks_in_bfloat16(rule):
+  """As near to float32 as the masked form in bfloat16 is."""
+  inputs = arrays(200)
+  exact = out_and_grads('masked', RULES[rule], segments(200), *inputs)
+  rounded = [x.astype(jnp.bfloat16) for x in inputs]
+  errors = {}
+  for form in ('masked', 'blocks'):
+    found = out_and_grads(form, RULES[rule], segments(200), *rounded)
+    assert {x.dtype for x in found} == {jnp.dtype(jnp.bfloat16)}
+    errors[form] = [
+      float(jnp.linalg.norm(x - y) / jnp.linalg.norm(y))
+      for x, y in zip(found, exact, strict=True)
+    ]
+  assert max(errors['masked']) < 0.01
+  for blocks, masked in zip(errors['blocks'], errors['masked'], strict=True):
+    assert blocks < 1.2 * masked
+
+
+def test_angles_from_the_table_are_those_computed():
+  """A token beyond the row is NaN, never another's angle."""
+  positions_BT = jnp.array([[0, 3, 7, 8, 100]])
+  frequency_K = attention.rope_frequencies(8, 10_000.0)
+  computed = attention.rotation(positions_BT, frequency_K)
+  looked_up = attention.rotation(positions_BT, frequency_K, 8)
+  for x, y in zip(looked_up, computed, strict=True):
+    np.testing.assert_allclose(x[:, :3], y[:, :3], atol=1e-6)
+    assert jnp.isnan(x[:, 3:]).all()
 
 
 def test_blocks_skip_what_is_masked():

@@ -124,10 +124,11 @@ def test_forms(test, right, wrong):
     [],
   ],
 )
-def test_other_forms_are_dropped_and_counted(tests, tmp_path):
+def test_other_forms_are_dropped_and_counted(tests, tmp_path, caplog):
   row = {**_MBPP, 'test_list': tests or [''], 'challenge_test_list': []}
   task = _task(tmp_path, row, _MBPP)
   assert (task.size('train'), task.n_dropped) == (1, 1)
+  assert f'1 problems of {task.path} are dropped' in caplog.text
 
 
 def test_what_cannot_be_had_is_refused(tmp_path):
