@@ -2,7 +2,7 @@
 
   python -m tests.tasks.sandbox_attack_run [system call to block ...]
 
-Each got nothing, if it was stopped. Loads the standard library and
+Each got nothing, if it was stopped. Loads the standard library, absl and
 llm_jax.tasks only, so that any user's Python can run it. Calls that are blocked
 answer ENOSYS, as in kernels and containers without them.
 """

@@ -15,6 +15,7 @@ import tempfile
 import threading
 import time
 
+import absl
 import pytest
 
 from llm_jax.tasks import sandbox, sandbox_kernel, sandbox_values
@@ -58,6 +59,7 @@ def _attack(who: str, *blocked: str) -> subprocess.CompletedProcess:
   with tempfile.TemporaryDirectory() as folder:
     copy = pathlib.Path(folder)
     shutil.copytree(ROOT / 'llm_jax' / 'tasks', copy / 'llm_jax' / 'tasks')
+    shutil.copytree(pathlib.Path(absl.__file__).parent, copy / 'absl')
     (copy / 'tests' / 'tasks').mkdir(parents=True)
     for module in (sandbox_attack_run, sandbox_attacks):
       shutil.copy(str(module.__file__), copy / 'tests' / 'tasks')
