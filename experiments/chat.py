@@ -24,7 +24,9 @@ from llm_jax.train import checkpoint
 class Config:
   """How answers are made; temperature can be changed in the conversation."""
 
-  max_new_tokens: int = 128  # of one answer, at most half of the context
+  # Of one answer, at most half of the context; with --base any number, as the
+  # text then slides over the context.
+  max_new_tokens: int = 128
   temperature: float = 0.7  # 0 is greedy
   seed: int = 0  # the same seed and messages give the same conversation
 
@@ -52,14 +54,15 @@ def run(
       'with --base]'
     )
     base = True
-  # One length for all answers, so that only new prompt lengths are compiled.
+  limit = cfg.max_new_tokens if base else min(cfg.max_new_tokens, context // 2)
   settings = terminal.Settings(
-    context, min(cfg.max_new_tokens, context // 2), cfg.temperature, cfg.seed,
-    base, single_turn,
-  )  # fmt: skip
+    context, limit, cfg.temperature, cfg.seed, base, single_turn
+  )
 
   def stream(prompt, max_new_tokens, temperature, seed, stop_ids):
-    request = generate.Request(max_new_tokens, tuple(stop_ids), temperature)
+    request = generate.Request(
+      max_new_tokens, tuple(stop_ids), temperature, slides=base
+    )
     return generate.stream(
       loaded.model_config, loaded.params, prompt, seed, request
     )

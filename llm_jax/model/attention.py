@@ -190,3 +190,55 @@ def attend(
   weights_BGMTS = jax.nn.softmax(scores_BGMTS, axis=-1).astype(v_BSGK.dtype)
   out_BTGMK = jnp.einsum('BGMTS,BSGK->BTGMK', weights_BGMTS, v_BSGK)
   return out_BTGMK.reshape(q_BTHK.shape)
+
+
+def attend_cached(
+  q_BTHK: jax.Array,
+  k_BGSK: jax.Array,
+  v_BGSK: jax.Array,
+  mask_BTS: jax.Array,
+  scale: float,
+  cap: float = 0.0,
+) -> jax.Array:
+  """`attend` to keys and values whose heads come first, for a few queries.
+
+  XLA's CPU backend is 5 times faster over one query if both products keep the
+  order of the cache and have the queries on the left.
+
+  Args:
+    q_BTHK: queries.
+    k_BGSK: keys; query head h reads key head h // (H / G).
+    v_BGSK: values.
+    mask_BTS: true where a query may read a key.
+    scale: of the scores.
+    cap: of `softcap`; 0: none.
+
+  Returns:
+    out_BTHK in the dtype of the values.
+  """
+  batch, n_queries, n_heads, head_dim = q_BTHK.shape
+  n_groups, n_slots = k_BGSK.shape[1:3]
+  n_each = n_heads // n_groups
+  q_BTGMK = q_BTHK.reshape(batch, n_queries, n_groups, n_each, head_dim)
+  q_BGXK = q_BTGMK.transpose(0, 2, 3, 1, 4).reshape(
+    batch, n_groups, n_each * n_queries, head_dim
+  )
+  scores_BGXS = jax.lax.dot_general(
+    q_BGXK,
+    k_BGSK,
+    (((3,), (3,)), ((0, 1), (0, 1))),
+    preferred_element_type=jnp.float32,
+  )
+  scores_BGXS = softcap(scores_BGXS * scale, cap)
+  scores_BGMTS = scores_BGXS.reshape(
+    batch, n_groups, n_each, n_queries, n_slots
+  )
+  scores_BGMTS = jnp.where(mask_BTS[:, None, None], scores_BGMTS, MASKED)
+  weights_BGMTS = jax.nn.softmax(scores_BGMTS, axis=-1).astype(v_BGSK.dtype)
+  out_BGXK = jax.lax.dot_general(
+    weights_BGMTS.reshape(scores_BGXS.shape),
+    v_BGSK,
+    (((3,), (2,)), ((0, 1), (0, 1))),
+  )
+  out_BGMTK = out_BGXK.reshape(batch, n_groups, n_each, n_queries, head_dim)
+  return out_BGMTK.transpose(0, 3, 1, 2, 4).reshape(q_BTHK.shape)

@@ -14,6 +14,7 @@ from flax import linen as nn
 
 from llm_jax import types
 from llm_jax.model import attention, config, experts
+from llm_jax.model import cache as cache_lib
 from llm_jax.parallel import mesh as mesh_lib
 
 _ACTIVATIONS = {
@@ -27,10 +28,12 @@ _ACTIVATIONS = {
 class View(NamedTuple):
   """What a layer sees; the same for all layers of one kind."""
 
-  # From q_BTHK, k_BSGK and v_BSGK to out_BTHK.
+  # From q_BTHK and keys and values, of this call or from cache.read, to
+  # out_BTHK.
   attend: Callable[[jax.Array, jax.Array, jax.Array], jax.Array]
   # cos_BT1K and sin_BT1K of rotary positions; None without them.
   rotation: tuple[jax.Array, jax.Array] | None
+  n_read: int = 0  # slots of the cache; 0: keys and values of this call only
 
 
 class ValueRows(NamedTuple):
@@ -91,7 +94,7 @@ class Norm(nn.Module):
 class Layer(nn.Module):
   """One residual layer: attention, then feed-forward.
 
-  Takes and returns x_BTD and its own cache, {'k': k_BSGK, 'v': v_BSGK}; returns
+  Takes and returns x_BTD and its own part of the cache; returns
   the balance of its experts too, None without experts.
   """
 
@@ -166,13 +169,13 @@ class Layer(nn.Module):
       q_BTHK = attention.rotate(q_BTHK, *view.rotation)
       k_BTGK = attention.rotate(k_BTGK, *view.rotation)
     if cache is None:
-      k_BSGK, v_BSGK = map(mesh_lib.gather_context, (k_BTGK, v_BTGK))
+      seen = tuple(map(mesh_lib.gather_context, (k_BTGK, v_BTGK)))
     else:
-      rows_B1 = jnp.arange(x_BTD.shape[0])[:, None]
-      k_BSGK = cache['k'].at[rows_B1, positions_BT].set(k_BTGK)
-      v_BSGK = cache['v'].at[rows_B1, positions_BT].set(v_BTGK)
-      cache = {'k': k_BSGK, 'v': v_BSGK}
-    out_BTHK = view.attend(q_BTHK, k_BSGK, v_BSGK)
+      seen = k_BTGK, v_BTGK
+      cache = cache_lib.write(cache, k_BTGK, v_BTGK, positions_BT)
+      if view.n_read:
+        seen = cache_lib.read(cache, view.n_read, cfg.dtype)
+    out_BTHK = view.attend(q_BTHK, *seen)
     # The sum over layers keeps unit scale: each of 2N terms gets 1 / sqrt(2N).
     wo_HKD = self._weight('wo', (h, k, d), 2, (2 * cfg.n_layers) ** -0.5)
     out_BTD = project(out_BTHK, wo_HKD, n_axes=2)

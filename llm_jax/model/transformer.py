@@ -1,8 +1,8 @@
 """The Transformer: initialise it, run it, turn hidden states into logits.
 
-The rest of the library sees only `init`, `apply`, `unembed` and
-`init_cache`; parameters are a nested dict whose layer arrays are stacked
-with a leading N. Does not compute a loss and does not sample.
+The rest of the library sees only `init`, `apply` and `unembed`; parameters are
+a nested dict whose layer arrays are stacked with a leading N. Does not compute
+a loss and does not sample.
 """
 
 import functools
@@ -22,6 +22,7 @@ from llm_jax.model import (
   layer,
   packed_attention,
 )
+from llm_jax.model import cache as cache_lib
 from llm_jax.parallel import mesh as mesh_lib
 
 _REMAT = {
@@ -81,6 +82,7 @@ def apply(
   positions_BT: types.Array,
   segment_ids_BT: types.Array | None = None,
   cache: types.Params | None = None,
+  n_read: int | None = None,
 ) -> tuple[jax.Array, types.Params]:
   """Run the model over tokens.
 
@@ -92,16 +94,18 @@ def apply(
     cfg: the model.
     params: from `init`.
     tokens_BT: token ids in [0, vocab_size).
-    positions_BT: position of each token in its document, from 0. Without a
-      cache less than T: a rotary one beyond gives NaN.
+    positions_BT: position of each token in its document, from 0. Where no
+      cache is read less than T: a rotary one beyond gives NaN.
     segment_ids_BT: document of each token; None: a row is one document.
-    cache: from `init_cache`, or None.
+    cache: from cache.init, or None.
+    n_read: slots of the cache, from the first, that tokens see; None: all; 0:
+      they see each other only, as without a cache, which is only written.
 
   Returns:
     hidden_BTD after the final norm, and the updated cache (None without one).
   """
   hidden_BTD, cache, _ = apply_with_balance(
-    cfg, params, tokens_BT, positions_BT, segment_ids_BT, cache
+    cfg, params, tokens_BT, positions_BT, segment_ids_BT, cache, n_read
   )
   return hidden_BTD, cache
 
@@ -113,6 +117,7 @@ def apply_with_balance(
   positions_BT: types.Array,
   segment_ids_BT: types.Array | None = None,
   cache: types.Params | None = None,
+  n_read: int | None = None,
 ) -> tuple[jax.Array, types.Params, jax.Array | None]:
   """`apply`, and how evenly experts are used.
 
@@ -121,7 +126,11 @@ def apply_with_balance(
     experts.route, None without experts.
   """
   chex.assert_equal_shape([tokens_BT, positions_BT])
-  views = _views(cfg, positions_BT, segment_ids_BT, cache)
+  if cache is None:
+    n_read = 0
+  elif n_read is None:
+    n_read = cache_lib.n_slots(cache)
+  views = _views(cfg, positions_BT, segment_ids_BT, n_read)
 
   def run_layer(kind, layer_params, x_BTD, layer_cache, values) -> Any:
     x_BTD = mesh_lib.split_rows(x_BTD)
@@ -150,7 +159,7 @@ def apply_with_balance(
   if cfg.unroll_layers:
     new_cache, balances = [], []
     for i, kind in enumerate(cfg.layer_kinds):
-      layer_params = jax.tree.map(operator.itemgetter(i), params['layers'])
+      layer_params = _layer(params['layers'], i)
       layer_cache = None if cache is None else cache[i]
       values = values_of(i) if cfg.has_values[i] else None
       x_BTD, layer_cache, balance = run_layer(
@@ -185,7 +194,29 @@ def apply_with_balance(
   return hidden_BTD, cache, None if balance_N is None else balance_N.mean()
 
 
-def _views(cfg, positions_BT, segment_ids_BT, cache) -> dict[str, layer.View]:
+def unstack(params: types.Params) -> types.Params:
+  """Copy each layer's parameters apart, for many calls of an unrolled model.
+
+  Else each call copies all of them, as XLA takes no views of a stack.
+
+  Args:
+    params: from `init`.
+
+  Returns:
+    Parameters as `apply` takes them where cfg.unroll_layers is set.
+  """
+  n_layers = len(jax.tree.leaves(params['layers'])[0])
+  layers = [_layer(params['layers'], i) for i in range(n_layers)]
+  return jax.lax.optimization_barrier(params | {'layers': layers})
+
+
+def _layer(layers, i):
+  if isinstance(layers, list):
+    return layers[i]
+  return jax.tree.map(operator.itemgetter(i), layers)
+
+
+def _views(cfg, positions_BT, segment_ids_BT, n_read) -> dict[str, layer.View]:
   """What global and local layers see."""
   scale = (cfg.query_pre_attn_scalar or cfg.head_dim) ** -0.5
 
@@ -193,9 +224,9 @@ def _views(cfg, positions_BT, segment_ids_BT, cache) -> dict[str, layer.View]:
     rotation = None
     if cfg.positions == 'rotary':
       frequency_K = attention.rope_frequencies(cfg.head_dim, theta, scaling)
-      length = positions_BT.shape[1] if cache is None else None
+      length = None if n_read else positions_BT.shape[1]
       rotation = attention.rotation(positions_BT, frequency_K, length)
-    if cache is None:
+    if not n_read:
       attend = functools.partial(
         packed_attention.attend,
         segment_ids_BT=segment_ids_BT,
@@ -203,14 +234,13 @@ def _views(cfg, positions_BT, segment_ids_BT, cache) -> dict[str, layer.View]:
         kind=cfg.attention,
       )
     else:
-      n_slots = jax.tree.leaves(cache)[0].shape[-3]
       attend = functools.partial(
-        attention.attend,
-        mask_BTS=attention.cache_mask(positions_BT, n_slots, window),
+        attention.attend_cached,
+        mask_BTS=attention.cache_mask(positions_BT, n_read, window),
         scale=scale,
         cap=cfg.attention_softcap,
       )
-    return layer.View(attend, rotation)
+    return layer.View(attend, rotation, n_read)
 
   views = {'G': view(cfg.rope_theta, cfg.rope_scaling, 0)}
   if cfg.window:
@@ -257,24 +287,3 @@ def unembed(
   logits_BTV = attention.softcap(logits_BTV, cfg.logit_softcap)
   is_token_V = jnp.arange(cfg.padded_vocab_size) < cfg.vocab_size
   return jnp.where(is_token_V[None, None], logits_BTV, attention.MASKED)
-
-
-def init_cache(cfg: config.ModelConfig, batch_size: int, n_slots: int):
-  """Empty keys and values of every layer, in the compute dtype.
-
-  Args:
-    cfg: the model.
-    batch_size: rows.
-    n_slots: tokens that a row can hold.
-
-  Returns:
-    A list of k_BSGK and v_BSGK for each layer, so that a loop can update
-    each in place; stacked with a leading N where layers are scanned.
-  """
-  stack = () if cfg.unroll_layers else (cfg.n_layers,)
-  shape = (*stack, batch_size, n_slots, cfg.n_kv_heads, cfg.head_dim)
-
-  def layer():
-    return {'k': jnp.zeros(shape, cfg.dtype), 'v': jnp.zeros(shape, cfg.dtype)}
-
-  return [layer() for _ in range(cfg.n_layers)] if not stack else layer()

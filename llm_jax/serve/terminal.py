@@ -45,14 +45,16 @@ class Settings:
   """How answers are made."""
 
   context_tokens: int  # prompt and answer together
-  max_new_tokens: int  # of one answer; this much of the context is kept free
+  # Of one answer; this much of the context is kept free. A continuation of
+  # plain text may be longer than the context, over which it slides.
+  max_new_tokens: int
   temperature: float = 0.7
   seed: int = 0
   base: bool = False  # plain continuation of the text, without the template
   single_turn: bool = False  # forget each turn before the next
 
   def __post_init__(self):
-    if not 0 < self.max_new_tokens < self.context_tokens:
+    if not self.base and not 0 < self.max_new_tokens < self.context_tokens:
       raise ValueError(
         f'max_new_tokens {self.max_new_tokens} leaves no room for a prompt in '
         f'a context of {self.context_tokens} tokens; use 1 to '
@@ -153,16 +155,20 @@ class Session:
     Raises:
       ValueError: the message does not fit even alone; nothing is dropped.
     """
-    room = self._settings.context_tokens - self._settings.max_new_tokens
+    settings = self._settings
+    kept = settings.max_new_tokens
+    if settings.base:
+      kept = min(kept, settings.context_tokens // 2)
+    room = settings.context_tokens - kept
     alone = self._encode([], text)
     if len(alone) > room:
       raise ValueError(
         f'the message is {len(alone)} tokens with its frame, but the context '
-        f'of {self._settings.context_tokens} less '
-        f'{self._settings.max_new_tokens} for the answer takes {room}; '
+        f'of {settings.context_tokens} less {kept} for the answer takes '
+        f'{room}; '
         'shorten it' + (' or the system message' if self.system else '')
       )
-    if self._settings.base:
+    if settings.base:
       return alone, 0
     n_dropped = 0
     prompt = self._encode(self.turns, text)

@@ -122,7 +122,7 @@ def test_sampling_follows_the_distribution():
   logits_V = jnp.log(jnp.array([0.4, 0.3, 0.15, 0.1, 0.04, 0.01]))
   padded_V = jnp.full(128, -1e30).at[:6].set(logits_V * 2)
   tokens, logps = jax.jit(sampling.sample)(
-    jnp.broadcast_to(padded_V, (n, 128)), jnp.full(n, 2.0),
+    jnp.broadcast_to(padded_V, (n, 128)), sampling.Rules(jnp.full(n, 2.0)),
     jnp.arange(n, dtype=jnp.uint32), jnp.full(n, 3),
   )  # fmt: skip
   expected = n * np.exp(logits_V)

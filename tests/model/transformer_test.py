@@ -9,6 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from llm_jax.model import cache as cache_lib
 from llm_jax.model import config, likelihood, transformer
 from llm_jax.parallel import mesh as mesh_lib
 from tests.model import slow_transformer
@@ -110,7 +111,7 @@ def test_cache_equals_no_cache_with_ragged_rows(model, unroll):
   cfg = dataclasses.replace(cfg, unroll_layers=unroll)
   expected = logits(cfg, params, TOKENS_BT, POSITIONS_BT)
   length_B = np.array([3, 7, 5])
-  cache = transformer.init_cache(cfg, 3, 12)
+  cache = cache_lib.init(cfg, 3, 12)
   _, cache = cached(cfg, params, TOKENS_BT[:, :7], POSITIONS_BT[:, :7], cache)
   for i in range(5):
     position_B1 = (length_B + i)[:, None].astype(np.int32)

@@ -218,6 +218,14 @@ def test_base_continues_the_text_itself():
   assert 'no system message' in _say(session, '/system x')[0]
 
 
+def test_base_text_may_be_longer_than_the_context():
+  script = Script('y' * 120, end=False)
+  session = _session(script, context=50, longest=120, base=True)
+  assert ''.join(_say(session, 'x' * 24)).startswith('y' * 120)
+  assert script.calls[0][1] == 120
+  assert 'takes 25; shorten it' in _say(session, 'x' * 25)[0]
+
+
 def test_stop_keeps_the_turn():
   script = Script('abcdef', 'next')
   session = _session(script)

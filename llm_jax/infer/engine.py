@@ -1,0 +1,446 @@
+"""The host's part of generation: which request is in which row, and since when.
+
+An answer depends on its own request only: not on its neighbours, its row or the
+number of rows. Requests start in the order in which they came; a row is free
+again as soon as its answer ends; a prompt that several requests share is read
+once. Takes token ids, never text.
+"""
+
+import collections
+import dataclasses
+import itertools
+from collections.abc import Callable, Sequence
+
+import jax
+import numpy as np
+from jax.experimental import multihost_utils
+from jax.sharding import Mesh
+
+from llm_jax import types
+from llm_jax.infer import slots
+from llm_jax.model import config
+from llm_jax.parallel import mesh as mesh_lib
+
+MIN_BUCKET = 16  # prompts are padded to a power of two, at least this
+_MIN_READ = 128  # slots; what is read is a power of two, at least this
+_LOOK_AHEAD = 4  # prompts that are read together, if there are as many
+_MAX_PREFILL = 1 << 15  # tokens that are read together, padding included
+
+
+@dataclasses.dataclass(frozen=True)
+class Request:
+  """How to continue a prompt."""
+
+  max_new_tokens: int
+  stop_ids: tuple[int, ...]  # any of them ends an answer, and is kept in it
+  temperature: float = 1.0  # 0: always the most likely token
+  banned_ids: tuple[int, ...] = ()  # never drawn
+  top_k: int = 0  # most likely tokens that are kept; 0: all
+  top_p: float = 1.0  # mass of the most likely of these that are kept
+  min_p: float = 0.0  # least probability, as a share of the most likely one's
+  repetition_penalty: float = 1.0  # of tokens that were there before
+  stop_strings: tuple[bytes, ...] = ()  # UTF-8; the token that ends it is kept
+  # What does not fit the rows any more: the answer goes on from its last half.
+  slides: bool = False
+
+  def __post_init__(self):
+    for name, is_right, wanted in (
+      ('max_new_tokens', self.max_new_tokens >= 1, '1 or more'),
+      ('temperature', self.temperature >= 0, '0 or more'),
+      ('top_k', self.top_k >= 0, '1 or more, or 0 for all'),
+      ('top_p', 0 < self.top_p <= 1, 'more than 0 and at most 1'),
+      ('min_p', 0 <= self.min_p <= 1, '0 to 1'),
+      ('repetition_penalty', self.repetition_penalty > 0, 'more than 0'),
+      (
+        'stop_ids',
+        len(self.stop_ids) <= slots.MAX_STOP_IDS,
+        f'at most {slots.MAX_STOP_IDS}',
+      ),
+      (
+        'stop_strings',
+        b'' not in self.stop_strings,
+        'strings that are not empty',
+      ),
+    ):
+      if not is_right:
+        raise ValueError(f'{name} {getattr(self, name)}; use {wanted}')
+
+  @property
+  def features(self) -> set[str]:
+    """What has to be compiled in for it."""
+    wanted = {
+      'truncation': self.top_k or self.top_p < 1 or self.min_p,
+      'repetition_penalty': self.repetition_penalty != 1,
+      'banned': self.banned_ids,
+    }
+    return {name for name, is_wanted in wanted.items() if is_wanted}
+
+
+@dataclasses.dataclass(frozen=True)
+class Choice:
+  """What the model thought of a token that was drawn, before all rules."""
+
+  logp: float  # nats
+  top_ids: list[int]  # the most likely tokens, the first one most
+  top_logps: list[float]
+
+
+@dataclasses.dataclass(frozen=True)
+class Answer:
+  """The continuation of one prompt."""
+
+  token_ids: list[int]  # without the prompt; ends in the stop token if any
+  logps: list[float]  # nats of each token under the distribution drawn from
+  stopped: bool  # False: cut off by max_new_tokens
+  choices: list[Choice] = dataclasses.field(default_factory=list)
+  stop_string: bytes = b''  # the one that ended it; text behind it is left over
+
+
+@dataclasses.dataclass
+class _Job:
+  """A request and what has come of it."""
+
+  number: int
+  prompt: tuple[int, ...]  # as it stands in the row
+  seed: int
+  request: Request
+  n_wanted: int  # tokens, at most, of the present prompt
+  offset: int = 0  # tokens that have slid out
+  token_ids: list[int] = dataclasses.field(default_factory=list)
+  logps: list[float] = dataclasses.field(default_factory=list)
+  choices: list[Choice] = dataclasses.field(default_factory=list)
+  n_in_row: int = 0  # tokens drawn since the prompt was read
+  tail: bytes = b''  # the last bytes, in which a stop string may have begun
+
+  def answer(self, stopped: bool, stop_string: bytes = b'') -> Answer:
+    return Answer(
+      self.token_ids, self.logps, stopped, self.choices, stop_string
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class Update:
+  """What has come of a request since the last look."""
+
+  number: int
+  token_ids: list[int]
+  answer: Answer | None  # all of it, once it has ended
+
+
+class Engine:
+  """Continues prompts, as many at once as there are rows."""
+
+  def __init__(
+    self,
+    cfg: config.ModelConfig,
+    params: types.Params,
+    n_rows: int,
+    n_slots: int,
+    max_chunk: int = 16,
+    min_bucket: int = MIN_BUCKET,
+    n_top: int = 0,
+    int8_cache: bool = False,
+    token_bytes: Callable[[int], bytes] | None = None,
+    mesh: Mesh | None = None,
+  ):
+    """Allocates the rows.
+
+    Args:
+      cfg: the model.
+      params: its parameters, or quantize.int8 of them.
+      n_rows: answers that are made at once.
+      n_slots: tokens of a prompt and its answer, at most.
+      max_chunk: tokens that are drawn between two looks of the host.
+      min_bucket: prompts are padded to a power of two, at least this.
+      n_top: most likely tokens that are kept of each draw; 0: no Choice.
+      int8_cache: halve the memory of keys and values, and what is read.
+      token_bytes: of a token id; for stop strings.
+      mesh: where the parameters live, to split rows over it; None: one device.
+
+    Raises:
+      ValueError: if a row is longer than the model's.
+    """
+    if n_slots > cfg.max_length:
+      raise ValueError(
+        f'rows of {n_slots} tokens exceed max_length {cfg.max_length}'
+      )
+    self.params = params
+    self.n_steps = 0  # of all rows
+    self.n_drawn = 0  # tokens; of n_rows * n_steps that could have been
+    self._plan = slots.Plan(
+      cfg, n_rows, n_slots, max_chunk, n_top, int8_cache, mesh
+    )
+    self._min_bucket = min_bucket
+    self._token_bytes = token_bytes
+    self._state = slots.start(self._plan)
+    self._features: set[str] = set()
+    self._queue: collections.deque[_Job] = collections.deque()
+    self._rows: list[_Job | None] = [None] * n_rows
+    self._released: set[int] = set()  # rows
+    self._prefixes: dict[tuple[int, ...], tuple[slots.Prefix, int]] = {}
+    self._numbers = itertools.count()
+
+  @property
+  def is_idle(self) -> bool:
+    """Whether nothing is waiting or being made."""
+    return not self._queue and not any(self._rows)
+
+  def submit(self, prompt: Sequence[int], seed: int, request: Request) -> int:
+    """Queue a request.
+
+    Args:
+      prompt: token ids.
+      seed: in [0, 2^32); the same prompt, seed and request give the same
+        answer.
+      request: how to continue it.
+
+    Returns:
+      Its number, by which updates name it.
+
+    Raises:
+      ValueError: if the prompt is empty or leaves no room, or a stop string
+        cannot be known.
+    """
+    plan = self._plan
+    room = plan.n_slots - len(prompt)
+    if not prompt:
+      raise ValueError('the prompt is empty; start it with an end-of-text id')
+    if room < (1 if request.slides else request.max_new_tokens):
+      raise ValueError(
+        f'a prompt of {len(prompt)} tokens and max_new_tokens '
+        f'{request.max_new_tokens} exceed the {plan.n_slots} tokens of a row; '
+        'shorten the prompt or ask for fewer tokens'
+      )
+    if request.stop_strings and self._token_bytes is None:
+      raise ValueError('stop_strings need the bytes of tokens: token_bytes')
+    for name in sorted(request.features - self._features):
+      self._state = slots.with_feature(plan, self._state, name)
+      self._features.add(name)
+    job = _Job(
+      next(self._numbers),
+      tuple(prompt),
+      seed,
+      request,
+      min(room, request.max_new_tokens),
+    )
+    self._queue.append(job)
+    return job.number
+
+  def cancel(self, number: int) -> None:
+    """Forget a request; its row is free at the next step. Unknown: no error."""
+    self._queue = collections.deque(
+      job for job in self._queue if job.number != number
+    )
+    for row, job in enumerate(self._rows):
+      if job is not None and job.number == number:
+        self._rows[row] = None
+        self._released.add(row)
+
+  def step(self, n_steps: int | None = None) -> list[Update]:
+    """Start what can be started, draw some tokens of each answer.
+
+    Args:
+      n_steps: tokens of a row, at most max_chunk, which it is if None.
+
+    Returns:
+      One update for each answer that has got longer, by row.
+    """
+    self._admit()
+    plan = self._plan
+    n_steps = min(n_steps or plan.max_chunk, plan.max_chunk)
+    released_B = np.zeros(plan.n_rows, bool)
+    released_B[list(self._released)] = True
+    self._released.clear()
+    used = [
+      len(job.prompt) + job.n_in_row for job in self._rows if job is not None
+    ]
+    if not used:
+      return []
+    # The first token of a new answer is in its row already, but not counted.
+    n_read = bucket(max(used) + n_steps + 1, _MIN_READ)
+    self._state, drawn = slots.decode(
+      plan,
+      min(n_read, plan.n_slots),
+      self.params,
+      self._state,
+      n_steps,
+      self._put({'released_B': released_B})['released_B'],
+    )
+    if plan.mesh is not None and jax.process_count() > 1:
+      drawn = multihost_utils.process_allgather(drawn, tiled=True)
+    return self._collect(jax.device_get(drawn))
+
+  def _put(self, arrays):
+    mesh = self._plan.mesh
+    return arrays if mesh is None else mesh_lib.put_batch(mesh, arrays)
+
+  def _admit(self) -> None:
+    """Fill free rows with what has waited longest."""
+    free = [row for row, job in enumerate(self._rows) if job is None]
+    chosen = [(row, self._queue.popleft()) for row in free[: len(self._queue)]]
+    if not chosen:
+      return
+    # Prompts to read: those that start, and a few that are next.
+    missing = dict.fromkeys(
+      job.prompt for _, job in chosen if job.prompt not in self._prefixes
+    )
+    if missing:
+      n_needed = len(missing)
+      for job in self._queue:
+        if len(missing) >= max(_LOOK_AHEAD, n_needed):
+          break
+        if job.prompt not in self._prefixes:
+          missing[job.prompt] = None
+      self._prefill(list(missing))
+    sources: dict[int, list[tuple[int, int, _Job]]] = {}
+    prefixes = {}
+    for row, job in chosen:
+      prefix, at = self._prefixes[job.prompt]
+      prefixes[id(prefix)] = prefix
+      sources.setdefault(id(prefix), []).append((row, at, job))
+      self._rows[row] = job
+      self._released.discard(row)
+    for key, started in sources.items():
+      row_B, new = self._describe(started)
+      self._state = slots.admit(
+        self._plan, self.params, self._state, prefixes[key], row_B, new
+      )
+    waiting = {job.prompt for job in self._queue}
+    self._prefixes = {
+      prompt: found
+      for prompt, found in self._prefixes.items()
+      if prompt in waiting
+    }
+
+  def _prefill(self, prompts: list[tuple[int, ...]]) -> None:
+    """Read prompts into prefixes, those of one length class together."""
+    plan = self._plan
+    shards = 1 if plan.mesh is None else mesh_lib.n_row_shards(plan.mesh)
+    by_length: dict[int, list[tuple[int, ...]]] = {}
+    for prompt in prompts:
+      length = min(bucket(len(prompt), self._min_bucket), plan.n_slots)
+      by_length.setdefault(length, []).append(prompt)
+    for length, group in by_length.items():
+      # At most what memory allows, at least what the devices share.
+      limit = max(bucket(_MAX_PREFILL // length, 1), shards)
+      n_rows = min(bucket(len(group), 1), limit)
+      n_rows = -(-n_rows // shards) * shards
+      for start in range(0, len(group), n_rows):
+        part = group[start : start + n_rows]
+        prompt_PT = np.zeros((n_rows, length), np.int32)
+        length_P = np.ones(n_rows, np.int32)
+        for at, prompt in enumerate(part):
+          prompt_PT[at, : len(prompt)] = prompt
+          length_P[at] = len(prompt)
+        arrays = self._put({'prompt_PT': prompt_PT, 'length_P': length_P})
+        prefix = slots.prefill(plan, self.params, **arrays)
+        for at, prompt in enumerate(part):
+          self._prefixes[prompt] = prefix, at
+
+  def _describe(self, started):
+    """The arrays of answers that start, those of other rows being 0."""
+    n_rows = self._plan.n_rows
+    row_B = np.full(n_rows, -1, np.int32)
+    new = {
+      'n_left_B': np.zeros(n_rows, np.int32),
+      'stop_BJ': np.full((n_rows, slots.MAX_STOP_IDS), -1, np.int32),
+      'seed_B': np.zeros(n_rows, np.uint32),
+      'offset_B': np.zeros(n_rows, np.int32),
+      'temperature_B': np.zeros(n_rows, np.float32),
+    }
+    rules = []
+    if 'truncation' in self._features:
+      rules = ['top_k', 'top_p', 'min_p']
+    if 'repetition_penalty' in self._features:
+      rules.append('repetition_penalty')
+    for name in rules:
+      dtype = np.int32 if name == 'top_k' else np.float32
+      new[f'{name}_B'] = np.ones(n_rows, dtype)
+    if 'banned' in self._features:
+      width = self._plan.cfg.padded_vocab_size
+      new['banned_BV'] = np.zeros((n_rows, width), bool)
+    for row, at, job in started:
+      row_B[row] = at
+      request = job.request
+      new['n_left_B'][row] = job.n_wanted
+      new['stop_BJ'][row, : len(request.stop_ids)] = request.stop_ids
+      new['seed_B'][row] = job.seed
+      new['offset_B'][row] = job.offset
+      for name in ('temperature', *rules):
+        new[f'{name}_B'][row] = getattr(request, name)
+      if 'banned' in self._features:
+        new['banned_BV'][row, list(request.banned_ids)] = True
+    put = self._put({'row_B': row_B} | new)
+    return put.pop('row_B'), put
+
+  def _collect(self, drawn) -> list[Update]:
+    """Hand out what was drawn, and free the rows of what has ended."""
+    self.n_steps += int(drawn['n_steps'])
+    updates = []
+    for row, job in enumerate(self._rows):
+      n_out = int(drawn['n_out_B'][row])
+      if job is None:
+        continue
+      self.n_drawn += n_out
+      new, stop_string = [], b''
+      for i in range(n_out):
+        new.append(int(drawn['out_token_BC'][row, i]))
+        job.logps.append(float(drawn['out_logp_BC'][row, i]))
+        if self._plan.n_top:
+          job.choices.append(
+            Choice(
+              float(drawn['out_model_logp_BC'][row, i]),
+              drawn['out_top_token_BCJ'][row, i].tolist(),
+              drawn['out_top_logp_BCJ'][row, i].tolist(),
+            )
+          )
+        stop_string = self._stop_string(job, new[-1])
+        if stop_string:
+          self._released.add(row)
+          break
+      job.token_ids += new
+      job.n_in_row += n_out
+      answer = None
+      if stop_string:
+        answer = job.answer(True, stop_string)
+      elif drawn['done_B'][row]:
+        stopped = job.token_ids[-1] in job.request.stop_ids
+        if not stopped and len(job.token_ids) < job.request.max_new_tokens:
+          self._slide(job)
+          self._rows[row] = None
+        else:
+          answer = job.answer(stopped)
+      if answer is not None:
+        self._rows[row] = None
+      if new or answer is not None:
+        updates.append(Update(job.number, new, answer))
+    return updates
+
+  def _stop_string(self, job: _Job, token: int) -> bytes:
+    """The stop string that a token completes, if any."""
+    strings = job.request.stop_strings
+    if not strings:
+      return b''
+    assert self._token_bytes is not None
+    job.tail += self._token_bytes(token)
+    found = [string for string in strings if string in job.tail]
+    longest = max(map(len, strings)) - 1
+    text, job.tail = job.tail, job.tail[-longest:] if longest else b''
+    return min(found, key=text.index) if found else b''
+
+  def _slide(self, job: _Job) -> None:
+    """Let an answer that fills its row go on from the last half of it."""
+    text = [*job.prompt, *job.token_ids[-job.n_in_row :]]
+    kept = text[-(self._plan.n_slots // 2) :]
+    job.offset += len(text) - len(kept)
+    job.prompt, job.n_in_row = tuple(kept), 0
+    job.n_wanted = min(
+      self._plan.n_slots - len(kept),
+      job.request.max_new_tokens - len(job.token_ids),
+    )
+    self._queue.appendleft(job)
+
+
+def bucket(length: int, least: int = MIN_BUCKET) -> int:
+  """The least power of two that holds a length, and `least`."""
+  return max(least, 1 << (length - 1).bit_length())

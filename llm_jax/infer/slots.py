@@ -1,0 +1,306 @@
+"""The device's part of generation: rows in which answers come and go.
+
+Three compiled functions: `prefill` reads prompts, `admit` starts answers to
+them in free rows, as many to one prompt as are wanted, `decode` draws tokens.
+Each row has its own position, rules, stop tokens and limit. Which request is in
+which row is known to the host only; see engine.py.
+"""
+
+import contextlib
+import functools
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+from jax.sharding import Mesh, NamedSharding, PartitionSpec
+
+from llm_jax import types
+from llm_jax.infer import quantize, sampling
+from llm_jax.model import cache as cache_lib
+from llm_jax.model import config, transformer
+from llm_jax.parallel import mesh as mesh_lib
+
+MAX_STOP_IDS = 8
+State = dict[str, Any]
+
+
+class Plan(NamedTuple):
+  """What is compiled for: the same for the life of an engine."""
+
+  cfg: config.ModelConfig
+  n_rows: int  # answers that are made at once
+  n_slots: int  # tokens that a row can hold
+  max_chunk: int  # tokens drawn between two looks of the host
+  n_top: int = 0  # most likely tokens whose logps are kept
+  int8_cache: bool = False
+  mesh: Mesh | None = None
+
+
+class Prefix(NamedTuple):
+  """Prompts that were read, ready to be answered."""
+
+  prompt_PT: jax.Array
+  length_P: jax.Array
+  cache: types.Params
+  hidden_PD: jax.Array  # behind the last token of each
+
+
+@contextlib.contextmanager
+def _on(mesh):
+  if mesh is None:
+    yield
+  else:
+    with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):
+      yield
+
+
+def start(plan: Plan) -> State:
+  """All rows empty."""
+
+  def make():
+    rows, width = plan.n_rows, plan.max_chunk + 1
+    state = {
+      'cache': cache_lib.init(plan.cfg, rows, plan.n_slots, plan.int8_cache),
+      'token_B': jnp.zeros(rows, jnp.int32),  # the last one, not yet read
+      'position_B': jnp.zeros(rows, jnp.int32),  # its slot
+      'done_B': jnp.ones(rows, bool),
+      'n_left_B': jnp.zeros(rows, jnp.int32),
+      'stop_BJ': jnp.full((rows, MAX_STOP_IDS), -1, jnp.int32),
+      'seed_B': jnp.zeros(rows, jnp.uint32),
+      'offset_B': jnp.zeros(rows, jnp.int32),  # tokens that have slid out
+      'temperature_B': jnp.ones(rows, jnp.float32),
+      # What was drawn since the host looked.
+      'n_out_B': jnp.zeros(rows, jnp.int32),
+      'out_token_BC': jnp.zeros((rows, width), jnp.int32),
+      'out_logp_BC': jnp.zeros((rows, width), jnp.float32),
+    }
+    if plan.n_top:
+      state |= {
+        'out_model_logp_BC': jnp.zeros((rows, width)),
+        'out_top_token_BCJ': jnp.zeros((rows, width, plan.n_top), jnp.int32),
+        'out_top_logp_BCJ': jnp.zeros((rows, width, plan.n_top)),
+      }
+    return state
+
+  if plan.mesh is None:
+    return make()
+  mesh, n_leading = plan.mesh, 0 if plan.cfg.unroll_layers else 1
+
+  def sharding(path, x):
+    axes: list[Any] = [mesh_lib.BATCH[0]]
+    if getattr(path[0], 'key', '') == 'cache':
+      axes = [None] * n_leading + [*axes, 'tensor']
+    spec = mesh_lib.fit(mesh, PartitionSpec(*axes), x.shape)
+    return NamedSharding(mesh, spec)
+
+  shardings = jax.tree_util.tree_map_with_path(sharding, jax.eval_shape(make))
+  return jax.jit(make, out_shardings=shardings)()
+
+
+def with_feature(plan: Plan, state: State, name: str) -> State:
+  """Compile a feature in: rows in flight do not have it.
+
+  Args:
+    plan: the engine's.
+    state: of all rows.
+    name: truncation, repetition_penalty or banned.
+  """
+  rows = plan.n_rows
+
+  def table():
+    shape = (rows, plan.cfg.padded_vocab_size)
+    return jnp.zeros(shape, bool)
+
+  if name == 'truncation':
+    return state | {
+      'top_k_B': jnp.zeros(rows, jnp.int32),
+      'top_p_B': jnp.ones(rows),
+      'min_p_B': jnp.zeros(rows),
+    }
+  if name == 'repetition_penalty':
+    return state | {
+      'repetition_penalty_B': jnp.ones(rows),
+      'seen_BV': table(),
+    }
+  return state | {'banned_BV': table()}
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def prefill(
+  plan: Plan, params: types.Params, prompt_PT: jax.Array, length_P: jax.Array
+) -> Prefix:
+  """Read prompts, padded on the right.
+
+  Args:
+    plan: the engine's.
+    params: of the model, or quantize.int8 of them.
+    prompt_PT: token ids; what stands behind a prompt is not seen by it.
+    length_P: tokens of each, at least 1.
+
+  Returns:
+    The prefix of each.
+  """
+  with _on(plan.mesh):
+    params = quantize.as_arrays(params, plan.cfg.dtype)
+    n_rows, length = prompt_PT.shape
+    cache = cache_lib.init(plan.cfg, n_rows, length, plan.int8_cache)
+    position_PT = jnp.broadcast_to(
+      jnp.arange(length, dtype=jnp.int32)[None], prompt_PT.shape
+    )
+    # Slots behind a prompt hold rubbish until its answer overwrites them; no
+    # query sees a slot beyond its own position.
+    hidden_PTD, cache = transformer.apply(
+      plan.cfg, params, prompt_PT, position_PT, cache=cache, n_read=0
+    )
+    last_P11 = (length_P - 1)[:, None, None]
+    hidden_P1D = jnp.take_along_axis(hidden_PTD, last_P11, axis=1)
+    return Prefix(prompt_PT, length_P, cache, hidden_P1D[:, 0])
+
+
+@functools.partial(jax.jit, static_argnums=0, donate_argnums=2)
+def admit(
+  plan: Plan,
+  params: types.Params,
+  state: State,
+  prefix: Prefix,
+  row_B: jax.Array,
+  new: dict[str, jax.Array],
+) -> State:
+  """Start answers in free rows, each with its first token.
+
+  Args:
+    plan: the engine's.
+    params: of the model.
+    state: of all rows.
+    prefix: P prompts.
+    row_B: the prompt that a row answers from now on; -1: it goes on as it was.
+    new: n_left_B, stop_BJ, seed_B, offset_B and the rules of the new answers.
+
+  Returns:
+    The state.
+  """
+  with _on(plan.mesh):
+    params = quantize.as_arrays(params, plan.cfg.dtype)
+    is_new_B, at_B = row_B >= 0, jnp.maximum(row_B, 0)
+    if 'seen_BV' in state:
+      n_tokens = state['seen_BV'].shape[1]
+      is_prompt_PT = (
+        jnp.arange(prefix.prompt_PT.shape[1])[None] < prefix.length_P[:, None]
+      )
+      token_PT = jnp.where(is_prompt_PT, prefix.prompt_PT, n_tokens)
+      rows_P1 = jnp.arange(len(token_PT))[:, None]
+      seen_PV = jnp.zeros((len(token_PT), n_tokens), bool)
+      seen_PV = seen_PV.at[rows_P1, token_PT].set(True, mode='drop')
+      new = new | {'seen_BV': seen_PV[at_B]}
+    new = new | {
+      'position_B': prefix.length_P[at_B] - 1,
+      'done_B': jnp.zeros_like(is_new_B),
+    }
+    merged = {
+      name: jnp.where(is_new_B.reshape(-1, *[1] * (x.ndim - 1)), x, state[name])
+      for name, x in new.items()
+    }
+    cache = cache_lib.copy_rows(state['cache'], prefix.cache, row_B)
+    logits_P1V = transformer.unembed(
+      plan.cfg, params, prefix.hidden_PD[:, None]
+    )
+    state = state | merged | {'cache': cache}
+    return _draw(plan, state, logits_P1V[at_B, 0], is_new_B)
+
+
+@functools.partial(jax.jit, static_argnums=(0, 1), donate_argnums=3)
+def decode(
+  plan: Plan,
+  n_read: int,
+  params: types.Params,
+  state: State,
+  n_steps: int,
+  released_B: jax.Array,
+) -> tuple[State, dict[str, Any]]:
+  """Draw up to n_steps tokens a row; ends early when every row is done.
+
+  Args:
+    plan: the engine's.
+    n_read: slots that are read; those of live rows must stay below it.
+    params: of the model.
+    state: of all rows.
+    n_steps: at most plan.max_chunk.
+    released_B: rows whose answers nobody wants any more.
+
+  Returns:
+    The state; and what was drawn since the last call, with n_out_B, done_B and
+    n_steps, the steps that were done.
+  """
+  state = state | {'done_B': state['done_B'] | released_B}
+  if plan.cfg.unroll_layers:
+    params = transformer.unstack(params)
+
+  def step(carry):
+    n_done, state = carry
+    # In here, so that the compiler need not keep all weights as floats.
+    floats = quantize.as_arrays(params, plan.cfg.dtype)
+    hidden_B1D, cache = transformer.apply(
+      plan.cfg,
+      floats,
+      state['token_B'][:, None],
+      state['position_B'][:, None],
+      cache=state['cache'],
+      n_read=n_read,
+    )
+    logits_B1V = transformer.unembed(plan.cfg, floats, hidden_B1D)
+    state = state | {'cache': cache}
+    return n_done + 1, _draw(plan, state, logits_B1V[:, 0], ~state['done_B'])
+
+  def more(carry):
+    n_done, state = carry
+    return (n_done < n_steps) & ~jnp.all(state['done_B'])
+
+  with _on(plan.mesh):
+    n_done, state = jax.lax.while_loop(more, step, (0, state))
+  drawn = {name: x for name, x in state.items() if name.startswith('out_')}
+  drawn |= {'n_out_B': state['n_out_B'], 'done_B': state['done_B']}
+  state = state | {'n_out_B': jnp.zeros_like(state['n_out_B'])}
+  return state, drawn | {'n_steps': n_done}
+
+
+def _draw(plan, state, logits_BV, live_B):
+  """Draw a token for each live row and append it."""
+  rules = sampling.Rules(
+    **{n: state[n] for n in sampling.Rules._fields if n in state}
+  )
+  position_B = state['position_B'] + 1
+  token_B, logp_B = sampling.sample(
+    logits_BV, rules, state['seed_B'], position_B + state['offset_B']
+  )
+  rows_B = jnp.arange(plan.n_rows)
+  # Rows that are not live write beyond the end, which is dropped.
+  at_B = jnp.where(live_B, state['n_out_B'], plan.max_chunk + 1)
+
+  def put(name, new):
+    return {name: state[name].at[rows_B, at_B].set(new, mode='drop')}
+
+  changed = put('out_token_BC', token_B) | put('out_logp_BC', logp_B)
+  if plan.n_top:
+    top_token_BJ, top_logp_BJ = sampling.top(logits_BV, plan.n_top)
+    logp_BV = jax.nn.log_softmax(logits_BV, axis=-1)
+    model_logp_B1 = jnp.take_along_axis(logp_BV, token_B[:, None], axis=-1)
+    changed |= put('out_top_token_BCJ', top_token_BJ)
+    changed |= put('out_top_logp_BCJ', top_logp_BJ)
+    changed |= put('out_model_logp_BC', model_logp_B1[:, 0])
+  if 'seen_BV' in state:
+    seen_BV = state['seen_BV']
+    now_B = seen_BV[rows_B, token_B] | live_B
+    changed['seen_BV'] = seen_BV.at[rows_B, token_B].set(now_B)
+  n_left_B = state['n_left_B'] - live_B
+  is_stop_B = jnp.any(state['stop_BJ'] == token_B[:, None], axis=1)
+  return (
+    state
+    | changed
+    | {
+      'token_B': jnp.where(live_B, token_B, state['token_B']),
+      'position_B': jnp.where(live_B, position_B, state['position_B']),
+      'n_left_B': n_left_B,
+      'n_out_B': state['n_out_B'] + live_B,
+      'done_B': jnp.where(live_B, is_stop_B | (n_left_B <= 0), state['done_B']),
+    }
+  )

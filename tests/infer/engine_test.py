@@ -1,0 +1,386 @@
+"""The engine against answers made alone, by a slow reference, or by hand."""
+
+import dataclasses
+import functools
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from llm_jax.infer import engine as engine_lib
+from llm_jax.infer import generate, quantize, sampling, slots
+from llm_jax.model import config, transformer
+from llm_jax.parallel import mesh as mesh_lib
+
+CFG = config.ModelConfig(
+  vocab_size=50, n_layers=2, d_model=16, n_heads=2, n_kv_heads=1, head_dim=8,
+  d_ff=24, max_length=64,
+)  # fmt: skip
+RANDOM = np.random.default_rng(0)
+PROMPTS = [RANDOM.integers(50, size=n).tolist() for n in (3, 7, 1, 12, 5, 3)]
+Request = engine_lib.Request
+
+
+@pytest.fixture(scope='module')
+def params():
+  tree = transformer.init(CFG, jax.random.key(0))
+  # Sharper logits, so that draws and greedy choices differ clearly.
+  return tree | {'head': tree['head'] * 6}
+
+
+def make(params, n_rows=2, **values):
+  values = {'n_slots': 40, 'max_chunk': 4, 'cfg': CFG} | values
+  return engine_lib.Engine(params=params, n_rows=n_rows, **values)
+
+
+def finish(engine, jobs):
+  """Answers to (prompt, seed, request), by the order of the jobs."""
+  numbers = [engine.submit(*job) for job in jobs]
+  answers, pieces = {}, {number: [] for number in numbers}
+  while not engine.is_idle:
+    for update in engine.step():
+      pieces[update.number] += update.token_ids
+      if update.answer is not None:
+        answers[update.number] = update.answer
+        assert pieces[update.number] == update.answer.token_ids
+  return [answers[number] for number in numbers]
+
+
+def ids(answers):
+  return [answer.token_ids for answer in answers]
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def forward(cfg, params, tokens_1T):
+  positions_1T = jnp.arange(tokens_1T.shape[1])[None]
+  hidden_1TD, _ = transformer.apply(cfg, params, tokens_1T, positions_1T)
+  return transformer.unembed(cfg, params, hidden_1TD)[0, :, :50]
+
+
+def slow_logits(params, tokens):
+  """Behind the last token, in one pass without a cache."""
+  padded = np.zeros((1, 64), np.int32)
+  padded[0, : len(tokens)] = tokens
+  return np.asarray(forward(CFG, params, padded))[len(tokens) - 1]
+
+
+# Lengths, stop tokens and each rule, greedy and drawn.
+REQUESTS = [
+  Request(9, ()),
+  Request(14, (3, 17), temperature=0.0),
+  Request(3, (), temperature=0.6, top_k=3),
+  Request(11, (7,), top_p=0.7, min_p=0.1),
+  Request(13, (), temperature=0.0, repetition_penalty=1.7),
+  Request(8, (), banned_ids=tuple(range(25)), temperature=1.4),
+]
+JOBS = list(zip(PROMPTS, range(6), REQUESTS, strict=True))
+
+
+@pytest.fixture(scope='module')
+def alone(params):
+  """Each of JOBS in an engine of its own."""
+  return [finish(make(params, 1), [job])[0] for job in JOBS]
+
+
+@pytest.mark.parametrize('n_rows', [1, 2, 5])
+def test_answer_depends_on_neither_neighbours_nor_row(params, alone, n_rows):
+  together = finish(make(params, n_rows), JOBS[::-1])[::-1]
+  assert ids(together) == ids(alone)
+  for got, expected in zip(together, alone, strict=True):
+    np.testing.assert_allclose(got.logps, expected.logps, atol=1e-5)
+    assert got.stopped == expected.stopped
+  assert len(alone[0].token_ids) == 9
+
+
+@pytest.mark.parametrize(
+  'change',
+  [
+    {'max_chunk': 1},
+    {'max_chunk': 16},
+    {'min_bucket': 32},
+    {'n_slots': 64},
+    {'cfg': dataclasses.replace(CFG, unroll_layers=not CFG.unroll_layers)},
+    {'mesh': {'data': 2}},
+    {'mesh': {'data': 2, 'tensor': 2}},
+  ],
+)
+def test_answer_depends_on_no_shape_or_mesh(params, alone, change):
+  if 'mesh' in change:
+    mesh = mesh_lib.make(mesh_lib.MeshConfig(**change['mesh']))
+    shardings = mesh_lib.param_shardings(mesh, params)
+    params, change = jax.device_put(params, shardings), {'mesh': mesh}
+  assert ids(finish(make(params, 2, **change), JOBS)) == ids(alone)
+
+
+def test_reads_only_a_bucket_of_the_cache(params, alone, monkeypatch):
+  monkeypatch.setattr(engine_lib, '_MIN_READ', 8)
+  n_reads = []
+  decode = slots.decode
+
+  def spy(plan, n_read, *args):
+    n_reads.append(n_read)
+    # What is not read may hold anything.
+    state = dict(args[1])
+    state['cache'] = [
+      {k: x.at[:, :, n_read:].set(1e4) for k, x in part.items()}
+      for part in state['cache']
+    ]
+    return decode(plan, n_read, args[0], state, *args[2:])
+
+  monkeypatch.setattr(slots, 'decode', spy)
+  cfg = dataclasses.replace(CFG, unroll_layers=True)
+  jobs = JOBS[:1] + JOBS[2:3]
+  got = finish(make(params, 2, cfg=cfg), jobs)
+  assert ids(got) == [alone[0].token_ids, alone[2].token_ids]
+  assert set(n_reads) == {8, 16}
+
+
+def test_shared_prompt_is_read_once(params, monkeypatch):
+  n_read = []
+  prefill = slots.prefill
+
+  def spy(plan, params, prompt_PT, length_P):
+    n_read.append(len(prompt_PT))
+    return prefill(plan, params, prompt_PT, length_P)
+
+  monkeypatch.setattr(slots, 'prefill', spy)
+  jobs = [(PROMPTS[i // 5], i, Request(2 + i % 3, ())) for i in range(15)]
+  got = finish(make(params, 4), jobs)
+  assert sum(n_read) <= 4  # 3 prompts, padded to a power of two
+  expected = [finish(make(params, 1), [job])[0] for job in jobs]
+  assert ids(got) == ids(expected)
+  assert len({tuple(a.token_ids[:2]) for a in got[:5]}) > 1
+
+
+def test_rows_are_refilled(params):
+  engine = make(params, 4, max_chunk=2)
+  lengths = [2 + 7 * (i % 4 == 0) for i in range(40)]
+  finish(
+    engine, [(PROMPTS[0], i, Request(n, ())) for i, n in enumerate(lengths)]
+  )
+  assert engine.n_drawn == sum(lengths)
+  # Batches of four would take 9 steps each, less the token of the start.
+  assert engine.n_steps < 60
+
+
+def test_truncation_keeps_what_sorting_keeps():
+  """All paths: the list of the most likely, and the search beyond it."""
+  x_BV = RANDOM.normal(size=(256, 256)).astype(np.float32) * 2
+  x_BV[:, 200:] = -1e30
+  x_BV[5, :8] = 9.0  # ties
+  k_B = RANDOM.choice([0, 1, 3, 40, 150, 199], 256)
+  p_B = RANDOM.choice([0.05, 0.5, 0.9, 0.999, 1.0], 256).astype(np.float32)
+  m_B = RANDOM.choice([0.0, 0.0, 0.02, 0.4], 256).astype(np.float32)
+  rules = sampling.Rules(jnp.ones(256), *map(jnp.array, (k_B, p_B, m_B)))
+  threshold_B = np.asarray(jax.jit(sampling._threshold)(x_BV, rules))
+  n_beyond = 0
+  for x_V, k, p, m, threshold in zip(
+    x_BV, k_B, p_B, m_B, threshold_B, strict=True
+  ):
+    order = np.argsort(-x_V, kind='stable')[: k or None]
+    mass = np.exp(x_V[order].astype(np.float64) - x_V.max())
+    n_kept = (
+      int(np.sum(np.cumsum(mass) - mass < p * mass.sum()))
+      if p < 1
+      else len(order)
+    )
+    kept = x_V[order][:n_kept]
+    least = max(kept.min(), x_V.max() + (np.log(m) if m else -np.inf))
+    expected = set(np.flatnonzero(x_V >= least))
+    got = set(np.flatnonzero(x_V >= threshold))
+    # Sums are rounded, so that the last few of hardly any mass may differ.
+    p_V = np.exp(x_V - x_V.max())
+    assert p_V[list(got ^ expected)].sum() < 1e-4 * p_V.sum(), (k, p, m)
+    n_beyond += len(expected) > sampling._N_LISTED
+  assert n_beyond > 10
+
+
+def test_truncated_draws_follow_the_distribution():
+  """20,000 draws of the 3 tokens left of 6: chi-square, 2 degrees."""
+  n = 20_000
+  logits_V = jnp.log(jnp.array([0.4, 0.3, 0.15, 0.1, 0.04, 0.01]))
+  padded_V = jnp.full(128, -1e30).at[:6].set(logits_V)
+  rules = sampling.Rules(
+    jnp.ones(n), jnp.full(n, 5), jnp.full(n, 0.8), jnp.zeros(n)
+  )
+  tokens, logps = jax.jit(sampling.sample)(
+    jnp.broadcast_to(padded_V, (n, 128)), rules,
+    jnp.arange(n, dtype=jnp.uint32), jnp.full(n, 3),
+  )  # fmt: skip
+  p_V = np.array([0.4, 0.3, 0.15]) / 0.85
+  counts = np.bincount(tokens, minlength=128)
+  assert counts[3:].sum() == 0
+  assert ((counts[:3] - n * p_V) ** 2 / (n * p_V)).sum() < 13.8  # 1 in 1,000
+  np.testing.assert_allclose(logps, np.log(p_V)[tokens], atol=1e-5)
+
+
+def test_token_without_mass_is_never_drawn():
+  """One token in each block has all of it; rounding must not leave it."""
+  n = 4096
+  logits_BV = jnp.full((n, 1024), -1e30)
+  logits_BV = logits_BV.at[:, 127::128].set(jnp.arange(8) * 0.37)
+  tokens, _ = jax.jit(sampling.sample)(
+    logits_BV, sampling.Rules(jnp.ones(n)),
+    jnp.arange(n, dtype=jnp.uint32), jnp.full(n, 3),
+  )  # fmt: skip
+  assert set(np.asarray(tokens) % 128) == {127}
+  assert len(set(np.asarray(tokens))) == 8
+
+
+def test_repetition_penalty_by_hand(params):
+  request = Request(8, (), temperature=0.0, repetition_penalty=1.8)
+  (answer,) = finish(make(params, 1), [(PROMPTS[1], 0, request)])
+  text = list(PROMPTS[1])
+  for token in answer.token_ids:
+    logits_V = slow_logits(params, text).copy()
+    seen = sorted(set(text))
+    at = logits_V[seen]
+    logits_V[seen] = np.where(at > 0, at / 1.8, at * 1.8)
+    assert token == logits_V.argmax()
+    text.append(token)
+
+
+def test_choices_are_those_of_the_model(params):
+  request = Request(6, (), temperature=0.5, top_k=2)
+  engine = make(params, 2, n_top=5)
+  answers = finish(engine, [(PROMPTS[0], 0, request), (PROMPTS[1], 1, request)])
+  for prompt, answer in zip(PROMPTS[:2], answers, strict=True):
+    assert len(answer.choices) == 6
+    text = list(prompt)
+    for token, choice in zip(answer.token_ids, answer.choices, strict=True):
+      logp_V = np.asarray(jax.nn.log_softmax(slow_logits(params, text)))
+      np.testing.assert_allclose(choice.logp, logp_V[token], atol=1e-4)
+      best = np.argsort(-logp_V)[:5]
+      assert choice.top_ids == best.tolist()
+      np.testing.assert_allclose(choice.top_logps, logp_V[best], atol=1e-4)
+      text.append(token)
+
+
+def test_stop_string_ends_an_answer_across_tokens(params):
+  letters = [bytes([97 + i % 26]) for i in range(128)]
+  job = (PROMPTS[0], 4, Request(20, ()))
+  (whole,) = finish(make(params, 1), [job])
+  text = b''.join(letters[i] for i in whole.token_ids)
+  at = next(i for i in range(3, 15) if text.find(text[i : i + 3]) == i)
+  stop = text[at : at + 3]
+  request = Request(20, (), stop_strings=(b'#', stop, stop[1:] + b'#'))
+  engine = make(params, 2, token_bytes=letters.__getitem__)
+  jobs = [(PROMPTS[0], 4, request), job, (PROMPTS[0], 4, request)]
+  cut, other, again = finish(engine, jobs)
+  assert cut.token_ids == again.token_ids == whole.token_ids[: at + 3]
+  assert cut.stop_string == stop
+  assert cut.stopped
+  assert len(cut.logps) == at + 3
+  assert other.token_ids == whole.token_ids
+
+
+def test_cancelled_request_gives_its_row_away(params, alone):
+  engine = make(params, 1)
+  long = engine.submit(PROMPTS[1], 0, Request(30, ()))
+  waiting = engine.submit(PROMPTS[1], 0, Request(30, ()))
+  engine.step()
+  engine.cancel(long)
+  engine.cancel(waiting)
+  engine.cancel(12345)
+  assert engine.is_idle
+  assert ids(finish(engine, JOBS[:1])) == ids(alone[:1])
+
+
+def test_answer_slides_over_the_context(params):
+  """Rows of 16 slots; greedy over the last half whenever one is full."""
+  request = Request(40, (), temperature=0.0, slides=True)
+  prompt = PROMPTS[1]
+  engine = make(params, 2, n_slots=16)
+  answer, other = finish(engine, [(prompt, 0, request), (prompt, 1, request)])
+  text, seen = list(prompt), list(prompt)
+  for token in answer.token_ids:
+    if len(seen) == 16:
+      seen = seen[-8:]
+    assert token == slow_logits(params, seen).argmax()
+    text.append(token)
+    seen.append(token)
+  assert len(answer.token_ids) == len(other.token_ids) == 40
+  assert not answer.stopped
+
+
+def test_sliding_draws_are_all_different(params):
+  """All tokens alike: a position drawn again would repeat a token."""
+  flat = params | {'head': 0 * params['head']}
+  request = Request(60, (), slides=True)
+  (answer,) = finish(make(flat, 1, n_slots=16), [(PROMPTS[0], 0, request)])
+  for start in range(8):
+    assert answer.token_ids[13 + start : 21 + start] != answer.token_ids[5:13]
+  assert len(set(answer.token_ids)) > 25
+
+
+def test_on_answer_is_called_as_soon_as_one_ends(params):
+  called = []
+  answers = generate.generate(
+    CFG, params, PROMPTS[:3], [1, 2, 3], Request(20, (17,)), 2,
+    on_answer=lambda index, answer: called.append((index, answer.token_ids)),
+  )  # fmt: skip
+  assert sorted(called) == list(enumerate(ids(answers)))
+
+
+@pytest.mark.parametrize('int8_cache', [False, True])
+def test_int8_is_near_the_floats(params, int8_cache):
+  """Greedy over 12 tokens: the logps that each form gives to its own."""
+  request = Request(12, (), temperature=0.0)
+  rounded = params if int8_cache else quantize.int8(params)
+  engine = make(rounded, 2, int8_cache=int8_cache, n_top=1)
+  for prompt, answer in zip(
+    PROMPTS, finish(engine, [(p, 0, request) for p in PROMPTS]), strict=True
+  ):
+    text = list(prompt)
+    for token, logp in zip(answer.token_ids, answer.logps, strict=True):
+      exact = jax.nn.log_softmax(slow_logits(params, text))[token]
+      assert abs(logp - exact) < 0.15
+      text.append(token)
+  n_bytes = sum(x.nbytes for x in jax.tree.leaves(rounded))
+  if not int8_cache:
+    floats = sum(x.nbytes for x in jax.tree.leaves(params))
+    assert n_bytes < 0.5 * floats  # of 16 numbers each has a scale of 4 bytes
+
+
+def test_int8_rounds_to_half_a_step(params):
+  rounded = quantize.int8(params)
+  back = quantize.as_arrays(rounded, 'float32')
+  for x, y in zip(jax.tree.leaves(params), jax.tree.leaves(back), strict=True):
+    assert x.shape == y.shape
+    # Of the largest number; a scale of its own for each output is finer.
+    assert float(jnp.abs(x - y).max()) <= float(jnp.abs(x).max()) / 254 * 1.01
+  scale = rounded['layers']['wo'].scale
+  assert scale.shape == (CFG.n_layers, 1, 1, CFG.d_model)
+
+
+@pytest.mark.parametrize(
+  ('values', 'message'),
+  [
+    ({'max_new_tokens': 0}, 'max_new_tokens 0; use 1 or more'),
+    ({'temperature': -1.0}, 'temperature -1.0; use 0 or more'),
+    ({'top_k': -1}, 'top_k -1; use 1 or more, or 0'),
+    ({'top_p': 0.0}, 'top_p 0.0; use more than 0'),
+    ({'min_p': 1.5}, 'min_p 1.5; use 0 to 1'),
+    ({'repetition_penalty': 0.0}, 'repetition_penalty 0.0; use more than 0'),
+    ({'stop_ids': tuple(range(9))}, 'at most 8'),
+    ({'stop_strings': (b'',)}, 'not empty'),
+  ],
+)
+def test_impossible_rules_are_refused(values, message):
+  with pytest.raises(ValueError, match=message):
+    Request(**{'max_new_tokens': 5, 'stop_ids': ()} | values)
+
+
+def test_impossible_requests_are_refused(params):
+  engine = make(params, 1)
+  with pytest.raises(ValueError, match='prompt is empty'):
+    engine.submit([], 0, Request(5, ()))
+  with pytest.raises(ValueError, match='38 tokens and max_new_tokens 5 exceed'):
+    engine.submit([1] * 38, 0, Request(5, ()))
+  with pytest.raises(ValueError, match='need the bytes of tokens'):
+    engine.submit([1], 0, Request(5, (), stop_strings=(b'x',)))
+  with pytest.raises(
+    ValueError, match='rows of 65 tokens exceed max_length 64'
+  ):
+    make(params, 1, n_slots=65)
