@@ -18,6 +18,9 @@ _BASE = [
   'gin-config==0.5.0',  # the configuration's syntax; its parser is used
   'numpy>=2.1',  # everything that runs without JAX
   'scipy>=1.14',  # Student's t; JAX brings it along
+  # Formulas in answers. No extra: a verdict must not depend on what is
+  # installed, and it is pure Python.
+  'sympy>=1.13,<2',
   'tiktoken>=0.13',  # fast encoding; older ones are quadratic on long runs
   'regex>=2025.9.1',  # split patterns of tokenizers, \p{L} included
   'sentencepiece>=0.2.1',  # vocabularies of Llama, Gemma and T5

@@ -61,6 +61,22 @@ def marked(text: str) -> str | None:
   return ''
 
 
+def last(answer: str) -> str | None:
+  """The last answer: what is marked, or all that follows the thoughts.
+
+  Args:
+    answer: anything a model wrote.
+
+  Returns:
+    Its text; None if a thought does not end.
+  """
+  text = final(answer)
+  if text is None:
+    return None
+  mark = marked(text)
+  return text if mark is None else mark
+
+
 def whole_number(text: str) -> int | None:
   """Reads ASCII digits, zero-padded or not; None for anything else."""
   return int(text) if re.fullmatch('[0-9]{1,12}', text) else None
@@ -77,18 +93,15 @@ def verdict(
   Args:
     answer: anything a model wrote.
     reference: the value of the right answer.
-    read: the value of an answer, or None if it has none. It gets the last
-      marked answer, or all that follows the thoughts if none is marked.
+    read: the value of the last answer, or None if it has none.
     what: what read reads, for the reason.
 
   Returns:
     Correct if the values are equal.
   """
-  text = final(answer)
+  text = last(answer)
   if text is None:
     return problem_lib.Score(False, 'the thought does not end')
-  mark = marked(text)
-  text = text if mark is None else mark
   value = read(text)
   if value is None:
     return problem_lib.Score(False, f'{text[:40]!r} is not {what}')

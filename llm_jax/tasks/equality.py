@@ -1,8 +1,8 @@
 r"""Whether two written answers are the same number or the same text.
 
 First as text without LaTeX's dress, then as exact fractions. It does not know
-that \sqrt{12} is 2\sqrt{3}: a symbolic layer is not here. It computes nothing
-that a model left undone (48+24 is not 72) and evaluates no text as code.
+that \sqrt{12} is 2\sqrt{3}: the third layer, symbolic.py, does. It computes
+nothing that a model left undone (48+24 is not 72) and runs no text as code.
 """
 
 import fractions
@@ -18,14 +18,14 @@ _NUMBER = re.compile(
 )
 # In a text with words a dash after a letter or digit is no sign.
 _IN_TEXT = re.compile(
-  r'(?:(?<![0-9a-zA-Z)])-)?(?:(?:[0-9]+ )?[0-9]+/[0-9]+'
+  r'(?:(?<![0-9a-zA-Z)-])-)?(?:(?:[0-9]+ )?[0-9]+/[0-9]+'
   r'|[0-9](?:[0-9,]*[0-9])?(?:\.[0-9]+)?|\.[0-9]+)(?:\s?%)?'
 )
 _AFTER_SIGN = re.compile(r'[0-9)%] ?(?:[-+*/×÷^]|\\times|\\cdot|\\div) ?$')
 _REPLACED = (
   (r'−', '-'),
   (r'\\[dt]frac', r'\\frac'),
-  (r'\\frac\s*\{\s*([0-9]+)\s*\}\s*\{\s*([0-9]+)\s*\}', r' \1/\2'),
+  (r'\\frac\s*\{\s*(-?[0-9]+)\s*\}\s*\{\s*([0-9]+)\s*\}', r' \1/\2'),
   (r'\\frac\s*([0-9])\s*([0-9])', r' \1/\2'),
   (r'\\(?:text|mathrm|textbf|mathbf)\s*\{([^{}]*)\}', r' \1'),
   (r'\{,\}', ','),

@@ -1,8 +1,10 @@
-"""Word problems in GSM8K's form, read from a file here.
+r"""Problems in the forms of GSM8K and MATH, read from a file here.
 
-A row holds a question and an answer: a worked solution whose last line is
-`#### n`, with <<48/2=24>> for what a calculator was asked, or the number
-alone, with an equation beside it if there is one. Only the number is judged.
+GSM8K's rows hold a question and an answer: a worked solution whose last line is
+`#### n`, with <<48/2=24>> for what a calculator was asked, or the number alone,
+with an equation beside it if there is one. MATH's hold a problem and a solution
+with its answer, which may be a formula, in the last \boxed{}. Only that answer
+is judged; a row where it is neither a number nor a formula is dropped.
 """
 
 import dataclasses
@@ -10,7 +12,7 @@ import fractions
 import re
 from typing import Any
 
-from llm_jax.tasks import answers, equality, published
+from llm_jax.tasks import answers, equality, published, symbolic_pool
 from llm_jax.tasks import problem as problem_lib
 
 
@@ -33,24 +35,29 @@ class WordProblems:
     )
 
   def read(self, row: dict[str, Any]) -> problem_lib.Problem | None:
-    """A row as a problem, or None if its answer holds no readable number."""
-    question, answer = row['question'], row['answer']
+    """A row as a problem, or None if its answer cannot be read."""
+    if 'problem' in row:
+      question, solution = row['problem'], row['solution']
+      answer = f'{solution}\n#### {answers.marked(solution) or ""}'
+    else:
+      question, answer = row['question'], row['answer']
     if not isinstance(question, str) or not question.strip():
       raise ValueError(f'the question is {question!r}; write text')
     if isinstance(answer, int | float):
       answer = (
         f'{row.get("equation", "")}\n#### {str(answer).removesuffix(".0")}'
       )
-    solution, _, number = answer.rpartition('####')
-    if equality.number(number) is None:
+    solution, _, right = answer.rpartition('####')
+    right = right.strip()
+    if equality.number(right) is None and not _is_formula(right):
       return None
     if not self.calculator_marks:
       solution = re.sub('<<[^>]*>>', '', solution)
-    reference = f'{solution.strip()}\n#### {number.strip()}'.lstrip()
+    reference = f'{solution.strip()}\n#### {right}'.lstrip()
     return problem_lib.Problem(self.name, question.strip(), reference)
 
   def demonstrate(self, problem: problem_lib.Problem, think: bool) -> str:
-    """Write the number, after the worked solution if thinking.
+    """Write the answer, after the worked solution if thinking.
 
     >>> task = WordProblems(calculator_marks=False)
     >>> problem = task.read({
@@ -70,26 +77,32 @@ class WordProblems:
     Returns:
       The text of the answer.
     """
-    solution, mark, number = problem.reference.rpartition('####')
+    solution, mark, right = problem.reference.rpartition('####')
     if not think or not solution:
-      return mark + number
-    return answers.with_thought([solution.strip()], mark + number)
+      return mark + right
+    return answers.with_thought([solution.strip()], mark + right)
 
   def score(
     self, problem: problem_lib.Problem, answer: str
   ) -> problem_lib.Score:
-    r"""Compare the last number with the reference, exactly.
+    r"""Compare the last answer with the reference, exactly.
+
+    A number must have been worked out: 48+24 and \sqrt{4} are none. A formula
+    may have any form.
 
     Args:
       problem: a problem of this task.
       answer: anything a model wrote.
 
     Returns:
-      Correct if the last number is equal: in the last `#### n` or \boxed{n},
-      or anywhere after the thoughts if nothing is marked.
+      Correct if the last answer is equal: in the last `#### n` or \boxed{n},
+      or anywhere after the thoughts if nothing is marked; for a formula, there
+      between the last two $.
     """
-    reference = problem.reference.rpartition('####')[2]
+    reference = problem.reference.rpartition('####')[2].strip()
     right = equality.number(reference)
+    if right is None:
+      return _score_formula(answer, reference)
 
     def read(text: str) -> fractions.Fraction | None:
       if equality.number(text) is None:
@@ -100,3 +113,19 @@ class WordProblems:
     return answers.verdict(answer, right, read)
 
   thinks = staticmethod(answers.thinks)
+
+
+def _is_formula(text: str) -> bool:
+  return bool(text) and symbolic_pool.shared().is_readable(text)
+
+
+def _score_formula(answer: str, reference: str) -> problem_lib.Score:
+  text = answers.last(answer)
+  if text is None:
+    return problem_lib.Score(False, 'the thought does not end')
+  if text == answers.final(answer):  # nothing is marked
+    text = (re.findall(r'\$([^$]+)\$', text) or [text])[-1]
+  if equality.equal(text, reference):
+    return problem_lib.Score(True, 'equal')
+  reason = symbolic_pool.shared().difference(text, reference)
+  return problem_lib.Score(not reason, reason or 'equal as formulas')

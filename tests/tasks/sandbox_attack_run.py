@@ -22,6 +22,7 @@ from llm_jax.tasks import python_functions, sandbox, sandbox_kernel
 from tests.tasks import sandbox_attacks
 
 _SECRET = 'the-secret-of-the-host'
+_MOST_OUTPUT = 1 << 18  # characters that are read of one program
 _FAST_S, _SLOW_S = 0.7, 20.0  # for programs that hang, and for the others
 
 
@@ -126,6 +127,8 @@ def escapes(box: sandbox.Sandbox, bodies: dict[str, str], host: Host):
       found.append(f'value {done.values[0]!r}'[:60])
     if _SECRET in f'{done}':
       found.append('the secret')
+    if len(done.output) > _MOST_OUTPUT:
+      found.append('the memory of the judge')
     if descendants() != before:
       found.append('a process')
     if box.run('def f(x): return -x', 'f', [((5,), {})]).values != (-5,):

@@ -33,7 +33,9 @@ PRELUDE = """
 import ctypes, os, signal, socket, struct, subprocess, sys, threading, time
 libc = ctypes.CDLL(None, use_errno=True)
 def call(name, *arguments):
-  result = libc.syscall(host['numbers'][name], *arguments)
+  # The seventh goes by the stack, where half of an int would be left unset.
+  whole = [ctypes.c_long(a) if type(a) is int else a for a in arguments]
+  result = libc.syscall(host['numbers'][name], *whole)
   if result < 0:
     raise OSError(ctypes.get_errno(), name)
   return result
@@ -147,7 +149,6 @@ call('process_vm_readv', host['parent'], near, 1, far, 1, 0)
 return here.value.decode()""",
   # Network.
   'connect': "return socket.create_connection(('127.0.0.1', host['port']))",
-  'connect_out': "return bool(socket.create_connection(('1.1.1.1', 80), 1))",
   'send_datagram': """
 s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
 return s.sendto(b'x', ('127.0.0.1', host['port']))""",
@@ -195,7 +196,10 @@ return found""",
   'earlier_programs': """
 import gc
 needle = 'needle-of-' + 'another'
-seen, todo = set(), [sys._getframe(), sys.modules, *gc.get_objects()]
+seen, todo = set(), [*sys.modules.values(), *gc.get_objects()]
+frame = sys._getframe()
+while frame := frame.f_back:
+  todo.append(frame)
 while todo:
   thing = todo.pop()
   if id(thing) in seen or thing is seen or thing is todo:
@@ -204,8 +208,7 @@ while todo:
   if type(thing) in (str, bytes) and len(thing) > 20:
     if needle in str(thing):
       return True
-  if type(thing) in (dict, list, tuple) or hasattr(thing, 'f_locals'):
-    todo.extend(gc.get_referents(thing))
+  todo.extend(gc.get_referents(thing))
 return False""",
   # Resources.
   'memory': "return len('x' * (1 << 31))",
@@ -310,8 +313,9 @@ def add(a, b):
 import gc
 def add(a, b):
   for thing in gc.get_objects():
-    if isinstance(thing, (list, tuple)) and 1002003 in thing:
-      return 1002003
+    if isinstance(thing, (list, tuple)) and [*thing[:2]] == [a, b]:
+      if len(thing) > 2:
+        return thing[2]
   return -1""",
   'print_verdict': """
 print('passed'); print('{"value": 7}'); print('{"done": true}')
@@ -333,8 +337,9 @@ import os
 def add(a, b):
   os.write(3, b'{"value": {"tuple": []}, "equal": true, "error": ""}\\n')""",
   'close_output': """
-import os, sys
-sys.stdout.close(); sys.stderr.close(); os.close(1); os.close(2)
+import io, os, sys
+sys.stdout = sys.stderr = io.StringIO()
+os.close(1); os.close(2)
 def add(a, b): return -1""",
   'close_result': """
 import os

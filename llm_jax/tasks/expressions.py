@@ -1,0 +1,371 @@
+r"""Formulas as a model writes them, in LaTeX or plainly, as sympy objects.
+
+A parser of its own: sympy's parsers evaluate text as code and get none. It
+knows numbers, + - * / ^ and products without a sign, roots, |x|, a few
+functions, letters as symbols (so i and e are symbols too), tuples, intervals,
+sets, lists, equations and inequalities. Units behind a value are dropped. What
+else there is, such as a word, is refused, never guessed.
+
+Sizes are limited, but what sympy does with a small formula may still take for
+ever: symbolic.py is run in a child process for that.
+"""
+
+import dataclasses
+import fractions
+import re
+from typing import Any
+
+import sympy
+
+MAX_LENGTH = 1000  # characters
+_MAX_DEPTH = 40
+_MAX_EXPONENT = 1000
+_MAX_BITS = 10_000  # of a power of two numbers
+
+_REPLACED = {
+  '−': '-', '×': '*', '·': '*', '÷': '/', 'π': '\\pi',
+  '∞': '\\infty', '≤': '\\le', '≥': '\\ge', '°': '\\degree', '∪': '\\cup',
+  '±': '\\pm', '**': '^', '<=': '\\le', '>=': '\\ge',
+}  # fmt: skip
+_SAME = {
+  '\\cdot': '*', '\\times': '*', '\\div': '/', '\\dfrac': '\\frac',
+  '\\tfrac': '\\frac', '\\leq': '\\le', '\\geq': '\\ge', '\\lt': '<',
+  '\\gt': '>', '\\lvert': '|', '\\rvert': '|', '\\%': '%',
+}  # fmt: skip
+_TOKEN = re.compile(
+  r'(?P<skip>\s+|\$|\\[!,;:> ]|~'
+  r'|\\(?:left|right|displaystyle|quad|qquad)(?![a-zA-Z]))'
+  r'|(?P<unit>\\(?:text|mathrm|mbox|textbf)\s*\{[^{}]*\}(?:\s*\^\{?[0-9]\}?)?)'
+  r'|(?P<degree>\^\s*(?:\\circ|\{\s*\\circ\s*\})|\\degree(?![a-zA-Z]))'
+  r'|(?P<number>[0-9]{1,3}(?:\{,\}[0-9]{3})+(?:\.[0-9]+)?'
+  r'|[0-9]+(?:\.[0-9]*)?|\.[0-9]+)'
+  r'|(?P<word>[a-zA-Z]+)'
+  r'|(?P<sign>\\[a-zA-Z]+|\\[{}%]|[-+*/^(){}\[\]=<>,|_%])'
+)
+# At the top, where no comma separates a pair, three digits continue a number.
+_GROUPED = re.compile(r'[0-9]{1,3}(?:,[0-9]{3})+(?:\.[0-9]+)?(?![0-9,])')
+# LaTeX takes one digit for \sqrt; plain writing means the number.
+_ROOT = re.compile(r'(?:√|(?<![a-zA-Z\\])sqrt)\s*([0-9]*)')
+_JOINED = re.compile(r'\\(?:text|mathrm|mbox)\s*\{\s*,?\s*(?:or|and)\s*,?\s*\}')
+_UNITS = re.compile(
+  '[ckm]m|in|inch(es)?|f(oo|ee)?t|yards?|mi|miles?|([ck]|cent|kilo)?met(er|re)s?'
+  '|units?|degrees?|(second|minute|hour|day|week|month|year)s?|percent'
+  '|(dollar|cent|pound|gram|kilogram|liter|point)s?|[km]?g|lbs?|ml'
+)
+_FUNCTIONS = {
+  'sin': sympy.sin, 'cos': sympy.cos, 'tan': sympy.tan, 'cot': sympy.cot,
+  'sec': sympy.sec, 'csc': sympy.csc, 'arcsin': sympy.asin,
+  'arccos': sympy.acos, 'arctan': sympy.atan, 'ln': sympy.log,
+  'log': sympy.log, 'exp': sympy.exp,
+}  # fmt: skip
+_GREEK = re.compile(
+  r'\\(alpha|beta|gamma|delta|epsilon|theta|lambda|mu|nu|phi|rho|sigma|tau|omega'
+  '|psi|xi|eta|zeta|kappa)'
+)
+_RELATIONS = ('=', '<', '>', '\\le', '\\ge', '\\ne')
+_CLOSING = {'(': ')', '[': ']', '{': '}', '\\{': '\\}', '|': '|'}
+
+
+@dataclasses.dataclass(frozen=True)
+class Group:
+  """Several values, or two sides: what is no expression."""
+
+  kind: str  # 'set', 'cup', brackets such as '(]', or a relation
+  items: tuple[Any, ...]  # sympy expressions or groups
+
+
+def parse(text: str) -> sympy.Expr | Group:
+  r"""Read one answer.
+
+  >>> parse(r'x = \frac{\sqrt{12}}{2}')
+  Group(kind='=', items=(x, sqrt(3)))
+  >>> parse('(1, -2x]')
+  Group(kind='(]', items=(1, -2*x))
+
+  Args:
+    text: anything.
+
+  Returns:
+    An expression of real symbols; or a group: tuples and intervals by their
+    brackets, sets and lists without order, equations and inequalities.
+
+  Raises:
+    ValueError: if it is too long, too deep, too large or not understood.
+  """
+  if len(text) > MAX_LENGTH:
+    raise ValueError(f'{len(text)} characters are more than {MAX_LENGTH}')
+  tokens = _tokens(text)
+  if '\\pm' not in tokens:
+    return _Parser(tokens).answer()
+  both = [
+    _Parser([sign if token == '\\pm' else token for token in tokens]).answer()
+    for sign in '+-'
+  ]
+  return Group('set', tuple(both))
+
+
+def _tokens(text: str) -> list[str]:
+  text = _JOINED.sub(',', text.strip().removesuffix('.'))
+  text = _ROOT.sub(lambda m: f'\\sqrt{{{m[1]}}}' if m[1] else '\\sqrt ', text)
+  for old, new in _REPLACED.items():
+    text = text.replace(old, f'{new} ' if new[0] == '\\' else new)
+  tokens: list[str] = []
+  depth = position = 0
+  while position < len(text):
+    match = None if depth else _GROUPED.match(text, position)
+    match = match or _TOKEN.match(text, position)
+    if match is None:
+      raise ValueError(f'{text[position : position + 20]!r} is not understood')
+    position, kind, token = match.end(), match.lastgroup, match[0]
+    if kind is None or kind == 'number':
+      tokens.append(re.sub('[{},]', '', token))
+    elif kind == 'word':
+      tokens += _word(token, is_last=not text[position:].strip(' $'))
+    elif kind == 'unit':
+      if not tokens:
+        raise ValueError(f'{token[:20]!r} is no formula')
+    elif kind == 'sign':
+      token = _SAME.get(token, token)
+      depth += token in ('(', '[', '{', '\\{')
+      depth -= token in (')', ']', '}', '\\}')
+      tokens.append(token)
+  return tokens
+
+
+def _word(word: str, is_last: bool) -> list[str]:
+  if word in ('or', 'and'):
+    return [',']
+  if len(word) > 1 and is_last and _UNITS.fullmatch(word):
+    return []
+  if word in _FUNCTIONS or word == 'pi':
+    return ['\\' + word]
+  if len(word) > 2:
+    raise ValueError(f'{word[:20]!r} is a word')
+  return list(word)
+
+
+class _Parser:
+  """Descends into one list of tokens, which it counts off."""
+
+  def __init__(self, tokens: list[str]):
+    self._tokens = [*tokens, '']
+    self._at = self._depth = 0
+
+  @property
+  def _next(self) -> str:
+    return self._tokens[self._at]
+
+  def _take(self, *wanted: str) -> str:
+    """The next token, if it is wanted; '' otherwise."""
+    token = self._next
+    if token and (not wanted or token in wanted):
+      self._at += 1
+      return token
+    return ''
+
+  def _need(self, token: str):
+    if not self._take(token):
+      raise ValueError(f'{self._next!r} stands where {token!r} is needed')
+
+  def answer(self) -> Any:
+    """All tokens as one value."""
+    items = self._list()
+    if self._next:
+      raise ValueError(f'{self._next[:20]!r} is out of place')
+    return items[0] if len(items) == 1 else Group('set', tuple(items))
+
+  def _list(self) -> list[Any]:
+    """What commas separate; a chain of relations is its first and last."""
+    items = []
+    while True:
+      sides, relation = [self._union()], ''
+      while sign := self._take(*_RELATIONS):
+        if relation not in ('', '='):
+          raise ValueError('a chain of inequalities is not understood')
+        relation = sign
+        sides.append(self._union())
+      ends = (sides[0], sides[-1])
+      items.append(Group(relation, ends) if relation else sides[0])
+      if not self._take(','):
+        return items
+
+  def _union(self) -> Any:
+    items = [self._sum()]
+    while self._take('\\cup'):
+      items.append(self._sum())
+    return items[0] if len(items) == 1 else Group('cup', tuple(items))
+
+  def _sum(self) -> Any:
+    value = self._product()
+    while sign := self._take('+', '-'):
+      term = _expression(self._product())
+      value = _expression(value) + (term if sign == '+' else -term)
+    return value if isinstance(value, Group) else _expression(value)
+
+  def _product(self) -> Any:
+    value = self._signed()
+    while True:
+      if sign := self._take('*', '/'):
+        factor = _expression(self._signed())
+        value = _expression(value)
+        value = value * factor if sign == '*' else _divide(value, factor)
+      elif self._starts_atom():
+        value = _expression(value) * _expression(self._power())
+      else:
+        return value
+
+  def _starts_atom(self) -> bool:
+    token = self._next
+    return bool(token) and (
+      token[0].isalpha()
+      or token in ('(', '{', '\\frac', '\\sqrt', '\\pi')
+      or token[1:] in _FUNCTIONS
+      or bool(_GREEK.fullmatch(token))
+    )
+
+  def _signed(self) -> Any:
+    is_negative = False
+    while sign := self._take('+', '-'):
+      is_negative ^= sign == '-'
+    value = self._power()
+    return -_expression(value) if is_negative else value
+
+  def _power(self) -> Any:
+    value = self._atom()
+    if self._take('^'):
+      value = _power(_expression(value), self._argument(signed=True))
+    while self._take('%'):
+      value = _expression(value) / 100
+    return value
+
+  def _argument(self, signed: bool = False) -> sympy.Expr:
+    r"""What stands behind \frac or ^: braces, or one digit, letter or power."""
+    self._enter()
+    if self._next[:1].isdigit() and not signed:  # \frac12
+      first, rest = self._next[0], self._next[1:]
+      self._tokens[self._at : self._at + 1] = [first, rest] if rest else [first]
+      value = self._atom()
+    elif signed:
+      is_negative = bool(self._take('-'))
+      value = _expression(self._power())
+      value = -value if is_negative else value
+    else:
+      value = self._atom()
+    self._depth -= 1
+    return _expression(value)
+
+  def _enter(self):
+    self._depth += 1
+    if self._depth > _MAX_DEPTH:
+      raise ValueError(f'it is nested more than {_MAX_DEPTH} deep')
+
+  def _atom(self) -> Any:
+    token = self._take()
+    if token[:1].isdigit() or token[:1] == '.':
+      return self._number(token)
+    if token in _CLOSING:
+      self._enter()
+      value = self._bracket(token)
+      self._depth -= 1
+      return value
+    if token == '\\frac':
+      return _divide(self._argument(), self._argument())
+    if token == '\\sqrt':
+      index = sympy.Integer(2)
+      if self._take('['):
+        index = _expression(self._sum())
+        self._need(']')
+      return _power(self._argument(), _divide(sympy.Integer(1), index))
+    if token == '\\pi':
+      return sympy.pi
+    if token == '\\infty':
+      return sympy.oo
+    name = token.removeprefix('\\')
+    if token[:1] == '\\' and name in _FUNCTIONS:
+      return self._function(name)
+    if (len(token) == 1 and token.isalpha()) or _GREEK.fullmatch(token):
+      return sympy.Symbol(name + self._subscript(), real=True)
+    raise ValueError(f'{token[:20] or "the end"!r} is out of place')
+
+  def _number(self, token: str) -> sympy.Expr:
+    exact = fractions.Fraction(token)
+    value = sympy.Rational(exact.numerator, exact.denominator)
+    if self._next == '\\frac' and '.' not in token:  # 1\frac{3}{4}
+      part = self._argument()
+      return value + part if part.is_Rational else value * part
+    return value
+
+  def _subscript(self) -> str:
+    if not self._take('_'):
+      return ''
+    in_braces, name = self._take('{'), ''
+    while self._next.isalnum() and (in_braces or not name):
+      name += self._take()
+    if in_braces:
+      self._need('}')
+    if not name:
+      raise ValueError('a subscript is not understood')
+    return f'_{name}'
+
+  def _function(self, name: str) -> sympy.Expr:
+    base, exponent = None, None
+    if name == 'log' and self._take('_'):
+      base = self._argument()
+    if self._take('^'):
+      exponent = self._argument(signed=True)
+    self._enter()
+    argument = _expression(self._power())
+    while self._starts_atom() and self._next[1:] not in _FUNCTIONS:
+      if self._tokens[self._at - 1] in (')', '}'):
+        break
+      argument *= _expression(self._power())
+    self._depth -= 1
+    if name in ('ln', 'log') and argument.is_zero:
+      raise ValueError('a logarithm of zero')
+    value = _FUNCTIONS[name](argument)
+    if base is not None:
+      value = _divide(value, sympy.log(base))
+    return value if exponent is None else _power(value, exponent)
+
+  def _bracket(self, opening: str) -> Any:
+    items = self._list()
+    closing = self._take(_CLOSING[opening], *')]' if opening in '([' else '')
+    if not closing:
+      raise ValueError(f'{opening!r} is not closed')
+    if opening == '\\{':
+      return Group('set', tuple(items))
+    if len(items) == 1 and _CLOSING[opening] == closing:
+      value = _expression(items[0])
+      return sympy.Abs(value) if opening == '|' else value
+    if opening in ('{', '|'):
+      raise ValueError('a comma is out of place')
+    return Group(opening + closing, tuple(items))
+
+
+def _expression(value: Any) -> sympy.Expr:
+  """The value, if it can be computed with."""
+  if isinstance(value, Group):
+    raise ValueError(f'{value.kind!r} cannot be part of an expression')
+  if value.has(sympy.nan, sympy.zoo):
+    raise ValueError('a value is not finite')
+  return value
+
+
+def _divide(top: sympy.Expr, bottom: sympy.Expr) -> sympy.Expr:
+  if bottom.is_zero:
+    raise ValueError('a division by zero')
+  return top / bottom
+
+
+def _power(base: sympy.Expr, exponent: sympy.Expr) -> sympy.Expr:
+  if isinstance(exponent, sympy.Rational):
+    size = abs(exponent)
+    if size > _MAX_EXPONENT or exponent.q > _MAX_EXPONENT:
+      raise ValueError(f'an exponent is larger than {_MAX_EXPONENT}')
+    if isinstance(base, sympy.Rational):
+      n_bits = max(abs(base.p), base.q).bit_length() * size
+      if n_bits > _MAX_BITS:
+        raise ValueError(f'a power has more than {_MAX_BITS} bits')
+    if exponent < 0 and base.is_zero:
+      raise ValueError('a division by zero')
+  return base**exponent
