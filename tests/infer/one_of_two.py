@@ -1,0 +1,42 @@
+"""One process of two that answer together; started by processes_test.py."""
+
+import json
+import sys
+
+import jax
+import jax.numpy as jnp
+
+from llm_jax.infer import generate
+from llm_jax.model import config, transformer
+from llm_jax.parallel import mesh as mesh_lib
+
+CFG = config.ModelConfig(
+  vocab_size=50, n_layers=2, d_model=16, n_heads=2, n_kv_heads=2, head_dim=8,
+  d_ff=24, max_length=64,
+)  # fmt: skip
+
+
+def answers(mesh) -> list[list[int]]:
+  """Six answers to three prompts, in four rows."""
+  init = lambda key: transformer.init(CFG, key)  # noqa: E731
+  shardings = None
+  if mesh is not None:
+    shapes = jax.eval_shape(init, jax.random.key(0))
+    shardings = mesh_lib.param_shardings(mesh, shapes)
+  params = jax.jit(init, out_shardings=shardings)(jax.random.key(0))
+  params = params | {'head': jax.jit(jnp.multiply)(params['head'], 6)}
+  request = generate.Request(20, (17, 3), top_k=20)
+  prompts = [[5, 6, 7], [5, 6, 7], [8], [8], [9] * 12, [9] * 12]
+  found = generate.generate(CFG, params, prompts, range(6), request, 4, mesh)
+  return [answer.token_ids for answer in found]
+
+
+def main(port: str, index: str) -> None:
+  """Prints the answers."""
+  jax.distributed.initialize(f'127.0.0.1:{port}', 2, int(index))
+  mesh = mesh_lib.make(mesh_lib.MeshConfig(data=2, tensor=2))
+  print(json.dumps(answers(mesh)))
+
+
+if __name__ == '__main__':
+  main(*sys.argv[1:])
