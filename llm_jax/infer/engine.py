@@ -405,12 +405,12 @@ class Engine:
         answer = job.answer(True, stop_string)
       elif drawn['done_B'][row]:
         stopped = job.token_ids[-1] in job.request.stop_ids
-        if not stopped and len(job.token_ids) < job.request.max_new_tokens:
-          self._slide(job)
-          self._rows[row] = None
+        n_more = job.request.max_new_tokens - len(job.token_ids)
+        if job.request.slides and n_more and not stopped:
+          self._slide(job, n_more)
         else:
           answer = job.answer(stopped)
-      if answer is not None:
+      if stop_string or drawn['done_B'][row]:
         self._rows[row] = None
       if new or answer is not None:
         updates.append(Update(job.number, new, answer))
@@ -428,16 +428,13 @@ class Engine:
     text, job.tail = job.tail, job.tail[-longest:] if longest else b''
     return min(found, key=text.index) if found else b''
 
-  def _slide(self, job: _Job) -> None:
+  def _slide(self, job: _Job, n_more: int) -> None:
     """Let an answer that fills its row go on from the last half of it."""
     text = [*job.prompt, *job.token_ids[-job.n_in_row :]]
     kept = text[-(self._plan.n_slots // 2) :]
     job.offset += len(text) - len(kept)
     job.prompt, job.n_in_row = tuple(kept), 0
-    job.n_wanted = min(
-      self._plan.n_slots - len(kept),
-      job.request.max_new_tokens - len(job.token_ids),
-    )
+    job.n_wanted = min(self._plan.n_slots - len(kept), n_more)
     self._queue.appendleft(job)
 
 

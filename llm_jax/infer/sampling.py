@@ -167,7 +167,7 @@ def _threshold(scaled_BV: jax.Array, rules: Rules) -> jax.Array:
       scaled_BV,
       lambda kept_BV: jnp.where(kept_BV, mass_BV, 0).sum(1) >= wanted_B,
     )
-    return jnp.where(p_B >= 1, by_k_B, jnp.maximum(by_k_B, by_p_B))
+    return jnp.where(p_B >= 1, by_k_B, by_p_B)
 
   found_B = jax.lax.cond(jnp.all(is_listed_B), lambda: from_list_B, search)
   found_B = jnp.where(is_listed_B, from_list_B, found_B)

@@ -273,11 +273,10 @@ def _draw(plan, state, logits_BV, live_B):
     logits_BV, rules, state['seed_B'], position_B + state['offset_B']
   )
   rows_B = jnp.arange(plan.n_rows)
-  # Rows that are not live write beyond the end, which is dropped.
-  at_B = jnp.where(live_B, state['n_out_B'], plan.max_chunk + 1)
+  # Rows that are not live write what is not counted.
 
   def put(name, new):
-    return {name: state[name].at[rows_B, at_B].set(new, mode='drop')}
+    return {name: state[name].at[rows_B, state['n_out_B']].set(new)}
 
   changed = put('out_token_BC', token_B) | put('out_logp_BC', logp_B)
   if plan.n_top:
@@ -288,9 +287,8 @@ def _draw(plan, state, logits_BV, live_B):
     changed |= put('out_top_logp_BCJ', top_logp_BJ)
     changed |= put('out_model_logp_BC', model_logp_B1[:, 0])
   if 'seen_BV' in state:
-    seen_BV = state['seen_BV']
-    now_B = seen_BV[rows_B, token_B] | live_B
-    changed['seen_BV'] = seen_BV.at[rows_B, token_B].set(now_B)
+    new_BV = state['seen_BV'].at[rows_B, token_B].set(True)
+    changed['seen_BV'] = jnp.where(live_B[:, None], new_BV, state['seen_BV'])
   n_left_B = state['n_left_B'] - live_B
   is_stop_B = jnp.any(state['stop_BJ'] == token_B[:, None], axis=1)
   return (

@@ -146,11 +146,13 @@ def test_shared_prompt_is_read_once(params, monkeypatch):
 
   monkeypatch.setattr(slots, 'prefill', spy)
   jobs = [(PROMPTS[i // 5], i, Request(2 + i % 3, ())) for i in range(15)]
-  got = finish(make(params, 4), jobs)
+  engine = make(params, 4)
+  got = finish(engine, jobs)
   assert sum(n_read) <= 4  # 3 prompts, padded to a power of two
   expected = [finish(make(params, 1), [job])[0] for job in jobs]
   assert ids(got) == ids(expected)
   assert len({tuple(a.token_ids[:2]) for a in got[:5]}) > 1
+  assert not engine._prefixes  # nobody waits for them any more
 
 
 def test_rows_are_refilled(params):
@@ -196,6 +198,28 @@ def test_truncation_keeps_what_sorting_keeps():
   assert n_beyond > 10
 
 
+def test_search_is_exact_to_the_last_bit():
+  """256 neighbouring floats, beside the mask of the padding."""
+  order = RANDOM.permutation(256)
+  x_BV = np.full((1, 512), -1e30, np.float32)
+  x_BV[0, :256] = (0x3F800000 + order.astype(np.int32)).view(np.float32)
+  for k in (129, 200, 255):
+    rules = sampling.Rules(
+      jnp.ones(1), jnp.array([k]), jnp.ones(1), jnp.zeros(1)
+    )
+    threshold = float(sampling._threshold(jnp.array(x_BV), rules)[0])
+    assert (x_BV >= threshold).sum() == k
+
+
+def test_greedy_logps_are_untruncated():
+  logits_BV = jnp.array([[1.0, 2.0, 0.5, 1.5] + [-1e30] * 124])
+  zero = jnp.zeros(1)
+  rules = sampling.Rules(zero, jnp.array([1]), zero + 0.1, zero)
+  token_B, logp_B = sampling.sample(logits_BV, rules, jnp.uint32([0]), zero)
+  assert token_B.tolist() == [1]
+  np.testing.assert_allclose(logp_B[0], jax.nn.log_softmax(logits_BV)[0, 1])
+
+
 def test_truncated_draws_follow_the_distribution():
   """20,000 draws of the 3 tokens left of 6: chi-square, 2 degrees."""
   n = 20_000
@@ -230,15 +254,37 @@ def test_token_without_mass_is_never_drawn():
 
 def test_repetition_penalty_by_hand(params):
   request = Request(8, (), temperature=0.0, repetition_penalty=1.8)
-  (answer,) = finish(make(params, 1), [(PROMPTS[1], 0, request)])
-  text = list(PROMPTS[1])
-  for token in answer.token_ids:
-    logits_V = slow_logits(params, text).copy()
-    seen = sorted(set(text))
-    at = logits_V[seen]
-    logits_V[seen] = np.where(at > 0, at / 1.8, at * 1.8)
-    assert token == logits_V.argmax()
-    text.append(token)
+  jobs = [(prompt, 0, request) for prompt in PROMPTS]
+  for prompt, answer in zip(PROMPTS, finish(make(params), jobs), strict=True):
+    text = list(prompt)
+    for token in answer.token_ids:
+      logits_V = slow_logits(params, text).copy()
+      seen = sorted(set(text))
+      at = logits_V[seen]
+      logits_V[seen] = np.where(at > 0, at / 1.8, at * 1.8)
+      assert token == logits_V.argmax()
+      text.append(token)
+
+
+def test_padding_of_a_prompt_is_not_seen(params):
+  """Token 0 pads prompts; with a penalty that forbids, it must stay."""
+  head = params['head'].at[0].set(params['head'][5])  # token 0 as token 5
+  request = Request(1, (), temperature=0.0, repetition_penalty=1e6)
+  for prompt in ([5], [5, 5, 5]):
+    (answer,) = finish(make(params | {'head': head}), [(prompt, 0, request)])
+    logits_V = slow_logits(params | {'head': head}, prompt).copy()
+    logits_V[5] = -1e9 if logits_V[5] < 0 else 0
+    assert answer.token_ids == [logits_V.argmax()]
+
+
+def test_new_neighbours_do_not_end_an_answer(params):
+  """Each start draws in all rows; only that of the new one counts."""
+  frequent = tuple(range(40, 48))
+  long = (PROMPTS[1], 3, Request(30, frequent, top_k=40))
+  jobs = [long] + [(PROMPTS[2], i, Request(1, ())) for i in range(60)]
+  got = finish(make(params, 2, max_chunk=1), jobs)[0]
+  assert got.token_ids == finish(make(params, 1), [long])[0].token_ids
+  assert len(got.token_ids) > 5
 
 
 def test_choices_are_those_of_the_model(params):
@@ -287,6 +333,26 @@ def test_cancelled_request_gives_its_row_away(params, alone):
   assert ids(finish(engine, JOBS[:1])) == ids(alone[:1])
 
 
+def n_steps_of_two_tokens(engine):
+  """More than one if a row that nobody wants is still at work."""
+  before = engine.n_steps
+  finish(engine, [(PROMPTS[0], 0, Request(2, ()))])
+  return engine.n_steps - before
+
+
+def test_nobody_waits_for_rows_that_are_released(params):
+  engine = make(params, 2, token_bytes=lambda i: b'x')
+  for _ in range(2):
+    engine.submit(PROMPTS[1], 0, Request(30, ()))
+  engine.step()
+  engine.cancel(0)
+  engine.cancel(1)
+  assert n_steps_of_two_tokens(engine) == 1
+  request = Request(30, (), stop_strings=(b'xx',))
+  finish(engine, [(PROMPTS[1], seed, request) for seed in range(2)])
+  assert n_steps_of_two_tokens(engine) == 1
+
+
 def test_answer_slides_over_the_context(params):
   """Rows of 16 slots; greedy over the last half whenever one is full."""
   request = Request(40, (), temperature=0.0, slides=True)
@@ -302,6 +368,11 @@ def test_answer_slides_over_the_context(params):
     seen.append(token)
   assert len(answer.token_ids) == len(other.token_ids) == 40
   assert not answer.stopped
+  engine = make(params, 1, n_slots=16)  # it keeps its turn
+  engine.submit(prompt, 0, request)
+  engine.submit(prompt, 0, Request(2, ()))
+  ended = [u.number for _ in range(20) for u in engine.step() if u.answer]
+  assert ended == [0, 1]
 
 
 def test_sliding_draws_are_all_different(params):
