@@ -269,7 +269,7 @@ def _minhash(out: pathlib.Path) -> dict:
     keys = np.stack([deduplication.keys(cfg, text) for _, text in rows])
     seconds = time.process_time() - start
     ids = np.arange(len(rows), dtype='u8')
-    pairs = [deduplication.pairs(column, ids) for column in keys.T]
+    pairs = [deduplication.pairs(k, ids, i) for i, k in enumerate(keys.T)]
     verified = deduplication.verify(
       cfg,
       deduplication.unique_pairs(np.concatenate(pairs, axis=1)),

@@ -403,7 +403,7 @@ def _judge(path: pathlib.Path, out: pathlib.Path):
   out.write_text(json.dumps({'verdicts': verdicts, 'seconds': seconds}))
 
 
-def _write(name: str, content: dict):
+def write(name: str, content: dict):
   """Writes a golden file whose bytes depend on its content only."""
   versions = {
     package: importlib.metadata.version(package)
@@ -441,7 +441,7 @@ def _make_words():
     texts.append([text, ' '.join(tokenizer.word_tokenize(text)), cuts])
   # Words hold no space and are the chunk again when they are joined.
   cut = [' '.join(tokenizer.word_tokenize(chunk)) for chunk in chunks]
-  _write('words', {'chunks': cut, 'texts': texts})
+  write('words', {'chunks': cut, 'texts': texts})
 
 
 def _make_verdicts(data: pathlib.Path | None):
@@ -469,10 +469,10 @@ def _make_verdicts(data: pathlib.Path | None):
   if missing := _REASONS - reached:
     raise ValueError(f'no document is removed as {sorted(missing)}')
   variants = [[rule, ours] for rule, ours, _ in VARIANTS]
-  _write('verdicts', {'variants': variants, 'documents': documents})
+  write('verdicts', {'variants': variants, 'documents': documents})
   if data is not None:
     shared = {text_hash(text): judge(text) for text in shared_texts(data)}
-    _write('shared_verdicts', {'variants': variants, 'documents': shared})
+    write('shared_verdicts', {'variants': variants, 'documents': shared})
 
 
 def _main():

@@ -14,7 +14,7 @@ import numpy as np
 
 from llm_jax.web import deduplication, pipeline, storage
 
-_Pair = tuple[int, int]
+_Pair = tuple[int, int, int]
 
 
 def clean(todo: pipeline.Plan, options: Sequence[str]) -> dict:
@@ -95,22 +95,21 @@ def _keys(number: int, todo: pipeline.Plan) -> Iterator[tuple[bytes, int]]:
 def _pairs(
   group: tuple[bytes, Iterable[int]], todo: pipeline.Plan
 ) -> Iterator[tuple[int, _Pair]]:
-  """(shard, (later, earlier)) of the documents that share a key."""
+  """(shard, (later, earlier, band)) of the documents that share a key."""
   ids = np.fromiter(group[1], 'u8')
   if len(ids) > 1:
-    pairs = deduplication.pairs(np.zeros_like(ids), ids)
+    place = int.from_bytes(group[0][:2], 'big')
+    pairs = deduplication.pairs(np.zeros_like(ids), ids, place)
     files, _ = deduplication.file_and_row(pairs[0])
-    for file, later, earlier in zip(
-      files.tolist(), *pairs.tolist(), strict=True
-    ):
+    for file, *pair in zip(files.tolist(), *pairs.tolist(), strict=True):
       if file >= len(todo.earlier):
-        yield file, (later, earlier)
+        yield file, tuple(pair)
 
 
 def _verify(
   group: tuple[int, Iterable[_Pair]], todo: pipeline.Plan
 ) -> Iterator[tuple[None, tuple[int, ...]]]:
-  pairs = np.array(sorted(set(group[1])), 'u8').T
+  pairs = deduplication.unique_pairs(np.array(list(group[1]), 'u8').T)
   for verified in pipeline.verify(todo, pairs).T.tolist():
     yield None, tuple(verified)
 

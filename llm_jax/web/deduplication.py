@@ -4,8 +4,10 @@ Each document gets keys: one of its normalised text, and MinHash's, 14 bands of
 8 hashes over 5-grams of words as FineWeb used them. Documents that share a key
 are candidates, and each pair is then verified by its texts: equal once
 normalised, or of enough true Jaccard similarity, since a shared band alone is
-wrong in most cases on some corpora. Of each group the first document survives,
-so the result depends on the order of the documents and on nothing else.
+wrong in most cases on some corpora. Of each group the document survives that
+FineWeb's union by size would keep: the first one of the pairs joined first, or
+of a larger group that took them in. The result depends on the order of the
+documents and on nothing else.
 
 A document is named by one integer, its file's number and its row. Only keys
 and these integers are compared between files. It does NOT find copied passages
@@ -18,6 +20,7 @@ of datatrove 0.10.1, so that the same pairs meet by chance as in FineWeb.
 
 import dataclasses
 import functools
+import math
 import re
 import unicodedata
 from collections.abc import Callable, Mapping, Sequence
@@ -174,16 +177,18 @@ def _hash_functions(cfg: MinHash) -> tuple[np.ndarray, np.ndarray]:
   return factors, generator.randint(0, _PRIME, size, 'u8')
 
 
-def pairs(key_values: np.ndarray, ids: np.ndarray) -> np.ndarray:
+def pairs(key_values: np.ndarray, ids: np.ndarray, place: int) -> np.ndarray:
   """Pairs of documents that share a key.
 
   Args:
     key_values: one key for each document.
     ids: the documents.
+    place: of the key among a document's `keys`.
 
   Returns:
-    2 rows, (later, earlier), each pair once, ascending. In a group each
-    document is paired with the first one and with the few before it.
+    3 rows, (later, earlier, band), each pair once, ascending. In a group each
+    document is paired with the first one and with the few before it. Equal
+    texts share every band, so that theirs is the first.
   """
   order = np.lexsort((ids, key_values))
   key_values, ids = key_values[order], ids[order]
@@ -195,15 +200,17 @@ def pairs(key_values: np.ndarray, ids: np.ndarray) -> np.ndarray:
   for back in range(1, _WINDOW + 1):
     later = places[back:][first[back:] < places[:-back]]
     found.append(np.stack([ids[later], ids[later - back]]))
-  return unique_pairs(np.concatenate(found, axis=1))
+  found = np.concatenate(found, axis=1)
+  band = np.full((1, found.shape[1]), max(place - 1, 0), 'u8')
+  return unique_pairs(np.concatenate([found, band]))
 
 
 def unique_pairs(all_pairs: np.ndarray) -> np.ndarray:
-  """Pairs of two documents in ascending order, each once."""
+  """Pairs of two documents in ascending order, each once: in its first band."""
   all_pairs = all_pairs[:, all_pairs[0] != all_pairs[1]]
   all_pairs = all_pairs[:, np.lexsort(all_pairs[::-1])]
   is_new = np.ones(all_pairs.shape[1], bool)
-  is_new[1:] = (all_pairs[:, 1:] != all_pairs[:, :-1]).any(axis=0)
+  is_new[1:] = (all_pairs[:2, 1:] != all_pairs[:2, :-1]).any(axis=0)
   return all_pairs[:, is_new]
 
 
@@ -217,21 +224,21 @@ def verify(
 
   Args:
     cfg: the least similarity.
-    candidates: 2 rows, (later, earlier), ascending.
+    candidates: 3 rows, (later, earlier, band), ascending.
     texts_of: the texts of documents; asked for those of `block` pairs.
     block: bounds the memory.
 
   Returns:
-    3 rows: later, earlier, and 1 where the normalised texts are equal.
+    4 rows: later, earlier, band, and 1 where the normalised texts are equal.
   """
-  kept = [np.zeros((3, 0), 'u8')]
+  kept = [np.zeros((4, 0), 'u8')]
   for start in range(0, candidates.shape[1], block):
     part = candidates[:, start : start + block]
-    wanted = np.unique(part).tolist()
+    wanted = np.unique(part[:2]).tolist()
     texts = texts_of(wanted)
     normal = {i: normalize(texts[i]) or texts[i] for i in wanted}
     shingles: dict[int, np.ndarray] = {}
-    for later, earlier in part.T.tolist():
+    for later, earlier, band in part.T.tolist():
       is_exact = normal[later] == normal[earlier]
       if not is_exact:
         for i in (later, earlier):
@@ -240,7 +247,7 @@ def verify(
         similarity = jaccard(shingles[later], shingles[earlier])
         if similarity < cfg.min_similarity:
           continue
-      kept.append(np.array([[later], [earlier], [is_exact]], 'u8'))
+      kept.append(np.array([[later], [earlier], [band], [is_exact]], 'u8'))
   return np.concatenate(kept, axis=1)
 
 
@@ -250,19 +257,32 @@ def jaccard(a: np.ndarray, b: np.ndarray) -> float:
   return n_common / max(len(a) + len(b) - n_common, 1)
 
 
-def copies(verified: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-  """The documents that go: all but the first of each group, by union-find.
+def copies(
+  verified: np.ndarray, first: int = 0
+) -> tuple[np.ndarray, np.ndarray]:
+  """The documents that go: all but the root of each group, by union by size.
+
+  Pairs are joined band by band, in a band by their documents. A group takes in
+  one that is no larger than it, where sizes are equal the earlier document's
+  takes in the other.
 
   Args:
-    verified: 3 rows, as `verify` gives them, of all files.
+    verified: 4 rows, as `verify` gives them, of all files.
+    first: the first document that may go; those before it are an index.
 
   Returns:
     Their ids, ascending, and for each whether it equals an earlier document
-    once normalised.
+    once normalised, which a document that survives never does.
+
+  Source: MinhashDedupCluster of datatrove 0.10.1, which joins the pairs of a
+  band in the order of its hashes: another root in one removal of 500 at most,
+  for eight more integers a pair.
   """
   ids = np.unique(verified[:2])
+  verified = verified[:, np.lexsort((verified[1], verified[0], verified[2]))]
   later, earlier = (np.searchsorted(ids, row) for row in verified[:2])
   parent = list(range(len(ids)))
+  size = np.where(ids < first, math.inf, 1.0).tolist()
 
   def root(i: int) -> int:
     while parent[i] != i:
@@ -270,10 +290,15 @@ def copies(verified: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
       i = parent[i]
     return i
 
-  for a, b in zip(later.tolist(), earlier.tolist(), strict=True):
-    low, high = sorted((root(a), root(b)))
-    parent[high] = low
+  for a, b in zip(earlier.tolist(), later.tolist(), strict=True):
+    large, small = root(a), root(b)
+    if large != small:
+      if size[large] < size[small]:
+        large, small = small, large
+      parent[small] = large
+      size[large] += size[small]
   goes = np.array([root(i) != i for i in range(len(ids))], bool)
+  goes &= ids >= first
   is_exact = np.zeros(len(ids), bool)
-  is_exact[later[verified[2] == 1]] = True
+  is_exact[later[verified[3] == 1]] = True
   return ids[goes], is_exact[goes]

@@ -323,7 +323,7 @@ def n_ranges(todo: Plan) -> int:
 def write_candidates(todo: Plan, number: int, n: int):
   """Pairs of documents that share a key in one of n parts of its range."""
   low, high = ((i << 64) // n for i in (number, number + 1))
-  found = [np.zeros((2, 0), 'u8')]
+  found = [np.zeros((3, 0), 'u8')]
   for row in range(deduplication.n_keys(todo.cfg.minhash)):
     values, ids = [], []
     for part in map(todo.part, range(todo.n_parts)):
@@ -333,7 +333,7 @@ def write_candidates(todo: Plan, number: int, n: int):
       base = np.uint64(deduplication.document_id(part.number, 0))
       ids.append(inside.astype('u8') + base)
     found.append(
-      deduplication.pairs(np.concatenate(values), np.concatenate(ids))
+      deduplication.pairs(np.concatenate(values), np.concatenate(ids), row)
     )
   pairs = deduplication.unique_pairs(np.concatenate(found, axis=1))
   storage.write_array(_pairs_path(todo, number), pairs)
@@ -349,7 +349,7 @@ def write_verified(todo: Plan, number: int, n: int):
   limits = [
     deduplication.document_id(shard.filtered.number + i, 0) for i in (0, 1)
   ]
-  found = [np.zeros((2, 0), 'u8')]
+  found = [np.zeros((3, 0), 'u8')]
   for i in range(n):
     pairs = storage.read_array(_pairs_path(todo, i))
     first, last = np.searchsorted(pairs[0], np.array(limits, 'u8'))
@@ -383,7 +383,8 @@ def copies(
   todo: Plan, verified: Sequence[np.ndarray]
 ) -> dict[int, list[tuple[int, bool]]]:
   """For each shard the rows that go, and whether each is an exact copy."""
-  ids, is_exact = deduplication.copies(np.concatenate(verified, axis=1))
+  first = deduplication.document_id(len(todo.earlier), 0)
+  ids, is_exact = deduplication.copies(np.concatenate(verified, axis=1), first)
   files, rows = deduplication.file_and_row(ids)
   gone: dict[int, list[tuple[int, bool]]] = {}
   for file, *row in zip(

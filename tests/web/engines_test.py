@@ -1,6 +1,7 @@
 """The same bytes from any runner, place, cut of the work and earlier runs."""
 
 import contextlib
+import dataclasses
 import functools
 import gzip
 import http.server
@@ -8,6 +9,7 @@ import importlib.util
 import json
 import os
 import pathlib
+import random
 import subprocess
 import sys
 import threading
@@ -18,13 +20,17 @@ import pytest
 from pyarrow import parquet
 
 from llm_jax.web import (
+  beam_runner,
   chain,
+  deduplication,
+  documents,
   html_text,
   pipeline,
   storage,
   warc_write,
 )
 from tests.web import corpus
+from tools import make_golden_copies
 
 CFG = chain.Clean(extraction=html_text.Extraction(extractor='resiliparse'))
 
@@ -280,10 +286,54 @@ def test_keys_in_parts_of_their_range_give_the_same_pairs(warcs, tmp_path):
     pipeline.write_candidates(todo, i, n)
     found.append(storage.read_array(pipeline._pairs_path(todo, i)).T.tolist())
   assert found == [
-    [[1, 0], [5, 4]],
-    [[3, 2], [9, 8]],
-    [[7, 6], [11, 10]],
+    [[1, 0, 0], [5, 4, 1]],
+    [[3, 2, 0], [9, 8, 3]],
+    [[7, 6, 2], [11, 10, 4]],
   ]
+
+
+def test_engines_agree_on_survivors(tmp_path):
+  """Groups that join late and in parts, the first file being an index.
+
+  Texts of the index resemble each other too, and a new one may join them.
+  """
+  files = make_golden_copies.files()
+  todo = pipeline.plan(CFG, {tmp_path / f'{i}': 'x' for i in (1, 2)}, tmp_path)
+  index = dataclasses.replace(
+    pipeline.Shard(tmp_path, 0, tmp_path, '').written, number=0
+  )
+  shards = [dataclasses.replace(s, first_number=1) for s in todo.shards]
+  todo = dataclasses.replace(todo, earlier=(index,), shards=tuple(shards))
+  for part, texts in zip(map(todo.part, range(3)), files, strict=True):
+    with documents.writing(part.documents) as write:
+      for text in texts:
+        write(documents.Document(text, *([''] * 6), 0.0))
+    keys = [deduplication.keys(CFG.minhash, text) for text in texts]
+    storage.write_array(part.keys, np.stack(keys, axis=1))
+
+  found = []
+  for n in (1, 3):
+    for i in range(n):
+      pipeline.write_candidates(todo, i, n)
+    for number in (0, 1):
+      pipeline.write_verified(todo, number, n)
+    paths = map(pipeline._verified_path, shards)
+    found.append(pipeline.copies(todo, [*map(storage.read_array, paths)]))
+  elements = [0, 1, 2]
+  for step in (beam_runner._keys, beam_runner._pairs, beam_runner._verify):
+    elements = [pair for e in elements for pair in step(e, todo)]
+    grouped: dict = {}
+    random.Random(0).shuffle(elements)  # a shuffle gives any order
+    for key, value in elements:
+      grouped.setdefault(key, []).append(value)
+    elements = list(grouped.items())
+  (everything,) = elements
+  found.append(
+    {n: list(rows) for n, rows in beam_runner._copies(everything, todo)}
+  )
+  assert found[0] == found[1] == found[2]
+  assert sorted(found[0]) == [0, 1]
+  assert min(map(len, found[0].values())) > 200
 
 
 def test_finished_shard_of_other_code_is_done_again(warcs, tmp_path):
