@@ -77,7 +77,7 @@ def sample(
   token_B = jnp.where(
     greedy_B,
     _most_likely(logits_BV),
-    _invert(jnp.exp(logp_BV), seed_B, position_B),
+    _invert(jnp.exp(logp_BV), _uniform(seed_B, position_B)),
   ).astype(jnp.int32)
   chosen_B1 = jnp.take_along_axis(logp_BV, token_B[:, None], axis=-1)
   return token_B, chosen_B1[:, 0]
@@ -90,14 +90,19 @@ def _most_likely(logits_BV):
   return jnp.where(is_max_BV, jnp.arange(n_tokens)[None], n_tokens).min(axis=1)
 
 
-def _invert(p_BV, seed_B, position_B):
-  """The first token at which the summed probability passes a random number."""
+def _uniform(seed_B, position_B):
+  """A random number in [0, 1) of each row."""
 
-  def uniform(seed, position):
+  def one(seed, position):
     return jax.random.uniform(
       jax.random.fold_in(jax.random.key(seed), position)
     )
 
+  return jax.vmap(one)(seed_B, position_B)
+
+
+def _invert(p_BV, uniform_B):
+  """The first token at which the summed probability passes uniform_B."""
   # First the block of tokens, then the token in it: one sum over all tokens
   # one after the other would cost as much as all else.
   n_rows, n_tokens = p_BV.shape
@@ -105,7 +110,7 @@ def _invert(p_BV, seed_B, position_B):
   p_BCJ = p_BV.reshape(n_rows, n_tokens // width, width)
   p_BC = p_BCJ.sum(axis=2)
   cdf_BC = jnp.cumsum(p_BC, axis=1)
-  wanted_B1 = jax.vmap(uniform)(seed_B, position_B)[:, None] * cdf_BC[:, -1:]
+  wanted_B1 = uniform_B[:, None] * cdf_BC[:, -1:]
   block_B1 = _first_above(cdf_BC, p_BC, wanted_B1)
   # Not cdf - p: rounding could lift that above the wanted value, and a token
   # without mass would be drawn.

@@ -240,16 +240,22 @@ def test_truncated_draws_follow_the_distribution():
 
 
 def test_token_without_mass_is_never_drawn():
-  """One token in each block has all of it; rounding must not leave it."""
-  n = 4096
-  logits_BV = jnp.full((n, 1024), -1e30)
-  logits_BV = logits_BV.at[:, 127::128].set(jnp.arange(8) * 0.37)
-  tokens, _ = jax.jit(sampling.sample)(
-    logits_BV, sampling.Rules(jnp.ones(n)),
-    jnp.arange(n, dtype=jnp.uint32), jnp.full(n, 3),
+  """One token of a block has all of it; numbers at the edges of blocks."""
+  p_V = np.zeros(4096, np.float32)
+  p_V[64::128] = np.random.default_rng(0).random(32)
+  p_V /= p_V.sum()
+  cdf_C = np.asarray(jnp.cumsum(jnp.array(p_V).reshape(32, 128).sum(1)))
+  edge_C = cdf_C[:-1] / cdf_C[-1]
+  below_C = np.nextafter(edge_C, np.float32(0))
+  above_C = np.nextafter(edge_C, np.float32(1))
+  uniform_B = np.concatenate(
+    [edge_C, below_C, np.nextafter(below_C, np.float32(0)), above_C,
+     np.float32([0, 1 - 2**-24, 1 - 2**-23])]
   )  # fmt: skip
-  assert set(np.asarray(tokens) % 128) == {127}
-  assert len(set(np.asarray(tokens))) == 8
+  p_BV = np.broadcast_to(p_V, (len(uniform_B), 4096))
+  token_B = np.asarray(jax.jit(sampling._invert)(p_BV, uniform_B))
+  assert set(token_B % 128) == {64}
+  assert len(set(token_B)) == 32
 
 
 def test_repetition_penalty_by_hand(params):
