@@ -6,7 +6,7 @@ the right; slots of finished rows are not refilled.
 
 import dataclasses
 import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -49,6 +49,7 @@ def generate(
   request: Request,
   batch_size: int,
   mesh: Mesh | None = None,
+  on_answer: Callable[[int, Answer], None] | None = None,
 ) -> list[Answer]:
   """Continue prompts, batch_size at a time, in shapes that do not vary.
 
@@ -61,6 +62,7 @@ def generate(
     request: length limit, stop tokens and temperature of all of them.
     batch_size: rows that run together.
     mesh: where the parameters live, to split rows over it; None: one device.
+    on_answer: called with a prompt's index and answer as soon as it is there.
 
   Returns:
     One answer a prompt, in order.
@@ -85,6 +87,9 @@ def generate(
     state = _start(cfg, params, rows, row_seeds, request, bucket, n_rows, mesh)
     state = _decode(cfg, request.max_new_tokens, params, state)
     answers += _collect(state, n_rows)
+    if on_answer is not None:
+      for i in range(start, start + n_rows):
+        on_answer(i, answers[i])
   return answers
 
 
