@@ -150,8 +150,9 @@ def test_dead_groups_are_replaced_until_the_batch_lives():
   found = collect([[live, other], [live, live]], 3)
   assert (found.groups, found.batch_P.tolist()) == ([0, 1], [0, 1])
   draws = [[dead, other], [dead, dead], [dead, live], [live, live]]
-  found = collect(draws, 3)
-  assert found.groups == list(range(6))  # the fourth draw is not needed
+  assert collect(draws, 3).groups == list(range(6))  # no fourth is needed
+  found = collect(draws, 2)
+  assert found.groups == list(range(6))
   groups, reward_PR = found.batch
   assert groups == [1, 5]
   assert reward_PR.tolist() == [other, live]
