@@ -74,10 +74,11 @@ class Config:
       raise ValueError(
         f'Config.reward = {self.reward!r}; use one of {reward_lib.KINDS}'
       )
-    if self.n_samples < 2:
+    algorithm = algorithm_lib.choose(self.preset, self.algorithm)
+    if self.n_samples < 2 and algorithm.baseline != 'value':
       raise ValueError(
-        f'Config.n_samples = {self.n_samples}: the baseline is the mean of a '
-        'group; use 2 or more'
+        f'Config.n_samples = {self.n_samples}: the baseline is made of a '
+        'group; use 2 or more, or the preset ppo'
       )
 
 

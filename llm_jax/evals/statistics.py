@@ -91,8 +91,8 @@ def pass_at_k(n: int, n_correct: int, k: int) -> float:
 def pass_at_powers(n: int, n_correct: Sequence[int]) -> dict[int, float]:
   """pass@k of a task for k = 1, 2, 4, ... up to n, and n itself.
 
-  >>> pass_at_powers(3, [3, 1, 0])
-  {1: 0.4444444444444444, 2: 0.5555555555555555, 3: 0.6666666666666666}
+  >>> {k: round(x, 3) for k, x in pass_at_powers(3, [3, 1, 0]).items()}
+  {1: 0.444, 2: 0.556, 3: 0.667}
 
   Args:
     n: answers sampled for each problem.

@@ -127,7 +127,7 @@ def draw(
   started = time.monotonic()
   generate.generate(
     sampler.config, params, rows, seeds, sampler.request,
-    sampler.batch_size or len(rows), sampler.mesh, on_answer,
+    sampler.batch_size or len(rows), mesh=sampler.mesh, on_answer=on_answer,
   )  # fmt: skip
   sample_s = time.monotonic() - started
   groups = [verdicts[i].result() for i in range(len(questions))]
