@@ -27,7 +27,7 @@ from llm_jax import record
 from llm_jax.data import shards
 from llm_jax.evals import compression, findings, held_out
 from llm_jax.evals import scoring as scoring_lib
-from llm_jax.tasks import addition, any_task
+from llm_jax.tasks import addition, any_task, problem
 from llm_jax.tokenizer import tokenizer as tokenizer_lib
 from llm_jax.train import checkpoint as checkpoint_lib
 
@@ -56,6 +56,7 @@ def run(
   """
   folders = _named(checkpoint)
   inputs = {'tokens': record.file_sha256(pathlib.Path(tokens, shards.MANIFEST))}
+  inputs |= problem.file_sums(cfg.task)
   extra = {'devices': str(jax.devices())}
   finished = record.begin(workdir, 'evaluate', cfg, inputs, extra)
   results_dir = pathlib.Path(workdir, 'checkpoints')

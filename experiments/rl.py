@@ -12,25 +12,28 @@ rollout -> score -> advantage -> update, on the same arrays.
 """
 
 import dataclasses
-import time
+import functools
+from concurrent import futures
 
 import jax
 from absl import logging
 
 from experiments import command_line
-from llm_jax import record, types
+from llm_jax import record
 from llm_jax.chat import prompt as prompt_lib
 from llm_jax.evals import scoring
 from llm_jax.infer import generate
-from llm_jax.model import likelihood
 from llm_jax.optim import optimizer as optimizer_lib
 from llm_jax.parallel import mesh as mesh_lib
 from llm_jax.rl import algorithm as algorithm_lib
+from llm_jax.rl import credit, learn, measures, rollout
+from llm_jax.rl import questions as questions_lib
 from llm_jax.rl import reward as reward_lib
-from llm_jax.rl import rollout
 from llm_jax.tasks import addition, any_task
+from llm_jax.tasks import problem as problem_lib
 from llm_jax.tokenizer import tokenizer as tokenizer_lib
-from llm_jax.train import checkpoint, start, update
+from llm_jax.train import best as best_lib
+from llm_jax.train import checkpoint, fit, start, update
 from llm_jax.train import loop as loop_lib
 from llm_jax.train import metrics as metrics_lib
 
@@ -42,6 +45,7 @@ class Config:
   seed: int = 0  # problems, samples and random rewards
   n_prompts: int = 32  # problems a step
   n_samples: int = 8  # answers to each
+  n_problems: int = 0  # distinct ones, in epochs; 0: new ones at every step
   max_new_tokens: int = 40  # longest answer
   temperature: float = 1.0  # of the rollouts
   reward: str = 'verifier'  # or 'random', the control
@@ -49,6 +53,8 @@ class Config:
   task: any_task.AnyTask = addition.Addition()
   preset: str = ''  # a named algorithm: grpo, dr_grpo, dapo, ...
   algorithm: algorithm_lib.Algorithm = algorithm_lib.Algorithm()
+  rollouts: rollout.Rollouts = rollout.Rollouts()
+  updates: learn.Updates = learn.Updates()
   evaluation: scoring.Scoring = scoring.Scoring(
     n_problems=128, n_samples=1, max_new_tokens=40, batch_size=128
   )
@@ -64,108 +70,101 @@ class Config:
   mesh: mesh_lib.MeshConfig = mesh_lib.MeshConfig()
 
   def __post_init__(self):
-    if self.reward not in ('verifier', 'random'):
+    if self.reward not in reward_lib.KINDS:
       raise ValueError(
-        f'Config.reward = {self.reward!r}; use verifier or random'
+        f'Config.reward = {self.reward!r}; use one of {reward_lib.KINDS}'
       )
-    if self.n_samples < 2:
+    algorithm = algorithm_lib.choose(self.preset, self.algorithm)
+    if self.n_samples < 2 and algorithm.baseline != 'value':
       raise ValueError(
-        f'Config.n_samples = {self.n_samples}: the baseline is the mean of a '
-        'group; use 2 or more'
+        f'Config.n_samples = {self.n_samples}: the baseline is made of a '
+        'group; use 2 or more, or the preset ppo'
       )
 
 
 def run(cfg: Config, workdir: str, restore_from: str) -> None:
   """Train the policy; the same workdir resumes."""
   algorithm = algorithm_lib.choose(cfg.preset, cfg.algorithm)
-  mesh = mesh_lib.make(cfg.mesh, cfg.n_prompts * cfg.n_samples)
+  n_steps = cfg.loop.n_steps
+  n_rows = cfg.updates.rows(cfg.n_prompts * cfg.n_samples)  # of an update
+  mesh = mesh_lib.make(cfg.mesh, n_rows)
   model = checkpoint.load_model(restore_from, mesh)
+  policy_cfg, is_chat = model.model_config, model.is_chat
 
-  # The problems of the whole run in order, and how they are asked.
+  # What is asked: new problems at every step, or a pool of them in epochs.
   vocabulary = tokenizer_lib.Tokenizer.load(model.tokenizer_dir)
-  policy_cfg, n_steps = model.model_config, cfg.loop.n_steps
-  problems = cfg.task.problems('train', cfg.n_prompts * n_steps, cfg.seed)
-  prompts = [
-    prompt_lib.token_ids(vocabulary, problem.prompt, model.is_chat)
-    for problem in problems
-  ]
-  stop_id = prompt_lib.stop_id(vocabulary, model.is_chat)
+  n_draws = max(n_steps, 1 + cfg.rollouts.max_refills)
+  questions = questions_lib.load(
+    cfg.task, cfg.n_problems or cfg.n_prompts * n_draws, cfg.seed, vocabulary,
+    is_chat,
+  )  # fmt: skip
+  prompts = [question.token_ids for question in questions]
+  stop_id = prompt_lib.stop_id(vocabulary, is_chat)
   request = generate.Request(cfg.max_new_tokens, (stop_id,), cfg.temperature)
   length = max(map(len, prompts)) + cfg.max_new_tokens - 1
   first = min(map(len, prompts)) - 1  # no earlier target was drawn
   generate.check(policy_cfg, prompts, request)
+
+  # Loss and update.
+  tx = optimizer_lib.make(cfg.optimizer, n_steps * cfg.updates.n_a_step)
+  plan = fit.choose(
+    policy_cfg, tx, mesh, n_rows, length, micro_batch=cfg.updates.micro_batch
+  )
+  loss_fn = algorithm_lib.make_loss_fn(
+    algorithm, dataclasses.replace(policy_cfg, remat=plan.remat), first
+  )
+  update_fn = update.make_update_fn(
+    loss_fn, tx, mesh, n_rows // plan.micro_batch
+  )
+  look_fn = learn.make_look_fn(
+    algorithm, policy_cfg, model.params, mesh, plan.micro_batch
+  )
+
+  # Begin, or go on from the newest checkpoint.
+  inputs = {'model': model.fingerprint} | problem_lib.file_sums(cfg.task)
   machine = {'devices': str(jax.devices()), 'mesh': dict(mesh.shape)}
-  inputs = {'model': model.fingerprint}
+  machine['plan'] = dataclasses.asdict(plan)
   if record.begin(workdir, 'rl', cfg, inputs, machine):
     logging.info('rl in %s is already finished', workdir)
     return
-
-  # Loss and update.
-  def loss_fn(
-    params: types.Params, batch: types.Batch, key: jax.Array
-  ) -> tuple[jax.Array, types.Metrics]:
-    del key  # nothing is drawn: there is no dropout
-    logp_BT = likelihood.target_logp(policy_cfg, params, batch, first=first)
-    return algorithm_lib.loss(algorithm, logp_BT, batch)
-
-  reference_fn = algorithm_lib.make_reference_fn(
-    algorithm, policy_cfg, model.params, mesh
-  )
-  tx = optimizer_lib.make(cfg.optimizer, n_steps)
-  update_fn = update.make_update_fn(loss_fn, tx, mesh)
   state, writer = start.start(
-    workdir, 'rl', policy_cfg, model.tokenizer_dir, model.is_chat, tx, cfg.seed,
-    mesh, cfg.loop.watch, model.params,
+    workdir, 'rl', policy_cfg, model.tokenizer_dir, is_chat, tx, cfg.seed, mesh,
+    cfg.loop.watch, model.params, has_values=algorithm.baseline == 'value',
   )  # fmt: skip
+  n_done = int(state.step)
+  best = best_lib.Best(workdir, n_done, 'eval_sampled')
 
   def evaluate(step: int) -> None:
-    asked = scoring.Model(policy_cfg, state.params, vocabulary, model.is_chat)
+    asked = scoring.Model(policy_cfg, state.params, vocabulary, is_chat)
     result = scoring.evaluate(asked, cfg.task, cfg.evaluation, direct=False)
-    values = {f'eval_{name}': result[name] for name in ('greedy', 'sampled')}
+    values = measures.evaluation(result)
     writer.metrics(step, values)
     sample = result['samples'][0]
     writer.sample(step, {'prompt': sample['prompt'], 'text': sample['answer']})
     logging.info('step %d/%d | %s', step, n_steps, values)
+    if step:
+      best.offer(values['eval_sampled'], state)
 
   # The loop.
-  n_done = int(state.step)
+  pool = futures.ThreadPoolExecutor(cfg.rollouts.n_threads)
+  sampler = rollout.Sampler(
+    policy_cfg, request, cfg.task, vocabulary, questions, cfg.n_prompts,
+    cfg.n_samples, cfg.rollouts.batch_size, cfg.reward, cfg.seed, mesh, pool,
+  )  # fmt: skip
+  learner = learn.Learner(
+    algorithm, cfg.updates, look_fn, update_fn, mesh, length,
+    cfg.max_new_tokens, cfg.seed,
+  )  # fmt: skip
+  dead = functools.partial(credit.dead_groups, algorithm)
   if not n_done:
     evaluate(0)
-  with loop_lib.Run(cfg.loop, workdir, writer) as loop:
+  with pool, best, loop_lib.Run(cfg.loop, workdir, writer) as loop:
     for step in loop.steps(n_done):
-      started = time.monotonic()
-      chosen = slice((step - 1) * cfg.n_prompts, step * cfg.n_prompts)
-      groups = rollout.sample_groups(
-        policy_cfg, state.params, prompts[chosen], cfg.n_samples, request,
-        cfg.seed, step, mesh,
-      )  # fmt: skip
-      texts = [
-        [prompt_lib.answer_text(vocabulary, a.token_ids) for a in group]
-        for group in groups
-      ]
-      verdict_PR = reward_lib.verify(cfg.task, problems[chosen], texts)
-      reward_PR = verdict_PR
-      if cfg.reward == 'random':
-        reward_PR = reward_lib.toss(verdict_PR.shape, cfg.seed, step)
-      batch, is_dead_P = algorithm_lib.make_batch(
-        algorithm, prompts[chosen], groups, reward_PR, length,
-        cfg.max_new_tokens,
-      )  # fmt: skip
-      rollout_s = time.monotonic() - started
-      if is_dead_P.all():  # a zero gradient would still move Adam's moments
-        state, metrics = dataclasses.replace(state, step=state.step + 1), {}
-      else:
-        batch = reference_fn(mesh_lib.put_batch(mesh, batch))
-        state, metrics = update_fn(state, batch)
-      values = {k: float(v) for k, v in jax.device_get(metrics).items()}
-      values |= rollout.describe(groups, texts, cfg.task) | {
-        'accuracy': float(verdict_PR.mean()),
-        'reward_mean': float(reward_PR.mean()),
-        'dead_group_share': float(is_dead_P.mean()),
-        'rollout_s': rollout_s,
-        'update_s': time.monotonic() - started - rollout_s,
-      }
-      loop.write(step, values)
+      draw_fn = functools.partial(rollout.draw, sampler, state.params, step)
+      collected = rollout.collect(draw_fn, dead, cfg.rollouts.max_refills)
+      writer.rollouts(step, measures.lines(collected, cfg.rollouts.n_written))
+      state, values = learn.learn(learner, state, collected, step)
+      loop.write(step, values | measures.describe(collected, cfg.task))
       if step % cfg.evaluate_every == 0 or step == n_steps:
         evaluate(step)
       if loop.is_due(step):
@@ -173,7 +172,7 @@ def run(cfg: Config, workdir: str, restore_from: str) -> None:
   writer.close()
   lines = metrics_lib.read(f'{workdir}/{metrics_lib.METRICS}')
   n_tokens = sum(line.get('sampled_tokens', 0) for line in lines)
-  record.finish(workdir, {'tokens': n_tokens})
+  record.finish(workdir, {'tokens': n_tokens, 'best_sampled': best.value})
 
 
 if __name__ == '__main__':

@@ -77,7 +77,7 @@ def run(
   model = checkpoint.load_model(restore_from, mesh)
   if cfg.lora.rank:
     lora_lib.paths(cfg.lora, model.params)  # refuses a wrong pattern
-  inputs = {'model': model.fingerprint}
+  inputs = {'model': model.fingerprint} | problem.file_sums(cfg.task)
   inputs |= {p: conversations_lib.fingerprint(p) for p in conversations}
   if documents:
     inputs['documents'] = documents_lib.fingerprint(documents)

@@ -34,6 +34,7 @@ FLOORS = [
 ARROWS = {
   ('config', 'dataclass_json'),
   ('record', 'dataclass_json'),
+  ('rl', 'evals'),  # pass@k
   ('experiments', 'tools'),
   ('tools', 'experiments'),
 }

@@ -34,6 +34,8 @@ _TRAINING = ('pretrain', 'sft', 'rl')
 _MAX_POINTS = 220
 _MAX_SAMPLE_STEPS = 6
 _MAX_SAMPLES_PER_STEP = 3
+_MAX_ROLLOUT_STEPS = 24
+_MAX_ROLLOUTS_PER_STEP = 8
 
 
 def collect(run_dir: pathlib.Path | str) -> dict[str, Any]:
@@ -45,7 +47,8 @@ def collect(run_dir: pathlib.Path | str) -> dict[str, Any]:
   Returns:
     A JSON-able dictionary: `stages` (name, stage, status, seconds, tokens),
     `evaluation` (rows), `held_out`, `funnel`, `tokenizer`, `training` (series
-    by stage folder and metric), `samples`, `provenance`, `missing`.
+    by stage folder and metric), `samples`, `rollouts`, `provenance`,
+    `missing`.
 
   Raises:
     FileNotFoundError: there is no such folder.
@@ -65,6 +68,7 @@ def collect(run_dir: pathlib.Path | str) -> dict[str, Any]:
     'tokenizer': None,
     'training': {},
     'samples': {},
+    'rollouts': {},
     'provenance': {},
     'missing': missing,
   }
@@ -105,6 +109,10 @@ def collect(run_dir: pathlib.Path | str) -> dict[str, Any]:
       samples = spread(_read_lines(folder, 'samples.jsonl', missing))
       if samples:
         report['samples'][folder.name] = samples
+    if stage == 'rl':
+      steps = rollouts(_read_lines(folder, 'rollouts.jsonl', missing))
+      if steps:
+        report['rollouts'][folder.name] = steps
   return report
 
 
@@ -152,17 +160,53 @@ def spread(rows: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
       sample['text'] = str(row.get('text', ''))
       # After a resume the same step is drawn again: the last one counts.
       by_step.setdefault(row['step'], {})[prompt, mode] = sample
-  steps = sorted(by_step)
-  n_shown = min(len(steps), _MAX_SAMPLE_STEPS)
-  if n_shown > 1:
-    steps = [
-      steps[round(index * (len(steps) - 1) / (n_shown - 1))]
-      for index in range(n_shown)
-    ]
+  steps = _spread(sorted(by_step), _MAX_SAMPLE_STEPS)
   return [
     sample
     for step in steps
     for sample in list(by_step[step].values())[:_MAX_SAMPLES_PER_STEP]
+  ]
+
+
+def rollouts(rows: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+  """Choose steps of rl from first to last, and the first answers of each.
+
+  Args:
+    rows: lines of rollouts.jsonl; one that lacks something is passed over.
+
+  Returns:
+    For each step: step, of (answers that were sampled), and answers: prompt,
+    text, reason, correct, reward, tokens, finished, trained.
+  """
+  kinds = {
+    'step': int, 'of': int, 'prompt': str, 'text': str, 'reason': str,
+    'correct': bool, 'reward': int | float, 'tokens': int, 'finished': bool,
+    'trained': bool,
+  }  # fmt: skip
+  by_step: dict[int, list[Mapping[str, Any]]] = {}
+  for row in rows:
+    if all(isinstance(row.get(name), kind) for name, kind in kinds.items()):
+      by_step.setdefault(row['step'], []).append(row)
+  return [
+    {
+      'step': step,
+      'of': by_step[step][0]['of'],
+      'answers': [
+        {name: row[name] for name in kinds if name not in ('step', 'of')}
+        for row in by_step[step][:_MAX_ROLLOUTS_PER_STEP]
+      ],
+    }
+    for step in _spread(sorted(by_step), _MAX_ROLLOUT_STEPS)
+  ]
+
+
+def _spread(steps: list[int], limit: int) -> list[int]:
+  """At most so many steps, evenly, the first and the last among them."""
+  if len(steps) <= limit:
+    return steps
+  return [
+    steps[round(index * (len(steps) - 1) / (limit - 1))]
+    for index in range(limit)
   ]
 
 

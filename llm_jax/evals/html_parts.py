@@ -273,6 +273,54 @@ def sample(prompt: str, answer: str) -> str:
   return f'<pre><span class="prompt">{text(prompt)}</span>{text(answer)}</pre>'
 
 
+def verdict(
+  prompt: str, answer: str, correct: bool, reason: str, note: str = ''
+) -> str:
+  """An answer, whether it is right, and why.
+
+  Args:
+    prompt: what the model read.
+    answer: what it wrote; a long one is cut.
+    correct: the verdict.
+    reason: the verifier's.
+    note: what else stands beside the verdict.
+
+  Returns:
+    An `<article>` of class good or bad.
+  """
+  mark = '✓ right' if correct else '✗ wrong'
+  note_html = f' <span class="range">{text(note)}</span>' if note else ''
+  return (
+    f'<article class="{"good" if correct else "bad"}">'
+    f'<p class="verdict">{mark}{note_html}</p>'
+    f'{sample(prompt, cut(answer))}'
+    f'<p class="reason">{text(reason)}</p></article>'
+  )
+
+
+def filtered(name: str, body_html: str) -> str:
+  """Answers of which only the right or the wrong ones can be shown.
+
+  By style alone: the page has no script.
+
+  Args:
+    name: of the choice, unlike all others on the page.
+    body_html: holds what `verdict` makes.
+
+  Returns:
+    A `<div>` with three radio buttons before the body.
+  """
+  choices = ''.join(
+    f'<label><input type="radio" name="{text(name)}" value="{value}"'
+    f'{" checked" * (value == "all")}> {value}</label>'
+    for value in ('all', 'right', 'wrong')
+  )
+  return (
+    '<div class="filtered"><fieldset><legend>Show answers:</legend>'
+    f'{choices}</fieldset>{body_html}</div>'
+  )
+
+
 def timeline(rows: Iterable[tuple[str, str, str]]) -> str:
   """Samples in order, the moment on the left; a repeated moment stands once.
 

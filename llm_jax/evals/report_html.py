@@ -34,6 +34,7 @@ def render(report: Mapping[str, Any]) -> str:
     ('direct', 'Without thinking', results.direct),
     ('pass', 'Many attempts', results.pass_at_k),
     ('rl', 'What RL changed', results.reinforcement),
+    ('rollouts', 'Rollouts', results.rollouts),
     ('bytes', 'Held-out text', results.held_out),
     ('answers', 'Answers', results.answers),
     ('provenance', 'Provenance', _provenance),

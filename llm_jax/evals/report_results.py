@@ -157,7 +157,10 @@ def reinforcement(report: Mapping[str, Any]) -> tuple[str, str]:
     for key, heading, label, scale in (
       ('accuracy', 'Accuracy of rollouts', 'percent', 100),
       ('eval_greedy', 'Greedy accuracy, held out', 'percent', 100),
+      ('eval_sampled', 'Sampled accuracy, held out', 'percent', 100),
       ('think_share', 'Share of answers that think', 'percent', 100),
+      ('reflection_share', 'Share of answers that look back', 'percent', 100),
+      ('truncated_share', 'Share of answers cut off', 'percent', 100),
       ('mean_length', 'Length of answers', 'tokens', 1),
       ('entropy', 'Entropy of rollouts', 'nats per token', 1),
       ('dead_group_share', 'Groups without signal', 'percent', 100),
@@ -169,6 +172,59 @@ def reinforcement(report: Mapping[str, Any]) -> tuple[str, str]:
   return f'<div class="charts">{drawn}</div>', (
     'Answers sampled for training, step by step. A group whose answers are '
     'all right or all wrong teaches nothing.'
+  )
+
+
+def rollouts(report: Mapping[str, Any]) -> tuple[str, str]:
+  """Answers that were sampled for training, step by step.
+
+  Args:
+    report: the record of a run.
+
+  Returns:
+    HTML of the section and the sentence that leads it.
+  """
+  if not report['rollouts']:
+    return parts.missing('rollouts.jsonl of rl'), ''
+  blocks = []
+  for folder, steps in report['rollouts'].items():
+    body = ''.join(
+      parts.folded(
+        f'step {findings.count(step["step"])}: {len(step["answers"])} of '
+        f'{findings.count(step["of"])} answers, '
+        f'{sum(a["correct"] for a in step["answers"])} of these right',
+        '<div class="answers">'
+        + ''.join(map(_rollout, step['answers']))
+        + '</div>',
+      )
+      for step in steps
+    )
+    blocks.append(
+      parts.folded(
+        f'{folder}: {len(steps)} steps',
+        parts.filtered(f'show-{folder}', body),
+        opened=not blocks,
+      )
+    )
+  return ''.join(blocks), (
+    'A step opens on a click. The first answers of each step, in the order in '
+    'which they were asked, with the verdict, the reward and the reason that '
+    'the verifier gave. rollouts.jsonl holds more.'
+  )
+
+
+def _rollout(answer: Mapping[str, Any]) -> str:
+  notes = [f'reward {answer["reward"]:g}', f'{answer["tokens"]} tokens']
+  if not answer['finished']:
+    notes.append('cut off')
+  if not answer['trained']:
+    notes.append('not trained on')
+  return parts.verdict(
+    answer['prompt'],
+    answer['text'],
+    answer['correct'],
+    answer['reason'],
+    ', '.join(notes),
   )
 
 
@@ -224,12 +280,12 @@ def answers(report: Mapping[str, Any]) -> tuple[str, str]:
     right = [s for s in row['samples'] if s['correct']][:_MAX_ANSWERS]
     wrong = [s for s in row['samples'] if not s['correct']][:_MAX_ANSWERS]
     cards = ''.join(
-      f'<article class="{"good" if answer["correct"] else "bad"}">'
-      f'<p class="verdict">{"✓ right" if answer["correct"] else "✗ wrong"}</p>'
-      + parts.sample(str(answer['prompt']), parts.cut(str(answer['answer'])))
-      + f'<p class="reason">{parts.text(answer["reason"])}</p></article>'
+      parts.verdict(
+        str(answer['prompt']), str(answer['answer']), answer['correct'],
+        answer['reason'],
+      )
       for answer in (*right, *wrong)
-    )
+    )  # fmt: skip
     blocks.append(
       parts.folded(
         f'{row["checkpoint"]}: {len(right)} right and {len(wrong)} wrong',

@@ -146,6 +146,14 @@ details pre { background: var(--tint); padding: .625rem .75rem;
   margin: 0 0 .25rem; }
 .answers .reason { font-size: .8125rem; color: var(--soft);
   margin: .375rem 0 0; overflow-wrap: anywhere; }
+.filtered fieldset { border: 0; padding: 0; margin: 0 0 .75rem;
+  display: flex; flex-wrap: wrap; gap: .25rem 1rem; }
+.filtered legend { float: left; padding: 0; margin-right: 1rem;
+  color: var(--soft); }
+.filtered input { accent-color: var(--s0); margin: 0 .25rem 0 0; }
+.filtered:has([value="right"]:checked) .bad { display: none; }
+.filtered:has([value="wrong"]:checked) .good { display: none; }
+.filtered details { padding-left: 1rem; }
 .good { color: var(--good); } .bad { color: var(--bad); }
 code { font: .875em ui-monospace, SFMono-Regular, Menlo, Consolas, monospace;
   overflow-wrap: anywhere; }

@@ -97,9 +97,10 @@ def evaluate(
       'sampled': list(statistics.bootstrap_interval(verdicts, cfg.seed)),
     },
     'pass_at_k': {
-      str(k): sum(statistics.pass_at_k(cfg.n_samples, c, k) for c in n_correct)
-      / len(problems)
-      for k in _powers_of_two(cfg.n_samples)
+      str(k): value
+      for k, value in statistics.pass_at_powers(
+        cfg.n_samples, n_correct
+      ).items()
     },
     'think_share': sum(task.thinks(a['answer']) for a in every) / len(every),
     'mean_length': sum(a['n_tokens'] for a in every) / len(every),
@@ -208,9 +209,3 @@ def _examples(answers: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     {key: a[key] for key in ('prompt', 'answer', 'correct', 'reason')}
     for a in result
   ]
-
-
-def _powers_of_two(limit: int) -> list[int]:
-  """1, 2, 4, ... up to limit, and limit itself."""
-  powers = [1 << power for power in range(limit.bit_length())]
-  return sorted({k for k in powers if k <= limit} | {limit})

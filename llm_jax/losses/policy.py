@@ -64,7 +64,7 @@ def policy_gradient(
   Returns:
     Scalar loss, and metrics as update.make_update_fn takes them: shares of
     tokens that get no gradient as r is too low or too high (for cispo: whose r
-    is clipped), the mean of r, kl if there is a reference.
+    is clipped), r, |log pi - log old|, kl if there is a reference.
 
   Source: arXiv:1707.06347 eq. 7; two clips arXiv:2503.14476 eq. 8; sequence
   arXiv:2507.18071 eq. 14 (GSPO-token); cispo arXiv:2506.13585 eq. 4.
@@ -96,6 +96,9 @@ def policy_gradient(
     'clip_low_share': ((is_low_BT * mask_BT).sum(), n_tokens),
     'clip_high_share': ((is_high_BT * mask_BT).sum(), n_tokens),
     'mean_ratio': ((ratio_BT * mask_BT).sum(), n_tokens),
+    'min_ratio': jnp.where(mask_BT > 0, ratio_BT, jnp.inf).min(),
+    'max_ratio': jnp.where(mask_BT > 0, ratio_BT, -jnp.inf).max(),
+    'mean_logp_difference': (jnp.abs(log_ratio_BT).sum(), n_tokens),
     'max_logp_difference': jnp.abs(log_ratio_BT).max(),
   }
   if ref_logp_BT is not None:

@@ -1,4 +1,4 @@
-"""Log-probabilities of a batch's targets under a model.
+"""Log-probabilities of a batch's targets under a model, and their values.
 
 Does not reduce them to a loss; see losses/.
 """
@@ -7,7 +7,7 @@ import jax
 
 from llm_jax import types
 from llm_jax.losses import next_token
-from llm_jax.model import config, transformer
+from llm_jax.model import config, transformer, value_head
 
 
 def target_logp(
@@ -53,7 +53,36 @@ def target_logp_and_balance(
     batch['positions_BT'],
     batch.get('segment_ids_BT'),
   )
-  logp_BT = next_token.token_logp(
+  return _logp(cfg, params, hidden_BTD, batch, chunk_length, first), balance
+
+
+def target_logp_and_value(
+  cfg: config.ModelConfig,
+  params: types.Params,
+  batch: types.Batch,
+  first: int = 0,
+) -> tuple[jax.Array, jax.Array | None]:
+  """`target_logp`, and the values before each target.
+
+  Returns:
+    logp_BT; and value_BT, None where params have no value head.
+  """
+  hidden_BTD, _ = transformer.apply(
+    cfg,
+    params,
+    batch['inputs_BT'],
+    batch['positions_BT'],
+    batch.get('segment_ids_BT'),
+  )
+  logp_BT = _logp(cfg, params, hidden_BTD, batch, 0, first)
+  if value_head.NAME not in params:
+    return logp_BT, None
+  head = params[value_head.NAME]
+  return logp_BT, value_head.apply(head, hidden_BTD[:, first:])
+
+
+def _logp(cfg, params, hidden_BTD, batch, chunk_length, first):
+  return next_token.token_logp(
     hidden_BTD[:, first:],
     transformer.unembedding(cfg, params),
     batch['targets_BT'][:, first:],
@@ -61,4 +90,3 @@ def target_logp_and_balance(
     chunk_length,
     cfg.logit_softcap,
   )
-  return logp_BT, balance

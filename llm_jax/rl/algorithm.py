@@ -1,30 +1,25 @@
-"""What tells one policy-gradient method from another.
+"""What tells one policy-gradient method from another, and its loss.
 
-Puts together advantage.py, rollout.py and losses/policy.py; does not sample or
-score.
+Does not sample or score; how rewards reach tokens is in credit.py.
 """
 
 import dataclasses
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
-import jax.numpy as jnp
-import numpy as np
-from jax.sharding import Mesh
 
 from llm_jax import types
-from llm_jax.infer import generate
-from llm_jax.losses import policy
+from llm_jax.losses import policy, value
 from llm_jax.model import config, likelihood
-from llm_jax.rl import advantage, rollout
+from llm_jax.rl import advantage
 
 
 @dataclasses.dataclass(frozen=True)
 class Algorithm:
   """A method by its parts. See PRESETS for those that have a name."""
 
-  baseline: str = 'group_mean'  # or leave_one_out, none
+  baseline: str = 'group_mean'  # or leave_one_out, none, value
   scale: str = 'none'  # divide by the deviation of the group or batch
   whiten: bool = False  # mean 0 and variance 1 over the tokens of the batch
   only_right: bool = False  # leave answers without a reward out
@@ -34,11 +29,17 @@ class Algorithm:
   aggregation: str = 'token_mean'  # or sequence_mean, constant
   max_importance: float = 0.0  # cap of trainer / sampler; 0: not weighed
   kl_coefficient: float = 0.0  # penalty in the loss, per nat
+  kl_in_reward: float = 0.0  # taken off the reward, per nat
   overlong_share: float = 0.0  # last part of max_length that costs up to 1
+  # Of the baseline value, a head on the model that learns expected rewards:
+  gamma: float = 1.0  # discount of a reward one token later
+  gae_lambda: float = 1.0  # weight of rewards against values
+  value_coefficient: float = 0.1  # of its loss
+  value_clip: float = 0.2  # largest move of a value in one step
 
   def __post_init__(self):
     for name, choices in (
-      ('baseline', advantage.BASELINES),
+      ('baseline', (*advantage.BASELINES, 'value')),
       ('scale', advantage.SCALES),
       ('surrogate', policy.SURROGATES),
       ('aggregation', policy.AGGREGATIONS),
@@ -47,11 +48,16 @@ class Algorithm:
         raise ValueError(
           f'Algorithm.{name} = {getattr(self, name)!r}; use one of {choices}'
         )
+    if self.baseline == 'value' and (self.scale != 'none' or self.only_right):
+      raise ValueError(
+        f'Algorithm.baseline = value with scale = {self.scale!r} and '
+        f'only_right = {self.only_right}: these are of groups; use whiten'
+      )
 
 
 _PER_TOKEN = (
   'old_logp_BT', 'advantage_BT', 'loss_mask_BT', 'weight_BT', 'segment_ids_BT',
-  'ref_logp_BT',
+  'ref_logp_BT', 'value_BT', 'return_BT',
 )  # fmt: skip
 
 PRESETS: Mapping[str, Algorithm] = {
@@ -59,7 +65,7 @@ PRESETS: Mapping[str, Algorithm] = {
   'grpo': Algorithm(scale='group', aggregation='sequence_mean'),
   # arXiv:2503.20783
   'dr_grpo': Algorithm(aggregation='constant'),
-  # arXiv:2503.14476 section 4.1
+  # arXiv:2503.14476 section 4.1; its dynamic sampling is Config.max_refills.
   'dapo': Algorithm(scale='group', clip_high=0.28, overlong_share=0.2),
   # arXiv:2507.18071 section 5.1
   'gspo': Algorithm(
@@ -74,6 +80,8 @@ PRESETS: Mapping[str, Algorithm] = {
   'rloo': Algorithm(baseline='leave_one_out', aggregation='constant'),
   # arXiv:2501.03262
   'reinforce_plus_plus': Algorithm(baseline='none', whiten=True),
+  # arXiv:1707.06347 eq. 9, with the advantages of arXiv:1506.02438
+  'ppo': Algorithm(baseline='value', whiten=True, gae_lambda=0.95),
   # arXiv:2203.14465, on the answers of the present policy
   'expert_iteration': Algorithm(baseline='none', only_right=True),
 }  # fmt: skip
@@ -98,112 +106,56 @@ def choose(preset: str, cfg: Algorithm) -> Algorithm:
   return PRESETS[preset]
 
 
-def make_batch(
-  cfg: Algorithm,
-  prompts: Sequence[Sequence[int]],
-  groups: Sequence[Sequence[generate.Answer]],
-  reward_PR: np.ndarray,
-  length: int,
-  max_length: int,
-) -> tuple[dict[str, np.ndarray], np.ndarray]:
-  """From answers and their rewards to the batch of one update.
-
-  Args:
-    cfg: the method.
-    prompts: token ids of each of P prompts.
-    groups: R answers to each prompt.
-    reward_PR: rewards; a KL in the reward is already taken off.
-    length: tokens of a row; a static shape.
-    max_length: longest answer that could be sampled.
-
-  Returns:
-    The batch of rollout.training_batch with weight_BT, and advantage_BT in
-    place of advantage_B; is_dead_P, the prompts that teach nothing.
-  """
-  if cfg.overlong_share:
-    length_PR = np.array([[len(a.token_ids) for a in g] for g in groups])
-    reward_PR = reward_PR + advantage.overlong_penalty(
-      length_PR, max_length, cfg.overlong_share * max_length
-    )
-  advantage_PR, is_dead_P = advantage.group_advantages(
-    reward_PR, cfg.baseline, cfg.scale
-  )
-  if cfg.whiten:  # the batch is the group: an answer of no reward teaches too
-    is_dead_P = np.full(len(groups), np.ptp(advantage_PR) == 0)
-  batch = rollout.training_batch(
-    prompts, groups, advantage_PR, is_dead_P, length
-  )
-  mask_BT = batch['loss_mask_BT']
-  advantage_BT = batch.pop('advantage_B')[:, None]
-  if cfg.only_right:
-    mask_BT = mask_BT * (advantage_BT > 0)
-  if cfg.whiten:
-    advantage_BT = advantage.whiten(advantage_BT, mask_BT)
-  return batch | {
-    'loss_mask_BT': mask_BT,
-    'advantage_BT': advantage_BT,
-    'weight_BT': policy.token_weights(
-      cfg.aggregation, mask_BT, len(mask_BT), max_length
-    ),
-  }, is_dead_P
-
-
-def make_reference_fn(
-  cfg: Algorithm,
-  model_cfg: config.ModelConfig,
-  params: types.Params,
-  mesh: Mesh,
-) -> Callable[[dict[str, jax.Array]], dict[str, jax.Array]]:
-  """Compile what adds ref_logp_BT to a batch, if the method has a KL.
+def make_loss_fn(
+  cfg: Algorithm, model_cfg: config.ModelConfig, first: int
+) -> Callable[..., tuple[jax.Array, types.Metrics]]:
+  """The loss as update.make_update_fn takes it.
 
   Args:
     cfg: the method.
     model_cfg: the model.
-    params: the policy to stay near; copied, since training donates its own.
-    mesh: where it lives.
+    first: targets of a row before this one were never drawn.
 
   Returns:
-    batch -> batch.
+    (params, batch, key) -> (loss, metrics).
   """
-  if not cfg.kl_coefficient:
-    return lambda batch: batch
-  kept = jax.tree.map(jnp.copy, params)
 
-  @jax.jit
-  def ref_logp(params, batch):
-    with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):
-      return likelihood.target_logp(model_cfg, params, batch)
+  def loss_fn(params, batch, key):
+    del key  # nothing is drawn: there is no dropout
+    logp_BT, value_BT = likelihood.target_logp_and_value(
+      model_cfg, params, batch, first
+    )
+    return loss(cfg, logp_BT, batch, value_BT)
 
-  return lambda batch: batch | {'ref_logp_BT': ref_logp(kept, batch)}
+  return loss_fn
 
 
 def loss(
-  cfg: Algorithm, logp_BT: jax.Array, batch: types.Batch
+  cfg: Algorithm,
+  logp_BT: jax.Array,
+  batch: types.Batch,
+  value_BT: jax.Array | None = None,
 ) -> tuple[jax.Array, dict[str, Any]]:
-  """The loss of one update on answers that the same parameters sampled.
+  """The loss of one update.
 
   Args:
     cfg: the method.
     logp_BT: of the last targets of each row under the policy that is trained;
       no earlier one was sampled.
-    batch: from make_batch, with ref_logp_BT if there is a KL.
+    batch: from credit.minibatches.
+    value_BT: expected rewards before the same targets, for baseline value.
 
   Returns:
-    As policy.policy_gradient.
+    As policy.policy_gradient; with the loss of the values and its metrics.
   """
   last = slice(-logp_BT.shape[1], None)
   batch = {name: x[:, last] for name, x in batch.items() if name in _PER_TOKEN}
-  old_logp_BT, advantage_BT = batch['old_logp_BT'], batch['advantage_BT']
-  if cfg.max_importance:  # the sampler's and the trainer's differ by rounding
-    advantage_BT = advantage_BT * policy.truncated_importance(
-      logp_BT, old_logp_BT, cfg.max_importance
-    )
-    old_logp_BT = jax.lax.stop_gradient(logp_BT)
-  return policy.policy_gradient(
+  mask_BT = batch['loss_mask_BT']
+  total, metrics = policy.policy_gradient(
     logp_BT,
-    old_logp_BT,
-    advantage_BT,
-    batch['loss_mask_BT'],
+    batch['old_logp_BT'],
+    batch['advantage_BT'],
+    mask_BT,
     cfg.clip_low,
     cfg.clip_high,
     cfg.surrogate,
@@ -212,3 +164,11 @@ def loss(
     batch.get('ref_logp_BT'),
     cfg.kl_coefficient,
   )
+  if value_BT is not None:
+    value_loss, value_metrics = value.clipped_value(
+      value_BT, batch['value_BT'], batch['return_BT'], mask_BT, cfg.value_clip
+    )
+    total += cfg.value_coefficient * value_loss
+    n_tokens = mask_BT.sum()
+    metrics |= value_metrics | {'value_loss': (value_loss * n_tokens, n_tokens)}
+  return total, metrics

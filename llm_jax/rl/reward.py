@@ -1,49 +1,55 @@
-"""Rewards of sampled answers: from a task's verifier, or at random.
+"""Rewards of sampled answers: a verifier's verdicts, or at random.
 
 Random rewards are the control: whatever accuracy rises under them does not
 come from the verifier.
 """
 
 import zlib
-from collections.abc import Sequence
 
 import numpy as np
+from jax.experimental import multihost_utils
 
-from llm_jax.tasks import problem as problem_lib
+KINDS = ('verifier', 'random')
 
 
-def verify(
-  task: problem_lib.Task,
-  problems: Sequence[problem_lib.Problem],
-  answers: Sequence[Sequence[str]],
+def choose(
+  kind: str, correct_PR: np.ndarray, seed: int, step: int, draw: int
 ) -> np.ndarray:
-  """Reward 1 for a right answer and 0 for a wrong one.
+  """Reward 1 or 0 for each answer, by verdict or by the toss of a coin.
+
+  Of several processes the first one's verdicts count for all: an answer that
+  runs into a time limit may be judged otherwise elsewhere.
 
   Args:
-    task: whose verifier judges.
-    problems: one a prompt.
-    answers: R texts for each prompt.
+    kind: one of KINDS.
+    correct_PR: verdicts, as numbers.
+    seed: of the run.
+    step: of the run; the same seed, step and draw toss the same coins.
+    draw: of the step.
 
   Returns:
     reward_PR, float32.
   """
-  rewards = [
-    [float(task.score(problem, text).correct) for text in texts]
-    for problem, texts in zip(problems, answers, strict=True)
-  ]
-  return np.array(rewards, np.float32)
+  if kind == 'random':
+    return toss(correct_PR.shape, seed, step, draw)
+  reward_PR = np.asarray(correct_PR, np.float32)
+  return np.asarray(multihost_utils.broadcast_one_to_all(reward_PR))
 
 
-def toss(shape: tuple[int, int], seed: int, step: int) -> np.ndarray:
+def toss(
+  shape: tuple[int, ...], seed: int, step: int, draw: int = 0
+) -> np.ndarray:
   """Reward 1 or 0 by the toss of a coin, whatever was answered.
 
   Args:
     shape: prompts and answers to each, P R.
     seed: of the run.
-    step: of the run; the same seed and step toss the same coins.
+    step: of the run; the same seed, step and draw toss the same coins.
+    draw: of the step.
 
   Returns:
     reward_PR, float32.
   """
-  draw = np.random.default_rng(zlib.crc32(f'reward/{seed}/{step}'.encode()))
-  return draw.integers(2, size=shape).astype(np.float32)
+  name = f'reward/{seed}/{step}' + (f'/{draw}' if draw else '')
+  coins = np.random.default_rng(zlib.crc32(name.encode()))
+  return coins.integers(2, size=shape).astype(np.float32)

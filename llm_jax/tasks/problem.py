@@ -9,6 +9,8 @@ import random
 from collections.abc import Sequence
 from typing import Protocol
 
+from llm_jax import record
+
 
 @dataclasses.dataclass(frozen=True)
 class Problem:
@@ -75,3 +77,13 @@ def conversations(
     ]
     for problem in task.problems('train', count, seed)
   ]
+
+
+def file_sums(task: Task) -> dict[str, str]:
+  """sha256 of each file that a task reads, by the setting that names it."""
+  paths = {name: getattr(task, name, '') for name in ('path', 'held_out_path')}
+  return {
+    f'task.{name}': record.file_sha256(path)
+    for name, path in paths.items()
+    if path
+  }

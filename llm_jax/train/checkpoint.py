@@ -4,8 +4,9 @@ A stage's folder of checkpoints is self-contained: `model.json` (the model's
 configuration), `tokenizer/` (a copy), and one folder a step. Saving is
 asynchronous and atomic. A fingerprint of every array is stored beside it and
 compared at restore, since damaged bytes otherwise load as wrong weights. Where
-adapters are trained, their state is stored beside the merged parameters, so
-that a model loads the same way whatever was trained. Does not decide when to
+adapters are trained, their state is stored beside the merged parameters, and
+so is a value head, so that a model loads the same way whatever was trained.
+Does not decide when to
 save, and does not hold metrics.
 """
 
@@ -25,13 +26,14 @@ from jax.sharding import Mesh
 from orbax.checkpoint import v1 as ocp
 
 from llm_jax import dataclass_json, record, types
-from llm_jax.model import config, transformer
+from llm_jax.model import config, transformer, value_head
 from llm_jax.parallel import mesh as mesh_lib
 from llm_jax.train import state as state_lib
 
 _FOLDER = 'checkpoints'
 _ASIDE = 'damaged_checkpoints'
 _MODEL_FILE = 'model.json'
+_TOKENIZER = 'tokenizer'
 
 
 class _Damaged(Exception):
@@ -54,17 +56,19 @@ class LoadedModel:
 class Checkpointer:
   """Saves the states of one run and keeps the newest few."""
 
-  def __init__(self, workdir: str, n_kept: int = 2):
+  def __init__(self, workdir: str, n_kept: int = 2, part: str = ''):
     """Open a run's folder for saving; call `restore` before.
 
     Args:
       workdir: folder of the stage.
+      part: a folder inside, for models alone: nothing resumes from there.
       n_kept: finished checkpoints that are kept, at least 2, so that one
         damaged checkpoint never leaves nothing.
     """
     if n_kept < 2:
       raise ValueError(f'n_kept {n_kept} checkpoints; use 2 or more')
-    self._folder = _shared_folder(workdir)
+    self._folder = steps_folder(workdir, part)
+    self._is_part = bool(part)
     os.makedirs(self._folder, exist_ok=True)
     # Orbax's policies do not match the protocols that they are declared by.
     every: Any = ocp.training.save_decision_policies.FixedIntervalPolicy(1)
@@ -91,10 +95,12 @@ class Checkpointer:
     latest = self._orbax.latest
     if latest is not None and latest.step >= step:
       return
-    self._finish_pending()
+    self.wait()
     parts = _split(state)
     if state.base is not None:
       parts['params'] = jax.jit(state_lib.model_params)(state)
+    if self._is_part:
+      parts = {'params': parts['params']}
     with _disk_full_named(self._folder):
       integrity: Any = _describe(parts)
       metadata = {'integrity': integrity, 'sha256': _sha256(integrity)}
@@ -108,10 +114,15 @@ class Checkpointer:
     Raises:
       OSError: if the last save met a full disk.
     """
-    self._finish_pending()
+    self.wait()
     self._orbax.close()
 
-  def _finish_pending(self):
+  def wait(self) -> None:
+    """Wait until the last save is on disk.
+
+    Raises:
+      OSError: if it met a full disk.
+    """
     saving, self._saving = self._saving, None
     if saving is not None:
       with _disk_full_named(self._folder):
@@ -138,16 +149,16 @@ def restore(
     ValueError: if every checkpoint is damaged, or one belongs to a model or
       optimizer of another structure.
   """
-  folder = _shared_folder(workdir)
+  folder = steps_folder(workdir)
   abstract = jax.tree.map(_abstract, _split(like))
-  steps = _steps(folder)
+  steps = saved_steps(folder)
   for step in reversed(steps):
     try:
       parts = _load(os.path.join(folder, str(step)), abstract)
       return dataclasses.replace(
         like,
         **parts['train'],
-        params=parts[_trained(like)],
+        params=parts[_trained(like)] | parts.get(value_head.NAME, {}),
         opt_state=parts['opt_state'],
       )
     except _Damaged as error:
@@ -191,13 +202,24 @@ def save_model_files(
   """
   if jax.process_index():
     return
-  folder = _shared_folder(workdir)
+  folder = steps_folder(workdir)
   shutil.copytree(
-    tokenizer_dir, os.path.join(folder, 'tokenizer'), dirs_exist_ok=True
+    tokenizer_dir, os.path.join(folder, _TOKENIZER), dirs_exist_ok=True
   )
   record.write_json(
     os.path.join(folder, _MODEL_FILE),
     {'stage': stage, 'is_chat': is_chat, 'model': dataclass_json.to_dict(cfg)},
+  )
+
+
+def copy_model_files(source: str, target: str) -> None:
+  """Make a folder of steps as self-contained as another one."""
+  os.makedirs(target, exist_ok=True)
+  shutil.copy(os.path.join(source, _MODEL_FILE), target)
+  shutil.copytree(
+    os.path.join(source, _TOKENIZER),
+    os.path.join(target, _TOKENIZER),
+    dirs_exist_ok=True,
   )
 
 
@@ -217,7 +239,7 @@ def load_model(stage_dir: str, mesh: Mesh | None = None) -> LoadedModel:
   """
   folder = os.path.abspath(os.path.join(stage_dir, _FOLDER))
   model_file = os.path.join(folder, _MODEL_FILE)
-  steps = _steps(folder)
+  steps = saved_steps(folder)
   if not steps or not os.path.exists(model_file):
     raise FileNotFoundError(
       f'{stage_dir} holds no checkpoint of a model (looked for {model_file} '
@@ -244,7 +266,7 @@ def load_model(stage_dir: str, mesh: Mesh | None = None) -> LoadedModel:
       return LoadedModel(
         cfg,
         parts['params'],
-        os.path.join(folder, 'tokenizer'),
+        os.path.join(folder, _TOKENIZER),
         step,
         saved['stage'],
         saved['is_chat'],
@@ -259,7 +281,7 @@ def load_model(stage_dir: str, mesh: Mesh | None = None) -> LoadedModel:
   )
 
 
-def _shared_folder(workdir: str) -> str:
+def steps_folder(workdir: str, part: str = '') -> str:
   """The folder of checkpoints, which all processes of a run share.
 
   All but the first have a workdir of their own inside the first's, for their
@@ -268,7 +290,7 @@ def _shared_folder(workdir: str) -> str:
   workdir = os.path.abspath(workdir)
   if jax.process_index():
     workdir = os.path.dirname(workdir)
-  return os.path.join(workdir, _FOLDER)
+  return os.path.join(workdir, part, _FOLDER)
 
 
 def _params_fingerprint(params: types.Params) -> str:
@@ -280,7 +302,8 @@ def _sha256(described: dict[str, dict[str, str]]) -> str:
   return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _steps(folder: str) -> list[int]:
+def saved_steps(folder: str) -> list[int]:
+  """The steps of a folder's finished checkpoints, ascending."""
   if not os.path.isdir(folder):
     return []
   return sorted(int(name) for name in os.listdir(folder) if name.isdigit())
@@ -289,8 +312,11 @@ def _steps(folder: str) -> list[int]:
 def _split(state: state_lib.TrainState) -> dict[str, Any]:
   """What is trained, in parts, so that a model loads without moments."""
   train = {'step': state.step, 'key': state.key, 'n_skipped': state.n_skipped}
+  head = {k: x for k, x in state.params.items() if k == value_head.NAME}
+  params = {k: x for k, x in state.params.items() if k not in head}
   return {
-    _trained(state): state.params,
+    _trained(state): params,
+    **({value_head.NAME: head} if head else {}),
     'opt_state': state.opt_state,
     'train': train,
   }
@@ -414,6 +440,6 @@ def _disk_full_named(folder: str):
     raise OSError(
       errno.ENOSPC,
       f'disk full while saving a checkpoint to {folder}; whole checkpoints '
-      f'there: steps {_steps(folder)}. Free some space and run the same '
+      f'there: steps {saved_steps(folder)}. Free some space and run the same '
       'command again',
     ) from error

@@ -1,18 +1,19 @@
-"""metrics.jsonl, the one record of a run's numbers, and samples.jsonl.
+"""metrics.jsonl, the one record of a run's numbers, and its texts.
 
-One JSON object a line; other views are drawn from these files. Does not
-average, smooth or plot.
+These are samples.jsonl and, of RL, rollouts.jsonl. One JSON object a line;
+other views are drawn from these files. Does not average, smooth or plot.
 """
 
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, TextIO
 
 from llm_jax.train import watch
 
 METRICS = 'metrics.jsonl'
 SAMPLES = 'samples.jsonl'
+ROLLOUTS = 'rollouts.jsonl'
 
 
 class Writer:
@@ -31,17 +32,20 @@ class Writer:
       views: get every line of numbers too.
     """
     self._views = views
+    self._workdir = workdir
     self._files = {}
-    for name in (METRICS, SAMPLES):
+    for name in (METRICS, SAMPLES, ROLLOUTS):
       path = os.path.join(workdir, name)
-      lines = [r for r in read(path) if r['step'] <= resume_step]
+      if name == ROLLOUTS and not os.path.exists(path):
+        continue
+      lines = (r for r in read(path) if r['step'] <= resume_step)
       temporary = f'{path}.tmp'
       with open(temporary, 'w', encoding='utf-8') as f:
         f.writelines(json.dumps(line) + '\n' for line in lines)
         f.flush()
         os.fsync(f.fileno())
       os.replace(temporary, path)
-      self._files[name] = open(path, 'a', encoding='utf-8')  # noqa: SIM115
+      self._files[name] = _append_to(path)
 
   def metrics(self, step: int, values: Mapping[str, Any]) -> None:
     """Append one line of numbers to metrics.jsonl."""
@@ -52,6 +56,14 @@ class Writer:
   def sample(self, step: int, values: Mapping[str, Any]) -> None:
     """Append one line of text that the model wrote to samples.jsonl."""
     self._append(SAMPLES, {'step': step} | dict(values))
+
+  def rollouts(self, step: int, lines: Iterable[Mapping[str, Any]]) -> None:
+    """Append what a step of RL sampled to rollouts.jsonl."""
+    if ROLLOUTS not in self._files:
+      path = os.path.join(self._workdir, ROLLOUTS)
+      self._files[ROLLOUTS] = _append_to(path)
+    for line in lines:
+      self._append(ROLLOUTS, {'step': step} | dict(line))
 
   def sync(self) -> None:
     """Force what was written to disk: call before a checkpoint is taken."""
@@ -72,11 +84,15 @@ class Writer:
     self._files[name].flush()
 
 
+def _append_to(path: str) -> TextIO:
+  return open(path, 'a', encoding='utf-8')
+
+
 def read(path: str) -> Iterator[dict[str, Any]]:
   """Read the whole lines of a JSONL file; none if it does not exist.
 
   Args:
-    path: metrics.jsonl or samples.jsonl.
+    path: metrics.jsonl, samples.jsonl or rollouts.jsonl.
 
   Yields:
     One dict a line. A last line without its newline was cut short by a crash

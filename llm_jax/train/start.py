@@ -12,7 +12,7 @@ from absl import logging
 from jax.sharding import Mesh
 
 from llm_jax import types
-from llm_jax.model import config, transformer
+from llm_jax.model import config, transformer, value_head
 from llm_jax.model import lora as lora_lib
 from llm_jax.train import checkpoint, metrics, watch
 from llm_jax.train import state as state_lib
@@ -32,6 +32,7 @@ def start(
   watch_cfg: watch.Watch,
   params: types.Params | None = None,
   lora: lora_lib.Lora = _NO_ADAPTERS,
+  has_values: bool = False,
 ) -> tuple[state_lib.TrainState, metrics.Writer]:
   """Make the folder of a stage self-contained and find the state to train.
 
@@ -47,6 +48,7 @@ def start(
     watch_cfg: which views of the metrics to open.
     params: parameters of the stage before; None: new ones.
     lora: adapters that are trained in place of those parameters.
+    has_values: whether a new value head is trained beside them.
 
   Returns:
     The state of the newest whole checkpoint in workdir, or else a state at
@@ -55,6 +57,11 @@ def start(
   init = functools.partial(transformer.init, cfg)
   if lora.rank:
     init = functools.partial(lora_lib.init, lora, params)
+  if has_values:
+    head = {value_head.NAME: value_head.init(cfg)}
+    params = None if params is None else params | head
+    init_model = init
+    init = lambda key: init_model(key) | head  # noqa: E731
   state = state_lib.create(init, tx, seed, mesh)
   if lora.rank:
     state = dataclasses.replace(state, base=params, lora=lora)

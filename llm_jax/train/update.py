@@ -26,7 +26,10 @@ UpdateFn = stages.Wrapped
 
 
 def _join(name):
-  return jnp.maximum if name.startswith('max_') else jnp.add
+  """How a metric of micro-batches adds up, and what it starts from."""
+  if name.startswith('max_'):
+    return jnp.maximum, -jnp.inf
+  return (jnp.minimum, jnp.inf) if name.startswith('min_') else (jnp.add, 0)
 
 
 def make_update_fn(
@@ -50,8 +53,8 @@ def make_update_fn(
       over loss_mask_BT if there are micro-batches; other weights come with the
       batch and multiply the terms. A metric is a number that adds up over
       micro-batches, or a pair of such, of which the quotient is reported; of
-      one named max_* the largest is. Its params are the model's, also where
-      only adapters are trained.
+      one named max_* or min_* the largest or smallest is. Its params are the
+      model's, also where only adapters are trained.
     tx: the optimizer.
     mesh: where state and batch live.
     n_micro: parts of the batch that are computed one after the other.
@@ -76,7 +79,7 @@ def make_update_fn(
       shared = jax.tree.map(lambda x: share * x, (loss, grads))
       *added, old = sums
       metrics = {
-        name: jax.tree.map(_join(name), old[name], new)
+        name: jax.tree.map(_join(name)[0], old[name], new)
         for name, new in metrics.items()
       }
       return (*jax.tree.map(jnp.add, tuple(added), shared), metrics), None
@@ -84,10 +87,14 @@ def make_update_fn(
     keys = jax.random.split(key, n_micro)
     first = jax.tree.map(operator.itemgetter(0), (parts, keys))
     (loss, metrics), grads = jax.eval_shape(value_and_grad, params, *first)
-    zeros = jax.tree.map(
-      lambda x: jnp.zeros(x.shape, x.dtype), (loss, grads, metrics)
+
+    def full(tree, value: float = 0):
+      return jax.tree.map(lambda x: jnp.full(x.shape, value, x.dtype), tree)
+
+    start = {name: full(x, _join(name)[1]) for name, x in metrics.items()}
+    (loss, grads, metrics), _ = jax.lax.scan(
+      add, (*full((loss, grads)), start), (parts, keys)
     )
-    (loss, grads, metrics), _ = jax.lax.scan(add, zeros, (parts, keys))
     return (loss, metrics), grads
 
   def update(state: state_lib.TrainState, batch: types.Batch):

@@ -13,6 +13,7 @@ import faulthandler
 import hashlib
 import importlib
 import os
+import re
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -71,15 +72,25 @@ class Watch:
         )
 
 
+# What only metrics.jsonl holds, or the line of a step of RL has no end.
+_FILED = re.compile(
+  'min_|max_|clip_|pass_at_|drawn_|sampled_|trained_|verifier_|score_|value_clip'
+  '|mean_ratio|mean_logp'
+)
+
+
 def line(step: int, n_steps: int, values: Mapping[str, float]) -> str:
   """A step's numbers as the console shows them.
 
   >>> line(20, 100, {'eta_s': 80.4, 'loss': 2.5, 'tokens_per_s': 1234.0})
   'step 20/100 | loss 2.5000 | 1,234 tokens/s | ETA 0:01:20'
+  >>> line(1, 9, {'accuracy': 0.5, 'max_ratio': 1.2})
+  'step 1/9 | accuracy 0.5'
   """
   parts = [f'step {step}/{n_steps}']
   parts += [s.format(values[k]) for k, s in _SHOWN.items() if k in values]
   hidden = {*_SHOWN, 'eta_s'} | ({'skipped'} - {k for k in values if values[k]})
+  hidden |= set(filter(_FILED.match, values))
   parts += [f'{k} {v:.4g}' for k, v in values.items() if k not in hidden]
   if 'eta_s' in values:
     parts.append(f'ETA {datetime.timedelta(seconds=int(values["eta_s"]))}')

@@ -186,6 +186,7 @@ def test_same_artifacts_give_the_same_bytes(run_dir):
     ('tokenizer/report.json', 'the tokenizer report'),
     ('evaluate/evaluation.json', 'the evaluation'),
     ('pretrain/done.json', 'pretrain/done.json: missing'),
+    ('rl_zero/rollouts.jsonl', 'rl_zero/rollouts.jsonl: missing'),
     ('pretrain/metrics.jsonl', 'pretrain/metrics.jsonl: missing'),
     ('rl_zero/run.json', ''),
     ('crawl', 'crawl/: no run of this stage'),
@@ -271,6 +272,37 @@ def test_samples_of_one_prompt_differ_by_mode(run_dir):
   samples = artifacts.collect(run_dir)['samples']['rl_zero']
   assert [row['mode'] for row in samples] == ['greedy', 'sampled'] * 3
   assert 'step 20, sampled' in ''.join(Page(_html(run_dir)).text)
+
+
+def test_rollouts_of_steps_are_browsed_without_a_script(run_dir):
+  report = artifacts.collect(run_dir)
+  steps = report['rollouts']['rl_zero']
+  assert [steps[0]['step'], steps[-1]['step']] == [1, 60]
+  assert len(steps) == 24
+  assert all(len(step['answers']) == 8 for step in steps)
+  text = report_html.render(report)
+  page = ''.join(Page(text).text)
+  assert 'step 60: 8 of 256 answers, 4 of these right' in page
+  assert 'reward 1, 3 tokens' in page
+  assert 'reward 0, 3 tokens, cut off' in page
+  assert 'more characters)' in page
+  section = text[text.index('<section id="rollouts"') :]
+  section = section[: section.index('</section>')]
+  assert section.count('<article class="good"') == 4 * 24 * 4
+  assert section.count('type="radio" name="show-rl_zero"') == 3
+  for shown, hidden in (('right', 'bad'), ('wrong', 'good')):
+    rule = f'[value="{shown}"]:checked) .{hidden} {{ display: none; }}'
+    assert rule in report_html.report_style.CSS
+
+
+def test_torn_and_foreign_rollouts_are_passed_over(run_dir):
+  path = run_dir / 'rl_zero' / 'rollouts.jsonl'
+  line = json.loads(path.read_text().split('\n')[0]) | {'reward': 'much'}
+  path.write_text(f'{{"step": 1}}\n{json.dumps(line)}\n{{"step": 2, "te')
+  report = artifacts.collect(run_dir)
+  assert 'rl_zero' not in report['rollouts']
+  assert 'rl_zero/rollouts.jsonl: 1 unreadable lines' in report['missing']
+  Page(report_html.render(report))
 
 
 def test_recipe_writes_three_forms(run_dir, tmp_path, capsys):

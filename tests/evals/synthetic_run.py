@@ -87,6 +87,28 @@ def write(run_dir: pathlib.Path, n_steps: int = 600) -> pathlib.Path:
       ],
     )
     _lines(
+      run_dir / name / 'rollouts.jsonl',
+      [
+        {
+          'step': step,
+          'group': index // 8,
+          'answer': index % 8,
+          'of': 256,
+          'prompt': f'{step}+{index}={HOSTILE}',
+          'text': f'{step + index} {HOSTILE}' * (1 + 99 * (index == 3)),
+          'correct': index % 2 == 0,
+          'reason': f'because {HOSTILE}',
+          'reward': float(index % 2 == 0),
+          'tokens': 3,
+          'logp': -0.5,
+          'finished': index != 3,
+          'trained': index < 8,
+        }
+        for step in range(1, 61)
+        for index in range(16)
+      ],
+    )
+    _lines(
       run_dir / name / 'metrics.jsonl',
       [
         {

@@ -69,7 +69,12 @@ SETTINGS = {
     'Config.n_samples = 4',
     'Config.max_new_tokens = 12',
     "Config.reward = 'random'",  # an untrained model earns nothing else
+    'Config.n_problems = 30',  # read twice in 16 steps
     'Config.evaluate_every = 6',
+    'Rollouts.max_refills = 2',
+    'Updates.n_epochs = 2',
+    'Updates.n_minibatches = 2',
+    'Updates.micro_batch = 4',
     'Scoring.n_problems = 8',
     'Scoring.batch_size = 8',
     'Scoring.max_new_tokens = 12',
@@ -223,6 +228,15 @@ def test_losses_after_kills_equal_an_uninterrupted_run(
   assert len(expected) >= 2 * 16
   assert losses(workdir) == expected
   assert fingerprint(workdir) == fingerprint(uninterrupted / stage)
+  if stage == 'rl':
+    rollouts, alone = (
+      (folder / 'rl' / metrics_lib.ROLLOUTS).read_text()
+      for folder in (tmp_path, uninterrupted)
+    )
+    assert rollouts == alone
+    assert fingerprint(workdir / 'best') == fingerprint(
+      uninterrupted / 'rl' / 'best'
+    )
   again = finish(arguments)
   assert 'already finished' in again
 

@@ -1,7 +1,6 @@
 """Every method, however its batch is laid out; batches by hand."""
 
 import dataclasses
-import functools
 
 import chex
 import jax
@@ -12,9 +11,9 @@ import pytest
 
 from llm_jax.infer import generate
 from llm_jax.losses import policy
-from llm_jax.model import config, likelihood, transformer
 from llm_jax.parallel import mesh as mesh_lib
-from llm_jax.rl import algorithm
+from llm_jax.rl import algorithm, credit, learn, rollout
+from llm_jax.rl import questions as questions_lib
 from llm_jax.train import state as state_lib
 from llm_jax.train import update
 
@@ -37,11 +36,28 @@ GROUPS = [
 ]
 
 
-def make_batch(cfg):
-  batch, _ = algorithm.make_batch(
-    cfg, PROMPTS, GROUPS, REWARD_PR, LENGTH, MAX_LENGTH
+def make_batch(
+  cfg,
+  prompts=PROMPTS,
+  groups=GROUPS,
+  reward_PR=REWARD_PR,
+  max_length=MAX_LENGTH,
+):
+  """Of one update, with values as baseline value asks them."""
+  drawn = [
+    rollout.Group(questions_lib.Question(None, prompt), answers, [], [], 0.0)
+    for prompt, answers in zip(prompts, groups, strict=True)
+  ]
+  batch = rollout.training_batch(drawn, LENGTH)
+  looked = {
+    'value_BT': RANDOM.normal(size=batch['old_logp_BT'].shape).astype('f4'),
+    'trainer_logp_BT': np.asarray(logp(W, batch)),
+  }
+  batch, _ = credit.assign(cfg, batch | looked, reward_PR, max_length)
+  learner = learn.Learner(
+    cfg, learn.Updates(), None, None, None, LENGTH, max_length, 0
   )
-  return batch
+  return next(learn.minibatches(learner, batch, 1))
 
 
 def logp(w, batch):
@@ -56,7 +72,10 @@ def step(cfg, batch, n_micro=1, data=1):
 
   def loss_fn(params, batch, key):
     del key
-    return algorithm.loss(cfg, logp(params['w'], batch), batch)
+    value_BT = None
+    if cfg.baseline == 'value':
+      value_BT = params['w'][0][batch['inputs_BT']]
+    return algorithm.loss(cfg, logp(params['w'], batch), batch, value_BT)
 
   tx = optax.sgd(1.0)
   state = state_lib.create(lambda key: {'w': jnp.asarray(W)}, tx, 0, mesh)
@@ -84,22 +103,25 @@ def pack(cfg, batch):
 
 CASES = [('clipped', x) for x in policy.AGGREGATIONS]
 CASES += [('sequence', 'sequence_mean'), ('cispo', 'token_mean')]
+CASES = [(*case, 'group_mean') for case in CASES]
+CASES += [('clipped', 'token_mean', 'value')]
 
 
-@pytest.mark.parametrize(('surrogate', 'aggregation'), CASES)
-def test_layout_does_not_matter(surrogate, aggregation):
+@pytest.mark.parametrize(('surrogate', 'aggregation', 'baseline'), CASES)
+def test_layout_does_not_matter(surrogate, aggregation, baseline):
   """Micro-batches, mesh, order of rows and packing; with a KL.
 
   Answers are sampled by another policy, so that ratios are clipped.
   """
   cfg = algorithm.Algorithm(
-    surrogate=surrogate, aggregation=aggregation, kl_coefficient=0.1,
+    baseline, surrogate=surrogate, aggregation=aggregation, kl_coefficient=0.1,
   )  # fmt: skip
   batch = make_batch(cfg)
   batch['ref_logp_BT'] = np.asarray(logp(RANDOM.normal(size=W.shape), batch))
   expected = step(cfg, batch)
   assert expected[1]['clip_high_share'] > 0
   assert expected[1]['kl'] > 0
+  assert expected[1]['min_ratio'] < 0.8 < 1.2 < expected[1]['max_ratio']
   order = RANDOM.permutation(16)
   shuffled = {name: x[order] for name, x in batch.items()}
   for found in (
@@ -140,39 +162,6 @@ def test_gradient_is_on_drawn_tokens_only(name):
   np.testing.assert_allclose(grad_BT, 0, atol=1e-7)
 
 
-def test_batches_by_hand():
-  """Prompts of one token, answers of 1 and 2, a reward to the very first."""
-  groups = [
-    [generate.Answer([5] * n, [-1.0] * n, True) for n in (1, 2)]
-  ] * 2  # fmt: skip
-  reward_PR = np.array([[1.0, 0.0], [0.0, 0.0]])
-
-  def batch(**settings):
-    cfg = algorithm.Algorithm(**settings)
-    return algorithm.make_batch(cfg, [[1], [1]], groups, reward_PR, 2, 2)
-
-  found, is_dead_P = batch()
-  assert is_dead_P.tolist() == [False, True]
-  assert found['advantage_BT'].tolist() == [[0.5], [-0.5], [0], [0]]
-  assert found['weight_BT'].all()
-  found, is_dead_P = batch(baseline='none', only_right=True)
-  assert found['loss_mask_BT'].tolist() == [[1, 0], [0, 0], [0, 0], [0, 0]]
-  assert is_dead_P.tolist() == [False, True]
-  # Rewards 1, 0, 0, 0, 0, 0 at six tokens: mean 1/6, variance 1/6.
-  found, is_dead_P = batch(baseline='none', whiten=True)
-  low, high = -1 / 6 / np.sqrt(1 / 6), 5 / 6 / np.sqrt(1 / 6)
-  np.testing.assert_allclose(
-    found['advantage_BT'],
-    [[high, 0], [low, low], [low, 0], [low, low]],
-    rtol=1e-5,
-  )
-  assert not is_dead_P.any()
-  # Half of the longest answer is free; the reward then falls to -1.
-  found, is_dead_P = batch(overlong_share=0.5)
-  assert found['advantage_BT'].tolist() == [[1], [-1], [0.5], [-0.5]]
-  assert not is_dead_P.any()
-
-
 def test_choice_of_a_method():
   plain = algorithm.Algorithm()
   other = dataclasses.replace(plain, clip_high=0.3)
@@ -185,37 +174,5 @@ def test_choice_of_a_method():
   for name in ('baseline', 'scale', 'surrogate', 'aggregation'):
     with pytest.raises(ValueError, match=f"Algorithm.{name} = 'x'; use one"):
       algorithm.Algorithm(**{name: 'x'})
-
-
-def test_importance_weights_replace_the_ratio():
-  """The sampler's log-probabilities are off: weighed up to the cap."""
-  cfg = algorithm.Algorithm(max_importance=2.0)
-  batch = make_batch(cfg)
-  logp_BT = logp(W, batch)
-  grad_BT = jax.grad(lambda x: algorithm.loss(cfg, x, batch)[0])(logp_BT)
-  weight_BT = np.minimum(np.exp(logp_BT - batch['old_logp_BT']), 2.0)
-  mask_BT = batch['loss_mask_BT']
-  assert (weight_BT * mask_BT == 2).any()
-  expected_BT = -batch['advantage_BT'] * weight_BT * mask_BT / mask_BT.sum()
-  np.testing.assert_allclose(grad_BT, expected_BT, atol=1e-6)
-
-
-def test_reference_outlives_the_parameters():
-  cfg = config.ModelConfig(
-    vocab_size=N_TOKENS, n_layers=1, d_model=8, n_heads=2, n_kv_heads=1,
-    head_dim=4, d_ff=8, max_length=LENGTH,
-  )  # fmt: skip
-  method = algorithm.Algorithm(kl_coefficient=0.1)
-  mesh = mesh_lib.make(mesh_lib.MeshConfig(data=2))
-  params = transformer.init(cfg, jax.random.key(0))
-  params = jax.device_put(params, mesh_lib.param_shardings(mesh, params))
-  batch = mesh_lib.put_batch(mesh, make_batch(method))
-  expected_BT = jax.jit(functools.partial(likelihood.target_logp, cfg))(
-    params, batch
-  )
-  reference_fn = algorithm.make_reference_fn(method, cfg, params, mesh)
-  jax.tree.map(lambda x: x.delete(), params)  # as donation does
-  found = reference_fn(batch)
-  np.testing.assert_allclose(found['ref_logp_BT'], expected_BT, atol=1e-6)
-  plain = algorithm.Algorithm()
-  assert algorithm.make_reference_fn(plain, cfg, params, mesh)(batch) is batch
+  with pytest.raises(ValueError, match='these are of groups'):
+    algorithm.Algorithm('value', 'group')

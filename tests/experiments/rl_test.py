@@ -1,0 +1,124 @@
+"""RL as a recipe: killed while it samples and judges, and its files."""
+
+import dataclasses
+import json
+import os
+import signal
+import subprocess
+import sys
+
+import pytest
+
+from experiments import rl
+from llm_jax import record
+from llm_jax.evals import scoring
+from llm_jax.parallel import mesh as mesh_lib
+from llm_jax.rl import learn, rollout
+from llm_jax.tasks import addition, word_problems
+from llm_jax.train import checkpoint, start
+from llm_jax.train import loop as loop_lib
+from tests.evals import tiny_checkpoint
+
+PATHS = ('metrics.jsonl', 'rollouts.jsonl', 'samples.jsonl')
+
+
+@dataclasses.dataclass(frozen=True)
+class Deadly(addition.Addition):
+  """Kills its process where a file says at which verdict."""
+
+  log: str = ''  # gets a byte a verdict, and never forgets
+
+  def score(self, problem, answer):
+    with open(self.log, 'ab', buffering=0) as file:
+      file.write(b'.')
+      n_scored = file.tell()
+    if os.path.exists(f'{self.log}.kill{n_scored}'):
+      os.kill(os.getpid(), signal.SIGKILL)
+    return addition.Addition.score(self, problem, answer)
+
+
+def config_of(task, **changes):
+  cfg = rl.Config(
+    n_prompts=4, n_samples=2, max_new_tokens=8, reward='random',
+    evaluate_every=2, preset='ppo', task=task,
+    rollouts=rollout.Rollouts(batch_size=2, n_written=3),
+    updates=learn.Updates(n_epochs=2),
+    evaluation=scoring.Scoring(
+      n_problems=4, n_samples=1, max_new_tokens=8, batch_size=4
+    ),
+    loop=loop_lib.LoopConfig(n_steps=6, save_every=2),
+    mesh=mesh_lib.MeshConfig(data=1),
+  )  # fmt: skip
+  return dataclasses.replace(cfg, **changes)
+
+
+def numbers(workdir):
+  """Every line of every file, but for seconds."""
+  found = {}
+  for name in PATHS:
+    lines = (workdir / name).read_text().splitlines()
+    found[name] = [
+      {k: v for k, v in json.loads(line).items() if not k.endswith('_s')}
+      for line in lines
+    ]
+  return found
+
+
+def test_sigkill_in_the_middle_of_rollouts(tmp_path):
+  """At a verdict of step 4 while its other groups are sampled, with PPO."""
+  base = tiny_checkpoint.write(tmp_path / 'base', is_chat=False)
+  alone, killed = tmp_path / 'alone', tmp_path / 'killed'
+  (tmp_path / 'log').touch()
+  rl.run(config_of(Deadly(log=f'{tmp_path}/log')), str(alone), str(base))
+  assert os.path.getsize(tmp_path / 'log') >= 6 * 8  # as many a step
+  cfg = config_of(Deadly(log=f'{tmp_path}/other'))
+  (tmp_path / f'other.kill{3 * 8 + 3}').touch()
+  program = (
+    'from tests.experiments import rl_test as t; from experiments import rl; '
+    f'rl.run(t.config_of(t.Deadly(log={cfg.task.log!r})), '
+    f'{str(killed)!r}, {str(base)!r})'
+  )
+  done = subprocess.run([sys.executable, '-c', program], check=False)
+  assert done.returncode == -signal.SIGKILL
+  written = (killed / 'rollouts.jsonl').read_text().splitlines()
+  assert len(written) == 3 * 3  # three steps of three answers
+  rl.run(cfg, str(killed), str(base))
+  assert numbers(killed) == numbers(alone)
+  assert [line['step'] for line in numbers(alone)['rollouts.jsonl']] == [
+    step for step in range(1, 7) for _ in range(3)
+  ]
+  for part in ('', 'best'):
+    models = [checkpoint.load_model(str(w / part)) for w in (alone, killed)]
+    assert models[0].fingerprint == models[1].fingerprint
+    assert models[0].step == models[1].step == (2 if part else 6)
+
+
+def test_another_file_of_problems_is_refused(tmp_path, monkeypatch):
+  """Before anything is trained; the file holds fewer than are asked."""
+  base = tiny_checkpoint.write(tmp_path / 'base', is_chat=False)
+  path = tmp_path / 'problems.jsonl'
+  rows = [
+    {
+      'question': f'{"abc"[n % 3]}{"x" * n} is 1+{n}?',
+      'answer': f'#### {n + 1}',
+    }
+    for n in range(60)
+  ]
+  path.write_text('\n'.join(map(json.dumps, rows)))
+  cfg = config_of(word_problems.WordProblems(str(path)), n_problems=20)
+
+  class Begun(Exception):
+    pass
+
+  def stop(*args, **kwargs):
+    raise Begun
+
+  monkeypatch.setattr(start, 'start', stop)
+  for _ in range(2):
+    with pytest.raises(Begun):
+      rl.run(cfg, str(tmp_path / 'rl'), str(base))
+  run = json.loads((tmp_path / 'rl' / 'run.json').read_text())
+  assert run['inputs']['task.path'] == record.file_sha256(path)
+  path.write_text('\n'.join(map(json.dumps, rows[:-1])))
+  with pytest.raises(ValueError, match='inputs task.path'):
+    rl.run(cfg, str(tmp_path / 'rl'), str(base))
