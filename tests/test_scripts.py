@@ -4,6 +4,7 @@ They run in a copy of the scripts where `.venv/bin/python` writes down what it
 is asked to do instead of doing it.
 """
 
+import itertools
 import os
 import pathlib
 import shutil
@@ -15,6 +16,7 @@ import pytest
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 
+_SPEEDRUN = ('pretrain', 'sft', 'rl_seed0', 'rl_seed1', 'rl_seed2', 'rl_zero')
 _FAKE_PYTHON = f"""#!/bin/sh
 case "$1 $2" in
   "-c "*) exec {sys.executable} "$@" ;;
@@ -151,6 +153,34 @@ class TestSpeedrun:
     done = _run(copy, 'tools/speedrun.sh', '--fresh')
     assert done.returncode == 1
     assert (target / 'crawl').is_dir()
+
+
+class TestShowRl:
+  def test_what_is_evaluated_was_trained(self, copy):
+    done = _run(copy, 'tools/show_rl.sh')
+    assert done.returncode == 0, done.stderr
+    trained = {f'runs/speedrun/{name}' for name in _SPEEDRUN}
+    by_rl, evaluated = set(), []
+    for line in _log(copy):
+      words = line.split()
+      for flag, value in itertools.pairwise(words):
+        name, _, folder = value.rpartition('=')
+        if flag in ('--restore_from', '--checkpoint'):
+          assert folder in trained, line
+        if flag == '--checkpoint':
+          assert folder.endswith(name) or folder.startswith('runs/speedrun/')
+          evaluated.append(folder)
+        if flag == '--workdir':
+          trained.add(value)
+          by_rl |= {value} if 'experiments.rl ' in line else set()
+    assert len(by_rl) == 20
+    assert by_rl <= set(evaluated)
+    assert len(evaluated) == len(set(evaluated)) == 29
+
+  def test_a_failing_stage_ends_it(self, copy):
+    done = _run(copy, 'tools/show_rl.sh', fail_at='multiplication/sft')
+    assert done.returncode == 7
+    assert 'multiplication/sft' in _log(copy)[-1]
 
 
 class TestVenv:

@@ -12,6 +12,9 @@ from typing import Any
 
 from llm_jax.evals import statistics
 
+# A share in 0..1 with the limits of its interval, or None where it has none.
+Estimate = tuple[float, tuple[float, float] | None]
+
 # rl_seed0, rl_seed1, ... are runs of one recipe that differ in the seed only.
 _SEED = re.compile(r'(?P<recipe>.+?)_?seed_?\d+')
 
@@ -29,6 +32,7 @@ class Accuracy:
   sampled_interval: tuple[float, float]
   think_share: float | None
   mean_tokens: float | None
+  pass_at_k: Mapping[int, Estimate]  # in ascending order of k
   n_seeds: int = 1
 
 
@@ -55,6 +59,27 @@ def accuracies(report: Mapping[str, Any], mode: str) -> list[Accuracy]:
     if recipe and is_last and len(group) > 1:
       result.append(_mean(recipe[0], group))
   return result
+
+
+def pass_at_k(report: Mapping[str, Any]) -> list[tuple[str, ...]]:
+  """The table of pass@k with intervals: its header, and a row a line.
+
+  Args:
+    report: the record of a run.
+
+  Returns:
+    Rows of text in percent, of the mode 'free'; none without pass@k.
+  """
+  lines = accuracies(report, 'free')
+  ks = list(lines[0].pass_at_k) if lines else []
+  rows = [('Checkpoint', *(f'k = {k}' for k in ks))]
+  for line in lines:
+    cells = []
+    for value, limits in line.pass_at_k.values():
+      shown = f' ({interval(limits)})' if limits else ''
+      cells.append(f'{100 * value:.1f}{shown}')
+    rows.append((line.name, *cells))
+  return rows if ks else []
 
 
 def best_rl(report: Mapping[str, Any], mode: str) -> Accuracy | None:
@@ -269,6 +294,7 @@ def count(value: float | None) -> str:
 
 
 def _accuracy(row: Mapping[str, Any]) -> Accuracy:
+  limits = row['interval'].get('pass_at_k') or {}
   return Accuracy(
     name=row['checkpoint'],
     task=row['task'],
@@ -279,6 +305,10 @@ def _accuracy(row: Mapping[str, Any]) -> Accuracy:
     sampled_interval=tuple(row['interval']['sampled']),
     think_share=row.get('think_share'),
     mean_tokens=row.get('mean_length'),
+    pass_at_k={
+      int(k): (value, tuple(limits[k]) if k in limits else None)
+      for k, value in (row.get('pass_at_k') or {}).items()
+    },
   )
 
 
@@ -311,6 +341,10 @@ def _mean(recipe: str, group: Sequence[Accuracy]) -> Accuracy:
     sampled_interval=sampled_interval,
     think_share=plain_mean([line.think_share for line in group]),
     mean_tokens=plain_mean([line.mean_tokens for line in group]),
+    pass_at_k={
+      k: mean([line.pass_at_k[k][0] for line in group])
+      for k in group[0].pass_at_k
+    },
     n_seeds=len(group),
   )
 

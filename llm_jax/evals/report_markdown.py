@@ -26,6 +26,9 @@ def render(report: Mapping[str, Any]) -> str:
     lines = findings.accuracies(report, mode)
     if lines:
       blocks += [f'## {heading}', accuracy(lines)]
+  if passes := findings.pass_at_k(report):
+    numbers = range(1, len(passes[0]))
+    blocks += ['## pass@k', table(passes[0], passes[1:], numbers)]
   blocks += _funnel(report) + _held_out(report) + _provenance(report)
   if report['missing']:
     items = '\n'.join(f'- {_cell(line)}' for line in report['missing'])

@@ -94,33 +94,30 @@ def pass_at_k(report: Mapping[str, Any]) -> tuple[str, str]:
   Returns:
     HTML of the section and the sentence that leads it.
   """
-  rows = [row for row in report['evaluation'] if row.get('mode') == 'free']
-  ks = sorted({int(k) for row in rows for k in row.get('pass_at_k') or {}})
-  if not ks:
+  lines = findings.accuracies(report, 'free')
+  table = findings.pass_at_k(report)
+  if not table:
     return parts.missing('pass@k in evaluate/evaluation.json'), ''
-  values = [
-    (row['checkpoint'], {int(k): v for k, v in row['pass_at_k'].items()})
-    for row in rows
-    if row.get('pass_at_k')
-  ]
   chart = parts.chart(
     'pass@k',
     [
-      svg.Line(name, [(k, 100 * v) for k, v in sorted(at.items())], index % 6)
-      for index, (name, at) in enumerate(values)
+      svg.Line(
+        line.name,
+        [(k, 100 * value) for k, (value, _) in line.pass_at_k.items()],
+        index % 6,
+        strong=line.n_seeds > 1,
+      )
+      for index, line in enumerate(lines)
     ],
     'attempts k',
     'percent of problems solved by at least one of k attempts',
     y_range=(0.0, 104.0),
   )
   return f'<div class="charts">{chart}</div>' + parts.table(
-    'pass@k in percent',
-    ('Checkpoint', *(f'k = {k}' for k in ks)),
-    [
-      (name, *(f'{100 * at[k]:.1f}' if k in at else '–' for k in ks))
-      for name, at in values
-    ],
-    numbers=range(1, len(ks) + 1),
+    'pass@k in percent with 95% intervals',
+    table[0],
+    table[1:],
+    numbers=range(1, len(table[0])),
   ), (
     'Whether at least one of k sampled answers is right. A gain at k = 1 that '
     'is gone at large k is sharpening of what the model could do before.'

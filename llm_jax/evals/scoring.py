@@ -72,8 +72,8 @@ def evaluate(
 
   Returns:
     JSON-able: task, mode ('free' or 'direct'), n, n_samples, temperature,
-    greedy, sampled, interval of both (95%), pass_at_k by k, think_share and
-    mean_length (tokens) and stopped_share of sampled answers, tokens (all
+    greedy, sampled, pass_at_k by k, interval of these three (95%), think_share
+    and mean_length (tokens) and stopped_share of sampled answers, tokens (all
     that were generated), samples.
   """
   problems = task.problems('held_out', cfg.n_problems, cfg.seed)
@@ -81,6 +81,7 @@ def evaluate(
   sampled = _ask(model, task, problems, cfg, direct, cfg.n_samples)
   verdicts = [[float(a['correct']) for a in answers] for answers in sampled]
   n_correct = [round(sum(values)) for values in verdicts]
+  pass_at_k = statistics.pass_at_powers(cfg.n_samples, n_correct)
   first = [answers[0] for answers in greedy]
   n_greedy = sum(answer['correct'] for answer in first)
   every = [answer for answers in sampled for answer in answers]
@@ -95,12 +96,16 @@ def evaluate(
     'interval': {
       'greedy': list(statistics.wilson_interval(n_greedy, len(problems))),
       'sampled': list(statistics.bootstrap_interval(verdicts, cfg.seed)),
+      'pass_at_k': {
+        str(k): list(
+          statistics.bootstrap_interval([[x] for x in estimates], cfg.seed)
+        )
+        for k, estimates in pass_at_k.items()
+      },
     },
     'pass_at_k': {
-      str(k): value
-      for k, value in statistics.pass_at_powers(
-        cfg.n_samples, n_correct
-      ).items()
+      str(k): sum(estimates) / len(problems)
+      for k, estimates in pass_at_k.items()
     },
     'think_share': sum(task.thinks(a['answer']) for a in every) / len(every),
     'mean_length': sum(a['n_tokens'] for a in every) / len(every),

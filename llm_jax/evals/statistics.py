@@ -88,24 +88,21 @@ def pass_at_k(n: int, n_correct: int, k: int) -> float:
   return 1 - math.comb(n - n_correct, k) / math.comb(n, k)
 
 
-def pass_at_powers(n: int, n_correct: Sequence[int]) -> dict[int, float]:
-  """pass@k of a task for k = 1, 2, 4, ... up to n, and n itself.
+def pass_at_powers(n: int, n_correct: Sequence[int]) -> dict[int, list[float]]:
+  """pass@k of each problem for k = 1, 2, 4, ... up to n, and n itself.
 
-  >>> {k: round(x, 3) for k, x in pass_at_powers(3, [3, 1, 0]).items()}
-  {1: 0.444, 2: 0.556, 3: 0.667}
+  >>> pass_at_powers(4, [4, 1, 0])
+  {1: [1.0, 0.25, 0.0], 2: [1.0, 0.5, 0.0], 4: [1.0, 1.0, 0.0]}
 
   Args:
     n: answers sampled for each problem.
     n_correct: how many of them are correct, for each problem.
 
   Returns:
-    The mean over problems by k.
+    The estimates of all problems by k.
   """
   powers = {1 << power for power in range(n.bit_length())} | {n}
-  return {
-    k: sum(pass_at_k(n, c, k) for c in n_correct) / len(n_correct)
-    for k in sorted(powers)
-  }
+  return {k: [pass_at_k(n, c, k) for c in n_correct] for k in sorted(powers)}
 
 
 def bootstrap_interval(

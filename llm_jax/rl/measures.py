@@ -56,8 +56,8 @@ def describe(
   return {
     'accuracy': sum(n_correct) / n,
     **{
-      f'pass_at_{k}': value
-      for k, value in statistics.pass_at_powers(
+      f'pass_at_{k}': sum(estimates) / len(groups)
+      for k, estimates in statistics.pass_at_powers(
         reward_PR.shape[1], n_correct
       ).items()
       if k > 1

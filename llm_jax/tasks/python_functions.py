@@ -25,7 +25,7 @@ from absl import logging
 from llm_jax.tasks import answers, sandbox, splits
 from llm_jax.tasks import problem as problem_lib
 
-_FIRST_TRAINING_ID = 601  # of MBPP; the others are its test and validation
+FIRST_TRAINING_ID = 601  # of MBPP; the others are its test and validation
 _MAX_CODE_CHARS = 20_000
 _FENCE = re.compile(r'```(?:python|py)?[ \t]*\r?\n(.*?)(?:```|\Z)', re.DOTALL)
 _ARITHMETIC: Mapping[type, Callable[[Any, Any], Any]] = {
@@ -246,7 +246,7 @@ def _read_mbpp(row: Mapping[str, Any], name: str) -> _Row:
   if not row.get('test_setup_code'):
     cases = _cases(statements, None)
   prompt = f'{row["text"]}\nFor example: {row["test_list"][0].strip()}\n'
-  split = 'train' if row['task_id'] >= _FIRST_TRAINING_ID else 'held_out'
+  split = 'train' if row['task_id'] >= FIRST_TRAINING_ID else 'held_out'
   solution = row['code'].replace('\r\n', '\n')
   return problem_lib.Problem(name, prompt, solution), split, '', cases
 

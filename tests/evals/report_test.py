@@ -175,6 +175,30 @@ def test_mean_of_seeds_by_hand(run_dir):
   )
 
 
+def test_pass_at_k_with_intervals(run_dir):
+  """Of a checkpoint over problems, of a mean over seeds."""
+  path = run_dir / 'evaluate' / 'evaluation.json'
+  evaluation = json.loads(path.read_text())
+  for row in evaluation['rows']:
+    if row['checkpoint'] == 'sft':
+      row['interval']['pass_at_k'] = {
+        k: [value - 0.05, value + 0.05] for k, value in row['pass_at_k'].items()
+      }
+  path.write_text(json.dumps(evaluation))
+  report = artifacts.collect(run_dir)
+  by_name = {name: cells for name, *cells in findings.pass_at_k(report)}
+  assert by_name['Checkpoint'] == ['k = 1', 'k = 2', 'k = 4', 'k = 8']
+  assert by_name['base'][0] == '26.8'  # an evaluation of before
+  assert by_name['sft'][0] == '29.1 (24.1–34.1)'
+  assert by_name['rl, mean of 3 seeds'][0] == '84.1 (80.5–87.7)'
+  # 1 - (1 - p)² is .969375, .975975, .978391; s = .0046496, ± .0115502.
+  assert by_name['rl, mean of 3 seeds'][1] == '97.5 (96.3–98.6)'
+  page = ''.join(Page(report_html.render(report)).text)
+  for text in (page, report_markdown.render(report)):
+    assert '29.1 (24.1–34.1)' in text
+    assert '97.5 (96.3–98.6)' in text
+
+
 def test_same_artifacts_give_the_same_bytes(run_dir):
   assert _html(run_dir) == _html(run_dir)
 

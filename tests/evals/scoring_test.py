@@ -68,6 +68,9 @@ def test_counts_by_hand(monkeypatch):
   )
   low, high = row['interval']['sampled']
   assert low < 0.25 < high
+  assert row['interval']['pass_at_k']['1'] == pytest.approx([low, high])
+  low, high = row['interval']['pass_at_k']['4']  # of four of six problems
+  assert 0 < low < 0.5 < 5 / 6 < high <= 1
   assert row['mean_length'] == pytest.approx(5 * 6 / 24 + 6 * 18 / 24)
   assert row['tokens'] == 5 * 6 + 6 * 18 + 4 * 5 + 2 * 6
 
