@@ -157,7 +157,7 @@ class TestSpeedrun:
 
 class TestShowRl:
   def test_what_is_evaluated_was_trained(self, copy):
-    done = _run(copy, 'tools/show_rl.sh')
+    done = _run(copy, 'tools/show_rl.sh', 'gsm8k.jsonl')
     assert done.returncode == 0, done.stderr
     trained = {f'runs/speedrun/{name}' for name in _SPEEDRUN}
     by_rl, evaluated = set(), []
@@ -173,9 +173,13 @@ class TestShowRl:
         if flag == '--workdir':
           trained.add(value)
           by_rl |= {value} if 'experiments.rl ' in line else set()
-    assert len(by_rl) == 20
+    assert len(by_rl) == 23
     assert by_rl <= set(evaluated)
-    assert len(evaluated) == len(set(evaluated)) == 29
+    assert len(evaluated) == len(set(evaluated)) == 33
+
+  def test_word_problems_only_of_a_file(self, copy):
+    assert _run(copy, 'tools/show_rl.sh').returncode == 0
+    assert not [line for line in _log(copy) if 'WordProblems' in line]
 
   def test_a_failing_stage_ends_it(self, copy):
     done = _run(copy, 'tools/show_rl.sh', fail_at='multiplication/sft')

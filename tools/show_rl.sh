@@ -2,6 +2,7 @@
 # What reinforcement learning shows, with three seeds each, into runs/show/:
 #
 #   ./tools/show_rl.sh
+#   ./tools/show_rl.sh gsm8k-train.jsonl.gz   # with word problems of this file
 #
 # It starts from the speedrun, which must be finished. Called again, it
 # resumes and redoes nothing. Each subject has a report of its own, such as
@@ -125,3 +126,32 @@ stage evaluate --workdir runs/show/addition/evaluate \
   --checkpoint rl_zero_seed2=runs/show/addition/rl_zero_seed2
 stage report --workdir runs/show/addition/report \
   --run_dir runs/show/addition
+
+# Word problems in GSM8K's form, by a model with room for their length.
+if [ $# -eq 1 ]; then
+  stage pretrain --workdir runs/show/gsm8k/pretrain \
+    --gin_file gin_configs/pretrain_tiny.gin \
+    --gin_bindings 'ModelConfig.max_length = 640' \
+    --gin_bindings 'LoopConfig.n_steps = 100' \
+    --tokens runs/speedrun/tokens --tokenizer runs/speedrun/tokenizer
+  stage sft --workdir runs/show/gsm8k/sft \
+    --gin_file gin_configs/sft_gsm8k.gin \
+    --gin_bindings "WordProblems.path = '$1'" \
+    --restore_from runs/show/gsm8k/pretrain
+  for seed in 0 1 2; do
+    stage rl --workdir "runs/show/gsm8k/rl_seed$seed" \
+      --gin_file gin_configs/rl_gsm8k.gin \
+      --gin_bindings "WordProblems.path = '$1'" \
+      --gin_bindings "Config.seed = $seed" --restore_from runs/show/gsm8k/sft
+  done
+  stage evaluate --workdir runs/show/gsm8k/evaluate \
+    --gin_file gin_configs/evaluate_gsm8k.gin \
+    --gin_bindings "WordProblems.path = '$1'" \
+    --tokens runs/speedrun/tokens \
+    --checkpoint sft=runs/show/gsm8k/sft \
+    --checkpoint rl_seed0=runs/show/gsm8k/rl_seed0 \
+    --checkpoint rl_seed1=runs/show/gsm8k/rl_seed1 \
+    --checkpoint rl_seed2=runs/show/gsm8k/rl_seed2
+  stage report --workdir runs/show/gsm8k/report \
+    --run_dir runs/show/gsm8k
+fi
