@@ -16,4 +16,5 @@ fi
 .venv/bin/ruff format --check .
 .venv/bin/ruff check .
 .venv/bin/pyright
-exec .venv/bin/python -m pytest -n 2
+# A file's tests share what they compile, so they stay in one process.
+exec .venv/bin/python -m pytest -n 2 --dist loadfile

@@ -25,7 +25,7 @@ def answers(mesh) -> list[list[int]]:
     shardings = mesh_lib.param_shardings(mesh, shapes)
   params = jax.jit(init, out_shardings=shardings)(jax.random.key(0))
   params = params | {'head': jax.jit(jnp.multiply)(params['head'], 6)}
-  request = generate.Request(20, (17, 3), top_k=20)
+  request = generate.Request(20, (17, 3))
   prompts = [[5, 6, 7], [5, 6, 7], [8], [8], [9] * 12, [9] * 12]
   found = generate.generate(CFG, params, prompts, range(6), request, 4, mesh)
   return [answer.token_ids for answer in found]

@@ -59,6 +59,8 @@ def _attack(who: str, *blocked: str) -> subprocess.CompletedProcess:
   with tempfile.TemporaryDirectory() as folder:
     copy = pathlib.Path(folder)
     shutil.copytree(ROOT / 'llm_jax' / 'tasks', copy / 'llm_jax' / 'tasks')
+    for module in (ROOT / 'llm_jax').glob('*.py'):  # tasks keep records
+      shutil.copy(module, copy / 'llm_jax')
     shutil.copytree(pathlib.Path(absl.__file__).parent, copy / 'absl')
     (copy / 'tests' / 'tasks').mkdir(parents=True)
     for module in (sandbox_attack_run, sandbox_attacks):
