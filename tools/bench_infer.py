@@ -27,7 +27,6 @@ import json
 import os
 import pathlib
 import statistics
-import subprocess
 import tempfile
 import time
 from collections.abc import Callable
@@ -44,6 +43,7 @@ from llm_jax.model import cache as cache_lib
 from llm_jax.model import config, transformer
 from llm_jax.tokenizer import tokenizer as tokenizer_lib
 from llm_jax.train import checkpoint
+from tools import peer as peer_lib
 
 _MAX_TEXT = 1 << 15  # tokens
 _SECTIONS = ('peer', 'parts', 'slots', 'buckets', 'prefix')
@@ -125,34 +125,6 @@ def _quartiles(values: list[float]) -> list[float]:
   return [float(f'{x:.4g}') for x in (low, middle, high)]
 
 
-class _Peer:
-  """A process that generates when it is asked."""
-
-  def __init__(self, folder: pathlib.Path):
-    self._process = subprocess.Popen(
-      [_PEER.value, 'tools/bench_infer_torch.py', str(folder)],
-      stdin=subprocess.PIPE,
-      stdout=subprocess.PIPE,
-      text=True,
-    )
-
-  def __call__(self, asked: dict) -> dict:
-    assert self._process.stdin is not None
-    assert self._process.stdout is not None
-    self._process.stdin.write(json.dumps(asked) + '\n')
-    self._process.stdin.flush()
-    line = self._process.stdout.readline()
-    if not line:
-      raise RuntimeError('the peer ended; see its message above')
-    return json.loads(line)
-
-  def close(self):
-    """Ends the process."""
-    assert self._process.stdin is not None
-    self._process.stdin.close()
-    self._process.wait()
-
-
 def _peer_section() -> dict:
   found = {}
   for size, cfg in SIZES.items():
@@ -162,7 +134,8 @@ def _peer_section() -> dict:
       if _PEER.value:
         folder = pathlib.Path(name) / 'model'
         huggingface.write(folder, cfg, params, None, False, 'float32')
-        peer = _Peer(folder)
+        script = 'tools/bench_infer_torch.py'
+        peer = peer_lib.Peer([_PEER.value, script, str(folder)])
       for n_rows in (1, 16):
         engine = engine_lib.Engine(
           cfg, params, n_rows, _PROMPT + _N_NEW[size], max_chunk=32
@@ -176,7 +149,7 @@ def _peer_section() -> dict:
   return found
 
 
-def _compare(engine, peer: _Peer | None, size, n_rows, rules) -> dict:
+def _compare(engine, peer: peer_lib.Peer | None, size, n_rows, rules) -> dict:
   """Quartiles of tokens/s of each, and the median of the ratios."""
   n_new = _N_NEW[size]
   prompts = _prompts(SIZES[size], n_rows, _PROMPT)

@@ -22,7 +22,6 @@ import functools
 import json
 import pathlib
 import statistics
-import subprocess
 import tempfile
 import time
 from collections.abc import Callable
@@ -40,6 +39,7 @@ from llm_jax.optim import optimizer
 from llm_jax.parallel import mesh as mesh_lib
 from llm_jax.train import hardware, update
 from llm_jax.train import state as state_lib
+from tools import peer as peer_lib
 
 _SIZE = flags.DEFINE_string('size', '1m', 'Name of the model, see sizes.py.')
 _BATCH = flags.DEFINE_integer('batch_size', 8, 'Rows.')
@@ -111,33 +111,13 @@ def _ours(
   return params, run
 
 
-class _Peer:
-  """A process that runs steps of PyTorch when it is asked."""
-
-  def __init__(self, folder: pathlib.Path, mode: str):
-    command = [
+def _peer(folder: pathlib.Path, mode: str) -> peer_lib.Peer:
+  return peer_lib.Peer(
+    [
       *(_PEER.value, 'tools/bench_train_torch.py', str(folder), mode),
       *(_DTYPE.value, str(_LEARNING_RATE)),
     ]
-    self._process = subprocess.Popen(
-      command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    )
-
-  def __call__(self, n: int) -> list[float]:
-    assert self._process.stdin is not None
-    assert self._process.stdout is not None
-    self._process.stdin.write(f'{n}\n')
-    self._process.stdin.flush()
-    line = self._process.stdout.readline()
-    if not line:
-      raise RuntimeError('the peer ended; see its message above')
-    return json.loads(line)
-
-  def close(self):
-    """Ends the process."""
-    assert self._process.stdin is not None
-    self._process.stdin.close()
-    self._process.wait()
+  )
 
 
 def _measure(runs: dict[str, Callable[[int], list[float]]], n_tokens: int):
@@ -184,11 +164,11 @@ def main(_):
     if _PEER.value:
       huggingface.write(folder / 'model', cfg, params, None, False, 'float32')
       np.savez(folder / 'batch.npz', **_batch(cfg))
-      runs['torch eager'] = _Peer(folder, 'eager')
-      runs['torch compile'] = _Peer(folder, 'compile')
+      runs['torch eager'] = _peer(folder, 'eager')
+      runs['torch compile'] = _peer(folder, 'compile')
     found = _measure(runs, n_tokens)
     for peer in runs.values():
-      if isinstance(peer, _Peer):
+      if isinstance(peer, peer_lib.Peer):
         peer.close()
   rate = {name: values['tokens_per_s'] for name, values in found.items()}
   if _PEER.value:

@@ -17,6 +17,7 @@ import socket
 import subprocess
 import sys
 import tempfile
+import time
 
 from llm_jax.tasks import python_functions, sandbox, sandbox_kernel
 from tests.tasks import sandbox_attacks
@@ -149,6 +150,18 @@ def fakes(folder: str) -> dict[str, list[str]]:
     score = task.score(problem, answer)
     prey[name] = [score.reason] if score.correct else []
   return prey
+
+
+def wait_for_the_end_of(pid: int):
+  """Fails if a process is still there after 10 seconds."""
+  stat = pathlib.Path(f'/proc/{pid}/stat')
+  for _ in range(100):
+    if (
+      not stat.exists() or stat.read_text().rpartition(')')[2].split()[0] == 'Z'
+    ):
+      return
+    time.sleep(0.1)
+  raise AssertionError(f'process {pid} lives on')
 
 
 def block(names: list[str]):

@@ -11,7 +11,7 @@ import time
 import pytest
 
 from llm_jax.tasks import symbolic_pool
-from tests.tasks import symbolic_test
+from tests.tasks import sandbox_attack_run, symbolic_test
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 # Small formulas that keep sympy busy for minutes.
@@ -162,11 +162,4 @@ def test_children_end_with_the_pool_and_with_who_started_it():
     text=True,
     check=False,
   )
-  stat = pathlib.Path(f'/proc/{int(done.stdout)}/stat')
-  for _ in range(100):
-    if (
-      not stat.exists() or stat.read_text().rpartition(')')[2].split()[0] == 'Z'
-    ):
-      return
-    time.sleep(0.1)
-  pytest.fail('the child lives on')
+  sandbox_attack_run.wait_for_the_end_of(int(done.stdout))
