@@ -1,7 +1,8 @@
 """Measures the training step, beside the same model in transformers on torch.
 
   python -m tools.bench_train --size 14m --peer_python .venv-torch/bin/python
-  python -m tools.bench_train --size 124m --dtype bfloat16 --peak
+  python -m tools.bench_train --size d24 --dtype bfloat16 --peak \
+    --batch_size 16 --length 2048
 
 With --peer_python the same parameters, batch, dtype and AdamW with clipping run
 in PyTorch too, eager and compiled, each in a process of its own; they take
@@ -21,6 +22,7 @@ import dataclasses
 import functools
 import json
 import pathlib
+import re
 import statistics
 import tempfile
 import time
@@ -34,14 +36,16 @@ from experiments import process
 from llm_jax import types
 from llm_jax.interop import huggingface
 from llm_jax.losses import next_token
-from llm_jax.model import config, likelihood, sizes, transformer
+from llm_jax.model import config, depth, likelihood, sizes, transformer
 from llm_jax.optim import optimizer
 from llm_jax.parallel import mesh as mesh_lib
 from llm_jax.train import hardware, update
 from llm_jax.train import state as state_lib
 from tools import peer as peer_lib
 
-_SIZE = flags.DEFINE_string('size', '1m', 'Name of the model, see sizes.py.')
+_SIZE = flags.DEFINE_string(
+  'size', '1m', 'Name of the model, see sizes.py; or d24 for depth 24.'
+)
 _BATCH = flags.DEFINE_integer('batch_size', 8, 'Rows.')
 _LENGTH = flags.DEFINE_integer('length', 256, 'Tokens of a row.')
 _DTYPE = flags.DEFINE_enum(
@@ -52,12 +56,30 @@ _ROUNDS = flags.DEFINE_integer('rounds', 7, 'Rounds of each.')
 _PEER = flags.DEFINE_string('peer_python', '', 'Python with transformers.')
 _PEAK = flags.DEFINE_boolean('peak', False, 'Print FLOPs and MFU.')
 _MODEL = flags.DEFINE_multi_string(
-  'model', [], 'Option of ModelConfig as name=JSON, such as remat=true.'
+  'model', [], 'Option of ModelConfig as name=JSON, such as remat="dots".'
 )
 
 _LEARNING_RATE = 1e-3
+_DEPTH_VOCABULARY = 32_768  # tokens, of models by depth
 _PAUSE_S = 0.3  # so that the threads of the one before sleep
 _LOSS_TOLERANCE = 2e-3  # of the first losses, relative; float32 sums differ
+
+
+def _model() -> config.ModelConfig:
+  options = {
+    name: json.loads(value)
+    for name, value in (option.split('=', 1) for option in _MODEL.value)
+  }
+  if depth_digits := re.fullmatch(r'd(\d+)', _SIZE.value):
+    cfg = depth.derive(
+      int(depth_digits[1]),
+      depth.REFERENCES['large'],
+      _DEPTH_VOCABULARY,
+      _LENGTH.value,
+    ).model
+  else:
+    cfg = sizes.by_name(_SIZE.value)
+  return dataclasses.replace(cfg, dtype=_DTYPE.value, **options)
 
 
 def _batch(cfg: config.ModelConfig) -> dict[str, np.ndarray]:
@@ -149,13 +171,7 @@ def _measure(runs: dict[str, Callable[[int], list[float]]], n_tokens: int):
 def main(_):
   """Measures."""
   process.set_up_jax()
-  options = {
-    name: json.loads(value)
-    for name, value in (option.split('=', 1) for option in _MODEL.value)
-  }
-  cfg = dataclasses.replace(
-    sizes.by_name(_SIZE.value), dtype=_DTYPE.value, **options
-  )
+  cfg = _model()
   params, run = _ours(cfg)
   runs: dict[str, Callable[[int], list[float]]] = {'llm_jax': run}
   n_tokens = _BATCH.value * _LENGTH.value

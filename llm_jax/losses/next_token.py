@@ -3,6 +3,8 @@
 Takes hidden states and the head's matrix as arrays, never a model.
 """
 
+import functools
+
 import chex
 import jax
 import jax.numpy as jnp
@@ -64,19 +66,82 @@ def token_logp(
 
 
 def _logp(hidden_BTD, w_VD, targets_BT, vocab_size, softcap):
-  logits_BTV = jnp.einsum(
-    'BTD,VD->BTV',
-    hidden_BTD,
-    w_VD.astype(hidden_BTD.dtype),
-    preferred_element_type=jnp.float32,
-  )
+  logits_BTV = _logits(hidden_BTD, w_VD)
   if softcap:
     logits_BTV = softcap * jnp.tanh(logits_BTV / softcap)
   if vocab_size < w_VD.shape[0]:
     is_token_V = jnp.arange(w_VD.shape[0]) < vocab_size
     logits_BTV = jnp.where(is_token_V[None, None], logits_BTV, PADDING_LOGIT)
+  return _pick(logits_BTV, targets_BT, hidden_BTD.dtype)
+
+
+@jax.custom_vjp
+def _logits(hidden_BTD, w_VD):
+  return _logits_forward(hidden_BTD, w_VD)[0]
+
+
+def _logits_forward(hidden_BTD, w_VD):
+  logits_XV = jnp.einsum(
+    'XD,VD->XV',
+    hidden_BTD.reshape(-1, w_VD.shape[1]),
+    w_VD.astype(hidden_BTD.dtype),
+    preferred_element_type=jnp.float32,
+  )
+  logits_BTV = logits_XV.reshape(*hidden_BTD.shape[:2], -1)
+  return logits_BTV, (hidden_BTD, w_VD)
+
+
+def _logits_backward(saved, g_BTV):
+  # Rounded as activations are: autodiff would multiply in float32. And flat,
+  # as in model/layer.py.
+  hidden_BTD, w_VD = saved
+  dtype = hidden_BTD.dtype
+  g_XV = g_BTV.astype(dtype).reshape(-1, w_VD.shape[0])
+  g_hidden_XD = g_XV @ w_VD.astype(dtype)
+  g_w_VD = jnp.einsum(
+    'XV,XD->VD',
+    g_XV,
+    hidden_BTD.reshape(-1, w_VD.shape[1]),
+    preferred_element_type=jnp.float32,
+  )
+  return g_hidden_XD.reshape(hidden_BTD.shape), g_w_VD.astype(w_VD.dtype)
+
+
+_logits.defvjp(_logits_forward, _logits_backward)
+
+
+@functools.partial(jax.custom_vjp, nondiff_argnums=(2,))
+def _pick(logits_BTV, targets_BT, dtype):
+  return _pick_forward(logits_BTV, targets_BT, dtype)[0]
+
+
+def _pick_forward(logits_BTV, targets_BT, dtype):
+  del dtype
   target_BT1 = jnp.take_along_axis(logits_BTV, targets_BT[..., None], axis=-1)
-  return target_BT1[..., 0] - jax.nn.logsumexp(logits_BTV, axis=-1)
+  highest_BT1 = jnp.max(logits_BTV, axis=-1, keepdims=True)
+  weights_BTV = jnp.exp(logits_BTV - highest_BT1)
+  total_BT1 = weights_BTV.sum(axis=-1, keepdims=True)
+  logp_BT1 = target_BT1 - highest_BT1 - jnp.log(total_BT1)
+  logp_BT = logp_BT1[..., 0]
+  return logp_BT, (weights_BTV, total_BT1, logp_BT, targets_BT)
+
+
+def _pick_backward(dtype, saved, g_BT):
+  # In one pass over the weights: autodiff would scatter into zeros, and add.
+  weights_BTV, total_BT1, logp_BT, targets_BT = saved
+  slope_BTV = (-g_BT[..., None] / total_BT1 * weights_BTV).astype(dtype)
+  slope_BT = (-g_BT * jnp.expm1(logp_BT)).astype(dtype)
+  slope_BTV = jnp.put_along_axis(
+    slope_BTV,
+    targets_BT[..., None],
+    slope_BT[..., None],
+    axis=-1,
+    inplace=False,
+  )
+  return slope_BTV.astype(jnp.float32), None
+
+
+_pick.defvjp(_pick_forward, _pick_backward)
 
 
 def cross_entropy(logp_BT: jax.Array, mask_BT: types.Array) -> jax.Array:

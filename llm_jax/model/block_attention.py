@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax import ad_checkpoint
 
 from llm_jax import types
 from llm_jax.model import attention
@@ -18,6 +19,9 @@ from llm_jax.model import attention
 # On CPUs a shorter block loses more to small products than it skips.
 _MIN_BLOCK = 64
 _MAX_BLOCKS = 16  # each is compiled; of 16 blocks, 47% is skipped
+
+# Name of attention's results for jax.checkpoint; packed_attention.is_result.
+RESULT = 'attention'
 
 
 class Rule(NamedTuple):
@@ -102,7 +106,9 @@ def _forward(rule, q_BGMTK, k_BGSK, v_BGSK, segment_ids_BT):
     )
     outs.append((out / total).astype(v_block.dtype))
     logsumexps.append(highest + jnp.log(total))
-  out_BGMTK = jnp.concatenate(outs, axis=3)
+  out_BGMTK, logsumexps = ad_checkpoint.checkpoint_name(
+    (jnp.concatenate(outs, axis=3), logsumexps), RESULT
+  )
   saved = q_BGMTK, k_BGSK, v_BGSK, segment_ids_BT, out_BGMTK, logsumexps
   return out_BGMTK, saved
 

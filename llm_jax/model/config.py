@@ -56,8 +56,8 @@ class ModelConfig:
   for the other published ones.
 
   For the backward pass, remat `none` keeps all that it reads, `dots` of each
-  layer only the products with weights, and `full` only the layer's input; the
-  rest is computed again, which changes no gradient.
+  layer only the products with weights and what attention gives, and `full`
+  only the layer's input; the rest is computed again, which changes no gradient.
   """
 
   vocab_size: int = 2048  # tokens of the tokenizer; rows are padded to 128

@@ -40,7 +40,7 @@ REFERENCES = {
   # are tied, and the head's is the one for both. Its decay is 0.28, but fades
   # to 0 and spares what moves against it; 0.1 is arXiv:2502.16982's.
   'large': Reference(
-    64, 128, 768, 1.32e9, 2**19, 0.02, 0.008, 0.1, 'bfloat16', False
+    64, 128, 768, 1.32e9, 2**19, 0.02, 0.008, 0.1, 'bfloat16', True
   ),
 }
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+from jax import ad_checkpoint
 from jax.sharding import PartitionSpec
 
 from llm_jax import types
@@ -58,6 +59,17 @@ def attend(
   return FORMS[kind](q_BTHK, k_BTGK, v_BTGK, segment_ids_BT, rule)
 
 
+def is_result(primitive: Any, *_, **params) -> bool:
+  """A policy of jax.checkpoint that keeps what attention gives.
+
+  Its output and what its gradient needs beside queries, keys and values: the
+  logarithm of each query's sum. No kernel runs twice.
+  """
+  if primitive.name == 'dot_product_attention_fwd_wrapper':  # of cudnn
+    return True
+  return primitive.name == 'name' and params['name'] == block_attention.RESULT
+
+
 def _refusals(q_BTHK: jax.Array, rule: block_attention.Rule) -> dict[str, str]:
   """Why each form cannot run here, on the mesh that is compiled for."""
   _, length, _, head_dim = q_BTHK.shape
@@ -86,9 +98,10 @@ def _masked(q_BTHK, k_BTGK, v_BTGK, segment_ids_BT, rule):
   if segment_ids_BT is None:
     segment_ids_BT = jnp.zeros((1, q_BTHK.shape[1]), jnp.int32)
   mask_BTS = attention.packed_mask(segment_ids_BT, rule.window)
-  return attention.attend(
+  out_BTHK = attention.attend(
     q_BTHK, k_BTGK, v_BTGK, mask_BTS, rule.scale, rule.cap
   )
+  return ad_checkpoint.checkpoint_name(out_BTHK, block_attention.RESULT)
 
 
 def _cudnn(q_BTHK, k_BTGK, v_BTGK, segment_ids_BT, rule):
@@ -133,6 +146,7 @@ def _splash(q_BTHK, k_BTGK, v_BTGK, segment_ids_BT, rule):
       head_shards=1,
       q_seq_shards=1,
       attn_logits_soft_cap=rule.cap or None,
+      residual_checkpoint_name=block_attention.RESULT,
       interpret=mesh_lib.platform(mesh) != 'tpu',
     )
     ids = splash_lib.SegmentIds(segment_ids_BT, segment_ids_BT)

@@ -26,7 +26,10 @@ from llm_jax.model import cache as cache_lib
 from llm_jax.parallel import mesh as mesh_lib
 
 _REMAT = {
-  'dots': jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
+  'dots': jax.checkpoint_policies.save_from_both_policies(
+    jax.checkpoint_policies.dots_with_no_batch_dims_saveable,
+    packed_attention.is_result,
+  ),
   'full': jax.checkpoint_policies.nothing_saveable,
 }
 

@@ -8,9 +8,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+from jax._src.cudnn import fused_attention_stablehlo
 
 from llm_jax.model import cache as cache_lib
-from llm_jax.model import config, likelihood, transformer
+from llm_jax.model import config, likelihood, packed_attention, transformer
 from llm_jax.parallel import mesh as mesh_lib
 from tests.model import slow_transformer
 
@@ -136,6 +137,39 @@ def test_scan_and_remat_change_no_gradient(model, unroll, remat):
   plain = grad(cfg, params)
   other = grad(dataclasses.replace(cfg, **change), params)
   chex.assert_trees_all_close(plain, other, atol=1e-5, rtol=1e-4)
+
+
+def count_primitive(name, jaxpr):
+  n = 0
+  for equation in jaxpr.eqns:
+    n += equation.primitive.name == name
+    for value in jax.tree.leaves(tuple(equation.params.values())):
+      value = getattr(value, 'jaxpr', value)  # of a closed one
+      if hasattr(value, 'eqns'):
+        n += count_primitive(name, value)
+  return n
+
+
+def test_no_attention_runs_twice_where_products_are_kept():
+  """`dots` computes norms and activations again, and no scores' weights."""
+  params = make_params(CFG)
+
+  def n_exponentials(remat):
+    part = dataclasses.replace(CFG, attention='blocks', remat=remat)
+
+    def loss(params):
+      return logits(part, params, TOKENS_BT, POSITIONS_BT).sum()
+
+    return count_primitive('exp', jax.make_jaxpr(jax.grad(loss))(params).jaxpr)
+
+  assert n_exponentials('dots') == n_exponentials('none')
+  assert n_exponentials('full') > n_exponentials('none')
+
+
+def test_the_name_of_cudnns_attention_is_known():
+  """Its results are kept by name, which JAX does not promise."""
+  primitive = fused_attention_stablehlo._dot_product_attention_fwd_p_wrapper
+  assert packed_attention.is_result(primitive)
 
 
 @pytest.mark.parametrize('name', ['gpt2', 'gemma3', 'value_embeddings'])
