@@ -24,12 +24,14 @@ def sample(
     cfg: the model.
     params: its parameters.
     vocabulary: its tokenizer.
-    prompts: the texts; their places are their seeds.
+    prompts: the texts; their places are their seeds. May be none.
     n_tokens: at most, of each continuation.
 
   Yields:
     Each prompt with what continues it.
   """
+  if not prompts:
+    return
   end_of_text = vocabulary.special_id('<|endoftext|>')
   answers = generate.generate(
     cfg,

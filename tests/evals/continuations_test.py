@@ -1,0 +1,25 @@
+"""Texts that a base model continues, by a model that was never trained."""
+
+import jax
+
+from llm_jax.evals import continuations
+from llm_jax.model import transformer
+from tests.evals import tiny_checkpoint
+
+CFG = tiny_checkpoint.MODEL
+
+
+def sample(prompts):
+  params = transformer.init(CFG, jax.random.key(0))
+  vocabulary = tiny_checkpoint.tokenizer()
+  return list(continuations.sample(CFG, params, vocabulary, prompts, 8))
+
+
+def test_each_prompt_comes_with_what_follows():
+  found = sample(['one', 'two'])
+  assert [prompt for prompt, _ in found] == ['one', 'two']
+  assert all(text for _, text in found)
+
+
+def test_no_prompts_give_nothing():
+  assert sample([]) == []
