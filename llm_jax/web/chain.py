@@ -6,13 +6,15 @@ by one reason. Copies of other documents are the pipeline's business. It does
 NOT write files.
 """
 
+import collections
 import dataclasses
 import os
 import threading
 from collections.abc import Iterator
+from typing import BinaryIO
 
+from llm_jax.web import decontamination as decontamination_lib
 from llm_jax.web import (
-  charset,
   deduplication,
   documents,
   funnel,
@@ -26,13 +28,13 @@ from llm_jax.web import (
   storage,
   warc,
 )
-from llm_jax.web import decontamination as decontamination_lib
 from llm_jax.web import url_filter as url_filter_lib
 
 _HTML_TYPES = ('text/html', 'application/xhtml+xml', '')
 # They describe a crawl or a page that another record holds, or were no page.
 _NO_DOCUMENTS = ('type_warcinfo', 'type_request', 'type_metadata', 'not_http')
 _OWN = threading.local()
+_GROUP, _GROUP_BYTES = 16, 1 << 20  # pages that go through a step together
 _STEPS = (
   'records',
   'url',
@@ -135,28 +137,56 @@ class Chain:
   def run(self, path: storage.Place) -> Iterator[documents.Document]:
     """The documents of a WARC or WET file that pass, in the file's order."""
     name = storage.name(path)
-    max_bytes = self._cfg.extraction.max_html_bytes
-    position = 0
-    extractor = _extractor(self._cfg.extraction)
-    with path.open('rb') as file:
-      for page in warc.read(file, max_bytes):
-        before, position = position, file.tell()
-        pool.report(documents=1, n_bytes=position - before)
-        found = self._read(page, name, extractor)
-        if found:
-          found = self._filter(found)
-        if found:
-          yield found
-      pool.report(documents=0, n_bytes=file.seek(0, os.SEEK_END) - position)
+    languages: dict[int, tuple[str, float]] = {}
+    under_way: collections.deque[list[warc.Record]] = collections.deque()
 
-  def _read(
-    self, page: warc.Record, file_path: str, extractor: html_text.Extractor
-  ) -> documents.Document | None:
-    """A record's text and language, unless they are a reason to remove it."""
+    def ask(pages: list[warc.Record]) -> list[html_text.Page]:
+      under_way.append(pages)
+      return [
+        html_text.Page(page.body, page.charset, page.kind == 'conversion')
+        for page in pages
+      ]
+
+    def is_kept(i: int, text: str) -> bool:
+      languages[i] = language_id.identify(text)
+      return not language_id.reject(self._cfg.language, *languages[i])
+
+    with path.open('rb') as file:
+      groups = map(ask, self._groups(file))
+      extractor = _extractor(self._cfg.extraction)
+      for texts in extractor.extract(groups, is_kept):
+        pages = under_way.popleft()
+        found = [
+          self._with_text(page, name, *texts[i], languages.pop(i, None))
+          for i, page in enumerate(pages)
+        ]
+        for document in filter(None, found):
+          kept = self._filter(document)
+          if kept:
+            yield kept
+
+  def _groups(self, file: BinaryIO) -> Iterator[list[warc.Record]]:
+    """The pages of a file, as many together as go through a step together."""
+    group, n_bytes, position = [], 0, 0
+    for page in warc.read(file, self._cfg.extraction.max_html_bytes):
+      before, position = position, file.tell()
+      pool.report(documents=1, n_bytes=position - before)
+      if self._is_page(page):
+        group.append(page)
+        n_bytes += len(page.body)
+      if len(group) == _GROUP or n_bytes > _GROUP_BYTES:
+        yield group
+        group, n_bytes = [], 0
+    pool.report(documents=0, n_bytes=file.seek(0, os.SEEK_END) - position)
+    if group:
+      yield group
+
+  def _is_page(self, page: warc.Record) -> bool:
+    """Whether a record holds a page, at an address that is not blocked."""
     step = self._steps['records']
     if page.problem in _NO_DOCUMENTS:
       step.count_other(page.problem.removeprefix('type_'))
-      return None
+      return False
     reason = page.problem
     if not reason and page.status != 200:
       reason = f'http_{page.status}'
@@ -165,7 +195,7 @@ class Chain:
       reason = 'not_html'
     if reason:
       step.remove(reason, page.n_bytes, page.url)
-      return None
+      return False
     n_bytes = len(page.body)
     step.keep(page.n_bytes, n_bytes)
     reason = url_filter_lib.reject(
@@ -173,28 +203,24 @@ class Chain:
     )
     if reason:
       self._steps['url'].remove(reason, n_bytes, page.url)
-      return None
+      return False
     self._steps['url'].keep(n_bytes, n_bytes)
+    return True
 
-    identified: tuple[str, float] | None = None
-
-    def is_kept(text: str) -> bool:
-      nonlocal identified
-      identified = language_id.identify(text)
-      return not language_id.reject(self._cfg.language, *identified)
-
-    try:
-      if is_text:
-        text = charset.decode(page.body, page.charset).strip()
-      else:
-        text = extractor.extract(page.body, page.charset, is_kept)
-      if not text:
-        raise html_text.ExtractionError('no_text')
-    except html_text.ExtractionError as error:
-      self._steps['extraction'].remove(error.reason, n_bytes, page.url)
+  def _with_text(
+    self,
+    page: warc.Record,
+    file_path: str,
+    text: str,
+    reason: str,
+    language: tuple[str, float] | None,
+  ) -> documents.Document | None:
+    """A page with its text, unless that or its language removes it."""
+    if reason:
+      self._steps['extraction'].remove(reason, len(page.body), page.url)
       return None
-    self._steps['extraction'].keep(n_bytes, len(text.encode()))
-    code, score = identified or language_id.identify(text)
+    self._steps['extraction'].keep(len(page.body), len(text.encode()))
+    code, score = language or language_id.identify(text)
     reason = language_id.reject(self._cfg.language, code, score)
     if not self._pass('language', reason, page.url, text):
       return None

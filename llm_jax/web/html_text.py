@@ -9,6 +9,7 @@ wall time, so that a loaded machine does not lose other pages than an idle one.
 It does NOT fetch, and does not keep tables, images or links as such.
 """
 
+import contextlib
 import ctypes
 import dataclasses
 import gc
@@ -16,8 +17,9 @@ import itertools
 import logging
 import re
 import signal
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from multiprocessing import connection
+from typing import NamedTuple
 
 from resiliparse.extract import html2text  # pyright: ignore[reportMissingModuleSource]
 
@@ -26,7 +28,7 @@ from llm_jax.web import charset, pool, trafilatura_fast
 _EXTRACTORS = ('trafilatura', 'resiliparse', 'cascade')
 _FAVORS = ('', 'precision', 'recall')
 _ALWAYS = 100.0  # of `full_below`: no first attempt is worth its time
-_LARGE_CHARS = 200_000
+_LARGE_BYTES = 200_000
 _LIBC = ctypes.CDLL(None)
 _MIN_CHARS = 250  # trafilatura's own idea of too short
 _QUOTED = re.compile('"[^"]*"|\'[^\']*\'')
@@ -85,14 +87,6 @@ class Extraction:
       value = getattr(self, name)
       if value not in known:
         raise ValueError(f'{name} {value!r} is unknown; use one of {known}')
-
-
-class ExtractionError(Exception):
-  """No text came out; `reason` is one word to count by."""
-
-  def __init__(self, reason: str):
-    super().__init__(reason)
-    self.reason = reason
 
 
 def extract(cfg: Extraction, page: str) -> str:
@@ -215,10 +209,44 @@ def refuse(cfg: Extraction, page: str) -> str:
   return ''
 
 
+class Page(NamedTuple):
+  """What is known of a page before it is read.
+
+  Attributes:
+    body: its bytes.
+    http_charset: charset of the HTTP header, '' if it named none.
+    is_text: whether it is text already, as in WET files, and only decoded.
+  """
+
+  body: bytes
+  http_charset: str = ''
+  is_text: bool = False
+
+
+class _Request(NamedTuple):
+  """A page, the extractor, resiliparse's length if known, CPU seconds left."""
+
+  page: Page
+  extractor: str
+  n_chars: int | None
+  left_s: float
+
+
+class _Reply(NamedTuple):
+  """One of `reason` and `text` is empty; the rest is for a second request."""
+
+  reason: str
+  text: str = ''
+  n_chars: int = 0
+  left_s: float = 0.0
+
+
 class Extractor:
   """Extracts pages in a child process, one after the other.
 
   A child that dies takes one page with it; the next page gets a new one.
+  Pages go to it in groups: processes that take turns at every page find
+  nothing of their own in the caches of a core.
   """
 
   def __init__(self, cfg: Extraction):
@@ -235,32 +263,64 @@ class Extractor:
 
   def extract(
     self,
-    body: bytes,
-    http_charset: str,
-    is_kept: Callable[[str], bool] | None = None,
-  ) -> str:
-    """The text of a page.
+    groups: Iterable[Sequence[Page]],
+    is_kept: Callable[[int, str], bool] = lambda i, text: True,
+  ) -> Iterator[list[tuple[str, str]]]:
+    """The texts of groups of pages.
+
+    The child is at a group while the next one is asked for, and while the
+    texts of the one before are worked on.
 
     Args:
-      body: the page's bytes.
-      http_charset: charset of the HTTP header, '' if it named none.
-      is_kept: for the cascade: whether a page whose text resiliparse found is
-        worth trafilatura; by default every page is.
+      groups: pages; no group is empty.
+      is_kept: for the cascade: whether the page at this place of its group,
+        whose text resiliparse found, is worth trafilatura; by default every
+        page is.
 
-    Returns:
-      The text, never empty; resiliparse's if `is_kept` said no to it.
-
-    Raises:
-      ExtractionError: reason `html_too_large`, `html_too_deep`,
-        `html_too_many_attributes`, `deadline`, `parser_crash`,
-        `parser_error`, `parser_hang` or `no_text`.
+    Yields:
+      (text, reason) of each page of a group, one of which is empty: the text,
+      resiliparse's if `is_kept` said no to it; or `html_too_deep`,
+      `html_too_many_attributes`, `deadline`, `parser_crash`, `parser_error`,
+      `parser_hang` or `no_text`.
     """
-    if len(body) > self._cfg.max_html_bytes:
-      raise ExtractionError('html_too_large')
-    text = self._ask((body, http_charset))
-    if self._cfg.extractor == 'cascade' and (is_kept is None or is_kept(text)):
-      text = self._ask(None)
-    return text
+    name = self._cfg.extractor.replace('cascade', 'resiliparse')
+    groups = iter(groups)
+
+    def send(group: Sequence[Page]) -> list[_Request]:
+      left_s = self._cfg.deadline_s
+      requests = [_Request(page, name, None, left_s) for page in group]
+      self._send(requests)
+      return requests
+
+    requests = send(next(groups, ()))
+    try:
+      while requests:
+        following = next(groups, ())
+        replies = self._receive(requests)
+        if self._cfg.extractor == 'cascade':
+          self._extract_again(requests, replies, is_kept)
+        requests = send(following)
+        yield [(reply.text, reply.reason) for reply in replies]
+    finally:
+      if requests:  # nobody waits for its replies
+        self.close()
+
+  def _extract_again(
+    self,
+    requests: Sequence[_Request],
+    replies: list[_Reply],
+    is_kept: Callable[[int, str], bool],
+  ):
+    """Puts trafilatura's replies in the place of those that are kept."""
+    kept = {
+      i: _Request(request.page, 'trafilatura', reply.n_chars, reply.left_s)
+      for i, (request, reply) in enumerate(zip(requests, replies, strict=True))
+      if reply.text and not request.page.is_text and is_kept(i, reply.text)
+    }
+    again = list(kept.values())
+    self._send(again)
+    for i, reply in zip(kept, self._receive(again), strict=True):
+      replies[i] = reply
 
   def close(self):
     """Ends the child."""
@@ -273,26 +333,36 @@ class Extractor:
       self._child.close()
       self._child = None
 
-  def _ask(self, request: tuple[bytes, str] | None) -> str:
+  def _send(self, requests: Sequence[_Request]):
+    if not requests:
+      return
     if self._pipe is None:
       self._start()
     assert self._pipe is not None
-    assert self._child is not None
-    try:
-      self._pipe.send(request)
-      if not self._pipe.poll(self._cfg.max_wall_s):
+    with contextlib.suppress(OSError):  # it is dead, as `_receive` will find
+      self._pipe.send(requests)
+
+  def _receive(self, requests: Sequence[_Request]) -> list[_Reply]:
+    """The replies to requests that were sent."""
+    replies: list[_Reply] = []
+    while len(replies) < len(requests):
+      assert self._pipe is not None
+      assert self._child is not None
+      reason = ''
+      try:
+        if self._pipe.poll(self._cfg.max_wall_s):
+          replies.append(self._pipe.recv())
+        else:
+          reason = 'parser_hang'
+      except (EOFError, OSError):
+        self._child.join()
+        is_late = self._child.exitcode == -signal.SIGPROF
+        reason = 'deadline' if is_late else 'parser_crash'
+      if reason:
+        replies.append(_Reply(reason))
         self.close()
-        raise ExtractionError('parser_hang')
-      reason, text = self._pipe.recv()
-    except (EOFError, OSError) as error:
-      self._child.join()
-      is_late = self._child.exitcode == -signal.SIGPROF
-      self.close()
-      reason = 'deadline' if is_late else 'parser_crash'
-      raise ExtractionError(reason) from error
-    if reason:
-      raise ExtractionError(reason)
-    return text
+        self._send(requests[len(replies) :])
+    return replies
 
   def _start(self):
     self._pipe, theirs = self._context.Pipe()
@@ -314,39 +384,41 @@ def _give_memory_back():
 
 
 def _serve(cfg: Extraction, pipe: connection.Connection):
-  """The child: a reason or a text for each page, again for None."""
+  """The child: a reply to each request of a group."""
   pool.end_with_parent()
   logging.disable()  # trafilatura's lines on pages that are counted anyway
   if cfg.extractor != 'resiliparse':
     trafilatura_fast.load()
-  page, n_chars, left_s = '', 0, 0.0
   while True:
     try:
-      request = pipe.recv()
+      requests: list[_Request] = pipe.recv()
     except EOFError:
       return
-    if request is not None:
-      left_s = cfg.deadline_s
-    # The default action of SIGPROF ends the process inside native code too.
-    signal.setitimer(signal.ITIMER_PROF, left_s)
-    reason, text = '', ''
-    try:
-      if request is None:
-        text = _extract_well(cfg, page, n_chars)
-      else:
-        page = charset.decode(*request)
-        reason = refuse(cfg, page)
-        if reason:
-          pass
-        elif cfg.extractor == 'trafilatura':
-          text = _extract_well(cfg, page, None)
-        else:
-          text = _extract_fast(page)
-          n_chars = len(text)
-          text = _tidy(text, cfg.drop_repeated_lines)
-    except Exception:  # a parser's own error loses this page, and is counted
-      reason = 'parser_error'
-    left_s = max(signal.setitimer(signal.ITIMER_PROF, 0)[0], 1e-3)
-    pipe.send((reason or ('' if text else 'no_text'), text))
-    if len(page) > _LARGE_CHARS:
+    for request in requests:
+      pipe.send(_reply(cfg, request))
+    if max(len(request.page.body) for request in requests) > _LARGE_BYTES:
       _give_memory_back()
+
+
+def _reply(cfg: Extraction, request: _Request) -> _Reply:
+  body, http_charset, is_text = request.page
+  reason, text, n_chars = '', '', 0
+  # The default action of SIGPROF ends the process inside native code too.
+  signal.setitimer(signal.ITIMER_PROF, request.left_s)
+  try:
+    page = charset.decode(body, http_charset)
+    if is_text:
+      text = page.strip()
+    elif reason := refuse(cfg, page):
+      pass
+    elif request.extractor == 'trafilatura':
+      text = _extract_well(cfg, page, request.n_chars)
+    else:
+      text = _extract_fast(page)
+      n_chars = len(text)
+      text = _tidy(text, cfg.drop_repeated_lines)
+  except Exception:  # a parser's own error loses this page, and is counted
+    reason = 'parser_error'
+  left_s = max(signal.setitimer(signal.ITIMER_PROF, 0)[0], 1e-3)
+  reason = reason or ('' if text else 'no_text')
+  return _Reply(reason, '' if reason else text, n_chars, left_s)

@@ -28,7 +28,7 @@ _ROW = np.dtype(
   ]
 )
 _PACK = struct.Struct('<QI??2x').pack
-_CACHE_SIZE = 1 << 15  # of chunks, and of words, of each of two generations
+_CACHE_SIZE = 1 << 14  # of chunks, and of words, of each of two generations
 
 
 @dataclasses.dataclass(frozen=True)

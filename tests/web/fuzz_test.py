@@ -221,13 +221,13 @@ def test_pages(extractor):
       body = mutate_page(generator)
       name = generator.choice(CHARSETS)
       started = time.monotonic()
-      try:
-        text = child.extract(body, name, lambda text: len(text) % 2 == 0)
-        assert text
-        text.encode()  # no half characters
-        outcomes['text'] += 1
-      except html_text.ExtractionError as error:
-        outcomes[error.reason] += 1
+      page = html_text.Page(body, name)
+      (((text, reason),),) = child.extract(
+        [[page]], lambda _, text: len(text) % 2 == 0
+      )
+      assert bool(text) != bool(reason)
+      text.encode()  # no half characters
+      outcomes[reason or 'text'] += 1
       assert time.monotonic() - started < 60
   assert sum(outcomes.values()) == N_PAGES[extractor]
   assert outcomes['text'] > 0.5 * N_PAGES[extractor], outcomes

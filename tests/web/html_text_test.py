@@ -121,19 +121,45 @@ def test_cascade_asks_before_the_slow_extractor():
   assert fast != slow
   asked = []
 
-  def is_kept(text: str) -> bool:
-    asked.append(text)
+  def is_kept(i: int, text: str) -> bool:
+    asked.append((i, text))
     return len(asked) > 1
 
   cfg = html_text.Extraction('cascade')
+  hard, empty = html_text.Page(HARD.encode()), html_text.Page(b'<p></p>')
+  group = [hard, empty, html_text.Page(b' One. ', is_text=True), hard]
   with html_text.Extractor(cfg) as extractor:
-    assert extractor.extract(HARD.encode(), '', is_kept) == fast
-    assert extractor.extract(HARD.encode(), '', is_kept) == slow
-    assert asked == [fast, fast]
-    assert extractor.extract(HARD.encode(), '') == slow
-    with pytest.raises(html_text.ExtractionError, match='no_text'):
-      extractor.extract(b'<p></p>', '', is_kept)
+    assert [*extractor.extract([group], is_kept)] == [
+      [(fast, ''), ('', 'no_text'), ('One.', ''), (slow, '')]
+    ]
+    assert asked == [(0, fast), (3, fast)]
+    assert [*extractor.extract([[hard]])] == [[(slow, '')]]
     assert len(asked) == 2
+
+
+def test_groups_keep_their_order_and_one_is_read_ahead():
+  asked = []
+
+  def groups():
+    for i in range(3):
+      asked.append(i)
+      yield [html_text.Page(f'{i} {j}'.encode(), '', True) for j in range(i, 3)]
+
+  with html_text.Extractor(html_text.Extraction('resiliparse')) as extractor:
+    texts = extractor.extract(groups())
+    assert next(texts) == [('0 0', ''), ('0 1', ''), ('0 2', '')]
+    assert asked == [0, 1]
+    assert [*texts] == [[('1 1', ''), ('1 2', '')], [('2 2', '')]]
+    assert [*extractor.extract([])] == []
+
+
+def test_texts_that_nobody_took_are_not_given_to_the_next():
+  first, second = html_text.Page(b'1', '', True), html_text.Page(b'2', '', True)
+  with html_text.Extractor(html_text.Extraction('resiliparse')) as extractor:
+    texts = extractor.extract([[first], [first]])
+    next(texts)
+    texts.close()
+    assert [*extractor.extract([[second]])] == [[('2', '')]]
 
 
 @pytest.mark.parametrize(
@@ -160,32 +186,32 @@ def test_hostile_pages_are_told_at_once(page, reason):
   assert time.process_time() - start < 0.5
 
 
-def refusal(extractor: html_text.Extractor, body: bytes) -> str:
-  with pytest.raises(html_text.ExtractionError) as caught:
-    extractor.extract(body, '')
-  return caught.value.reason
+def outcomes(extractor: html_text.Extractor, *bodies: bytes) -> list[str]:
+  """Why each page of a group has no text; '' where it has PARAGRAPH."""
+  pages = [html_text.Page(body) for body in bodies]
+  (found,) = extractor.extract([pages])
+  assert all((PARAGRAPH in text) == (not reason) for text, reason in found)
+  return [reason for _, reason in found]
 
 
 def test_child_survives_hostile_pages():
-  cfg = html_text.Extraction(
-    'resiliparse', max_html_bytes=1 << 20, max_depth=10**6, deadline_s=0.7
-  )
+  cfg = html_text.Extraction('resiliparse', max_depth=10**6, deadline_s=0.7)
+  good = PAGE.encode()
   with html_text.Extractor(cfg) as extractor:
-    assert PARAGRAPH in extractor.extract(PAGE.encode(), '')
     for body, reason in [
       (b'<div>' * 40_000 + b'x', 'deadline'),  # quadratic in nesting
-      (b'x' * (1 << 20) + b'x', 'html_too_large'),
       (b'<a ' + b'b=1 ' * 20_000, 'html_too_many_attributes'),
       (b'<p></p>', 'no_text'),
     ]:
-      assert refusal(extractor, body) == reason
-      assert PARAGRAPH in extractor.extract(PAGE.encode(), '')
+      assert outcomes(extractor, good, body, good) == ['', reason, '']
+      assert outcomes(extractor, body) == [reason]
+      assert outcomes(extractor, body, good) == [reason, '']
 
 
 def test_child_that_is_killed_loses_one_page():
   cfg = html_text.Extraction('resiliparse', max_depth=10**6, deadline_s=60)
   with html_text.Extractor(cfg) as extractor:
-    extractor.extract(PAGE.encode(), '')
+    assert outcomes(extractor, PAGE.encode()) == ['']
 
     def kill():
       time.sleep(0.3)
@@ -193,15 +219,17 @@ def test_child_that_is_killed_loses_one_page():
 
     thread = threading.Thread(target=kill)
     thread.start()
-    assert refusal(extractor, b'<div>' * 100_000 + b'x') == 'parser_crash'
+    found = outcomes(extractor, b'<div>' * 100_000 + b'x', PAGE.encode())
+    assert found == ['parser_crash', '']
     thread.join()
-    assert PARAGRAPH in extractor.extract(PAGE.encode(), '')
+    os.kill(extractor._child.pid, signal.SIGKILL)  # while it has nothing to do
+    extractor._child.join()
+    assert outcomes(extractor, *[PAGE.encode()] * 2) == ['parser_crash', '']
 
 
 def test_child_that_hangs_loses_one_page():
   cfg = html_text.Extraction('resiliparse', max_wall_s=3.0)
   with html_text.Extractor(cfg) as extractor:
-    extractor.extract(PAGE.encode(), '')
+    assert outcomes(extractor, PAGE.encode()) == ['']
     os.kill(extractor._child.pid, signal.SIGSTOP)
-    assert refusal(extractor, PAGE.encode()) == 'parser_hang'
-    assert PARAGRAPH in extractor.extract(PAGE.encode(), '')
+    assert outcomes(extractor, *[PAGE.encode()] * 2) == ['parser_hang', '']

@@ -12,7 +12,7 @@ import pytest
 
 from llm_jax.web import html_text, pool
 
-_PAGE = (
+_PAGE = html_text.Page(
   b'<html><body><p>It rains, and it rains, and it rains.</p></body></html>'
 )
 
@@ -20,7 +20,7 @@ _PAGE = (
 def _write_facts(folder: pathlib.Path, number: int):
   """What a worker, and the child that extracts for it, see of themselves."""
   with html_text.Extractor(html_text.Extraction('resiliparse')) as extractor:
-    extractor.extract(_PAGE, '')
+    next(extractor.extract([[_PAGE]]))
     assert extractor._child is not None
     child = pathlib.Path(f'/proc/{extractor._child.pid}')
     stat = (child / 'stat').read_text().rpartition(')')[2].split()
@@ -59,7 +59,7 @@ with pool.Pool(folder, 2, ['llm_jax.web.html_text']) as workers:
 
 def _wait(folder: pathlib.Path, number: int):
   with html_text.Extractor(html_text.Extraction('resiliparse')) as extractor:
-    extractor.extract(_PAGE, '')
+    next(extractor.extract([[_PAGE]]))
     assert extractor._child is not None
     pids = f'{os.getpid()} {os.getppid()} {extractor._child.pid}'
     (folder / f'{number}.tmp').write_text(pids)
