@@ -85,6 +85,8 @@ _PARITY = [
   'rustbpe>=0.1',  # a BPE trainer in Rust to compare merges with
   'moto[s3,server]>=5',  # an S3 server to write to
   's3fs',
+  'gcp-storage-emulator',  # the same for gs://
+  'gcsfs',
   'torch',  # logits of published models
   'transformers>=4.57',  # the same; tools/make_golden_models.py
   'jinja2',  # chat templates of transformers

@@ -10,9 +10,11 @@ import json
 import os
 import pathlib
 import random
+import socket
 import subprocess
 import sys
 import threading
+import time
 from concurrent import futures
 
 import numpy as np
@@ -152,41 +154,71 @@ def test_output_at_a_url(warcs, finished, tmp_path, ftp_site):
   assert texts(tmp_path / 'b') == []
 
 
-@pytest.mark.skipif(
-  not (importlib.util.find_spec('moto') and importlib.util.find_spec('s3fs')),
-  reason='needs moto[s3,server] and s3fs',
+def _serve_s3(port: int) -> tuple[list[str], dict[str, str]]:
+  command = ['moto.server', '-H', '127.0.0.1', '-p', str(port)]
+  return command, {
+    'AWS_ENDPOINT_URL': f'http://127.0.0.1:{port}',
+    'AWS_ACCESS_KEY_ID': 'a',
+    'AWS_SECRET_ACCESS_KEY': 'b',
+    'AWS_DEFAULT_REGION': 'us-east-1',
+  }
+
+
+def _serve_gs(port: int) -> tuple[list[str], dict[str, str]]:
+  command = ['gcp_storage_emulator', 'start', '--in-memory']
+  return [*command, '--host', '127.0.0.1', '--port', str(port)], {
+    'STORAGE_EMULATOR_HOST': f'http://127.0.0.1:{port}',
+    'FSSPEC_GS_TOKEN': 'anon',
+    'FSSPEC_GS_PROJECT': 'test',
+    'GCSFS_EXPERIMENTAL_ZB_HNS_SUPPORT': 'false',  # which asks over gRPC
+  }
+
+
+def _answers(port: int) -> bool:
+  with socket.socket() as probe:
+    return not probe.connect_ex(('127.0.0.1', port))
+
+
+@pytest.mark.parametrize(
+  ('scheme', 'serve', 'needed'),
+  [
+    ('s3', _serve_s3, ('moto', 's3fs')),
+    ('gs', _serve_gs, ('gcp_storage_emulator', 'gcsfs')),
+  ],
 )
-def test_output_at_s3(warcs, finished, tmp_path):
-  server = subprocess.Popen(
-    [sys.executable, '-m', 'moto.server', '-H', '127.0.0.1', '-p', '0'],
-    stderr=subprocess.PIPE,
-    text=True,
-  )
-  assert server.stderr
+def test_input_and_output_in_a_bucket(
+  warcs, finished, tmp_path, scheme, serve, needed
+):
+  if not all(map(importlib.util.find_spec, needed)):
+    pytest.skip(f'needs {needed}, of the extra parity')
+  with socket.socket() as free:
+    free.bind(('127.0.0.1', 0))
+    port = free.getsockname()[1]
+  command, env = serve(port)
+  server = subprocess.Popen([sys.executable, '-m', *command])
+
+  def call(code: str):
+    code = f'import fsspec; fs = fsspec.filesystem("{scheme}"); {code}'
+    clean(sys.executable, '-c', code, env=env)
+
   try:
-    address = next(
-      line.split()[-1] for line in server.stderr if 'http://' in line
-    )
-    env = {
-      'AWS_ENDPOINT_URL': address,
-      'AWS_ACCESS_KEY_ID': 'a',
-      'AWS_SECRET_ACCESS_KEY': 'b',
-      'AWS_DEFAULT_REGION': 'us-east-1',
-    }
-    make = 'import s3fs; s3fs.S3FileSystem().mkdir("bucket")'
-    clean(sys.executable, '-c', make, env=env)
-    more = ('--output', 's3://bucket/run')
-    clean(*corpus.command(warcs, tmp_path / 'a', *more), env=env)
-    copy = (
-      'import s3fs, sys; s3fs.S3FileSystem().get('
-      '"s3://bucket/run/", sys.argv[1], recursive=True)'
-    )
-    clean(sys.executable, '-c', copy, str(tmp_path / 'copy'), env=env)
+    while not _answers(port):
+      assert server.poll() is None
+      time.sleep(0.1)
+    call('fs.mkdir("bucket")')
+    call(f'fs.put("{warcs}/", "bucket/in/", recursive=True)')
+    url = f'{scheme}://bucket'
+    command = corpus.command(warcs, tmp_path / 'a', '--output', f'{url}/run')
+    clean(*command, env=env)
+    call(f'fs.get("bucket/run/", "{tmp_path}/copy/", recursive=True)')
     assert corpus.results(tmp_path / 'copy') == corpus.results(finished)
+    command = corpus.command(warcs, tmp_path / 'b')
+    command[command.index('--warc') + 1] = f'{url}/in/*.warc.gz'
+    clean(*command, env=env)
+    assert texts(tmp_path / 'b') == texts(finished)
   finally:
     server.kill()
     server.wait()
-    server.stderr.close()
 
 
 def test_earlier_runs_are_an_index_that_grows(warcs, finished, tmp_path):
