@@ -21,6 +21,7 @@ _IN_TEXT = re.compile(
   r'(?:(?<![0-9a-zA-Z)-])-)?(?:(?:[0-9]+ )?[0-9]+/[0-9]+'
   r'|[0-9](?:[0-9,]*[0-9])?(?:\.[0-9]+)?|\.[0-9]+)(?:\s?%)?'
 )
+_NAME = re.compile(r'[\s$*]*([a-zA-Z]) ?= ?')
 _AFTER_SIGN = re.compile(r'[0-9)%] ?(?:[-+*/×÷^]|\\times|\\cdot|\\div) ?$')
 _REPLACED = (
   (r'−', '-'),
@@ -111,7 +112,8 @@ def equal(answer: str, reference: str) -> bool:
   """Whether an answer says what the reference says.
 
   A percent sign on one side alone may be a hundredth or the unit asked for:
-  50% equals both 0.5 and 50.
+  50% equals both 0.5 and 50. A name on one side alone may be left out: x = 5
+  equals 5, but not y = 5.
 
   Args:
     answer: anything a model wrote.
@@ -121,6 +123,9 @@ def equal(answer: str, reference: str) -> bool:
     Whether they are one text or one number.
   """
   if max(len(answer), len(reference)) > MAX_LENGTH:
+    return False
+  name, its_name = map(_NAME.match, (answer, reference))
+  if name and its_name and name[1] != its_name[1]:
     return False
   if normalise(answer) == normalise(reference) != '':
     return True

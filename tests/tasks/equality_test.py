@@ -35,6 +35,8 @@ from llm_jax.tasks import equality
     (r'\$12', '12'),
     ('€ 12', '12'),
     ('x = 5', '5'),
+    ('5', '$x=5$'),
+    ('$x = 5$', 'x=5.0'),
     (r'\text{red}', 'red'),
     (r'\left(1, 2\right)', '( 1, 2 )'),
     (r'\sqrt{2}', r'$\sqrt{2}$.'),
@@ -51,6 +53,8 @@ def test_equal(answer, reference):
 @pytest.mark.parametrize(
   ('answer', 'reference'),
   [
+    ('y = 5', 'x = 5'),
+    ('$y=5$', 'x = 5.0'),
     ('0.333', '1/3'),
     ('0.3333333333333333', '1/3'),
     ('1/3', '0.333'),
