@@ -91,7 +91,7 @@ class ModelConfig:
   embedding_scale: bool = False  # embeddings times sqrt(d_model)
   tied_embeddings: bool = False
   dtype: str = 'float32'  # of activations; parameters stay float32
-  unroll_layers: bool = True  # faster on CPU; scan compiles faster when deep
+  unroll_layers: bool = True  # a step is faster; a scan compiles faster
   attention: str = 'auto'  # form without a cache, see packed_attention.py
   remat: str = 'none'  # what is computed again: none, dots or full; see above
 

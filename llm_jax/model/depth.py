@@ -25,23 +25,18 @@ class Reference:
   peak_lr: float  # peak, of AdamW
   weight_decay: float
   dtype: str
-  unroll_layers: bool
 
 
 REFERENCES = {
   # gin_configs/pretrain_tiny.gin, for CPUs. Its rate of 0.02, times sqrt(1/4),
   # was the best of five at a quarter of its batch (LOG.md); its batch and
   # peak_lr were not searched.
-  'small': Reference(
-    32, 32, 96, 1.23e6, 4096, 0.02, 0.003, 0.0, 'float32', True
-  ),
+  'small': Reference(32, 32, 96, 1.23e6, 4096, 0.02, 0.003, 0.0, 'float32'),
   # nanochat's depth 12, scripts/base_train.py: 2^19 tokens a batch, 12 tokens
   # for each of 110 million parameters. Its tables have rates of their own; ours
   # are tied, and the head's is the one for both. Its decay is 0.28, but fades
   # to 0 and spares what moves against it; 0.1 is arXiv:2502.16982's.
-  'large': Reference(
-    64, 128, 768, 1.32e9, 2**19, 0.02, 0.008, 0.1, 'bfloat16', True
-  ),
+  'large': Reference(64, 128, 768, 1.32e9, 2**19, 0.02, 0.008, 0.1, 'bfloat16'),
 }
 
 
@@ -93,7 +88,6 @@ def derive(
     max_length=length,
     tied_embeddings=True,
     dtype=ref.dtype,
-    unroll_layers=ref.unroll_layers,
   )
 
   # Tokens D = ratio * N, where N are the parameters of matrix products: those
