@@ -122,6 +122,12 @@ def test_cache_equals_no_cache_with_ragged_rows(model, unroll):
     chex.assert_trees_all_close(got_B1V[:, 0], wanted, atol=1e-5)
 
 
+@functools.partial(jax.jit, static_argnums=0)
+@functools.partial(jax.grad, argnums=1)
+def gradient(cfg, params):
+  return (logits(cfg, params, TOKENS_BT, POSITIONS_BT)[..., :60] ** 2).mean()
+
+
 @pytest.mark.parametrize(
   ('unroll', 'remat'),
   [(False, 'none'), (False, 'dots'), (False, 'full'), (True, 'full')],
@@ -129,13 +135,8 @@ def test_cache_equals_no_cache_with_ragged_rows(model, unroll):
 def test_scan_and_remat_change_no_gradient(model, unroll, remat):
   cfg, params = model
   change = {'unroll_layers': unroll, 'remat': remat}
-
-  def loss(cfg, params):
-    return (logits(cfg, params, TOKENS_BT, POSITIONS_BT)[..., :60] ** 2).mean()
-
-  grad = jax.jit(jax.grad(loss, argnums=1), static_argnums=0)
-  plain = grad(cfg, params)
-  other = grad(dataclasses.replace(cfg, **change), params)
+  plain = gradient(cfg, params)
+  other = gradient(dataclasses.replace(cfg, **change), params)
   chex.assert_trees_all_close(plain, other, atol=1e-5, rtol=1e-4)
 
 

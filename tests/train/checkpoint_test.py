@@ -97,41 +97,14 @@ def test_newest_is_restored_bit_for_bit_and_old_ones_go(saved):
   chex.assert_trees_all_equal(host(restored), host(at_step(new_state(), 3)))
 
 
-@pytest.mark.parametrize('axes', OTHERS)
-def test_restored_onto_another_mesh(saved, axes):
-  like = new_state(mesh_lib.MeshConfig(*axes), seed=1)
-  restored = checkpoint.restore(str(saved), like)
-  chex.assert_trees_all_equal(host(restored), host(at_step(new_state(), 3)))
-  assert restored.params['embedding'].sharding == (
-    like.params['embedding'].sharding
-  )
-
-
-OF_ONE_MESH = (2, 2, 1)
-OTHERS = [
-  (1, 1, 1), (4, 1, 1), (1, 4, 1), (1, 1, 4), (2, 1, 2), (1, 2, 2), (1, 1, 2),
-]  # fmt: skip
-
-
-@pytest.fixture(scope='module')
-def of_one_mesh(tmp_path_factory):
-  """A folder with a checkpoint of one mesh, and the loss of its next step."""
-  folder = str(tmp_path_factory.mktemp('of_one_mesh'))
-  axes = mesh_lib.MeshConfig(*OF_ONE_MESH)
-  state = at_step(new_state(axes), 3)
-  saver = checkpoint.Checkpointer(folder)
-  saver.save(state)
-  saver.close()
-  return folder, host(state), next_loss(CFG, state, axes)
-
-
-def next_loss(cfg, state, axes, tx=None):
+def next_loss(cfg, state, axes, tx=None, n_rows=4):
   """The loss of the step after the state's, computed on its mesh."""
-  tokens_BT = (np.arange(4 * 9, dtype=np.int32) % cfg.vocab_size).reshape(4, 9)
+  tokens_BT = np.arange(n_rows * 9, dtype=np.int32) % cfg.vocab_size
+  tokens_BT = tokens_BT.reshape(n_rows, 9)
   batch = {
     'inputs_BT': tokens_BT[:, :-1],
     'targets_BT': tokens_BT[:, 1:],
-    'positions_BT': np.tile(np.arange(8, dtype=np.int32), (4, 1)),
+    'positions_BT': np.tile(np.arange(8, dtype=np.int32), (n_rows, 1)),
   }
 
   def loss_fn(params, batch, key):
@@ -144,14 +117,26 @@ def next_loss(cfg, state, axes, tx=None):
   return float(update(state, batch)[1]['loss'])
 
 
+@pytest.fixture(scope='module')
+def loss_on_its_mesh(saved):
+  state = checkpoint.restore(str(saved), new_state(SAVED_ON, seed=1))
+  return next_loss(CFG, state, SAVED_ON, n_rows=8)
+
+
 @pytest.mark.parametrize('axes', OTHERS)
-def test_checkpoint_of_one_mesh_goes_on_with_any_other(of_one_mesh, axes):
-  folder, saved, loss = of_one_mesh
+def test_checkpoint_of_one_mesh_goes_on_with_any_other(
+  saved, loss_on_its_mesh, axes
+):
   axes = mesh_lib.MeshConfig(*axes)
-  restored = checkpoint.restore(folder, new_state(axes, seed=1))
-  chex.assert_trees_all_equal(host(restored), saved)
+  like = new_state(axes, seed=1)
+  restored = checkpoint.restore(str(saved), like)
+  chex.assert_trees_all_equal(host(restored), host(at_step(new_state(), 3)))
+  assert jax.tree.map(lambda x: x.sharding, restored.params) == jax.tree.map(
+    lambda x: x.sharding, like.params
+  )
   # Sums are taken in another order.
-  assert next_loss(CFG, restored, axes) == pytest.approx(loss, rel=1e-5)
+  loss = next_loss(CFG, restored, axes, n_rows=8)
+  assert loss == pytest.approx(loss_on_its_mesh, rel=1e-5)
 
 
 def test_checkpoint_of_an_older_format_goes_on(tmp_path):

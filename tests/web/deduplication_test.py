@@ -3,7 +3,6 @@
 import itertools
 import random
 import re
-import sys
 import unicodedata
 
 import numpy as np
@@ -56,7 +55,10 @@ def slow_normalize(text: str) -> str:
 
 
 def test_normalize_equals_the_slow_one():
-  for i in range(sys.maxunicode + 1):
+  # Elsewhere there are ideographs that are one letter each, or nothing.
+  for i in itertools.chain(
+    range(0x20000), range(0x2F800, 0x2FA20), range(0xE0000, 0xE0200)
+  ):
     text = f'A1{chr(i)}2_b{chr(i)} {chr(i)}'
     assert deduplication.normalize(text) == slow_normalize(text)
   generator = random.Random(5)
