@@ -163,19 +163,23 @@ class TestShowRl:
     by_rl, evaluated = set(), []
     for line in _log(copy):
       words = line.split()
+      named = []
       for flag, value in itertools.pairwise(words):
         name, _, folder = value.rpartition('=')
         if flag in ('--restore_from', '--checkpoint'):
           assert folder in trained, line
         if flag == '--checkpoint':
           assert folder.endswith(name) or folder.startswith('runs/speedrun/')
-          evaluated.append(folder)
+          named.append((name, folder))
         if flag == '--workdir':
           trained.add(value)
           by_rl |= {value} if 'experiments.rl ' in line else set()
-    assert len(by_rl) == 23
+      names, folders = zip(*named, strict=True) if named else ((), ())
+      assert len(set(names)) == len(set(folders)) == len(named), line
+      evaluated += folders
+    assert len(by_rl) == 25
     assert by_rl <= set(evaluated)
-    assert len(evaluated) == len(set(evaluated)) == 33
+    assert len(evaluated) == 42
 
   def test_word_problems_only_of_a_file(self, copy):
     assert _run(copy, 'tools/show_rl.sh').returncode == 0

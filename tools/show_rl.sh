@@ -127,6 +127,35 @@ stage evaluate --workdir runs/show/addition/evaluate \
 stage report --workdir runs/show/addition/report \
   --run_dir runs/show/addition
 
+# Addition once more, each seed with a base model and an SFT of its own.
+for seed in 1 2; do
+  stage pretrain --workdir "runs/show/paths/pretrain_seed$seed" \
+    --gin_file gin_configs/pretrain_tiny.gin \
+    --gin_bindings "Config.seed = $seed" \
+    --tokens runs/speedrun/tokens --tokenizer runs/speedrun/tokenizer
+  stage sft --workdir "runs/show/paths/sft_seed$seed" \
+    --gin_file gin_configs/sft_tiny.gin \
+    --gin_bindings "Config.seed = $seed" \
+    --restore_from "runs/show/paths/pretrain_seed$seed" \
+    --documents runs/speedrun/clean
+  stage rl --workdir "runs/show/paths/rl_seed$seed" \
+    --gin_file gin_configs/rl_tiny.gin --gin_bindings "Config.seed = $seed" \
+    --restore_from "runs/show/paths/sft_seed$seed"
+done
+stage evaluate --workdir runs/show/paths/evaluate \
+  --gin_file gin_configs/evaluate_tiny.gin \
+  --tokens runs/speedrun/tokens \
+  --checkpoint pretrain_seed0=runs/speedrun/pretrain \
+  --checkpoint pretrain_seed1=runs/show/paths/pretrain_seed1 \
+  --checkpoint pretrain_seed2=runs/show/paths/pretrain_seed2 \
+  --checkpoint sft_seed0=runs/speedrun/sft \
+  --checkpoint sft_seed1=runs/show/paths/sft_seed1 \
+  --checkpoint sft_seed2=runs/show/paths/sft_seed2 \
+  --checkpoint rl_seed0=runs/speedrun/rl_seed0 \
+  --checkpoint rl_seed1=runs/show/paths/rl_seed1 \
+  --checkpoint rl_seed2=runs/show/paths/rl_seed2
+stage report --workdir runs/show/paths/report --run_dir runs/show/paths
+
 # Word problems in GSM8K's form, by a model with room for their length.
 if [ $# -eq 1 ]; then
   stage pretrain --workdir runs/show/gsm8k/pretrain \
