@@ -97,12 +97,16 @@ def best_rl(report: Mapping[str, Any], mode: str) -> Accuracy | None:
     for line in accuracies(report, mode)
     if line.name.startswith('rl') and 'zero' not in line.name
   ]
+  return _mean_or_first(lines)
+
+
+def _mean_or_first(lines: Sequence[Accuracy]) -> Accuracy | None:
   means = [line for line in lines if line.n_seeds > 1]
   return next(iter(means or lines), None)
 
 
 def named(report: Mapping[str, Any], mode: str, *parts: str) -> Accuracy | None:
-  """The first line whose checkpoint name holds one of the parts.
+  """The line whose checkpoint name holds one of the parts.
 
   Args:
     report: the record of a run.
@@ -110,13 +114,12 @@ def named(report: Mapping[str, Any], mode: str, *parts: str) -> Accuracy | None:
     *parts: pieces of names, the preferred one first.
 
   Returns:
-    The line, or None.
+    The mean of its seeds if there, else the first such line, or None.
   """
   lines = accuracies(report, mode)
   for part in parts:
-    for line in lines:
-      if part in line.name:
-        return line
+    if found := [line for line in lines if part in line.name]:
+      return _mean_or_first(found)
   return None
 
 
@@ -370,8 +373,8 @@ def _sentence(report: Mapping[str, Any], stage: Mapping[str, Any]) -> str:
     size = f'{count(found.get("vocab_size"))} tokens'
     return size + (f', {own:.2f} bytes each on held-out text' if own else '')
   if kind in ('sft', 'rl'):
-    line = named(report, 'free', name)
-    if line:
+    lines = accuracies(report, 'free')
+    if line := next((line for line in lines if line.name == name), None):
       return (
         f'{percent(line.sampled)} of sampled and {percent(line.greedy)} of '
         f'greedy answers right on {line.n} held-out problems'

@@ -175,6 +175,28 @@ def test_mean_of_seeds_by_hand(run_dir):
   )
 
 
+def test_all_of_the_headline_is_of_means_where_each_has_seeds(run_dir):
+  path = run_dir / 'evaluate' / 'evaluation.json'
+  evaluation = json.loads(path.read_text())
+  rows = []
+  for row in evaluation['rows']:
+    if row['checkpoint'] in ('base', 'sft'):
+      for i in range(3):
+        name, sampled = f'{row["checkpoint"]}_seed{i}', 0.1 * (1 + i)
+        rows.append(row | {'checkpoint': name, 'sampled': sampled})
+    else:
+      rows.append(row)
+  path.write_text(json.dumps(evaluation | {'rows': rows}))
+  report = artifacts.collect(run_dir)
+  shown = {what: number for what, number, _ in findings.headline(report)}
+  assert (shown['Base model'], shown['After SFT']) == ('20.0%', '20.0%')
+  assert shown['After RL'] == '84.1%'
+  # What a stage achieved is its own.
+  sentences = dict(findings.achieved(report))
+  assert sentences['rl_seed0'].startswith('82.5% of sampled')
+  assert sentences['rl_seed2'].startswith('85.3% of sampled')
+
+
 def test_pass_at_k_with_intervals(run_dir):
   """Of a checkpoint over problems, of a mean over seeds."""
   path = run_dir / 'evaluate' / 'evaluation.json'
