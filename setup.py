@@ -102,7 +102,7 @@ setuptools.setup(
   packages=setuptools.find_packages(
     include=['llm_jax', 'llm_jax.*', 'experiments', 'tools']
   ),
-  package_data={'llm_jax.web': ['blocklist/*/domains']},
+  package_data={'llm_jax.web.filter': ['blocklist/*/domains']},
   install_requires=_BASE,
   extras_require={
     'web': _WEB,

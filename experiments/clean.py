@@ -21,8 +21,8 @@ from collections.abc import Sequence
 from absl import logging
 
 from experiments import command_line
-from llm_jax import record
-from llm_jax.web import beam_runner, chain, pipeline, storage
+from llm_jax import files, record
+from llm_jax.web import beam_runner, chain, pipeline
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,26 +48,26 @@ def run(
   """Cleans the WARC files that match the patterns."""
   if runner not in ('pool', 'beam'):
     raise ValueError(f'--runner {runner}: give pool or beam')
-  folder, place = pathlib.Path(workdir), storage.place(output or workdir)
+  folder, place = pathlib.Path(workdir), files.place(output or workdir)
   warcs = {
-    path: storage.fingerprint(path)
-    for path in storage.find('warc', warc, warc_root)
+    path: files.fingerprint(path)
+    for path in files.find('warc', warc, warc_root)
   }
   # Names and contents: the order of the names decides which copy survives.
   inputs = {
-    f'{i:05d} {storage.name(path)}': fingerprint
+    f'{i:05d} {files.name(path)}': fingerprint
     for i, (path, fingerprint) in enumerate(warcs.items())
   }
-  sets = storage.find('evaluation_set', evaluation_set)
+  sets = files.find('evaluation_set', evaluation_set)
   for path in sets:
-    inputs[f'evaluation_set {path.name}'] = storage.fingerprint(path)
+    inputs[f'evaluation_set {path.name}'] = files.fingerprint(path)
   lists = [pathlib.Path(name) for name in blocklist]
   for path in lists:
-    inputs[f'blocklist {path.name}'] = storage.folder_fingerprint(path)
-  before = storage.find('earlier', earlier)
+    inputs[f'blocklist {path.name}'] = files.folder_fingerprint(path)
+  before = files.find('earlier', earlier)
   for i, path in enumerate(before):
     manifest = path / 'manifest.json'
-    inputs[f'earlier {i:03d}'] = storage.fingerprint(manifest)
+    inputs[f'earlier {i:03d}'] = files.fingerprint(manifest)
   if record.begin(folder, 'clean', cfg, inputs):
     logging.info('%s is finished', folder)
   else:
@@ -79,7 +79,7 @@ def run(
         todo, n_workers or os.cpu_count() or 1, lambda: record.tick(folder)
       )
     record.finish(folder, summary)
-    _print_funnel(storage.read_json(place / 'funnel.json')['steps'])
+    _print_funnel(files.read_json(place / 'funnel.json')['steps'])
   pipeline.remove_intermediate(place)
 
 

@@ -30,7 +30,7 @@ from absl import logging
 
 from experiments import command_line
 from llm_jax import record
-from llm_jax.web import crawler
+from llm_jax.web.crawl import crawler
 
 _SITE_URL = 'http://pydoc.localhost/'
 

@@ -25,10 +25,11 @@ from absl import logging
 from experiments import command_line
 from llm_jax import record
 from llm_jax.data import shards
-from llm_jax.evals import compression, findings, held_out
+from llm_jax.evals import bits_per_byte, compression
 from llm_jax.evals import scoring as scoring_lib
-from llm_jax.tasks import addition, any_task, problem
-from llm_jax.tokenizer import tokenizer as tokenizer_lib
+from llm_jax.report import findings
+from llm_jax.tasks import addition, any_task, protocol
+from llm_jax.tokenizer import encoding
 from llm_jax.train import checkpoint as checkpoint_lib
 
 
@@ -56,7 +57,7 @@ def run(
   """
   folders = _named(checkpoint)
   inputs = {'tokens': record.file_sha256(pathlib.Path(tokens, shards.MANIFEST))}
-  inputs |= problem.file_sums(cfg.task)
+  inputs |= protocol.file_sums(cfg.task)
   extra = {'devices': str(jax.devices())}
   finished = record.begin(workdir, 'evaluate', cfg, inputs, extra)
   results_dir = pathlib.Path(workdir, 'checkpoints')
@@ -103,7 +104,7 @@ def _measure(
 ) -> dict[str, Any]:
   """Everything that is measured of one checkpoint."""
   start = time.monotonic()
-  tokenizer = tokenizer_lib.Tokenizer.load(loaded.tokenizer_dir)
+  tokenizer = encoding.Tokenizer.load(loaded.tokenizer_dir)
   model = scoring_lib.Model(
     loaded.model_config, loaded.params, tokenizer, loaded.is_chat
   )
@@ -123,8 +124,8 @@ def _measure(
   source = shards.TokenSource(
     tokens, cfg.held_out_source, 'valid', tokenizer.fingerprint
   )
-  text = held_out.read(source, tokenizer, cfg.held_out_rows)
-  bits = held_out.bits_per_byte(
+  text = bits_per_byte.read(source, tokenizer, cfg.held_out_rows)
+  bits = bits_per_byte.bits_per_byte(
     loaded.model_config, loaded.params, text, cfg.held_out_batch_size
   )
   logging.info('%s: %.3f bits per byte on held-out text', name, bits)

@@ -22,15 +22,14 @@ from jax.sharding import Mesh
 from experiments import command_line
 from llm_jax import record, types
 from llm_jax.data import mixture, shards
-from llm_jax.evals import continuations, held_out
+from llm_jax.evals import bits_per_byte, continuations
 from llm_jax.losses import next_token
 from llm_jax.model import config as model_config
 from llm_jax.model import likelihood
-from llm_jax.optim import optimizer as optimizer_lib
-from llm_jax.parallel import mesh as mesh_lib
-from llm_jax.tokenizer import tokenizer as tokenizer_lib
-from llm_jax.train import fit, start, update
-from llm_jax.train import loop as loop_lib
+from llm_jax.optim import optimizers
+from llm_jax.parallel import device_mesh
+from llm_jax.tokenizer import encoding
+from llm_jax.train import fit, start, training_loop, update
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,9 +53,9 @@ class Config:
   micro_batch: int = 0  # rows computed at once; 0: as many as fit the memory
   device_memory: float = 0.0  # GiB of a device, for that; 0: as it says itself
   model: model_config.ModelConfig = model_config.ModelConfig()
-  optimizer: optimizer_lib.Optimizer = optimizer_lib.Optimizer()
-  loop: loop_lib.LoopConfig = loop_lib.LoopConfig()
-  mesh: mesh_lib.MeshConfig = mesh_lib.MeshConfig()
+  optimizer: optimizers.Optimizer = optimizers.Optimizer()
+  loop: training_loop.LoopConfig = training_loop.LoopConfig()
+  mesh: device_mesh.MeshConfig = device_mesh.MeshConfig()
 
   def __post_init__(self):
     for name in ('weights', 'max_epochs'):
@@ -73,8 +72,8 @@ def run(
 ) -> None:
   """Train the model; the same workdir resumes."""
   # Data: every row is a function of (seed, step), so the step is all its state.
-  mesh = mesh_lib.make(cfg.mesh, cfg.batch_size)
-  vocabulary = tokenizer_lib.Tokenizer.load(tokenizer)
+  mesh = device_mesh.make(cfg.mesh, cfg.batch_size)
+  vocabulary = encoding.Tokenizer.load(tokenizer)
 
   def source(name: str, split: str) -> shards.TokenSource:
     folder = shards.find_source(tokens, name)
@@ -90,7 +89,7 @@ def run(
   mixture.check_epochs(mixed, cfg.batch_size, n_steps, cfg.max_epochs)
   length = sources[0].sequence_length
   model_config.check_fits(cfg.model, vocabulary.vocab_size, length)
-  valid = held_out.read(
+  valid = bits_per_byte.read(
     source(cfg.valid_source, 'valid'), vocabulary, cfg.valid_rows
   )
   inputs = {
@@ -98,7 +97,7 @@ def run(
     for i, folder in enumerate(tokens)
   }
   inputs['tokenizer'] = vocabulary.fingerprint
-  n_bytes_V = held_out.text_bytes(vocabulary, cfg.model.padded_vocab_size)
+  n_bytes_V = bits_per_byte.text_bytes(vocabulary, cfg.model.padded_vocab_size)
   tx, update_fn, plan = make_step(cfg, mesh, length, n_bytes_V)
   machine = {'devices': str(jax.devices()), 'mesh': dict(mesh.shape)}
   machine['plan'] = dataclasses.asdict(plan)
@@ -112,13 +111,13 @@ def run(
     cfg.loop.watch,
   )  # fmt: skip
   flops = model_config.train_flops_per_token(cfg.model, length)
-  for step, state in loop_lib.steps(
+  for step, state in training_loop.steps(
     cfg.loop, workdir, first_state, update_fn, batch_fn, mesh, writer, flops
   ):
     is_last = step == n_steps
     if step % cfg.evaluate_every == 0 or is_last:
       model, n_rows = cfg.model, cfg.batch_size
-      bits = held_out.bits_per_byte(model, state.params, valid, n_rows)
+      bits = bits_per_byte.bits_per_byte(model, state.params, valid, n_rows)
       read = mixture.progress(mixed, cfg.batch_size, step)
       writer.metrics(step, {'valid_bits_per_byte': bits, **read})
       logging.info('step %d | held-out bits per byte %.4f', step, bits)
@@ -142,7 +141,7 @@ def make_step(
   cfg: Config, mesh: Mesh, length: int, n_bytes_V: np.ndarray
 ) -> tuple[optax.GradientTransformation, update.UpdateFn, fit.Plan]:
   """Make the optimizer, the update, and its plan for rows of that length."""
-  tx = optimizer_lib.make(cfg.optimizer, cfg.loop.n_steps)
+  tx = optimizers.make(cfg.optimizer, cfg.loop.n_steps)
   plan = fit.choose(
     cfg.model, tx, mesh, cfg.batch_size, length, cfg.loss_chunk,
     cfg.micro_batch, cfg.device_memory,

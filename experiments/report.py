@@ -12,7 +12,8 @@ import pathlib
 
 from experiments import command_line
 from llm_jax import record
-from llm_jax.evals import artifacts, report_html, report_markdown
+from llm_jax.report import artifacts, page
+from llm_jax.report import markdown as report_markdown
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,9 +36,7 @@ def run(cfg: Config, workdir: str, run_dir: str) -> None:
   record.write_json(folder / 'report.json', report)
   markdown = report_markdown.render(report)
   (folder / 'report.md').write_text(markdown, encoding='utf-8')
-  (folder / 'report.html').write_text(
-    report_html.render(report), encoding='utf-8'
-  )
+  (folder / 'report.html').write_text(page.render(report), encoding='utf-8')
   print(report_markdown.stages(report))
   print(f'\n{folder / "report.html"}')
 

@@ -20,22 +20,20 @@ from absl import logging
 
 from experiments import command_line
 from llm_jax import record
-from llm_jax.chat import prompt as prompt_lib
+from llm_jax.chat import prompting
 from llm_jax.evals import scoring
 from llm_jax.infer import generate
-from llm_jax.optim import optimizer as optimizer_lib
-from llm_jax.parallel import mesh as mesh_lib
+from llm_jax.optim import optimizers
+from llm_jax.parallel import device_mesh
 from llm_jax.rl import algorithm as algorithm_lib
-from llm_jax.rl import credit, learn, measures, rollout
-from llm_jax.rl import questions as questions_lib
+from llm_jax.rl import credit, learn, rollout
+from llm_jax.rl import metrics as rl_metrics
+from llm_jax.rl import prompts as questions_lib
 from llm_jax.rl import reward as reward_lib
-from llm_jax.tasks import addition, any_task
-from llm_jax.tasks import problem as problem_lib
-from llm_jax.tokenizer import tokenizer as tokenizer_lib
+from llm_jax.tasks import addition, any_task, protocol
+from llm_jax.tokenizer import encoding
 from llm_jax.train import best as best_lib
-from llm_jax.train import checkpoint, fit, start, update
-from llm_jax.train import loop as loop_lib
-from llm_jax.train import metrics as metrics_lib
+from llm_jax.train import checkpoint, fit, metrics, start, training_loop, update
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,7 +56,7 @@ class Config:
   evaluation: scoring.Scoring = scoring.Scoring(
     n_problems=128, n_samples=1, max_new_tokens=40, batch_size=128
   )
-  optimizer: optimizer_lib.Optimizer = optimizer_lib.Optimizer(
+  optimizer: optimizers.Optimizer = optimizers.Optimizer(
     matrices='adamw',
     peak_lr=5e-4,
     b2=0.98,
@@ -66,8 +64,8 @@ class Config:
     warmup_steps=5,
     schedule='linear',
   )
-  loop: loop_lib.LoopConfig = loop_lib.LoopConfig()
-  mesh: mesh_lib.MeshConfig = mesh_lib.MeshConfig()
+  loop: training_loop.LoopConfig = training_loop.LoopConfig()
+  mesh: device_mesh.MeshConfig = device_mesh.MeshConfig()
 
   def __post_init__(self):
     if self.reward not in reward_lib.KINDS:
@@ -87,26 +85,26 @@ def run(cfg: Config, workdir: str, restore_from: str) -> None:
   algorithm = algorithm_lib.choose(cfg.preset, cfg.algorithm)
   n_steps = cfg.loop.n_steps
   n_rows = cfg.updates.rows(cfg.n_prompts * cfg.n_samples)  # of an update
-  mesh = mesh_lib.make(cfg.mesh, n_rows)
+  mesh = device_mesh.make(cfg.mesh, n_rows)
   model = checkpoint.load_model(restore_from, mesh)
   policy_cfg, is_chat = model.model_config, model.is_chat
 
   # What is asked: new problems at every step, or a pool of them in epochs.
-  vocabulary = tokenizer_lib.Tokenizer.load(model.tokenizer_dir)
+  vocabulary = encoding.Tokenizer.load(model.tokenizer_dir)
   n_draws = max(n_steps, 1 + cfg.rollouts.max_refills)
   questions = questions_lib.load(
     cfg.task, cfg.n_problems or cfg.n_prompts * n_draws, cfg.seed, vocabulary,
     is_chat,
   )  # fmt: skip
   prompts = [question.token_ids for question in questions]
-  stop_id = prompt_lib.stop_id(vocabulary, is_chat)
+  stop_id = prompting.stop_id(vocabulary, is_chat)
   request = generate.Request(cfg.max_new_tokens, (stop_id,), cfg.temperature)
   length = max(map(len, prompts)) + cfg.max_new_tokens - 1
   first = min(map(len, prompts)) - 1  # no earlier target was drawn
   generate.check(policy_cfg, prompts, request)
 
   # Loss and update.
-  tx = optimizer_lib.make(cfg.optimizer, n_steps * cfg.updates.n_a_step)
+  tx = optimizers.make(cfg.optimizer, n_steps * cfg.updates.n_a_step)
   plan = fit.choose(
     policy_cfg, tx, mesh, n_rows, length, micro_batch=cfg.updates.micro_batch
   )
@@ -121,7 +119,7 @@ def run(cfg: Config, workdir: str, restore_from: str) -> None:
   )
 
   # Begin, or go on from the newest checkpoint.
-  inputs = {'model': model.fingerprint} | problem_lib.file_sums(cfg.task)
+  inputs = {'model': model.fingerprint} | protocol.file_sums(cfg.task)
   machine = {'devices': str(jax.devices()), 'mesh': dict(mesh.shape)}
   machine['plan'] = dataclasses.asdict(plan)
   if record.begin(workdir, 'rl', cfg, inputs, machine):
@@ -137,7 +135,7 @@ def run(cfg: Config, workdir: str, restore_from: str) -> None:
   def evaluate(step: int) -> None:
     asked = scoring.Model(policy_cfg, state.params, vocabulary, is_chat)
     result = scoring.evaluate(asked, cfg.task, cfg.evaluation, direct=False)
-    values = measures.evaluation(result)
+    values = rl_metrics.evaluation(result)
     writer.metrics(step, values)
     sample = result['samples'][0]
     writer.sample(step, {'prompt': sample['prompt'], 'text': sample['answer']})
@@ -158,19 +156,19 @@ def run(cfg: Config, workdir: str, restore_from: str) -> None:
   dead = functools.partial(credit.dead_groups, algorithm)
   if not n_done:
     evaluate(0)
-  with pool, best, loop_lib.Run(cfg.loop, workdir, writer) as loop:
+  with pool, best, training_loop.Run(cfg.loop, workdir, writer) as loop:
     for step in loop.steps(n_done):
       draw_fn = functools.partial(rollout.draw, sampler, state.params, step)
       collected = rollout.collect(draw_fn, dead, cfg.rollouts.max_refills)
-      writer.rollouts(step, measures.lines(collected, cfg.rollouts.n_written))
+      writer.rollouts(step, rl_metrics.lines(collected, cfg.rollouts.n_written))
       state, values = learn.learn(learner, state, collected, step)
-      loop.write(step, values | measures.describe(collected, cfg.task))
+      loop.write(step, values | rl_metrics.describe(collected, cfg.task))
       if step % cfg.evaluate_every == 0 or step == n_steps:
         evaluate(step)
       if loop.is_due(step):
         loop.save(step, state)
   writer.close()
-  lines = metrics_lib.read(f'{workdir}/{metrics_lib.METRICS}')
+  lines = metrics.read(f'{workdir}/{metrics.METRICS}')
   n_tokens = sum(line.get('sampled_tokens', 0) for line in lines)
   record.finish(workdir, {'tokens': n_tokens, 'best_sampled': best.value})
 

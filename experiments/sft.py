@@ -22,19 +22,23 @@ from experiments import command_line
 from llm_jax import record, types
 from llm_jax.chat import template
 from llm_jax.data import conversations as conversations_lib
-from llm_jax.data import documents as documents_lib
-from llm_jax.data import packing
+from llm_jax.data import packing, readers
 from llm_jax.losses import next_token
 from llm_jax.model import config as model_config
 from llm_jax.model import likelihood
 from llm_jax.model import lora as lora_lib
-from llm_jax.optim import optimizer as optimizer_lib
-from llm_jax.parallel import mesh as mesh_lib
-from llm_jax.tasks import addition, any_task, documentation, identity, problem
-from llm_jax.tokenizer import tokenizer as tokenizer_lib
-from llm_jax.train import checkpoint, start, update
-from llm_jax.train import loop as loop_lib
-from llm_jax.web import reference
+from llm_jax.optim import optimizers
+from llm_jax.parallel import device_mesh
+from llm_jax.tasks import (
+  addition,
+  any_task,
+  documentation,
+  identity,
+  protocol,
+  reference,
+)
+from llm_jax.tokenizer import encoding
+from llm_jax.train import checkpoint, start, training_loop, update
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,11 +55,11 @@ class Config:
   max_turns: int = 1  # questions in one conversation, from 1 on
   task: any_task.AnyTask = addition.Addition()
   lora: lora_lib.Lora = lora_lib.Lora()
-  optimizer: optimizer_lib.Optimizer = optimizer_lib.Optimizer(
+  optimizer: optimizers.Optimizer = optimizers.Optimizer(
     matrices='adamw', peak_lr=1e-3, warmup_steps=5
   )
-  loop: loop_lib.LoopConfig = loop_lib.LoopConfig(n_steps=40)
-  mesh: mesh_lib.MeshConfig = mesh_lib.MeshConfig()
+  loop: training_loop.LoopConfig = training_loop.LoopConfig(n_steps=40)
+  mesh: device_mesh.MeshConfig = device_mesh.MeshConfig()
 
   def __post_init__(self):
     if self.lora.rank and self.optimizer.matrices != 'adamw':
@@ -73,21 +77,21 @@ def run(
   conversations: Sequence[str] = (),
 ) -> None:
   """Train the assistant; the same workdir resumes."""
-  mesh = mesh_lib.make(cfg.mesh, cfg.batch_size)
+  mesh = device_mesh.make(cfg.mesh, cfg.batch_size)
   model = checkpoint.load_model(restore_from, mesh)
   if cfg.lora.rank:
     lora_lib.paths(cfg.lora, model.params)  # refuses a wrong pattern
-  inputs = {'model': model.fingerprint} | problem.file_sums(cfg.task)
+  inputs = {'model': model.fingerprint} | protocol.file_sums(cfg.task)
   inputs |= {p: conversations_lib.fingerprint(p) for p in conversations}
   if documents:
-    inputs['documents'] = documents_lib.fingerprint(documents)
+    inputs['documents'] = readers.fingerprint(documents)
   machine = {'devices': str(jax.devices()), 'mesh': dict(mesh.shape)}
   if record.begin(workdir, 'sft', cfg, inputs, machine):
     logging.info('sft in %s is already finished', workdir)
     return
 
   # Data: conversations are written, made a data set, rendered and packed.
-  vocabulary = tokenizer_lib.Tokenizer.load(model.tokenizer_dir)
+  vocabulary = encoding.Tokenizer.load(model.tokenizer_dir)
   written = os.path.join(workdir, 'written.jsonl')
   write_conversations(cfg, documents, written)
   dataset = os.path.join(workdir, 'conversations')
@@ -119,7 +123,7 @@ def run(
     loss = next_token.cross_entropy(logp_BT, batch['loss_mask_BT'])
     return loss, {'targets': batch['loss_mask_BT'].sum()}
 
-  tx = optimizer_lib.make(cfg.optimizer, cfg.loop.n_steps)
+  tx = optimizers.make(cfg.optimizer, cfg.loop.n_steps)
   update_fn = update.make_update_fn(loss_fn, tx, mesh)
 
   # The loop, from the newest checkpoint or from the base model.
@@ -128,7 +132,7 @@ def run(
     mesh, cfg.loop.watch, model.params, cfg.lora,
   )  # fmt: skip
   flops = model_config.train_flops_per_token(model.model_config, limit)
-  for _ in loop_lib.steps(
+  for _ in training_loop.steps(
     cfg.loop, workdir, state, update_fn, batch_fn, mesh, writer, flops
   ):
     pass  # nothing is evaluated on the way; see experiments/evaluate.py
@@ -145,13 +149,13 @@ def write_conversations(cfg: Config, documents: str | None, path: str) -> None:
   """Write demonstrations, documentation and identity, mixed, as JSONL."""
   draw = random.Random(f'conversations/{cfg.seed}')
   result = identity.conversations(cfg.n_identity, cfg.seed)
-  result += problem.conversations(
+  result += protocol.conversations(
     cfg.task, cfg.n_task, cfg.seed, cfg.think_share, draw
   )
   if documents and cfg.n_documentation:
     entries = [
       entry
-      for page in documents_lib.read(documents, 'train')
+      for page in readers.read(documents, 'train')
       for entry in reference.entries(page.text)
     ]
     result += documentation.conversations(

@@ -24,12 +24,11 @@ from typing import Any
 from absl import logging
 
 from experiments import command_line
-from llm_jax import record
-from llm_jax.data import documents as documents_lib
-from llm_jax.data import shards, tokenizing
+from llm_jax import files as storage
+from llm_jax import pool, record
+from llm_jax.data import readers, shards, tokenizing
 from llm_jax.tasks import addition
 from llm_jax.tokenizer import specials
-from llm_jax.web import pool, storage
 
 
 @dataclasses.dataclass(frozen=True)
@@ -62,7 +61,7 @@ def run(
   corpora = named(documents)
   encoder = tokenizing.load_tokenizer(tokenizer)
   inputs = {
-    name: documents_lib.fingerprint(corpus) for name, corpus in corpora.items()
+    name: readers.fingerprint(corpus) for name, corpus in corpora.items()
   }
   inputs['tokenizer'] = encoder.fingerprint
   if record.begin(workdir, 'tokenize', cfg, inputs):
@@ -70,7 +69,7 @@ def run(
     return
 
   job = tokenizing.Job(tokenizer, cfg.sequence_length, cfg.text_column)
-  files = {name: documents_lib.files(c) for name, c in corpora.items()}
+  files = {name: readers.files(c) for name, c in corpora.items()}
   folders = {name: pathlib.Path(workdir, name) for name in (*files, 'addition')}
   for folder in folders.values():
     folder.mkdir(exist_ok=True)

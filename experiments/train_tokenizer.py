@@ -16,9 +16,9 @@ from collections.abc import Iterator
 
 from experiments import command_line
 from llm_jax import record
-from llm_jax.data import documents as documents_lib
+from llm_jax.data import readers
 from llm_jax.tasks import addition
-from llm_jax.tokenizer import tokenizer as tokenizer_lib
+from llm_jax.tokenizer import encoding
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,22 +44,19 @@ def run(
   """Learn, save, and measure on documents that were not learnt from."""
   published = {'cl100k': cl100k_ranks, 'gpt2': gpt2_ranks}
   compared = {
-    name: tokenizer_lib.Tokenizer.from_ranks(path, name)
+    name: encoding.Tokenizer.from_ranks(path, name)
     for name, path in published.items()
     if path is not None
   }
   inputs = {name: other.fingerprint for name, other in compared.items()}
-  inputs['documents'] = documents_lib.fingerprint(documents)
+  inputs['documents'] = readers.fingerprint(documents)
   if record.begin(workdir, 'train_tokenizer', cfg, inputs):
     print(f'the tokenizer in {workdir} is finished')
     return
 
-  own = tokenizer_lib.Tokenizer.train(
+  own = encoding.Tokenizer.train(
     itertools.chain(
-      (
-        page.text
-        for page in documents_lib.read(documents, 'train', cfg.text_column)
-      ),
+      (page.text for page in readers.read(documents, 'train', cfg.text_column)),
       task_texts(cfg),
     ),
     cfg.vocab_size,
@@ -69,8 +66,7 @@ def run(
   record.tick(workdir)
 
   held_out = [
-    page.text
-    for page in documents_lib.read(documents, 'valid', cfg.text_column)
+    page.text for page in readers.read(documents, 'valid', cfg.text_column)
   ]
   report = {
     'vocab_size': own.vocab_size,
@@ -104,7 +100,7 @@ def task_texts(cfg: Config) -> Iterator[str]:
 
 
 def bytes_per_token(
-  tokenizer: tokenizer_lib.Tokenizer, texts: list[str]
+  tokenizer: encoding.Tokenizer, texts: list[str]
 ) -> float | None:
   """UTF-8 bytes of the texts by their tokens; None if there is no text."""
   n_tokens = sum(len(tokenizer.encode(text)) for text in texts)

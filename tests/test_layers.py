@@ -21,13 +21,14 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 
 # Imports go downward only; rooms on one floor do not import each other.
 FLOORS = [
-  ['types', 'dataclass_json', 'config', 'record'],
+  ['types', 'dataclass_json', 'config', 'files', 'pool', 'record'],
+  ['visible_text'],
   ['web', 'tokenizer', 'losses', 'optim', 'parallel'],
-  ['chat', 'data', 'model'],
+  ['chat', 'data', 'model', 'verify'],
   ['tasks'],
   ['train', 'infer'],
   ['rl', 'factuality', 'evals'],
-  ['serve', 'interop'],
+  ['serve', 'interop', 'report'],
   ['experiments', 'tools'],
 ]
 # The arrows that are drawn on one floor.
@@ -49,8 +50,8 @@ ONLY_IN = {
 }
 # Their workers fork or start often, so they load no JAX.
 WITHOUT_JAX = (
-  r'llm_jax\.(web|tokenizer|chat|tasks)(\..*)?'
-  r'|llm_jax\.(record|config|dataclass_json)'
+  r'llm_jax\.(web|tokenizer|chat|tasks|verify|report)(\..*)?'
+  r'|llm_jax\.(record|config|dataclass_json|files|pool|visible_text)'
 )
 IMPORTING_JAX = ('jax', 'jaxlib', 'flax', 'optax', 'chex', 'orbax')
 FORBIDDEN_NAMES = ('utils', 'common', 'helpers')

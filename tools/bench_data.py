@@ -24,10 +24,9 @@ from experiments import process
 from llm_jax.data import mixture, prefetch, shards
 from llm_jax.losses import next_token
 from llm_jax.model import config, likelihood, transformer
-from llm_jax.optim import optimizer
-from llm_jax.parallel import mesh as mesh_lib
-from llm_jax.train import state as state_lib
-from llm_jax.train import update
+from llm_jax.optim import optimizers
+from llm_jax.parallel import device_mesh
+from llm_jax.train import train_state, update
 
 _TOKENS = flags.DEFINE_integer('tokens', 20_000_000, 'Tokens of the shards.')
 _ROUNDS = flags.DEFINE_integer('rounds', 5, 'Blocks of steps of each kind.')
@@ -70,9 +69,9 @@ def loader_rate(batch_fn) -> float:
 def train(batch_fn) -> dict[str, dict[str, list[float]]]:
   """Tokens a second and the wait of a step, with and without prefetching."""
   cfg = config.ModelConfig(vocab_size=_VOCABULARY, tied_embeddings=True)
-  mesh = mesh_lib.make(mesh_lib.MeshConfig(), 16)
-  tx = optimizer.make(optimizer.Optimizer(), 10**6)
-  state = state_lib.create(
+  mesh = device_mesh.make(device_mesh.MeshConfig(), 16)
+  tx = optimizers.make(optimizers.Optimizer(), 10**6)
+  state = train_state.create(
     functools.partial(transformer.init, cfg), tx, 0, mesh
   )
 
@@ -84,7 +83,7 @@ def train(batch_fn) -> dict[str, dict[str, list[float]]]:
   update_fn = update.make_update_fn(loss_fn, tx, mesh)
 
   def make(step):
-    return mesh_lib.put_batch(mesh, batch_fn(step))
+    return device_mesh.put_batch(mesh, batch_fn(step))
 
   def in_the_step(steps):
     for step in steps:

@@ -39,9 +39,8 @@ from experiments import process
 from llm_jax.infer import engine as engine_lib
 from llm_jax.infer import quantize, slots
 from llm_jax.interop import huggingface
-from llm_jax.model import cache as cache_lib
-from llm_jax.model import config, transformer
-from llm_jax.tokenizer import tokenizer as tokenizer_lib
+from llm_jax.model import config, kv_cache, transformer
+from llm_jax.tokenizer import encoding
 from llm_jax.train import checkpoint
 from tools import peer as peer_lib
 
@@ -312,7 +311,7 @@ def _prefix_section() -> dict:
 def _int8_section() -> dict:
   model = checkpoint.load_model(_RESTORE.value)
   cfg = model.model_config
-  vocabulary = tokenizer_lib.Tokenizer.load(model.tokenizer_dir)
+  vocabulary = encoding.Tokenizer.load(model.tokenizer_dir)
   text = pathlib.Path(_TEXT.value).read_text(encoding='utf-8')
   start = vocabulary.special_id('<|endoftext|>')
   length = cfg.max_length
@@ -325,7 +324,7 @@ def _int8_section() -> dict:
 
   @functools.partial(jax.jit, static_argnums=1)
   def nats(params, int8_cache):
-    cache = cache_lib.init(cfg, n_rows, length - 1, int8_cache)
+    cache = kv_cache.init(cfg, n_rows, length - 1, int8_cache)
     position_BT = np.tile(np.arange(length - 1), (n_rows, 1))
     params = quantize.as_arrays(params, cfg.dtype)
     hidden_BTD, _ = transformer.apply(

@@ -27,10 +27,16 @@ from experiments import process
 from llm_jax import record, types
 from llm_jax.losses import next_token
 from llm_jax.model import config, likelihood, sizes, transformer
-from llm_jax.optim import optimizer
-from llm_jax.parallel import mesh as mesh_lib
-from llm_jax.train import checkpoint, loop, metrics, update, watch
-from llm_jax.train import state as state_lib
+from llm_jax.optim import optimizers
+from llm_jax.parallel import device_mesh
+from llm_jax.train import (
+  checkpoint,
+  metrics,
+  train_state,
+  training_loop,
+  update,
+  watch,
+)
 
 _SIZE = flags.DEFINE_string('size', '1m', 'named size; see llm_jax.model.sizes')
 _LENGTH = flags.DEFINE_integer('length', 256, 'tokens of a row')
@@ -46,9 +52,12 @@ def main(argv: Sequence[str]) -> None:
   del argv
   process.set_up_logging(0)
   process.set_up_jax()
-  cfg, mesh = sizes.by_name(_SIZE.value), mesh_lib.make(mesh_lib.MeshConfig(1))
+  cfg, mesh = (
+    sizes.by_name(_SIZE.value),
+    device_mesh.make(device_mesh.MeshConfig(1)),
+  )
   n_steps = _BLOCKS.value * _BLOCK_STEPS.value + 2
-  tx = optimizer.make(optimizer.Optimizer(), n_steps)
+  tx = optimizers.make(optimizers.Optimizer(), n_steps)
   update_fn = update.make_update_fn(functools.partial(_loss, cfg), tx, mesh)
   tokens_BT = np.random.default_rng(0).integers(
     cfg.vocab_size, size=(_ROWS.value, _LENGTH.value + 1), dtype=np.int32
@@ -60,20 +69,22 @@ def main(argv: Sequence[str]) -> None:
     + np.arange(_LENGTH.value, dtype=np.int32),
   }
 
-  def new_state() -> state_lib.TrainState:
+  def new_state() -> train_state.TrainState:
     init = functools.partial(transformer.init, cfg)
-    return state_lib.create(init, tx, 0, mesh)
+    return train_state.create(init, tx, 0, mesh)
 
   with tempfile.TemporaryDirectory() as workdir:
     views = tuple(_VIEWS.value)
-    loop_cfg = loop.LoopConfig(n_steps, n_steps, watch.Watch(views=views))
+    loop_cfg = training_loop.LoopConfig(
+      n_steps, n_steps, watch.Watch(views=views)
+    )
     record.begin(workdir, 'bench', loop_cfg)
     writer = metrics.Writer(
       workdir, -1, watch.open_views(loop_cfg.watch, workdir, -1)
     )
     shown = (
       state
-      for _, state in loop.steps(
+      for _, state in training_loop.steps(
         loop_cfg, workdir, new_state(), update_fn, lambda step: batch, mesh,
         writer, config.train_flops_per_token(cfg, _LENGTH.value),
       )
@@ -105,11 +116,11 @@ def _loss(
   return next_token.cross_entropy(logp_BT, jnp.ones_like(logp_BT)), {}
 
 
-def _bare(state, update_fn, batch, mesh) -> Iterator[state_lib.TrainState]:
+def _bare(state, update_fn, batch, mesh) -> Iterator[train_state.TrainState]:
   """The least that a loop does: place a batch, update, look at the loss."""
   pending = None
   while True:
-    state, now = update_fn(state, mesh_lib.put_batch(mesh, batch))
+    state, now = update_fn(state, device_mesh.put_batch(mesh, batch))
     if pending is not None:
       jax.device_get(pending)
     pending = now
@@ -132,7 +143,7 @@ def _in_turns(loops: dict[str, Iterator]) -> dict[str, list[float]]:
   return seconds
 
 
-def _saves(state: state_lib.TrainState) -> dict[str, float]:
+def _saves(state: train_state.TrainState) -> dict[str, float]:
   """How long saves hold the loop up, and how long they take in all."""
   held, whole = [], []
   for _ in range(_SAVES.value + 1):

@@ -15,7 +15,7 @@ from concurrent import futures
 
 from absl import app, flags
 
-from llm_jax.tasks import sandbox
+from llm_jax.verify.sandbox import sandbox
 
 _EXECUTIONS = flags.DEFINE_integer('executions', 400, 'Executions of a round.')
 _ROUNDS = flags.DEFINE_integer('rounds', 7, 'Rounds of each kind.')

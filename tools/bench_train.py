@@ -37,10 +37,9 @@ from llm_jax import types
 from llm_jax.interop import huggingface
 from llm_jax.losses import next_token
 from llm_jax.model import config, depth, likelihood, sizes, transformer
-from llm_jax.optim import optimizer
-from llm_jax.parallel import mesh as mesh_lib
-from llm_jax.train import hardware, update
-from llm_jax.train import state as state_lib
+from llm_jax.optim import optimizers
+from llm_jax.parallel import device_mesh
+from llm_jax.train import hardware, train_state, update
 from tools import peer as peer_lib
 
 _SIZE = flags.DEFINE_string(
@@ -99,9 +98,9 @@ def _ours(
   cfg: config.ModelConfig,
 ) -> tuple[types.Params, Callable[[int], list[float]]]:
   """Initial parameters, and what runs n steps and gives their losses."""
-  mesh = mesh_lib.make(mesh_lib.MeshConfig(), _BATCH.value)
-  tx = optimizer.make(
-    optimizer.Optimizer(
+  mesh = device_mesh.make(device_mesh.MeshConfig(), _BATCH.value)
+  tx = optimizers.make(
+    optimizers.Optimizer(
       matrices='adamw',
       peak_lr=_LEARNING_RATE,
       weight_decay=0.1,
@@ -118,9 +117,9 @@ def _ours(
 
   update_fn = update.make_update_fn(loss_fn, tx, mesh)
   init = functools.partial(transformer.init, cfg)
-  state = state_lib.create(init, tx, 0, mesh)
+  state = train_state.create(init, tx, 0, mesh)
   params = jax.device_get(state.params)
-  batch = mesh_lib.put_batch(mesh, _batch(cfg))
+  batch = device_mesh.put_batch(mesh, _batch(cfg))
 
   def run(n: int) -> list[float]:
     nonlocal state

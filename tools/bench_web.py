@@ -39,7 +39,9 @@ from collections.abc import Iterator
 import numpy as np
 from absl import app, flags
 
-from llm_jax.web import deduplication, fetch, warc, warc_write
+from llm_jax.web.crawl import fetch, warc_write
+from llm_jax.web.dedup import deduplication
+from llm_jax.web.extract import warc
 from tools import bench_web_reading, bench_web_rules
 
 _OUT = flags.DEFINE_string('out', None, 'Folder of the run.', required=True)

@@ -23,7 +23,8 @@ import trafilatura
 from resiliparse.extract import html2text
 from trafilatura import utils
 
-from llm_jax.web import charset, html_text, language_id, warc
+from llm_jax.web.extract import charset, html_text, warc
+from llm_jax.web.filter import language_id
 
 _MAX_BYTES = 8 << 20
 _WORD = re.compile(r'\w+')

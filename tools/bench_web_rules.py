@@ -13,8 +13,8 @@ import tempfile
 import time
 from collections.abc import Callable
 
-from llm_jax.web import measures, quality, repetition
-from llm_jax.web import words as words_of
+from llm_jax.web.filter import measures, quality, repetition
+from llm_jax.web.filter import words as words_of
 from tools import make_golden
 
 _RULES: dict[str, Callable[[str, measures.Words], tuple[str, str]]] = {

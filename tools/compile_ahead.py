@@ -37,9 +37,8 @@ from llm_jax import config
 from llm_jax.data import mixture
 from llm_jax.model import config as model_config
 from llm_jax.model import transformer
-from llm_jax.parallel import mesh as mesh_lib
-from llm_jax.train import fit
-from llm_jax.train import state as state_lib
+from llm_jax.parallel import device_mesh
+from llm_jax.train import fit, train_state
 
 _RECIPE = flags.DEFINE_string('recipe', 'pretrain', 'a recipe with make_step')
 _TOPOLOGY = flags.DEFINE_string('topology', None, 'v5e:16x16, h100:8, ...')
@@ -142,9 +141,9 @@ def compile_step(
   n_bytes_V = np.ones(cfg.model.padded_vocab_size, np.float32)
   tx, update_fn, plan = recipe.make_step(cfg, mesh, length, n_bytes_V)
   init = functools.partial(transformer.init, cfg.model)
-  state = state_lib.abstract(init, tx, mesh)
+  state = train_state.abstract(init, tx, mesh)
   batch = mixture.empty_batch(cfg.batch_size, length)
-  lowered = update_fn.lower(state, mesh_lib.abstract_batch(mesh, batch))
+  lowered = update_fn.lower(state, device_mesh.abstract_batch(mesh, batch))
   compiled = lowered.compile()
 
   def check(key_path, x, after):
@@ -212,7 +211,7 @@ def _main(argv: Sequence[str]) -> None:
       raise ValueError(f'experiments.{_RECIPE.value} has no make_step')
     cfg = config.load(recipe.Config, _GIN_FILE.value, _GIN_BINDINGS.value)
     devices = devices_of(topology, n_slices)
-    mesh = mesh_lib.make(cfg.mesh, cfg.batch_size, devices)
+    mesh = device_mesh.make(cfg.mesh, cfg.batch_size, devices)
     memory = MEMORY[topology.partition(':')[0]]
     jax.config.update('jax_numpy_rank_promotion', 'raise')
     started = time.monotonic()

@@ -18,10 +18,9 @@ from absl import app, flags
 from experiments import process
 from llm_jax.interop import huggingface
 from llm_jax.model import config
-from llm_jax.parallel import mesh as mesh_lib
-from llm_jax.tokenizer import tokenizer as tokenizer_lib
-from llm_jax.train import checkpoint
-from llm_jax.train import state as state_lib
+from llm_jax.parallel import device_mesh
+from llm_jax.tokenizer import encoding
+from llm_jax.train import checkpoint, train_state
 
 _FROM = flags.DEFINE_string('from', None, 'Folder of the model.', required=True)
 _WORKDIR = flags.DEFINE_string(
@@ -47,11 +46,11 @@ def run(source: str, workdir: str, tokenizer: str | None = None) -> None:
   if tokenizer is None:
     tokenizer = f'{workdir}/tokenizer'
     huggingface.read_tokenizer(source, cfg.vocab_size).save(tokenizer)
-  vocabulary = tokenizer_lib.Tokenizer.load(tokenizer)
+  vocabulary = encoding.Tokenizer.load(tokenizer)
   config.check_fits(cfg, vocabulary.vocab_size, 1)
-  mesh = mesh_lib.make(mesh_lib.MeshConfig())
-  params = jax.device_put(arrays, mesh_lib.param_shardings(mesh, arrays))
-  state = state_lib.TrainState(
+  mesh = device_mesh.make(device_mesh.MeshConfig())
+  params = jax.device_put(arrays, device_mesh.param_shardings(mesh, arrays))
+  state = train_state.TrainState(
     jnp.int32(0),
     params,
     optax.sgd(0.0).init(params),

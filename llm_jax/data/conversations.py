@@ -17,9 +17,8 @@ from typing import Any
 
 import tensorflow_datasets as tfds
 
-from llm_jax import record
+from llm_jax import files, record
 from llm_jax.data import tfds_folder
-from llm_jax.web import storage
 
 _SOURCES_FILE = 'sources.json'
 
@@ -139,7 +138,7 @@ def fingerprint(path: str | os.PathLike[str]) -> str:
   """
   path = pathlib.Path(path)
   if path.is_dir():
-    return storage.folder_fingerprint(path)
+    return files.folder_fingerprint(path)
   if path.is_file():
     return record.file_sha256(path)
   raise ValueError(

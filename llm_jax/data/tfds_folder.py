@@ -8,20 +8,20 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
-from llm_jax.web import storage
+from llm_jax import files
 
 INFO_FILE = 'dataset_info.json'
 _SHARD = re.compile(r'.*-train\.array_record-(\d+)-of-\d+')
 
 
-def shards(folder: storage.Place) -> list[storage.Place]:
+def shards(folder: files.Place) -> list[files.Place]:
   """The files of the split `train`, in their order.
 
   Raises:
     ValueError: if there are none, or the folder is not on this machine.
   """
   found = sorted(p for p in folder.iterdir() if _SHARD.fullmatch(p.name))
-  if not found or not storage.is_local(folder):
+  if not found or not files.is_local(folder):
     raise ValueError(
       f'{folder} holds no ArrayRecord file of a split train on this machine; '
       f"copy the folder here, or build it with file_format='array_record'"
@@ -29,7 +29,7 @@ def shards(folder: storage.Place) -> list[storage.Place]:
   return found
 
 
-def read(shard: storage.Place) -> Sequence[dict[str, Any]]:
+def read(shard: files.Place) -> Sequence[dict[str, Any]]:
   """The examples of one file of `shards`; text is bytes, as TFDS has it."""
   # Here, because it takes a second that readers of Parquet need not wait.
   import tensorflow_datasets as tfds

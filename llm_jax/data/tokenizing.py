@@ -9,11 +9,9 @@ import functools
 import pathlib
 from typing import Any
 
-from llm_jax import record
-from llm_jax.data import documents, shards
-from llm_jax.tokenizer import specials
-from llm_jax.tokenizer import tokenizer as tokenizer_lib
-from llm_jax.web import storage
+from llm_jax import files, record
+from llm_jax.data import readers, shards
+from llm_jax.tokenizer import encoding, specials
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,7 +46,7 @@ def shard_writer(job: Job, entry: pathlib.Path) -> shards.ShardWriter:
 
 
 def write_shards(
-  job: Job, path: storage.Place, folder: pathlib.Path, index: int
+  job: Job, path: files.Place, folder: pathlib.Path, index: int
 ) -> None:
   """Encode a file into a shard of each split, unless that is done.
 
@@ -58,14 +56,14 @@ def write_shards(
     folder: of the shards and their entries.
     index: number of the file, which names its shards.
   """
-  entries = {s: entry_path(folder, s, index) for s in documents.SPLITS}
+  entries = {s: entry_path(folder, s, index) for s in readers.SPLITS}
   if all(entry.exists() for entry in entries.values()):
     return
   encoder = load_tokenizer(job.tokenizer)
   writers = {split: shard_writer(job, entries[split]) for split in entries}
-  for page in documents.read_file(path, job.text_column):
+  for page in readers.read_file(path, job.text_column):
     ids = encoder.encode(page.text)
-    writers[documents.split_of(page)].add(ids, len(page.text.encode()))
+    writers[readers.split_of(page)].add(ids, len(page.text.encode()))
   for split, writer in writers.items():
     record.write_json(entries[split], writer.close())
 
@@ -79,11 +77,11 @@ def read_entries(
       record.read_json(entry_path(folder, split, index))
       for index in range(n_files)
     ]
-    for split in documents.SPLITS
+    for split in readers.SPLITS
   }
 
 
 @functools.cache
-def load_tokenizer(folder: str) -> tokenizer_lib.Tokenizer:
+def load_tokenizer(folder: str) -> encoding.Tokenizer:
   """A tokenizer, read once by each process."""
-  return tokenizer_lib.Tokenizer.load(folder)
+  return encoding.Tokenizer.load(folder)

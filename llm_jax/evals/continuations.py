@@ -8,13 +8,13 @@ from collections.abc import Iterator, Sequence
 from llm_jax import types
 from llm_jax.infer import generate
 from llm_jax.model import config
-from llm_jax.tokenizer import tokenizer as tokenizer_lib
+from llm_jax.tokenizer import encoding
 
 
 def sample(
   cfg: config.ModelConfig,
   params: types.Params,
-  vocabulary: tokenizer_lib.Tokenizer,
+  vocabulary: encoding.Tokenizer,
   prompts: Sequence[str],
   n_tokens: int,
 ) -> Iterator[tuple[str, str]]:

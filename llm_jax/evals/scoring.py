@@ -11,12 +11,13 @@ from collections.abc import Sequence
 from typing import Any
 
 from llm_jax import types
-from llm_jax.chat import prompt as prompt_lib
+from llm_jax.chat import prompting
 from llm_jax.evals import statistics
 from llm_jax.infer import generate
 from llm_jax.model import config as model_config
-from llm_jax.tasks import problem as problem_lib
-from llm_jax.tokenizer import tokenizer as tokenizer_lib
+from llm_jax.tasks import protocol
+from llm_jax.tokenizer import encoding
+from llm_jax.verify import verdict
 
 _MAX_EXAMPLES_OF_A_KIND = 4
 
@@ -53,12 +54,12 @@ class Model:
 
   config: model_config.ModelConfig
   params: types.Params
-  tokenizer: tokenizer_lib.Tokenizer
+  tokenizer: encoding.Tokenizer
   is_chat: bool  # asked through the chat template; else by the bare prompt
 
 
 def evaluate(
-  model: Model, task: problem_lib.Task, cfg: Scoring, direct: bool
+  model: Model, task: protocol.Task, cfg: Scoring, direct: bool
 ) -> dict[str, Any]:
   """Measure greedy and sampled accuracy on held-out problems.
 
@@ -116,7 +117,7 @@ def evaluate(
 
 
 def thought_ids(
-  tokenizer: tokenizer_lib.Tokenizer, think_start: str
+  tokenizer: encoding.Tokenizer, think_start: str
 ) -> tuple[int, ...]:
   """Every token without which a thought cannot be opened.
 
@@ -145,8 +146,8 @@ def thought_ids(
 
 def _ask(
   model: Model,
-  task: problem_lib.Task,
-  problems: Sequence[problem_lib.Problem],
+  task: protocol.Task,
+  problems: Sequence[protocol.Problem],
   cfg: Scoring,
   direct: bool,
   n_samples: int,
@@ -155,7 +156,7 @@ def _ask(
   n_answers = max(n_samples, 1)
   prompts, seeds = [], []
   for problem in problems:
-    ids = prompt_lib.token_ids(model.tokenizer, problem.prompt, model.is_chat)
+    ids = prompting.token_ids(model.tokenizer, problem.prompt, model.is_chat)
     for sample in range(n_answers):
       prompts.append(ids)
       # By name and not by place: the answers to a problem do not depend on
@@ -163,7 +164,7 @@ def _ask(
       seeds.append(zlib.crc32(f'{cfg.seed}/{problem.prompt}/{sample}'.encode()))
   request = generate.Request(
     max_new_tokens=cfg.max_direct_tokens if direct else cfg.max_new_tokens,
-    stop_ids=(prompt_lib.stop_id(model.tokenizer, model.is_chat),),
+    stop_ids=(prompting.stop_id(model.tokenizer, model.is_chat),),
     temperature=cfg.temperature if n_samples else 0.0,
     banned_ids=thought_ids(model.tokenizer, task.think_start) if direct else (),
   )
@@ -182,16 +183,16 @@ def _ask(
 
 def _scored(
   model: Model,
-  task: problem_lib.Task,
-  problem: problem_lib.Problem,
+  task: protocol.Task,
+  problem: protocol.Problem,
   answer: generate.Answer,
 ) -> dict[str, Any]:
   """An answer with its verdict."""
-  text = prompt_lib.answer_text(model.tokenizer, answer.token_ids)
+  text = prompting.answer_text(model.tokenizer, answer.token_ids)
   if answer.stopped:
     score = task.score(problem, text)
   else:
-    score = problem_lib.Score(
+    score = verdict.Score(
       False, f'no end within {len(answer.token_ids)} tokens'
     )
   return {

@@ -19,7 +19,7 @@ from jax.sharding import Mesh
 from llm_jax import types
 from llm_jax.infer import slots
 from llm_jax.model import config
-from llm_jax.parallel import mesh as mesh_lib
+from llm_jax.parallel import device_mesh
 
 MIN_BUCKET = 16  # prompts are padded to a power of two, at least this
 _MIN_READ = 128  # slots; what is read is a power of two, at least this
@@ -272,7 +272,7 @@ class Engine:
 
   def _put(self, arrays):
     mesh = self._plan.mesh
-    return arrays if mesh is None else mesh_lib.put_batch(mesh, arrays)
+    return arrays if mesh is None else device_mesh.put_batch(mesh, arrays)
 
   def _admit(self) -> None:
     """Fill free rows with what has waited longest."""
@@ -315,7 +315,7 @@ class Engine:
   def _prefill(self, prompts: list[tuple[int, ...]]) -> None:
     """Read prompts into prefixes, those of one length class together."""
     plan = self._plan
-    shards = 1 if plan.mesh is None else mesh_lib.n_row_shards(plan.mesh)
+    shards = 1 if plan.mesh is None else device_mesh.n_row_shards(plan.mesh)
     by_length: dict[int, list[tuple[int, ...]]] = {}
     for prompt in prompts:
       length = min(bucket(len(prompt), self._min_bucket), plan.n_slots)

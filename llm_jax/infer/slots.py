@@ -16,9 +16,8 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from llm_jax import types
 from llm_jax.infer import quantize, sampling
-from llm_jax.model import cache as cache_lib
-from llm_jax.model import config, transformer
-from llm_jax.parallel import mesh as mesh_lib
+from llm_jax.model import config, kv_cache, transformer
+from llm_jax.parallel import device_mesh
 
 MAX_STOP_IDS = 8
 State = dict[str, Any]
@@ -60,7 +59,7 @@ def start(plan: Plan) -> State:
   def make():
     rows, width = plan.n_rows, plan.max_chunk + 1
     state = {
-      'cache': cache_lib.init(plan.cfg, rows, plan.n_slots, plan.int8_cache),
+      'cache': kv_cache.init(plan.cfg, rows, plan.n_slots, plan.int8_cache),
       'token_B': jnp.zeros(rows, jnp.int32),  # the last one, not yet read
       'position_B': jnp.zeros(rows, jnp.int32),  # its slot
       'done_B': jnp.ones(rows, bool),
@@ -87,10 +86,10 @@ def start(plan: Plan) -> State:
   mesh, n_leading = plan.mesh, 0 if plan.cfg.unroll_layers else 1
 
   def sharding(path, x):
-    axes: list[Any] = [mesh_lib.BATCH[0]]
+    axes: list[Any] = [device_mesh.BATCH[0]]
     if getattr(path[0], 'key', '') == 'cache':
       axes = [None] * n_leading + [*axes, 'tensor']
-    spec = mesh_lib.fit(mesh, PartitionSpec(*axes), x.shape)
+    spec = device_mesh.fit(mesh, PartitionSpec(*axes), x.shape)
     return NamedSharding(mesh, spec)
 
   shardings = jax.tree_util.tree_map_with_path(sharding, jax.eval_shape(make))
@@ -143,7 +142,7 @@ def prefill(
   with _on(plan.mesh):
     params = quantize.as_arrays(params, plan.cfg.dtype)
     n_rows, length = prompt_PT.shape
-    cache = cache_lib.init(plan.cfg, n_rows, length, plan.int8_cache)
+    cache = kv_cache.init(plan.cfg, n_rows, length, plan.int8_cache)
     position_PT = jnp.broadcast_to(
       jnp.arange(length, dtype=jnp.int32)[None], prompt_PT.shape
     )
@@ -200,7 +199,7 @@ def admit(
       name: jnp.where(is_new_B.reshape(-1, *[1] * (x.ndim - 1)), x, state[name])
       for name, x in new.items()
     }
-    cache = cache_lib.copy_rows(state['cache'], prefix.cache, row_B)
+    cache = kv_cache.copy_rows(state['cache'], prefix.cache, row_B)
     logits_P1V = transformer.unembed(
       plan.cfg, params, prefix.hidden_PD[:, None]
     )

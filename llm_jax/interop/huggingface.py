@@ -24,9 +24,8 @@ from llm_jax import record, types
 from llm_jax.chat import template
 from llm_jax.interop import families, tensors
 from llm_jax.model import config, transformer
+from llm_jax.tokenizer import encoding, specials
 from llm_jax.tokenizer import huggingface as tokenizer_json
-from llm_jax.tokenizer import specials
-from llm_jax.tokenizer import tokenizer as tokenizer_lib
 
 _INDEX = 'model.safetensors.index.json'
 _DTYPES = {
@@ -130,7 +129,7 @@ def write(
 
 def read_tokenizer(
   folder: str | os.PathLike[str], vocab_size: int
-) -> tokenizer_lib.Tokenizer:
+) -> encoding.Tokenizer:
   """Convert the tokenizer of a published model.
 
   The stages ask for control tokens by our names. Where there is no
@@ -179,9 +178,7 @@ def read_tokenizer(
     len(special_ids),
     [name for name in missing if name not in special_ids] or 'none',
   )
-  return tokenizer_lib.Tokenizer(
-    parts.ranks, parts.pattern, special_ids, vocab_size
-  )
+  return encoding.Tokenizer(parts.ranks, parts.pattern, special_ids, vocab_size)
 
 
 def _read_json(path: pathlib.Path) -> dict[str, Any]:
@@ -319,13 +316,13 @@ def _published(tensor: tensors.Tensor, flat, dtype) -> np.ndarray:
 
 def _write_tokenizer(folder, cfg, tokenizer_dir, is_chat) -> dict[str, Any]:
   """Write the tokenizer's files; returns the ids that generation needs."""
-  tokenizer = tokenizer_lib.Tokenizer.load(tokenizer_dir)
+  tokenizer = encoding.Tokenizer.load(tokenizer_dir)
   if tokenizer.vocab_size != cfg.vocab_size:
     raise ValueError(
       f'the tokenizer in {tokenizer_dir} has {tokenizer.vocab_size} tokens, '
       f'the model {cfg.vocab_size}; give the tokenizer of the model'
     )
-  source = pathlib.Path(tokenizer_dir) / tokenizer_lib.HUGGING_FACE_FILE
+  source = pathlib.Path(tokenizer_dir) / encoding.HUGGING_FACE_FILE
   shutil.copyfile(source, folder / source.name)
   end = specials.END_OF_TEXT
   values = {

@@ -9,7 +9,7 @@ import dataclasses
 import math
 
 from llm_jax.model import config
-from llm_jax.optim import optimizer
+from llm_jax.optim import optimizers
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,7 +45,7 @@ class Run:
   """What the dial sets."""
 
   model: config.ModelConfig
-  optimizer: optimizer.Optimizer
+  optimizer: optimizers.Optimizer
   batch_size: int  # rows
   n_steps: int
 
@@ -120,7 +120,7 @@ def derive(
   n_steps = round(tokens / (batch_size * length))
   return Run(
     model,
-    optimizer.Optimizer(
+    optimizers.Optimizer(
       matrices='normuon',  # better by 0.016 nats than muon: see LOG.md
       matrix_lr=_three_digits(matrix_lr),
       peak_lr=_three_digits(peak_lr),

@@ -12,7 +12,7 @@ import jax
 import jax.numpy as jnp
 from jax.sharding import PartitionSpec
 
-from llm_jax.parallel import mesh as mesh_lib
+from llm_jax.parallel import device_mesh
 
 _MAX_BLOCK = 512  # rows of a block, see `_lay_out`
 
@@ -77,7 +77,7 @@ def mix(
       their width.
   """
   run = functools.partial(_mix_local, act=act)
-  mesh = mesh_lib.current()
+  mesh = device_mesh.current()
   if mesh is None:
     return run(x_BTD, weight_BTJ, expert_BTJ, matrices, jnp.int32(0))
   n_experts, _, d_ff = matrices['up'].shape
@@ -97,7 +97,7 @@ def mix(
     y_BTD = run(x_BTD, weight_BTJ, expert_BTJ, matrices, first)
     return jax.lax.psum(y_BTD, ('expert', 'tensor'))
 
-  rows = mesh_lib.fit(mesh, mesh_lib.EXPERT_ROWS, x_BTD.shape)
+  rows = device_mesh.fit(mesh, device_mesh.EXPERT_ROWS, x_BTD.shape)
   specs = dict.fromkeys(matrices, PartitionSpec('expert', None, 'tensor'))
   specs['down'] = PartitionSpec('expert', 'tensor', None)
   return jax.shard_map(

@@ -13,9 +13,8 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from llm_jax import types
-from llm_jax.model import attention, config, experts
-from llm_jax.model import cache as cache_lib
-from llm_jax.parallel import mesh as mesh_lib
+from llm_jax.model import attention, config, experts, kv_cache
+from llm_jax.parallel import device_mesh
 
 _ACTIVATIONS = {
   'silu_gated': jax.nn.silu,
@@ -169,12 +168,12 @@ class Layer(nn.Module):
       q_BTHK = attention.rotate(q_BTHK, *view.rotation)
       k_BTGK = attention.rotate(k_BTGK, *view.rotation)
     if cache is None:
-      seen = tuple(map(mesh_lib.gather_context, (k_BTGK, v_BTGK)))
+      seen = tuple(map(device_mesh.gather_context, (k_BTGK, v_BTGK)))
     else:
       seen = k_BTGK, v_BTGK
-      cache = cache_lib.write(cache, k_BTGK, v_BTGK, positions_BT)
+      cache = kv_cache.write(cache, k_BTGK, v_BTGK, positions_BT)
       if view.n_read:
-        seen = cache_lib.read(cache, view.n_read, cfg.dtype)
+        seen = kv_cache.read(cache, view.n_read, cfg.dtype)
     out_BTHK = view.attend(q_BTHK, *seen)
     # The sum over layers keeps unit scale: each of 2N terms gets 1 / sqrt(2N).
     wo_HKD = self._weight('wo', (h, k, d), 2, (2 * cfg.n_layers) ** -0.5)

@@ -19,9 +19,9 @@ import jax.numpy as jnp
 from flax import traverse_util
 
 from llm_jax import types
-from llm_jax.optim import optimizer
+from llm_jax.optim import optimizers
 
-# Matrices that Muon leaves alone, as optimizer.matrix_axes says the others.
+# Matrices that Muon leaves alone, as optimizers.matrix_axes says the others.
 _TABLES = re.compile(r'^((position_)?embedding|head)$')
 _STACKED = re.compile(r'^(value_embedding|value_gate|layers/router)$')
 
@@ -120,7 +120,7 @@ def _axes(path: str) -> tuple[int, int] | None:
   """The first axis of a matrix and how many are its rows."""
   if _TABLES.search(path):
     return 0, 1
-  return (1, 1) if _STACKED.search(path) else optimizer.matrix_axes(path)
+  return (1, 1) if _STACKED.search(path) else optimizers.matrix_axes(path)
 
 
 def _flat(tree: types.Params) -> dict[str, Any]:

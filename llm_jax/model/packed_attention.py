@@ -15,7 +15,7 @@ from jax.sharding import PartitionSpec
 
 from llm_jax import types
 from llm_jax.model import attention, block_attention
-from llm_jax.parallel import mesh as mesh_lib
+from llm_jax.parallel import device_mesh
 
 _LANES = 128  # of a TPU: rows and blocks of splash are multiples
 _SPLASH_BLOCK = 512  # at most; not tuned
@@ -73,8 +73,8 @@ def is_result(primitive: Any, *_, **params) -> bool:
 def _refusals(q_BTHK: jax.Array, rule: block_attention.Rule) -> dict[str, str]:
   """Why each form cannot run here, on the mesh that is compiled for."""
   _, length, _, head_dim = q_BTHK.shape
-  mesh = mesh_lib.current()
-  platform = mesh_lib.platform(mesh)
+  mesh = device_mesh.current()
+  platform = device_mesh.platform(mesh)
   refusals = dict.fromkeys(FORMS, '')
   if platform != 'tpu':
     refusals['splash'] = f'runs on TPUs, this is {platform}'
@@ -127,7 +127,7 @@ def _splash(q_BTHK, k_BTGK, v_BTGK, segment_ids_BT, rule):
   # Here, because it loads for a fifth of a second.
   from jax.experimental.pallas.ops.tpu import splash_attention as splash_lib
 
-  mesh = mesh_lib.current()
+  mesh = device_mesh.current()
   length = q_BTHK.shape[1]
   if segment_ids_BT is None:
     segment_ids_BT = jnp.zeros(q_BTHK.shape[:2], jnp.int32)
@@ -147,7 +147,7 @@ def _splash(q_BTHK, k_BTGK, v_BTGK, segment_ids_BT, rule):
       q_seq_shards=1,
       attn_logits_soft_cap=rule.cap or None,
       residual_checkpoint_name=block_attention.RESULT,
-      interpret=mesh_lib.platform(mesh) != 'tpu',
+      interpret=device_mesh.platform(mesh) != 'tpu',
     )
     ids = splash_lib.SegmentIds(segment_ids_BT, segment_ids_BT)
     heads_first = (jnp.swapaxes(x, 1, 2) for x in (q_BTHK, k_BTGK, v_BTGK))
@@ -160,8 +160,8 @@ def _splash(q_BTHK, k_BTGK, v_BTGK, segment_ids_BT, rule):
     return one_device(*arrays)
   # Each device runs the kernel on its rows and heads. Heads are split as keys
   # are, so that each query stays with its key.
-  rows = mesh_lib.BATCH[0]
-  heads = mesh_lib.fit(
+  rows = device_mesh.BATCH[0]
+  heads = device_mesh.fit(
     mesh, PartitionSpec(rows, None, 'tensor', None), k_BTGK.shape
   )
   specs = heads, heads, heads, PartitionSpec(heads[0], None)

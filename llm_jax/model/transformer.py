@@ -19,11 +19,11 @@ from llm_jax.model import (
   attention,
   block_attention,
   config,
+  kv_cache,
   layer,
   packed_attention,
 )
-from llm_jax.model import cache as cache_lib
-from llm_jax.parallel import mesh as mesh_lib
+from llm_jax.parallel import device_mesh
 
 _REMAT = {
   'dots': jax.checkpoint_policies.save_from_both_policies(
@@ -132,11 +132,11 @@ def apply_with_balance(
   if cache is None:
     n_read = 0
   elif n_read is None:
-    n_read = cache_lib.n_slots(cache)
+    n_read = kv_cache.n_slots(cache)
   views = _views(cfg, positions_BT, segment_ids_BT, n_read)
 
   def run_layer(kind, layer_params, x_BTD, layer_cache, values) -> Any:
-    x_BTD = mesh_lib.split_rows(x_BTD)
+    x_BTD = device_mesh.split_rows(x_BTD)
     return layer.Layer(cfg).apply(
       {'params': layer_params},
       x_BTD,
@@ -260,7 +260,7 @@ def _embed(cfg, params, tokens_BT, positions_BT):
   if cfg.positions == 'learned':
     rows_BTD = params['position_embedding'][positions_BT]
     x_BTD = x_BTD + rows_BTD.astype(cfg.dtype)
-  return mesh_lib.split_rows(x_BTD)
+  return device_mesh.split_rows(x_BTD)
 
 
 def unembedding(cfg: config.ModelConfig, params: types.Params) -> jax.Array:

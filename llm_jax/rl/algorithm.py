@@ -12,7 +12,7 @@ import jax
 from llm_jax import types
 from llm_jax.losses import policy, value
 from llm_jax.model import config, likelihood
-from llm_jax.rl import advantage
+from llm_jax.rl import advantages
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,8 +39,8 @@ class Algorithm:
 
   def __post_init__(self):
     for name, choices in (
-      ('baseline', (*advantage.BASELINES, 'value')),
-      ('scale', advantage.SCALES),
+      ('baseline', (*advantages.BASELINES, 'value')),
+      ('scale', advantages.SCALES),
       ('surrogate', policy.SURROGATES),
       ('aggregation', policy.AGGREGATIONS),
     ):

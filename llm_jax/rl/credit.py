@@ -6,25 +6,22 @@ Works on the host, on the whole batch of a step. Does not update.
 import numpy as np
 
 from llm_jax.losses import policy
-from llm_jax.rl import advantage
-from llm_jax.rl import algorithm as algorithm_lib
+from llm_jax.rl import advantages, algorithm
 
 Arrays = dict[str, np.ndarray]
 
 
-def dead_groups(
-  cfg: algorithm_lib.Algorithm, reward_PR: np.ndarray
-) -> np.ndarray:
+def dead_groups(cfg: algorithm.Algorithm, reward_PR: np.ndarray) -> np.ndarray:
   """is_dead_P: groups that teach nothing by the verifier's rewards alone."""
   if cfg.whiten:  # the batch is the group: an answer of no reward teaches too
     return np.full(len(reward_PR), np.ptp(reward_PR) == 0)
   if cfg.baseline == 'value':
     return np.zeros(len(reward_PR), bool)
-  return advantage.group_advantages(reward_PR, cfg.baseline)[1]
+  return advantages.group_advantages(reward_PR, cfg.baseline)[1]
 
 
 def assign(
-  cfg: algorithm_lib.Algorithm,
+  cfg: algorithm.Algorithm,
   batch: Arrays,
   reward_PR: np.ndarray,
   max_length: int,
@@ -50,7 +47,7 @@ def assign(
   mask_BT = batch['loss_mask_BT']
   if cfg.overlong_share:
     length_PR = mask_BT.sum(axis=1).astype(int).reshape(reward_PR.shape)
-    penalty_PR = advantage.overlong_penalty(
+    penalty_PR = advantages.overlong_penalty(
       length_PR, max_length, cfg.overlong_share * max_length
     )
     metrics['reward_overlong'] = float(penalty_PR.mean())
@@ -65,7 +62,7 @@ def assign(
     metrics['explained_variance'] = _explained(batch)
   else:
     reward_PR = reward_PR - kl_BT.sum(axis=1).reshape(reward_PR.shape)
-    advantage_PR, is_dead_P = advantage.group_advantages(
+    advantage_PR, is_dead_P = advantages.group_advantages(
       reward_PR, cfg.baseline, cfg.scale
     )
     if cfg.whiten:
@@ -76,7 +73,7 @@ def assign(
     if cfg.only_right:
       mask_BT = mask_BT * (advantage_BT > 0)
   if cfg.whiten:
-    advantage_BT = advantage.whiten(advantage_BT, mask_BT)
+    advantage_BT = advantages.whiten(advantage_BT, mask_BT)
   if cfg.max_importance:
     sampler_logp_BT = batch['old_logp_BT']
     batch['old_logp_BT'] = logp_BT = batch.pop('trainer_logp_BT')
@@ -98,7 +95,7 @@ def _by_values(cfg, batch, reward_PR, kl_BT):
   last_B = mask_BT.shape[1] - 1 - mask_BT[:, ::-1].argmax(axis=1)
   reward_BT = -kl_BT
   reward_BT[rows_B, last_B] += reward_PR.reshape(-1)
-  return advantage.gae(
+  return advantages.gae(
     reward_BT, batch['value_BT'], mask_BT, cfg.gamma, cfg.gae_lambda
   )
 

@@ -19,11 +19,11 @@ from jax.sharding import Mesh
 from llm_jax import types
 from llm_jax.losses import policy
 from llm_jax.model import config, likelihood
-from llm_jax.parallel import mesh as mesh_lib
+from llm_jax.parallel import device_mesh
 from llm_jax.rl import algorithm as algorithm_lib
-from llm_jax.rl import credit, measures, rollout
-from llm_jax.train import state as state_lib
-from llm_jax.train import update
+from llm_jax.rl import credit, rollout
+from llm_jax.rl import metrics as measures
+from llm_jax.train import train_state, update
 
 LookFn = Callable[[types.Params, credit.Arrays], credit.Arrays]
 
@@ -79,10 +79,10 @@ class Learner:
 
 def learn(
   learner: Learner,
-  state: state_lib.TrainState,
+  state: train_state.TrainState,
   collected: rollout.Collected,
   step: int,
-) -> tuple[state_lib.TrainState, dict[str, float]]:
+) -> tuple[train_state.TrainState, dict[str, float]]:
   """Update the policy by what one step sampled.
 
   Args:
@@ -106,7 +106,7 @@ def learn(
   )
   done = []
   for minibatch in minibatches(learner, batch, step):
-    placed = mesh_lib.put_batch(learner.mesh, minibatch)
+    placed = device_mesh.put_batch(learner.mesh, minibatch)
     state, found = learner.update_fn(state, placed)
     done.append(found)
   state = dataclasses.replace(state, step=state.step + 1 - len(done))
@@ -176,7 +176,7 @@ def make_look_fn(
 
   def look_and_fetch(params, batch):
     names = ('inputs_BT', 'targets_BT', 'positions_BT')
-    placed = mesh_lib.put_batch(mesh, {name: batch[name] for name in names})
+    placed = device_mesh.put_batch(mesh, {name: batch[name] for name in names})
     found = look(params, kept, placed)
     return batch | multihost_utils.process_allgather(found, tiled=True)
 

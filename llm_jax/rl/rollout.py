@@ -14,13 +14,14 @@ import numpy as np
 from jax.sharding import Mesh
 
 from llm_jax import types
-from llm_jax.chat import prompt as prompt_lib
+from llm_jax.chat import prompting
 from llm_jax.infer import generate
 from llm_jax.model import config
-from llm_jax.rl import questions as questions_lib
+from llm_jax.rl import prompts
 from llm_jax.rl import reward as reward_lib
-from llm_jax.tasks import problem as problem_lib
-from llm_jax.tokenizer import tokenizer as tokenizer_lib
+from llm_jax.tasks import protocol
+from llm_jax.tokenizer import encoding
+from llm_jax.verify import verdict
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,9 +49,9 @@ class Sampler:
 
   config: config.ModelConfig
   request: generate.Request  # length limit, stop tokens and temperature
-  task: problem_lib.Task
-  tokenizer: tokenizer_lib.Tokenizer
-  questions: Sequence[questions_lib.Question]  # of the run
+  task: protocol.Task
+  tokenizer: encoding.Tokenizer
+  questions: Sequence[prompts.Question]  # of the run
   n_prompts: int  # questions of a draw
   n_samples: int  # answers to each
   batch_size: int  # answers drawn together; 0: all of a draw
@@ -64,10 +65,10 @@ class Sampler:
 class Group:
   """The answers to one prompt, with their verdicts."""
 
-  question: questions_lib.Question
+  question: prompts.Question
   answers: list[generate.Answer]
   texts: list[str]
-  scores: list[problem_lib.Score]
+  scores: list[verdict.Score]
   score_s: float  # seconds that the verifier took
 
   @property
@@ -102,7 +103,7 @@ def draw(
   Returns:
     The groups in the order of their questions.
   """
-  questions = questions_lib.of_step(
+  questions = prompts.of_step(
     sampler.questions, sampler.n_prompts, sampler.seed, step, number
   )
   n_samples = sampler.n_samples
@@ -141,7 +142,7 @@ def draw(
 def _judge(sampler, question, answers) -> Group:
   started = time.monotonic()
   texts = [
-    prompt_lib.answer_text(sampler.tokenizer, a.token_ids) for a in answers
+    prompting.answer_text(sampler.tokenizer, a.token_ids) for a in answers
   ]
   scores = [sampler.task.score(question.problem, text) for text in texts]
   score_s = time.monotonic() - started

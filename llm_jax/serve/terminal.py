@@ -11,10 +11,9 @@ import signal
 from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol
 
+from llm_jax import visible_text
 from llm_jax.chat import template
-from llm_jax.evals import visible_text
-from llm_jax.tokenizer import stream
-from llm_jax.tokenizer import tokenizer as tokenizer_lib
+from llm_jax.tokenizer import encoding, stream
 
 HELP = """\
 /system TEXT       set the system message and start over; without TEXT, none
@@ -68,7 +67,7 @@ class Session:
   def __init__(
     self,
     stream_fn: StreamFn,
-    tokenizer: tokenizer_lib.Tokenizer,
+    tokenizer: encoding.Tokenizer,
     settings: Settings,
   ):
     self._stream_fn = stream_fn

@@ -9,8 +9,8 @@ import dataclasses
 import random
 from collections.abc import Iterator
 
-from llm_jax.tasks import answers, splits
-from llm_jax.tasks import problem as problem_lib
+from llm_jax.tasks import protocol, splits
+from llm_jax.verify import answers, verdict
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,7 +23,7 @@ class Addition:
 
   def problems(
     self, split: str, count: int, seed: int
-  ) -> list[problem_lib.Problem]:
+  ) -> list[protocol.Problem]:
     """Distinct problems of one split, in an order that the seed decides.
 
     Args:
@@ -47,18 +47,18 @@ class Addition:
       )
     return splits.draw(self.name, split, count, seed, self._make)
 
-  def _make(self, draw: random.Random) -> tuple[str, problem_lib.Problem]:
+  def _make(self, draw: random.Random) -> tuple[str, protocol.Problem]:
     a, b = (draw.randrange(10**self.n_digits) for _ in range(2))
     problem = self._problem(a, b)
     return problem.prompt, problem
 
-  def _problem(self, a: int, b: int) -> problem_lib.Problem:
+  def _problem(self, a: int, b: int) -> protocol.Problem:
     n = self.n_digits
-    return problem_lib.Problem(
+    return protocol.Problem(
       self.name, f'{a:0{n}}+{b:0{n}}=', f'{a + b:0{n + 1}}'
     )
 
-  def demonstrate(self, problem: problem_lib.Problem, think: bool) -> str:
+  def demonstrate(self, problem: protocol.Problem, think: bool) -> str:
     """Write the answer, with one line a column from the right if thinking.
 
     >>> task = Addition(3)
@@ -89,9 +89,7 @@ class Addition:
       carry = total // 10
     return answers.with_thought(lines, problem.reference)
 
-  def score(
-    self, problem: problem_lib.Problem, answer: str
-  ) -> problem_lib.Score:
+  def score(self, problem: protocol.Problem, answer: str) -> verdict.Score:
     """Compare the digits after the last thought with the sum.
 
     Args:
@@ -102,7 +100,7 @@ class Addition:
       Correct if the last answer is the sum, zero-padded or not, and nothing
       else.
     """
-    return answers.verdict(answer, int(problem.reference), answers.whole_number)
+    return answers.compare(answer, int(problem.reference), answers.whole_number)
 
   thinks = staticmethod(answers.thinks)
 

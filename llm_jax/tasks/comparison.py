@@ -6,8 +6,8 @@ Two numbers are never equal, and mostly share what stands before the point.
 import dataclasses
 import random
 
-from llm_jax.tasks import answers, equality, splits
-from llm_jax.tasks import problem as problem_lib
+from llm_jax.tasks import protocol, splits
+from llm_jax.verify import answers, equality, verdict
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,11 +28,11 @@ class Comparison:
 
   def problems(
     self, split: str, count: int, seed: int
-  ) -> list[problem_lib.Problem]:
+  ) -> list[protocol.Problem]:
     """Distinct problems; both orders of a pair are of one split."""
     return splits.draw(self.name, split, count, seed, self._make)
 
-  def _make(self, draw: random.Random) -> tuple[str, problem_lib.Problem]:
+  def _make(self, draw: random.Random) -> tuple[str, protocol.Problem]:
     while True:
       whole = [draw.randint(0, self.max_whole) for _ in range(2)]
       if draw.random() < 0.75:
@@ -47,11 +47,11 @@ class Comparison:
   def _lengths(self, draw: random.Random) -> list[int]:
     return [draw.randint(1, self.n_decimals) for _ in range(2)]
 
-  def _problem(self, a: str, b: str) -> problem_lib.Problem:
+  def _problem(self, a: str, b: str) -> protocol.Problem:
     reference = max(a, b, key=lambda text: equality.number(text) or 0)
-    return problem_lib.Problem(self.name, f'larger of {a} and {b}=', reference)
+    return protocol.Problem(self.name, f'larger of {a} and {b}=', reference)
 
-  def demonstrate(self, problem: problem_lib.Problem, think: bool) -> str:
+  def demonstrate(self, problem: protocol.Problem, think: bool) -> str:
     """Write the larger number, both with equally many digits if thinking.
 
     >>> task = Comparison()
@@ -74,12 +74,10 @@ class Comparison:
     _, _, a, _, b = problem.prompt.rstrip('=').split(' ')
     return answers.with_thought(_padded(a, b), problem.reference)
 
-  def score(
-    self, problem: problem_lib.Problem, answer: str
-  ) -> problem_lib.Score:
+  def score(self, problem: protocol.Problem, answer: str) -> verdict.Score:
     """Correct if the last answer is the larger number and nothing else."""
     reference = equality.number(problem.reference)
-    return answers.verdict(answer, reference, equality.number)
+    return answers.compare(answer, reference, equality.number)
 
   thinks = staticmethod(answers.thinks)
 

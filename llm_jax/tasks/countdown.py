@@ -10,8 +10,8 @@ import random
 import re
 from collections.abc import Sequence
 
-from llm_jax.tasks import answers, arithmetic, splits
-from llm_jax.tasks import problem as problem_lib
+from llm_jax.tasks import protocol, splits
+from llm_jax.verify import answers, arithmetic, verdict
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,11 +39,11 @@ class Countdown:
 
   def problems(
     self, split: str, count: int, seed: int
-  ) -> list[problem_lib.Problem]:
+  ) -> list[protocol.Problem]:
     """Distinct problems; a target and its numbers in any order are of one."""
     return splits.draw(self.name, split, count, seed, self._make)
 
-  def _make(self, draw: random.Random) -> tuple[str, problem_lib.Problem]:
+  def _make(self, draw: random.Random) -> tuple[str, protocol.Problem]:
     while True:
       numbers = [
         draw.randint(1, self.max_number) for _ in range(self.n_numbers)
@@ -58,11 +58,11 @@ class Countdown:
 
   def _problem(
     self, target: int, numbers: list[int], reference: str
-  ) -> problem_lib.Problem:
+  ) -> protocol.Problem:
     prompt = f'make {target} from {" ".join(map(str, numbers))}='
-    return problem_lib.Problem(self.name, prompt, reference)
+    return protocol.Problem(self.name, prompt, reference)
 
-  def demonstrate(self, problem: problem_lib.Problem, think: bool) -> str:
+  def demonstrate(self, problem: protocol.Problem, think: bool) -> str:
     """Write a sum that is right, after some that are not if thinking.
 
     >>> task = Countdown(n_tries=2)
@@ -91,9 +91,7 @@ class Countdown:
     lines = [f'{text}={_value(text)}' for text in [*wrong, problem.reference]]
     return answers.with_thought(lines, problem.reference)
 
-  def score(
-    self, problem: problem_lib.Problem, answer: str
-  ) -> problem_lib.Score:
+  def score(self, problem: protocol.Problem, answer: str) -> verdict.Score:
     """Evaluate the last answer, a sum with or without `= target`.
 
     Args:
@@ -116,7 +114,7 @@ class Countdown:
       return value, sorted(used)
 
     reference = fractions.Fraction(target), sorted(numbers)
-    return answers.verdict(answer, reference, read, 'a sum')
+    return answers.compare(answer, reference, read, 'a sum')
 
   thinks = staticmethod(answers.thinks)
 

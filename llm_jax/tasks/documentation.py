@@ -7,7 +7,7 @@ Does not crawl or parse; entries come from web/reference.py.
 import random
 from collections.abc import Sequence
 
-from llm_jax.web import reference
+from llm_jax.tasks import reference
 
 
 def conversations(

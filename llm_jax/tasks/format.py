@@ -7,8 +7,8 @@ import dataclasses
 import json
 import random
 
-from llm_jax.tasks import answers, letters, splits
-from llm_jax.tasks import problem as problem_lib
+from llm_jax.tasks import letters, protocol, splits
+from llm_jax.verify import answers, verdict
 
 _FORMS = (
   'a JSON list',
@@ -32,20 +32,20 @@ class Format:
 
   def problems(
     self, split: str, count: int, seed: int
-  ) -> list[problem_lib.Problem]:
+  ) -> list[protocol.Problem]:
     """Distinct problems; the same words are of one split in every form."""
     return splits.draw(self.name, split, count, seed, self._make)
 
-  def _make(self, draw: random.Random) -> tuple[str, problem_lib.Problem]:
+  def _make(self, draw: random.Random) -> tuple[str, protocol.Problem]:
     n_words = draw.randint(2, self.n_words)
     words = [letters.word(draw, n_syllables=2) for _ in range(n_words)]
     return ' '.join(words), self._problem(words, draw.choice(_FORMS))
 
-  def _problem(self, words: list[str], form: str) -> problem_lib.Problem:
+  def _problem(self, words: list[str], form: str) -> protocol.Problem:
     prompt = f'{" ".join(words)} as {form}='
-    return problem_lib.Problem(self.name, prompt, _written(words, form))
+    return protocol.Problem(self.name, prompt, _written(words, form))
 
-  def demonstrate(self, problem: problem_lib.Problem, think: bool) -> str:
+  def demonstrate(self, problem: protocol.Problem, think: bool) -> str:
     """Write the words in their form; there is nothing to think about.
 
     >>> task = Format()
@@ -64,9 +64,7 @@ class Format:
     del think
     return problem.reference
 
-  def score(
-    self, problem: problem_lib.Problem, answer: str
-  ) -> problem_lib.Score:
+  def score(self, problem: protocol.Problem, answer: str) -> verdict.Score:
     """Correct if the last answer has the form and words asked for.
 
     JSON may be spaced and escaped as it likes, other forms as demonstrated.
@@ -80,7 +78,7 @@ class Format:
     """
     form = problem.prompt.rpartition(' as ')[2].rstrip('=')
     read = _json_list if form == 'a JSON list' else _lines
-    return answers.verdict(answer, problem.reference, read, form)
+    return answers.compare(answer, problem.reference, read, form)
 
   thinks = staticmethod(answers.thinks)
 

@@ -8,8 +8,8 @@ import dataclasses
 import random
 from typing import Literal
 
-from llm_jax.tasks import answers, splits
-from llm_jax.tasks import problem as problem_lib
+from llm_jax.tasks import protocol, splits
+from llm_jax.verify import answers, verdict
 
 _CONSONANTS = 'bcdfghjklmnprstvwz'
 _VOWELS = 'aeiou'
@@ -40,24 +40,24 @@ class Letters:
 
   def problems(
     self, split: str, count: int, seed: int
-  ) -> list[problem_lib.Problem]:
+  ) -> list[protocol.Problem]:
     """Distinct problems; a word is of one split, for every letter and kind."""
     return splits.draw(self.name, split, count, seed, self._make)
 
-  def _make(self, draw: random.Random) -> tuple[str, problem_lib.Problem]:
+  def _make(self, draw: random.Random) -> tuple[str, protocol.Problem]:
     text = word(draw, self.n_syllables)
     # One letter in five is any, so that the answer may be 0.
     any_letter = draw.random() < 0.2
     letter = draw.choice(_CONSONANTS + _VOWELS if any_letter else text)
     return text, self._problem(text, letter)
 
-  def _problem(self, text: str, letter: str) -> problem_lib.Problem:
+  def _problem(self, text: str, letter: str) -> protocol.Problem:
     if self.kind == 'spell':
-      return problem_lib.Problem(self.name, f'spell {text}=', ' '.join(text))
+      return protocol.Problem(self.name, f'spell {text}=', ' '.join(text))
     reference = str(text.count(letter))
-    return problem_lib.Problem(self.name, f'{letter} in {text}=', reference)
+    return protocol.Problem(self.name, f'{letter} in {text}=', reference)
 
-  def demonstrate(self, problem: problem_lib.Problem, think: bool) -> str:
+  def demonstrate(self, problem: protocol.Problem, think: bool) -> str:
     """Write the answer; counting goes letter by letter if thinking.
 
     >>> task = Letters()
@@ -85,14 +85,12 @@ class Letters:
     ]
     return answers.with_thought(lines, problem.reference)
 
-  def score(
-    self, problem: problem_lib.Problem, answer: str
-  ) -> problem_lib.Score:
+  def score(self, problem: protocol.Problem, answer: str) -> verdict.Score:
     """Correct if the last answer is the count, or the spelling."""
     if self.kind == 'spell':
-      return answers.verdict(answer, problem.reference, spelt, 'a spelling')
+      return answers.compare(answer, problem.reference, spelt, 'a spelling')
     reference = int(problem.reference)
-    return answers.verdict(answer, reference, answers.whole_number)
+    return answers.compare(answer, reference, answers.whole_number)
 
   thinks = staticmethod(answers.thinks)
 

@@ -8,8 +8,8 @@ import re
 import string
 from typing import Any
 
-from llm_jax.tasks import answers, published
-from llm_jax.tasks import problem as problem_lib
+from llm_jax.tasks import protocol, published
+from llm_jax.verify import answers, verdict
 
 _MAX_LENGTH = 2000  # characters; of a longer answer the last ones are read
 # `B` or `b` alone on a line; `(B)`, `B.`, `B)` before its text; `answer is B`.
@@ -31,13 +31,13 @@ class MultipleChoice:
 
   def problems(
     self, split: str, count: int, seed: int
-  ) -> list[problem_lib.Problem]:
+  ) -> list[protocol.Problem]:
     """Distinct problems of one split of the file."""
     return published.problems(
       self.path, self.held_out_path, self.read, split, count, seed
     )
 
-  def read(self, row: dict[str, Any]) -> problem_lib.Problem | None:
+  def read(self, row: dict[str, Any]) -> protocol.Problem | None:
     """A row as a problem, or None if its answer is none of its choices."""
     question, choices, right = row['question'], row['choices'], row['answer']
     if not 2 <= len(choices) <= 26:
@@ -49,9 +49,9 @@ class MultipleChoice:
     if type(right) is not int or not 0 <= right < len(choices):
       return None
     prompt = '\n'.join([question.strip(), *lines, 'Answer:'])
-    return problem_lib.Problem(self.name, prompt, lines[right])
+    return protocol.Problem(self.name, prompt, lines[right])
 
-  def demonstrate(self, problem: problem_lib.Problem, think: bool) -> str:
+  def demonstrate(self, problem: protocol.Problem, think: bool) -> str:
     """Write the letter; the file has no thoughts.
 
     >>> task = MultipleChoice()
@@ -70,9 +70,7 @@ class MultipleChoice:
     del think
     return problem.reference[0]
 
-  def score(
-    self, problem: problem_lib.Problem, answer: str
-  ) -> problem_lib.Score:
+  def score(self, problem: protocol.Problem, answer: str) -> verdict.Score:
     """Compare the last letter, or the text of a choice in full.
 
     Args:
@@ -91,6 +89,6 @@ class MultipleChoice:
       found = _LETTER.findall(text[-_MAX_LENGTH:])
       return ''.join(found[-1]).upper() if found else None
 
-    return answers.verdict(answer, right, read, 'a letter')
+    return answers.compare(answer, right, read, 'a letter')
 
   thinks = staticmethod(answers.thinks)

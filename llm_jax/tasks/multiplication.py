@@ -6,8 +6,8 @@ Written thoughts are not verified, only the final answer is.
 import dataclasses
 import random
 
-from llm_jax.tasks import answers, splits
-from llm_jax.tasks import problem as problem_lib
+from llm_jax.tasks import protocol, splits
+from llm_jax.verify import answers, verdict
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,20 +28,20 @@ class Multiplication:
 
   def problems(
     self, split: str, count: int, seed: int
-  ) -> list[problem_lib.Problem]:
+  ) -> list[protocol.Problem]:
     """Distinct problems; a*b and b*a are of one split."""
     return splits.draw(self.name, split, count, seed, self._make)
 
-  def _make(self, draw: random.Random) -> tuple[str, problem_lib.Problem]:
+  def _make(self, draw: random.Random) -> tuple[str, protocol.Problem]:
     a, b = draw.randrange(10**self.n_left), draw.randrange(10**self.n_right)
     return f'{min(a, b)}*{max(a, b)}', self._problem(a, b)
 
-  def _problem(self, a: int, b: int) -> problem_lib.Problem:
+  def _problem(self, a: int, b: int) -> protocol.Problem:
     n, m = self.n_left, self.n_right
     prompt = f'{a:0{n}}*{b:0{m}}='
-    return problem_lib.Problem(self.name, prompt, f'{a * b:0{n + m}}')
+    return protocol.Problem(self.name, prompt, f'{a * b:0{n + m}}')
 
-  def demonstrate(self, problem: problem_lib.Problem, think: bool) -> str:
+  def demonstrate(self, problem: protocol.Problem, think: bool) -> str:
     """Write the product, with every product of two digits if thinking.
 
     >>> task = Multiplication(2, 2)
@@ -83,11 +83,9 @@ class Multiplication:
         total += part
     return answers.with_thought(lines, problem.reference)
 
-  def score(
-    self, problem: problem_lib.Problem, answer: str
-  ) -> problem_lib.Score:
+  def score(self, problem: protocol.Problem, answer: str) -> verdict.Score:
     """Correct if the last answer is the product and nothing else."""
     reference = int(problem.reference)
-    return answers.verdict(answer, reference, answers.whole_number)
+    return answers.compare(answer, reference, answers.whole_number)
 
   thinks = staticmethod(answers.thinks)

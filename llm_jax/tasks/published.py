@@ -15,18 +15,17 @@ from typing import Any
 
 from absl import logging
 
-from llm_jax.tasks import problem as problem_lib
-from llm_jax.tasks import splits
+from llm_jax.tasks import protocol, splits
 
 # A row as a problem; None if its right answer cannot be read.
-ReadFn = Callable[[dict[str, Any]], problem_lib.Problem | None]
+ReadFn = Callable[[dict[str, Any]], protocol.Problem | None]
 
 
 @dataclasses.dataclass(frozen=True)
 class Loaded:
   """The problems of a file by what they ask."""
 
-  problems: dict[str, problem_lib.Problem]  # by prompt
+  problems: dict[str, protocol.Problem]  # by prompt
   n_unreadable: int  # rows dropped because their right answer is unreadable
 
 
@@ -54,7 +53,7 @@ def load(path: str, read: ReadFn) -> Loaded:
       'the task has no file; set its path to a JSONL file of problems'
     )
   opened = gzip.open if pathlib.Path(path).suffix == '.gz' else open
-  problems: dict[str, problem_lib.Problem] = {}
+  problems: dict[str, protocol.Problem] = {}
   n_unreadable = 0
   with opened(path, 'rt', encoding='utf-8') as file:
     for number, line in enumerate(file, start=1):
@@ -80,7 +79,7 @@ def load(path: str, read: ReadFn) -> Loaded:
 
 def problems(
   path: str, held_out_path: str, read: ReadFn, split: str, count: int, seed: int
-) -> list[problem_lib.Problem]:
+) -> list[protocol.Problem]:
   """Distinct problems of one split of a file.
 
   Args:

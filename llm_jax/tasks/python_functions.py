@@ -22,8 +22,9 @@ from typing import Any
 
 from absl import logging
 
-from llm_jax.tasks import answers, sandbox, splits
-from llm_jax.tasks import problem as problem_lib
+from llm_jax.tasks import protocol, splits
+from llm_jax.verify import answers, verdict
+from llm_jax.verify.sandbox import sandbox
 
 FIRST_TRAINING_ID = 601  # of MBPP; the others are its test and validation
 _MAX_CODE_CHARS = 20_000
@@ -75,7 +76,7 @@ class _File:
 
   # By prompt: what the answer goes on from, and the cases.
   tests: Mapping[str, tuple[str, list[Case]]]
-  splits: Mapping[str, list[problem_lib.Problem]]
+  splits: Mapping[str, list[protocol.Problem]]
   n_dropped: int  # problems whose tests are no list of calls
 
 
@@ -95,7 +96,7 @@ class PythonFunctions:
 
   def problems(
     self, split: str, count: int, seed: int
-  ) -> list[problem_lib.Problem]:
+  ) -> list[protocol.Problem]:
     """Distinct problems of one split, in an order that the seed decides.
 
     Args:
@@ -126,7 +127,7 @@ class PythonFunctions:
     """Problems of the file that cannot be judged."""
     return _read(self.path, self.name).n_dropped
 
-  def demonstrate(self, problem: problem_lib.Problem, think: bool) -> str:
+  def demonstrate(self, problem: protocol.Problem, think: bool) -> str:
     """The published solution; it comes without a thought.
 
     For MBPP a module, for HumanEval what goes on where the prompt ends.
@@ -134,9 +135,7 @@ class PythonFunctions:
     del think
     return problem.reference
 
-  def score(
-    self, problem: problem_lib.Problem, answer: str
-  ) -> problem_lib.Score:
+  def score(self, problem: protocol.Problem, answer: str) -> verdict.Score:
     """Execute an answer, and compare each value that it returns out here.
 
     Args:
@@ -149,7 +148,7 @@ class PythonFunctions:
     """
     code = code_of(answer)
     if len(code) > _MAX_CODE_CHARS:
-      return problem_lib.Score(
+      return verdict.Score(
         False, f'the code has more than {_MAX_CODE_CHARS} characters'
       )
     start, cases = _read(self.path, self.name).tests[problem.prompt]
@@ -160,12 +159,12 @@ class PythonFunctions:
     )
     for case, value in zip(cases, done.values, strict=False):
       if not case.accepts(value):
-        return problem_lib.Score(False, _disagreement(case, value))
+        return verdict.Score(False, _disagreement(case, value))
     if done.error:
-      return problem_lib.Score(False, done.error)
+      return verdict.Score(False, done.error)
     if len(done.values) != len(cases):
-      return problem_lib.Score(False, f'{len(done.values)} values came back')
-    return problem_lib.Score(True, f'{len(cases)} calls are right')
+      return verdict.Score(False, f'{len(done.values)} values came back')
+    return verdict.Score(True, f'{len(cases)} calls are right')
 
   thinks = staticmethod(answers.thinks)
 
@@ -185,7 +184,7 @@ def _read(path: str, name: str) -> _File:
       'HumanEval'
     )
   tests: dict[str, tuple[str, list[Case]]] = {}
-  by_split: dict[str, list[problem_lib.Problem]] = {'train': [], 'held_out': []}
+  by_split: dict[str, list[protocol.Problem]] = {'train': [], 'held_out': []}
   n_dropped = 0
   for n, row in enumerate(_rows(pathlib.Path(path)), 1):
     if 'test_list' in row:
@@ -236,7 +235,7 @@ def _rows(path: pathlib.Path) -> Iterator[dict[str, Any]]:
       yield json.loads(line)
 
 
-_Row = tuple[problem_lib.Problem, str, str, list[Case] | None]
+_Row = tuple[protocol.Problem, str, str, list[Case] | None]
 
 
 def _read_mbpp(row: Mapping[str, Any], name: str) -> _Row:
@@ -248,7 +247,7 @@ def _read_mbpp(row: Mapping[str, Any], name: str) -> _Row:
   prompt = f'{row["text"]}\nFor example: {row["test_list"][0].strip()}\n'
   split = 'train' if row['task_id'] >= FIRST_TRAINING_ID else 'held_out'
   solution = row['code'].replace('\r\n', '\n')
-  return problem_lib.Problem(name, prompt, solution), split, '', cases
+  return protocol.Problem(name, prompt, solution), split, '', cases
 
 
 def _read_humaneval(row: Mapping[str, Any], name: str) -> _Row:
@@ -263,7 +262,7 @@ def _read_humaneval(row: Mapping[str, Any], name: str) -> _Row:
     if isinstance(node, ast.FunctionDef) and node.name == 'check'
   ]
   cases = _cases(checks[0].body, row['entry_point']) if checks else None
-  problem = problem_lib.Problem(name, row['prompt'], row['canonical_solution'])
+  problem = protocol.Problem(name, row['prompt'], row['canonical_solution'])
   return problem, 'held_out', row['prompt'], cases
 
 

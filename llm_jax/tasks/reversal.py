@@ -3,8 +3,8 @@
 import dataclasses
 import random
 
-from llm_jax.tasks import answers, letters, splits
-from llm_jax.tasks import problem as problem_lib
+from llm_jax.tasks import letters, protocol, splits
+from llm_jax.verify import answers, verdict
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,18 +23,18 @@ class Reversal:
 
   def problems(
     self, split: str, count: int, seed: int
-  ) -> list[problem_lib.Problem]:
+  ) -> list[protocol.Problem]:
     """Distinct problems of one split."""
     return splits.draw(self.name, split, count, seed, self._make)
 
-  def _make(self, draw: random.Random) -> tuple[str, problem_lib.Problem]:
+  def _make(self, draw: random.Random) -> tuple[str, protocol.Problem]:
     word = letters.word(draw, self.n_syllables)
     return word, self._problem(word)
 
-  def _problem(self, word: str) -> problem_lib.Problem:
-    return problem_lib.Problem(self.name, f'reverse {word}=', word[::-1])
+  def _problem(self, word: str) -> protocol.Problem:
+    return protocol.Problem(self.name, f'reverse {word}=', word[::-1])
 
-  def demonstrate(self, problem: problem_lib.Problem, think: bool) -> str:
+  def demonstrate(self, problem: protocol.Problem, think: bool) -> str:
     """Write the word backwards, after its spelling if thinking.
 
     >>> task = Reversal()
@@ -57,11 +57,9 @@ class Reversal:
     lines = [' '.join(problem.reference[::-1]), ' '.join(problem.reference)]
     return answers.with_thought(lines, problem.reference)
 
-  def score(
-    self, problem: problem_lib.Problem, answer: str
-  ) -> problem_lib.Score:
+  def score(self, problem: protocol.Problem, answer: str) -> verdict.Score:
     """Correct if the last answer is the reversed word and nothing else."""
-    return answers.verdict(
+    return answers.compare(
       answer, problem.reference, lambda text: text, 'a word'
     )
 

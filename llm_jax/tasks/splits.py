@@ -8,7 +8,7 @@ import random
 import zlib
 from collections.abc import Callable
 
-from llm_jax.tasks import problem as problem_lib
+from llm_jax.tasks import protocol
 
 HELD_OUT_SHARE = 10  # one key in ten is never trained on
 _MAX_VAIN = 10_000  # draws in a row without a new problem
@@ -30,8 +30,8 @@ def draw(
   split: str,
   count: int,
   seed: int,
-  make: Callable[[random.Random], tuple[str, problem_lib.Problem]],
-) -> list[problem_lib.Problem]:
+  make: Callable[[random.Random], tuple[str, protocol.Problem]],
+) -> list[protocol.Problem]:
   """Draw distinct problems of one split.
 
   Args:
@@ -50,7 +50,7 @@ def draw(
   """
   check(split)
   source = random.Random(f'{name}/{split}/{seed}')
-  chosen: dict[str, problem_lib.Problem] = {}
+  chosen: dict[str, protocol.Problem] = {}
   n_vain = 0
   while len(chosen) < count:
     key, problem = make(source)

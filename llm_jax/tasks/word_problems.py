@@ -12,8 +12,8 @@ import fractions
 import re
 from typing import Any
 
-from llm_jax.tasks import answers, equality, published, symbolic_pool
-from llm_jax.tasks import problem as problem_lib
+from llm_jax.tasks import protocol, published
+from llm_jax.verify import answers, equality, symbolic_pool, verdict
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,13 +28,13 @@ class WordProblems:
 
   def problems(
     self, split: str, count: int, seed: int
-  ) -> list[problem_lib.Problem]:
+  ) -> list[protocol.Problem]:
     """Distinct problems; one story with other numbers is of one split."""
     return published.problems(
       self.path, self.held_out_path, self.read, split, count, seed
     )
 
-  def read(self, row: dict[str, Any]) -> problem_lib.Problem | None:
+  def read(self, row: dict[str, Any]) -> protocol.Problem | None:
     """A row as a problem, or None if its answer cannot be read."""
     if 'problem' in row:
       question, solution = row['problem'], row['solution']
@@ -54,9 +54,9 @@ class WordProblems:
     if not self.calculator_marks:
       solution = re.sub('<<[^>]*>>', '', solution)
     reference = f'{solution.strip()}\n#### {right}'.lstrip()
-    return problem_lib.Problem(self.name, question.strip(), reference)
+    return protocol.Problem(self.name, question.strip(), reference)
 
-  def demonstrate(self, problem: problem_lib.Problem, think: bool) -> str:
+  def demonstrate(self, problem: protocol.Problem, think: bool) -> str:
     """Write the answer, after the worked solution if thinking.
 
     >>> task = WordProblems(calculator_marks=False)
@@ -82,9 +82,7 @@ class WordProblems:
       return mark + right
     return answers.with_thought([solution.strip()], mark + right)
 
-  def score(
-    self, problem: problem_lib.Problem, answer: str
-  ) -> problem_lib.Score:
+  def score(self, problem: protocol.Problem, answer: str) -> verdict.Score:
     r"""Compare the last answer with the reference, exactly.
 
     A number must have been worked out: 48+24 and \sqrt{4} are none. A formula
@@ -110,7 +108,7 @@ class WordProblems:
       is_equal = equality.equal(text, reference)
       return right if is_equal else equality.number(text)
 
-    return answers.verdict(answer, right, read)
+    return answers.compare(answer, right, read)
 
   thinks = staticmethod(answers.thinks)
 
@@ -119,13 +117,13 @@ def _is_formula(text: str) -> bool:
   return bool(text) and symbolic_pool.shared().is_readable(text)
 
 
-def _score_formula(answer: str, reference: str) -> problem_lib.Score:
+def _score_formula(answer: str, reference: str) -> verdict.Score:
   text = answers.last(answer)
   if text is None:
-    return problem_lib.Score(False, 'the thought does not end')
+    return verdict.Score(False, 'the thought does not end')
   if text == answers.final(answer):  # nothing is marked
     text = (re.findall(r'\$([^$]+)\$', text) or [text])[-1]
   if equality.equal(text, reference):
-    return problem_lib.Score(True, 'equal')
+    return verdict.Score(True, 'equal')
   reason = symbolic_pool.shared().difference(text, reference)
-  return problem_lib.Score(not reason, reason or 'equal as formulas')
+  return verdict.Score(not reason, reason or 'equal as formulas')

@@ -10,8 +10,7 @@ import shutil
 
 import jax
 
-from llm_jax.train import checkpoint, metrics
-from llm_jax.train import state as state_lib
+from llm_jax.train import checkpoint, metrics, train_state
 
 FOLDER = 'best'
 
@@ -47,7 +46,7 @@ class Best:
     self.value = max(values.values(), default=-math.inf)
     self._checkpointer = checkpoint.Checkpointer(workdir, part=FOLDER)
 
-  def offer(self, value: float, state: state_lib.TrainState) -> None:
+  def offer(self, value: float, state: train_state.TrainState) -> None:
     """Save a state if its value is more than that of any before.
 
     Returns when it is on disk, so that no resume goes on from a later step

@@ -27,8 +27,8 @@ from orbax.checkpoint import v1 as ocp
 
 from llm_jax import dataclass_json, record, types
 from llm_jax.model import config, transformer, value_head
-from llm_jax.parallel import mesh as mesh_lib
-from llm_jax.train import state as state_lib
+from llm_jax.parallel import device_mesh
+from llm_jax.train import train_state
 
 _FOLDER = 'checkpoints'
 _ASIDE = 'damaged_checkpoints'
@@ -81,7 +81,7 @@ class Checkpointer:
     )
     self._saving = None
 
-  def save(self, state: state_lib.TrainState) -> None:
+  def save(self, state: train_state.TrainState) -> None:
     """Start saving a state under its step; on return it may be donated.
 
     Args:
@@ -98,7 +98,7 @@ class Checkpointer:
     self.wait()
     parts = _split(state)
     if state.base is not None:
-      parts['params'] = jax.jit(state_lib.model_params)(state)
+      parts['params'] = jax.jit(train_state.model_params)(state)
     if self._is_part:
       parts = {'params': parts['params']}
     with _disk_full_named(self._folder):
@@ -130,8 +130,8 @@ class Checkpointer:
 
 
 def restore(
-  workdir: str, like: state_lib.TrainState
-) -> state_lib.TrainState | None:
+  workdir: str, like: train_state.TrainState
+) -> train_state.TrainState | None:
   """Load a run's newest whole checkpoint onto the given layout.
 
   A damaged checkpoint is moved to damaged_checkpoints/ and the one before it
@@ -251,9 +251,9 @@ def load_model(stage_dir: str, mesh: Mesh | None = None) -> LoadedModel:
   # model was before there was that option.
   defaults = dataclass_json.to_dict(config.ModelConfig())
   cfg = dataclass_json.from_dict(config.ModelConfig, defaults | saved['model'])
-  mesh = mesh or mesh_lib.make(mesh_lib.MeshConfig(data=1))
+  mesh = mesh or device_mesh.make(device_mesh.MeshConfig(data=1))
   like = jax.eval_shape(lambda: transformer.init(cfg, jax.random.key(0)))
-  shardings = mesh_lib.param_shardings(mesh, like)
+  shardings = device_mesh.param_shardings(mesh, like)
   like = jax.tree.map(
     lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s),
     like,
@@ -309,7 +309,7 @@ def saved_steps(folder: str) -> list[int]:
   return sorted(int(name) for name in os.listdir(folder) if name.isdigit())
 
 
-def _split(state: state_lib.TrainState) -> dict[str, Any]:
+def _split(state: train_state.TrainState) -> dict[str, Any]:
   """What is trained, in parts, so that a model loads without moments."""
   train = {'step': state.step, 'key': state.key, 'n_skipped': state.n_skipped}
   head = {k: x for k, x in state.params.items() if k == value_head.NAME}
@@ -322,7 +322,7 @@ def _split(state: state_lib.TrainState) -> dict[str, Any]:
   }
 
 
-def _trained(state: state_lib.TrainState) -> str:
+def _trained(state: train_state.TrainState) -> str:
   return 'params' if state.base is None else 'adapters'
 
 

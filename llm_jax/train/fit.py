@@ -18,8 +18,8 @@ from jax.sharding import Mesh
 
 from llm_jax.losses import next_token
 from llm_jax.model import config, likelihood, transformer
-from llm_jax.parallel import mesh as mesh_lib
-from llm_jax.train import state as state_lib
+from llm_jax.parallel import device_mesh
+from llm_jax.train import train_state
 
 _POLICIES = ('none', 'dots', 'full')  # of remat: from fast to small
 _USABLE = 0.85  # of a device's memory; the rest is for what is not foreseen
@@ -65,7 +65,7 @@ def choose(
     ValueError: if micro_batch does not divide the batch, or shards do not
       divide it.
   """
-  shards = mesh_lib.n_row_shards(mesh)
+  shards = device_mesh.n_row_shards(mesh)
   if micro_batch:
     if batch_size % micro_batch or micro_batch % shards:
       raise ValueError(
@@ -135,11 +135,11 @@ def estimate(
     gradient. weights: one layer and the head, gathered and cast.
   """
   init = functools.partial(transformer.init, cfg)
-  state = state_lib.abstract(init, tx, mesh)
+  state = train_state.abstract(init, tx, mesh)
   n_context = mesh.shape['context']
   form = 'blocks' if n_context == 1 else 'masked'  # kernels keep as blocks do
   part = dataclasses.replace(_part(cfg, mesh.shape['tensor']), attention=form)
-  rows = plan.micro_batch // mesh_lib.n_row_shards(mesh)
+  rows = plan.micro_batch // device_mesh.n_row_shards(mesh)
   kept, casts = _kept(
     dataclasses.replace(part, remat=plan.remat), length, loss_chunk
   )

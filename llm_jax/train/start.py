@@ -14,8 +14,7 @@ from jax.sharding import Mesh
 from llm_jax import types
 from llm_jax.model import config, transformer, value_head
 from llm_jax.model import lora as lora_lib
-from llm_jax.train import checkpoint, metrics, watch
-from llm_jax.train import state as state_lib
+from llm_jax.train import checkpoint, metrics, train_state, watch
 
 _NO_ADAPTERS = lora_lib.Lora()
 
@@ -33,7 +32,7 @@ def start(
   params: types.Params | None = None,
   lora: lora_lib.Lora = _NO_ADAPTERS,
   has_values: bool = False,
-) -> tuple[state_lib.TrainState, metrics.Writer]:
+) -> tuple[train_state.TrainState, metrics.Writer]:
   """Make the folder of a stage self-contained and find the state to train.
 
   Args:
@@ -62,13 +61,13 @@ def start(
     params = None if params is None else params | head
     init_model = init
     init = lambda key: init_model(key) | head  # noqa: E731
-  state = state_lib.create(init, tx, seed, mesh)
+  state = train_state.create(init, tx, seed, mesh)
   if lora.rank:
     state = dataclasses.replace(state, base=params, lora=lora)
     n_trained = sum(x.size for x in jax.tree.leaves(state.params))
     logging.info('%s: %s trains %d parameters', stage, lora, n_trained)
   elif params is not None:
-    state = state_lib.replace_params(state, params)
+    state = train_state.replace_params(state, params)
   restored = checkpoint.restore(workdir, state)
   if restored is not None:
     state = restored

@@ -15,7 +15,7 @@ from jax import stages
 from jax.sharding import Mesh
 
 from llm_jax import types
-from llm_jax.train import state as state_lib
+from llm_jax.train import train_state
 
 LossFn = Callable[
   [types.Params, types.Batch, jax.Array], tuple[jax.Array, types.Metrics]
@@ -97,9 +97,11 @@ def make_update_fn(
     )
     return (loss, metrics), grads
 
-  def update(state: state_lib.TrainState, batch: types.Batch):
+  def update(state: train_state.TrainState, batch: types.Batch):
     def trained_loss(params, batch, key):
-      params = state_lib.model_params(dataclasses.replace(state, params=params))
+      params = train_state.model_params(
+        dataclasses.replace(state, params=params)
+      )
       return loss_fn(params, batch, key)
 
     key, loss_key = jax.random.split(state.key)

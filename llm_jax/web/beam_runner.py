@@ -12,7 +12,9 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
-from llm_jax.web import deduplication, pipeline, storage
+from llm_jax import files as storage
+from llm_jax.web import pipeline
+from llm_jax.web.dedup import deduplication
 
 _Pair = tuple[int, int, int]
 

@@ -13,22 +13,19 @@ import threading
 from collections.abc import Iterator
 from typing import BinaryIO
 
-from llm_jax.web import decontamination as decontamination_lib
-from llm_jax.web import (
-  deduplication,
-  documents,
-  funnel,
-  html_text,
+from llm_jax import files, pool
+from llm_jax.web import documents, funnel
+from llm_jax.web.dedup import deduplication
+from llm_jax.web.extract import html_text, warc
+from llm_jax.web.filter import decontamination as decontamination_lib
+from llm_jax.web.filter import (
   language_id,
   measures,
   personal_data,
-  pool,
   quality,
   repetition,
-  storage,
-  warc,
 )
-from llm_jax.web import url_filter as url_filter_lib
+from llm_jax.web.filter import url_filter as url_filter_lib
 
 _HTML_TYPES = ('text/html', 'application/xhtml+xml', '')
 # They describe a crawl or a page that another record holds, or were no page.
@@ -95,8 +92,8 @@ class Lists:
     evaluation: as `decontamination.build` writes it.
   """
 
-  blocklist: storage.Place
-  evaluation: storage.Place
+  blocklist: files.Place
+  evaluation: files.Place
 
 
 def _extractor(cfg: html_text.Extraction) -> html_text.Extractor:
@@ -117,9 +114,9 @@ class Chain:
 
   def __init__(self, cfg: Clean, lists: Lists):
     self._cfg = cfg
-    self._blocklist = url_filter_lib.load(storage.local_copy(lists.blocklist))
+    self._blocklist = url_filter_lib.load(files.local_copy(lists.blocklist))
     self._evaluation = decontamination_lib.load(
-      storage.local_copy(lists.evaluation)
+      files.local_copy(lists.evaluation)
     )
     self._steps = {
       name: funnel.Step(
@@ -134,9 +131,9 @@ class Chain:
     """The counts of each step, for `funnel.merge`."""
     return [step.to_json() for step in self._steps.values()]
 
-  def run(self, path: storage.Place) -> Iterator[documents.Document]:
+  def run(self, path: files.Place) -> Iterator[documents.Document]:
     """The documents of a WARC or WET file that pass, in the file's order."""
-    name = storage.name(path)
+    name = files.name(path)
     languages: dict[int, tuple[str, float]] = {}
     under_way: collections.deque[list[warc.Record]] = collections.deque()
 

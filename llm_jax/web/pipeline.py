@@ -27,18 +27,11 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 from absl import logging
 
-from llm_jax import dataclass_json
-from llm_jax.web import (
-  chain,
-  decontamination,
-  deduplication,
-  documents,
-  funnel,
-  language_id,
-  pool,
-  storage,
-  url_filter,
-)
+from llm_jax import dataclass_json, pool
+from llm_jax import files as storage
+from llm_jax.web import chain, documents, funnel
+from llm_jax.web.dedup import deduplication
+from llm_jax.web.filter import decontamination, language_id, url_filter
 
 _INTERMEDIATE = 'filtered'
 # Keys of one column that are sorted at a time: 16 bytes each, a few copies.
@@ -236,7 +229,7 @@ def _key_config(cfg: chain.Clean) -> dict:
 @functools.cache
 def code_version() -> str:
   """A hash of the code of this room and of the libraries that decide."""
-  sources = sorted(pathlib.Path(__file__).parent.glob('*.py'))
+  sources = sorted(pathlib.Path(__file__).parent.rglob('*.py'))
   versions = [importlib.metadata.version(name) for name in _VERSIONED]
   return _digest(*(path.read_text() for path in sources), versions)
 

@@ -6,9 +6,9 @@ from hypothesis import strategies as st
 
 from llm_jax.chat import messages as messages_lib
 from llm_jax.chat import template
-from llm_jax.tokenizer import tokenizer as tokenizer_lib
+from llm_jax.tokenizer import encoding
 
-BYTES = tokenizer_lib.Tokenizer.from_merges([], 'qwen2')
+BYTES = encoding.Tokenizer.from_merges([], 'qwen2')
 START, SEP, END = (
   BYTES.special_id(name)
   for name in ('<|im_start|>', '<|im_sep|>', '<|im_end|>')

@@ -8,8 +8,7 @@ import pytest
 import tensorflow_datasets as tfds
 
 from experiments import tokenize
-from llm_jax.data import conversations, tfds_folder
-from llm_jax.data import documents as documents_lib
+from llm_jax.data import conversations, readers, tfds_folder
 from tests.data import tokenize_test
 from tests.evals import tiny_checkpoint
 
@@ -53,8 +52,8 @@ def folder(tmp_path_factory):
 
 
 def test_shard_by_shard(folder):
-  files = documents_lib.files(folder)
-  parts = [list(documents_lib.read_file(path, 'story')) for path in files]
+  files = readers.files(folder)
+  parts = [list(readers.read_file(path, 'story')) for path in files]
   assert len(parts) == 3
   assert all(parts)
   pages = [(story, '') for story in STORIES]
@@ -69,7 +68,7 @@ def test_tokenized(folder, tmp_path):
   tokenize.run(cfg, str(tmp_path / 'tokens'), *given, n_workers=1)
   texts = [
     text
-    for split in documents_lib.SPLITS
+    for split in readers.SPLITS
     for text in tokenize_test.read_texts(
       tmp_path / 'tokens', 'stories', split, vocabulary
     )
@@ -78,14 +77,14 @@ def test_tokenized(folder, tmp_path):
 
 
 def test_refused(folder, tmp_path):
-  first = documents_lib.files(folder)[0]
+  first = readers.files(folder)[0]
   with pytest.raises(ValueError, match=r"no column 'text', only \['n', 'story"):
-    list(documents_lib.read_file(first))
+    list(readers.read_file(first))
   with pytest.raises(ValueError, match='example 0 of .* is no conversation'):
     conversations.build([folder], tmp_path / 'set')
   (tmp_path / tfds_folder.INFO_FILE).write_text('{}')
   with pytest.raises(ValueError, match="build it with file_format='array_rec"):
-    documents_lib.files(str(tmp_path))
+    readers.files(str(tmp_path))
 
 
 def test_conversations_of_another_set(tmp_path):

@@ -15,10 +15,9 @@ import pyarrow.parquet
 import pytest
 
 from experiments import tokenize
-from llm_jax.data import documents as documents_lib
-from llm_jax.data import shards
+from llm_jax.data import readers, shards
 from llm_jax.tasks import addition, splits
-from llm_jax.tokenizer import tokenizer as tokenizer_lib
+from llm_jax.tokenizer import encoding
 
 CONFIG = tokenize.Config(
   sequence_length=32, addition=tokenize.Addition(documents=300)
@@ -37,7 +36,7 @@ def inputs(tmp_path_factory):
     table = pyarrow.table({'text': texts, 'url': urls})
     path = folder / f'documents/documents-{i:05d}.parquet'
     pyarrow.parquet.write_table(table, path)
-  tokenizer_lib.Tokenizer.from_merges([(116, 111)], 'qwen2').save(
+  encoding.Tokenizer.from_merges([(116, 111)], 'qwen2').save(
     folder / 'tokenizer'
   )
   return {name: str(folder / name) for name in ('documents', 'tokenizer')}
@@ -72,9 +71,9 @@ def read_texts(folder, source, split, tokenizer):
 
 
 def test_text_comes_back(inputs, uninterrupted):
-  tokenizer = tokenizer_lib.Tokenizer.load(inputs['tokenizer'])
-  for split in documents_lib.SPLITS:
-    pages = documents_lib.read(inputs['documents'], split)
+  tokenizer = encoding.Tokenizer.load(inputs['tokenizer'])
+  for split in readers.SPLITS:
+    pages = readers.read(inputs['documents'], split)
     texts = read_texts(uninterrupted, 'documents', split, tokenizer)
     assert texts == [page.text for page in pages]
   sums = addition.text_documents(3, 'train', 300, 0, 0.4)
@@ -126,7 +125,7 @@ def test_other_inputs_are_refused(inputs, uninterrupted, tmp_path):
   other = dataclasses.replace(CONFIG, sequence_length=64)
   with pytest.raises(ValueError, match='sequence_length: 32 -> 64'):
     run(uninterrupted, inputs, other)
-  tokenizer = tokenizer_lib.Tokenizer.from_merges([(65, 66)], 'qwen2')
+  tokenizer = encoding.Tokenizer.from_merges([(65, 66)], 'qwen2')
   tokenizer.save(tmp_path)
   with pytest.raises(ValueError, match=tokenizer.fingerprint):
     run(uninterrupted, {**inputs, 'tokenizer': str(tmp_path)})
@@ -220,11 +219,11 @@ def test_several_corpora(inputs, uninterrupted, tmp_path):
   pages = sorted(pathlib.Path(inputs['documents']).iterdir())
   corpora = [f'few={pages[3]}', inputs['documents']]
   tokenize.run(CONFIG, str(tmp_path), corpora, inputs['tokenizer'], 1)
-  tokenizer = tokenizer_lib.Tokenizer.load(inputs['tokenizer'])
+  tokenizer = encoding.Tokenizer.load(inputs['tokenizer'])
   expected = [
     page.text
-    for page in documents_lib.read_file(pages[3])
-    if documents_lib.split_of(page) == 'train'
+    for page in readers.read_file(pages[3])
+    if readers.split_of(page) == 'train'
   ]
   assert read_texts(tmp_path, 'few', 'train', tokenizer) == expected
   both, one = shard_bytes(tmp_path), shard_bytes(uninterrupted)

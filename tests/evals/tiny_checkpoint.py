@@ -9,10 +9,9 @@ import optax
 from llm_jax.data import shards
 from llm_jax.model import config as model_config
 from llm_jax.model import transformer
-from llm_jax.parallel import mesh as mesh_lib
-from llm_jax.tokenizer import tokenizer as tokenizer_lib
-from llm_jax.train import checkpoint
-from llm_jax.train import state as state_lib
+from llm_jax.parallel import device_mesh
+from llm_jax.tokenizer import encoding
+from llm_jax.train import checkpoint, train_state
 
 MODEL = model_config.ModelConfig(
   vocab_size=320,
@@ -26,9 +25,9 @@ MODEL = model_config.ModelConfig(
 )
 
 
-def tokenizer() -> tokenizer_lib.Tokenizer:
+def tokenizer() -> encoding.Tokenizer:
   """A vocabulary of single bytes."""
-  return tokenizer_lib.Tokenizer.from_merges([], 'qwen2')
+  return encoding.Tokenizer.from_merges([], 'qwen2')
 
 
 def write(
@@ -47,8 +46,8 @@ def write(
   """
   vocabulary = tokenizer()
   vocabulary.save(folder / 'vocabulary')
-  mesh = mesh_lib.make(mesh_lib.MeshConfig(data=1))
-  state = state_lib.create(
+  mesh = device_mesh.make(device_mesh.MeshConfig(data=1))
+  state = train_state.create(
     functools.partial(transformer.init, MODEL), optax.sgd(0.0), seed, mesh
   )
   if favourite:
@@ -60,7 +59,7 @@ def write(
     params['head'] = head_VD
     embedding_VD = np.ones_like(np.array(params['embedding']))
     params['embedding'] = embedding_VD
-    state = state_lib.replace_params(state, params)
+    state = train_state.replace_params(state, params)
   saver = checkpoint.Checkpointer(str(folder))
   checkpoint.save_model_files(
     str(folder), 'sft' if is_chat else 'pretrain', MODEL,

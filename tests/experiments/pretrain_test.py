@@ -9,8 +9,8 @@ import pytest
 from experiments import pretrain
 from llm_jax.data import shards
 from llm_jax.model import config as model_config
-from llm_jax.optim import optimizer
-from llm_jax.train import loop
+from llm_jax.optim import optimizers
+from llm_jax.train import training_loop
 from tests.evals import tiny_checkpoint
 
 N_STEPS = 3
@@ -22,8 +22,8 @@ CONFIG = pretrain.Config(
   evaluate_every=2,
   sample_tokens=1,
   model=dataclasses.replace(tiny_checkpoint.MODEL, max_length=32),
-  optimizer=optimizer.Optimizer('adamw', warmup_steps=1),
-  loop=loop.LoopConfig(n_steps=N_STEPS),
+  optimizer=optimizers.Optimizer('adamw', warmup_steps=1),
+  loop=training_loop.LoopConfig(n_steps=N_STEPS),
 )
 
 

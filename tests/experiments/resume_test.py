@@ -19,7 +19,7 @@ import pytest
 
 from llm_jax.data import shards
 from llm_jax.tasks import addition
-from llm_jax.tokenizer import tokenizer as tokenizer_lib
+from llm_jax.tokenizer import encoding
 from llm_jax.train import checkpoint
 from llm_jax.train import metrics as metrics_lib
 
@@ -88,7 +88,7 @@ SETTINGS = {
 def artifacts(tmp_path_factory):
   """A byte tokenizer and token shards of additions."""
   folder = tmp_path_factory.mktemp('artifacts')
-  vocabulary = tokenizer_lib.Tokenizer.from_merges([], 'qwen2')
+  vocabulary = encoding.Tokenizer.from_merges([], 'qwen2')
   vocabulary.save(folder / 'tokenizer')
   end_of_text_id = vocabulary.special_id('<|endoftext|>')
   (folder / 'tokens' / 'addition').mkdir(parents=True)

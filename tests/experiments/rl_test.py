@@ -12,11 +12,10 @@ import pytest
 from experiments import rl
 from llm_jax import record
 from llm_jax.evals import scoring
-from llm_jax.parallel import mesh as mesh_lib
+from llm_jax.parallel import device_mesh
 from llm_jax.rl import learn, rollout
 from llm_jax.tasks import addition, word_problems
-from llm_jax.train import checkpoint, start
-from llm_jax.train import loop as loop_lib
+from llm_jax.train import checkpoint, start, training_loop
 from tests.evals import tiny_checkpoint
 
 PATHS = ('metrics.jsonl', 'rollouts.jsonl', 'samples.jsonl')
@@ -46,8 +45,8 @@ def config_of(task, **changes):
     evaluation=scoring.Scoring(
       n_problems=4, n_samples=1, max_new_tokens=8, batch_size=4
     ),
-    loop=loop_lib.LoopConfig(n_steps=6, save_every=2),
-    mesh=mesh_lib.MeshConfig(data=1),
+    loop=training_loop.LoopConfig(n_steps=6, save_every=2),
+    mesh=device_mesh.MeshConfig(data=1),
   )  # fmt: skip
   return dataclasses.replace(cfg, **changes)
 

@@ -9,10 +9,9 @@ import pytest
 from experiments import sft
 from llm_jax.interop import huggingface
 from llm_jax.model import lora, transformer
-from llm_jax.optim import optimizer
-from llm_jax.parallel import mesh as mesh_lib
-from llm_jax.train import checkpoint, loop, start
-from llm_jax.train import metrics as metrics_lib
+from llm_jax.optim import optimizers
+from llm_jax.parallel import device_mesh
+from llm_jax.train import checkpoint, metrics, start, training_loop
 from tests.evals import tiny_checkpoint
 
 LORA = lora.Lora(rank=2, alpha=4.0, pattern='layers/(wq|wo|down)$')
@@ -22,9 +21,11 @@ CFG = sft.Config(
   n_task=40,
   n_identity=10,
   lora=LORA,
-  optimizer=optimizer.Optimizer(matrices='adamw', peak_lr=0.01, warmup_steps=1),
-  loop=loop.LoopConfig(n_steps=8, save_every=3),
-  mesh=mesh_lib.MeshConfig(data=1),
+  optimizer=optimizers.Optimizer(
+    matrices='adamw', peak_lr=0.01, warmup_steps=1
+  ),
+  loop=training_loop.LoopConfig(n_steps=8, save_every=3),
+  mesh=device_mesh.MeshConfig(data=1),
 )
 
 
@@ -42,8 +43,8 @@ def workdir(base, tmp_path_factory):
 
 def newest_state(workdir, model):
   """The state that a resume would go on from."""
-  tx = optimizer.make(CFG.optimizer, CFG.loop.n_steps)
-  mesh = mesh_lib.make(CFG.mesh)
+  tx = optimizers.make(CFG.optimizer, CFG.loop.n_steps)
+  mesh = device_mesh.make(CFG.mesh)
   state, writer = start.start(
     str(workdir), 'sft', model.model_config, model.tokenizer_dir, True, tx,
     CFG.seed, mesh, CFG.loop.watch, model.params, CFG.lora,
@@ -53,7 +54,7 @@ def newest_state(workdir, model):
 
 
 def losses(workdir):
-  lines = metrics_lib.read(str(workdir / metrics_lib.METRICS))
+  lines = metrics.read(str(workdir / metrics.METRICS))
   return [(x['step'], x['loss'].hex(), x['grad_norm'].hex()) for x in lines]
 
 
@@ -92,7 +93,7 @@ def test_first_loss_is_that_of_the_base_and_the_last_is_lower(
   base, workdir, tmp_path
 ):
   whole = dataclasses.replace(
-    CFG, lora=lora.Lora(), loop=loop.LoopConfig(n_steps=2)
+    CFG, lora=lora.Lora(), loop=training_loop.LoopConfig(n_steps=2)
   )
   sft.run(whole, str(tmp_path / 'whole'), base)
   first, last = (float.fromhex(losses(workdir)[i][1]) for i in (0, -1))
@@ -106,7 +107,7 @@ def test_resumed_is_uninterrupted_bit_for_bit(
   step, base, workdir, tmp_path, monkeypatch
 ):
   """Ended before the numbers of a step are on disk."""
-  write = metrics_lib.Writer.metrics
+  write = metrics.Writer.metrics
 
   def end(self, n, values):
     if n == step:
@@ -115,7 +116,7 @@ def test_resumed_is_uninterrupted_bit_for_bit(
     write(self, n, values)
 
   with monkeypatch.context() as patch:
-    patch.setattr(metrics_lib.Writer, 'metrics', end)
+    patch.setattr(metrics.Writer, 'metrics', end)
     with pytest.raises(OSError, match='ended'):
       sft.run(CFG, str(tmp_path / 'sft'), base)
   assert len(losses(tmp_path / 'sft')) == step - 1
@@ -154,4 +155,4 @@ def test_a_wrong_pattern_leaves_the_folder_free(base, tmp_path):
 
 def test_muon_is_refused():
   with pytest.raises(ValueError, match="'muon' with Lora.rank = 2.*use adamw"):
-    dataclasses.replace(CFG, optimizer=optimizer.Optimizer(matrices='muon'))
+    dataclasses.replace(CFG, optimizer=optimizers.Optimizer(matrices='muon'))

@@ -11,7 +11,7 @@ import pytest
 from llm_jax.infer import engine as engine_lib
 from llm_jax.infer import generate, quantize, sampling, slots
 from llm_jax.model import config, transformer
-from llm_jax.parallel import mesh as mesh_lib
+from llm_jax.parallel import device_mesh
 
 CFG = config.ModelConfig(
   vocab_size=50, n_layers=2, d_model=16, n_heads=2, n_kv_heads=1, head_dim=8,
@@ -105,8 +105,8 @@ def test_answer_depends_on_neither_neighbours_nor_row(params, alone, n_rows):
 )
 def test_answer_depends_on_no_shape_or_mesh(params, alone, change):
   if 'mesh' in change:
-    mesh = mesh_lib.make(mesh_lib.MeshConfig(**change['mesh']))
-    shardings = mesh_lib.param_shardings(mesh, params)
+    mesh = device_mesh.make(device_mesh.MeshConfig(**change['mesh']))
+    shardings = device_mesh.param_shardings(mesh, params)
     params, change = jax.device_put(params, shardings), {'mesh': mesh}
   # Those without rules of their own: the rest takes long to compile.
   assert ids(finish(make(params, 2, **change), JOBS[:2])) == ids(alone[:2])

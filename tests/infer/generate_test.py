@@ -7,7 +7,7 @@ import pytest
 
 from llm_jax.infer import generate, sampling
 from llm_jax.model import config, transformer
-from llm_jax.parallel import mesh as mesh_lib
+from llm_jax.parallel import device_mesh
 
 CFG = config.ModelConfig(
   vocab_size=50, n_layers=2, d_model=16, n_heads=2, n_kv_heads=1, head_dim=8,
@@ -72,7 +72,7 @@ def test_answer_depends_on_neither_neighbours_nor_batch_nor_mesh(params):
   for i, prompt in enumerate(PROMPTS):
     alone = run(params, [prompt], [5 + i], batch_size=2)
     assert alone[0].token_ids == together[i].token_ids
-  mesh = mesh_lib.make(mesh_lib.MeshConfig(data=4))
+  mesh = device_mesh.make(device_mesh.MeshConfig(data=4))
   sharded = run(params, mesh=mesh)
   assert [a.token_ids for a in sharded] == [a.token_ids for a in together]
 

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 
 from llm_jax.infer import generate
 from llm_jax.model import config, transformer
-from llm_jax.parallel import mesh as mesh_lib
+from llm_jax.parallel import device_mesh
 
 CFG = config.ModelConfig(
   vocab_size=50, n_layers=2, d_model=16, n_heads=2, n_kv_heads=2, head_dim=8,
@@ -22,7 +22,7 @@ def answers(mesh) -> list[list[int]]:
   shardings = None
   if mesh is not None:
     shapes = jax.eval_shape(init, jax.random.key(0))
-    shardings = mesh_lib.param_shardings(mesh, shapes)
+    shardings = device_mesh.param_shardings(mesh, shapes)
   params = jax.jit(init, out_shardings=shardings)(jax.random.key(0))
   params = params | {'head': jax.jit(jnp.multiply)(params['head'], 6)}
   request = generate.Request(20, (17, 3))
@@ -34,7 +34,7 @@ def answers(mesh) -> list[list[int]]:
 def main(port: str, index: str) -> None:
   """Prints the answers."""
   jax.distributed.initialize(f'127.0.0.1:{port}', 2, int(index))
-  mesh = mesh_lib.make(mesh_lib.MeshConfig(data=2, tensor=2))
+  mesh = device_mesh.make(device_mesh.MeshConfig(data=2, tensor=2))
   print(json.dumps(answers(mesh)))
 
 

@@ -16,7 +16,7 @@ from safetensors import numpy as safetensors_numpy
 
 from llm_jax.interop import families, huggingface
 from llm_jax.model import config, sizes, transformer
-from llm_jax.tokenizer import tokenizer as tokenizer_lib
+from llm_jax.tokenizer import encoding
 from llm_jax.train import checkpoint
 from tests.model import slow_transformer
 from tools import import_hf, make_golden_models
@@ -344,7 +344,7 @@ def test_writing_overwrites_nothing_and_loses_no_value(tmp_path):
 
 def test_folder_to_checkpoint_and_back(tmp_path):
   """An assistant of ours goes out, comes in as a base model and goes out."""
-  vocabulary = tokenizer_lib.Tokenizer.from_merges([(97, 98)], 'qwen2')
+  vocabulary = encoding.Tokenizer.from_merges([(97, 98)], 'qwen2')
   vocabulary.save(tmp_path / 'vocabulary')
   cfg = dataclasses.replace(CFG, vocab_size=vocabulary.vocab_size)
   out, again = tmp_path / 'out', tmp_path / 'again'
@@ -364,7 +364,7 @@ def test_folder_to_checkpoint_and_back(tmp_path):
   model = checkpoint.load_model(str(tmp_path / 'stage'))
   assert (model.model_config, model.is_chat, model.step) == (cfg, False, 0)
   assert (
-    tokenizer_lib.Tokenizer.load(model.tokenizer_dir).fingerprint
+    encoding.Tokenizer.load(model.tokenizer_dir).fingerprint
     == vocabulary.fingerprint
   )
   huggingface.write(again, cfg, model.params, model.tokenizer_dir)
@@ -377,14 +377,14 @@ def test_folder_to_checkpoint_and_back(tmp_path):
 
 
 def test_tokenizer_of_another_size_is_refused(tmp_path):
-  tokenizer_lib.Tokenizer.from_merges([], 'qwen2').save(tmp_path / 'v')
+  encoding.Tokenizer.from_merges([], 'qwen2').save(tmp_path / 'v')
   with pytest.raises(ValueError, match='has 320 tokens, the model 60'):
     huggingface.write(tmp_path / 'a', CFG, new_params(CFG), tmp_path / 'v')
 
 
 def test_control_tokens_take_our_names_and_unused_ids(tmp_path):
   """As in Llama: another end of text, and no <|im_...|>; 5 ids are unused."""
-  ours = tokenizer_lib.Tokenizer.from_merges([(97, 98)], 'cl100k')
+  ours = encoding.Tokenizer.from_merges([(97, 98)], 'cl100k')
   ours.save(tmp_path)
   values = json.loads((tmp_path / 'tokenizer.json').read_text())
   names = {257: '<|begin_of_text|>', 260: '<|end_of_text|>'}

@@ -19,7 +19,7 @@ import pytest
 from llm_jax.chat import template
 from llm_jax.infer import generate
 from llm_jax.interop import huggingface
-from llm_jax.tokenizer import tokenizer as tokenizer_lib
+from llm_jax.tokenizer import encoding
 from tests.interop import huggingface_test
 from tests.model import slow_transformer
 from tools import make_golden_models
@@ -99,7 +99,7 @@ for messages, add in json.load(sys.stdin):
 
 
 def test_chat_template_and_greedy_answer_are_ours(tmp_path):
-  vocabulary = tokenizer_lib.Tokenizer.from_merges([(97, 98)], 'qwen2')
+  vocabulary = encoding.Tokenizer.from_merges([(97, 98)], 'qwen2')
   vocabulary.save(tmp_path / 'vocabulary')
   cfg = dataclasses.replace(
     OURS['qwen3'], vocab_size=vocabulary.vocab_size, max_length=64

@@ -11,11 +11,10 @@ import numpy as np
 import pytest
 
 from experiments import pretrain
-from llm_jax import config as config_lib
+from llm_jax import config
 from llm_jax.model import depth, likelihood, transformer
-from llm_jax.parallel import mesh as mesh_lib
-from llm_jax.train import loop
-from llm_jax.train import state as state_lib
+from llm_jax.parallel import device_mesh
+from llm_jax.train import train_state, training_loop
 from tools import depth as tool
 
 
@@ -69,7 +68,7 @@ def test_gin_file_is_the_run(tmp_path):
   run = depth.derive(5, depth.REFERENCES['large'], 5000, 512)
   path = tmp_path / 'depth5.gin'
   path.write_text(tool.gin(run))
-  cfg = config_lib.load(pretrain.Config, [str(path)], [])
+  cfg = config.load(pretrain.Config, [str(path)], [])
   assert cfg.model == run.model
   assert cfg.optimizer == run.optimizer
   assert (cfg.batch_size, cfg.loop.n_steps) == (run.batch_size, run.n_steps)
@@ -93,16 +92,16 @@ def rows(module, length):
 def held_out_loss(run):
   """Nats a byte of one module, after training on another one."""
   length = run.model.max_length
-  mesh = mesh_lib.make(mesh_lib.MeshConfig(data=1), run.batch_size)
+  mesh = device_mesh.make(device_mesh.MeshConfig(data=1), run.batch_size)
   cfg = pretrain.Config(
     batch_size=run.batch_size,
     model=run.model,
     optimizer=run.optimizer,
-    loop=loop.LoopConfig(n_steps=run.n_steps),
+    loop=training_loop.LoopConfig(n_steps=run.n_steps),
   )
   n_bytes_V = np.ones(run.model.padded_vocab_size)
   tx, update_fn, _ = pretrain.make_step(cfg, mesh, length, n_bytes_V)
-  state = state_lib.create(
+  state = train_state.create(
     functools.partial(transformer.init, run.model), tx, 0, mesh
   )
   train, valid = rows(tarfile, length), rows(typing, length)

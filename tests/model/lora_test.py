@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from llm_jax.model import config, likelihood, lora, transformer
-from llm_jax.parallel import mesh as mesh_lib
+from llm_jax.parallel import device_mesh
 
 SIZE: dict[str, Any] = {
   'vocab_size': 60, 'n_layers': 2, 'd_model': 12, 'n_heads': 4,
@@ -124,8 +124,8 @@ def gradients(axes):
   params = new_params(EXPERTS)
   cfg = lora.Lora(rank=4, alpha=2.0, pattern=ALL)
   adapters = jax.tree.map(lambda x: 0.1 * x, drawn(init(cfg, params)))
-  mesh = mesh_lib.make(mesh_lib.MeshConfig(*axes))
-  place = functools.partial(mesh_lib.param_shardings, mesh)
+  mesh = device_mesh.make(device_mesh.MeshConfig(*axes))
+  place = functools.partial(device_mesh.param_shardings, mesh)
   params = jax.device_put(params, place(params))
 
   @jax.jit

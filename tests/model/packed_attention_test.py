@@ -9,7 +9,7 @@ import pytest
 from jax._src.cudnn import fused_attention_stablehlo as cudnn
 
 from llm_jax.model import attention, block_attention, packed_attention
-from llm_jax.parallel import mesh as mesh_lib
+from llm_jax.parallel import device_mesh
 
 RULES = {
   'global': block_attention.Rule(0.2),
@@ -127,7 +127,7 @@ def test_auto_takes_blocks_on_a_cpu_and_masked_over_context():
   q, k, v, _ = arrays(64)
 
   def program(mesh_config):
-    mesh = mesh_lib.make(mesh_config)
+    mesh = device_mesh.make(mesh_config)
 
     def run(q):
       with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):
@@ -135,8 +135,8 @@ def test_auto_takes_blocks_on_a_cpu_and_masked_over_context():
 
     return str(jax.make_jaxpr(run)(q))
 
-  assert 'custom_vjp' in program(mesh_lib.MeshConfig())
-  assert 'custom_vjp' not in program(mesh_lib.MeshConfig(context=2))
+  assert 'custom_vjp' in program(device_mesh.MeshConfig())
+  assert 'custom_vjp' not in program(device_mesh.MeshConfig(context=2))
 
 
 def test_a_form_that_cannot_run_here_is_refused():

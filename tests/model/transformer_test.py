@@ -10,9 +10,14 @@ import numpy as np
 import pytest
 from jax._src.cudnn import fused_attention_stablehlo
 
-from llm_jax.model import cache as cache_lib
-from llm_jax.model import config, likelihood, packed_attention, transformer
-from llm_jax.parallel import mesh as mesh_lib
+from llm_jax.model import (
+  config,
+  kv_cache,
+  likelihood,
+  packed_attention,
+  transformer,
+)
+from llm_jax.parallel import device_mesh
 from tests.model import slow_transformer
 
 LAYOUTS = slow_transformer.LAYOUTS
@@ -112,7 +117,7 @@ def test_cache_equals_no_cache_with_ragged_rows(model, unroll):
   cfg = dataclasses.replace(cfg, unroll_layers=unroll)
   expected = logits(cfg, params, TOKENS_BT, POSITIONS_BT)
   length_B = np.array([3, 7, 5])
-  cache = cache_lib.init(cfg, 3, 12)
+  cache = kv_cache.init(cfg, 3, 12)
   _, cache = cached(cfg, params, TOKENS_BT[:, :7], POSITIONS_BT[:, :7], cache)
   for i in range(5):
     position_B1 = (length_B + i)[:, None].astype(np.int32)
@@ -176,8 +181,8 @@ def test_the_name_of_cudnns_attention_is_known():
 @pytest.mark.parametrize('name', ['gpt2', 'gemma3', 'value_embeddings'])
 def test_sharded_equals_a_single_device(name):
   cfg, params = LAYOUTS[name], make_params(LAYOUTS[name])
-  mesh = mesh_lib.make(mesh_lib.MeshConfig(data=1, fsdp=2, tensor=2))
-  sharded = jax.device_put(params, mesh_lib.param_shardings(mesh, params))
+  mesh = device_mesh.make(device_mesh.MeshConfig(data=1, fsdp=2, tensor=2))
+  sharded = jax.device_put(params, device_mesh.param_shardings(mesh, params))
   got = logits(cfg, sharded, TOKENS_BT, POSITIONS_BT)
   plain = logits(cfg, params, TOKENS_BT, POSITIONS_BT)
   np.testing.assert_allclose(got, plain, atol=1e-5)

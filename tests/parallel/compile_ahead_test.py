@@ -17,8 +17,8 @@ import pytest
 
 from experiments import pretrain
 from llm_jax.model import config
-from llm_jax.optim import optimizer
-from llm_jax.parallel import mesh as mesh_lib
+from llm_jax.optim import optimizers
+from llm_jax.parallel import device_mesh
 from tools import compile_ahead
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -133,7 +133,7 @@ def test_state_by_arithmetic():
     ('muon', 8 * matrices + 12 * others),
   ):
     cfg = pretrain.Config(
-      model=model, optimizer=optimizer.Optimizer(matrices=rule)
+      model=model, optimizer=optimizers.Optimizer(matrices=rule)
     )
     assert compile_ahead.state_bytes(cfg) == expected
 
@@ -141,7 +141,7 @@ def test_state_by_arithmetic():
 @pytest.mark.parametrize('axes', [(2, 2, 1), (1, 2, 2)])
 def test_chunks_keep_whole_logits_out_of_memory(axes):
   """No array of the step is as large as a device's part of the logits."""
-  mesh = mesh_lib.make(mesh_lib.MeshConfig(*axes))
+  mesh = device_mesh.make(device_mesh.MeshConfig(*axes))
   rows, length, vocabulary = 8, 128, 2048
   part = rows * length * vocabulary // mesh.size
   largest, used = {}, {}
@@ -153,7 +153,7 @@ def test_chunks_keep_whole_logits_out_of_memory(axes):
         vocab_size=vocabulary, n_layers=1, d_model=32, n_heads=2, n_kv_heads=2,
         head_dim=16, d_ff=32, max_length=length, unroll_layers=False,
       ),
-      optimizer=optimizer.Optimizer(matrices='adamw'),
+      optimizer=optimizers.Optimizer(matrices='adamw'),
     )  # fmt: skip
     compiled, _ = compile_ahead.compile_step(pretrain, cfg, mesh)
     shapes = re.findall(r'\bf32\[([\d,]+)\]', compiled.as_text())

@@ -11,11 +11,10 @@ import pytest
 
 from llm_jax.infer import generate
 from llm_jax.losses import policy
-from llm_jax.parallel import mesh as mesh_lib
+from llm_jax.parallel import device_mesh
 from llm_jax.rl import algorithm, credit, learn, rollout
-from llm_jax.rl import questions as questions_lib
-from llm_jax.train import state as state_lib
-from llm_jax.train import update
+from llm_jax.rl import prompts as questions_lib
+from llm_jax.train import train_state, update
 
 N_TOKENS, LENGTH, MAX_LENGTH = 11, 9, 7  # of the vocabulary, rows and answers
 RANDOM = np.random.default_rng(0)
@@ -68,7 +67,7 @@ def logp(w, batch):
 
 def step(cfg, batch, n_micro=1, data=1):
   """Parameters and metrics after one update."""
-  mesh = mesh_lib.make(mesh_lib.MeshConfig(data=data))
+  mesh = device_mesh.make(device_mesh.MeshConfig(data=data))
 
   def loss_fn(params, batch, key):
     del key
@@ -78,9 +77,9 @@ def step(cfg, batch, n_micro=1, data=1):
     return algorithm.loss(cfg, logp(params['w'], batch), batch, value_BT)
 
   tx = optax.sgd(1.0)
-  state = state_lib.create(lambda key: {'w': jnp.asarray(W)}, tx, 0, mesh)
+  state = train_state.create(lambda key: {'w': jnp.asarray(W)}, tx, 0, mesh)
   update_fn = update.make_update_fn(loss_fn, tx, mesh, n_micro)
-  state, metrics = update_fn(state, mesh_lib.put_batch(mesh, batch))
+  state, metrics = update_fn(state, device_mesh.put_batch(mesh, batch))
   return jax.device_get((state.params['w'] - W, metrics))
 
 

@@ -4,8 +4,7 @@ import numpy as np
 import pytest
 
 from llm_jax.infer import generate
-from llm_jax.rl import algorithm, credit, rollout
-from llm_jax.rl import questions as questions_lib
+from llm_jax.rl import algorithm, credit, prompts, rollout
 
 REWARD_PR = np.array([[1.0, 0.0], [0.0, 0.0]])
 
@@ -13,7 +12,7 @@ REWARD_PR = np.array([[1.0, 0.0], [0.0, 0.0]])
 def batch():
   """Prompts of one token, answers of 1 and 2, twice."""
   answers = [generate.Answer([5] * n, [-1.0] * n, True) for n in (1, 2)]
-  group = rollout.Group(questions_lib.Question(None, [1]), answers, [], [], 0.0)
+  group = rollout.Group(prompts.Question(None, [1]), answers, [], [], 0.0)
   return rollout.training_batch([group, group], 2)
 
 

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 
 from llm_jax.losses import policy
-from llm_jax.rl import advantage
+from llm_jax.rl import advantages
 
 STOP, LENGTH = 2, 3
 ANSWERS = [
@@ -94,7 +94,7 @@ def test_answers_are_all_there_are():
 
 def group_step(baseline, scale='none', **settings):
   """Expected over every group of two answers to the prompt."""
-  advantage_PR, _ = advantage.group_advantages(
+  advantage_PR, _ = advantages.group_advantages(
     REWARD_B[EVERY_PAIR], baseline, scale
   )
   chance_P = P_B[EVERY_PAIR].prod(axis=1)
@@ -142,7 +142,7 @@ def expected_return():
 def gae_step(value_X, gae_lambda):
   reward_BT = np.zeros_like(MASK_BT)
   reward_BT[range(N), [len(a) - 1 for a in ANSWERS]] = REWARD_B
-  advantage_BT, _ = advantage.gae(
+  advantage_BT, _ = advantages.gae(
     reward_BT, value_X[PREFIX_BT], MASK_BT, 1.0, gae_lambda
   )
   return expected_step(advantage_BT)

@@ -10,11 +10,9 @@ import pytest
 
 from llm_jax.infer import generate
 from llm_jax.model import config, likelihood, transformer, value_head
-from llm_jax.parallel import mesh as mesh_lib
-from llm_jax.rl import algorithm, learn, rollout
-from llm_jax.rl import questions as questions_lib
-from llm_jax.train import state as state_lib
-from llm_jax.train import update
+from llm_jax.parallel import device_mesh
+from llm_jax.rl import algorithm, learn, prompts, rollout
+from llm_jax.train import train_state, update
 
 CFG = config.ModelConfig(
   vocab_size=8, n_layers=1, d_model=16, n_heads=2, n_kv_heads=1, head_dim=8,
@@ -34,7 +32,7 @@ def params_of(seed, with_head=False):
 
 
 def mesh_of(data=1):
-  return mesh_lib.make(mesh_lib.MeshConfig(data=data))
+  return device_mesh.make(device_mesh.MeshConfig(data=data))
 
 
 def collect(params, step, reward_fn=None):
@@ -44,7 +42,7 @@ def collect(params, step, reward_fn=None):
   groups = []
   for i, prompt in enumerate(PROMPTS):
     drawn = answers[i * N_SAMPLES : (i + 1) * N_SAMPLES]
-    question = questions_lib.Question(None, prompt)
+    question = prompts.Question(None, prompt)
     groups.append(rollout.Group(question, drawn, [], [], 0.0))
   reward_PR = REWARD_PR
   if reward_fn is not None:
@@ -67,7 +65,7 @@ def make(cfg, updates=ONE, tx=None, params=None, micro_batch=32):
     updates.rows(32) // micro_batch,
   )  # fmt: skip
   params = params or params_of(0, cfg.baseline == 'value')
-  state = state_lib.create(lambda _: params, tx or optax.sgd(1.0), 0, mesh)
+  state = train_state.create(lambda _: params, tx or optax.sgd(1.0), 0, mesh)
   look_fn = learn.make_look_fn(cfg, CFG, params_of(1), mesh, micro_batch)
   return state, learn.Learner(
     cfg, updates, look_fn, update_fn, mesh, LENGTH, N_NEW, 0
@@ -87,13 +85,15 @@ def test_a_look_in_parts_is_the_whole_and_outlives_the_reference():
     reference, batch
   )
   mesh = mesh_of(2)
-  placed = jax.device_put(reference, mesh_lib.param_shardings(mesh, reference))
+  placed = jax.device_put(
+    reference, device_mesh.param_shardings(mesh, reference)
+  )
   whole, parts = (
     learn.make_look_fn(cfg, CFG, placed, mesh, micro_batch)
     for micro_batch in (32, 8)
   )
   jax.tree.map(lambda x: x.delete(), placed)  # as donation does
-  params = jax.device_put(params, mesh_lib.param_shardings(mesh, params))
+  params = jax.device_put(params, device_mesh.param_shardings(mesh, params))
   for look_fn in (whole, parts):
     found = look_fn(params, batch)
     np.testing.assert_allclose(found['ref_logp_BT'], ref_BT, atol=1e-5)

@@ -10,15 +10,14 @@ import pytest
 from llm_jax.infer import generate
 from llm_jax.losses import next_token
 from llm_jax.model import config, transformer
-from llm_jax.parallel import mesh as mesh_lib
-from llm_jax.rl import questions as questions_lib
-from llm_jax.rl import reward, rollout
-from llm_jax.tasks import addition
-from llm_jax.tasks import problem as problem_lib
-from llm_jax.tokenizer import tokenizer as tokenizer_lib
+from llm_jax.parallel import device_mesh
+from llm_jax.rl import prompts, reward, rollout
+from llm_jax.tasks import addition, protocol
+from llm_jax.tokenizer import encoding
+from llm_jax.verify import verdict
 
 TASK = addition.Addition(2)
-TOKENIZER = tokenizer_lib.Tokenizer.from_merges([], 'qwen2')
+TOKENIZER = encoding.Tokenizer.from_merges([], 'qwen2')
 CFG = config.ModelConfig(
   vocab_size=TOKENIZER.vocab_size, n_layers=2, d_model=16, n_heads=2,
   n_kv_heads=1, head_dim=8, d_ff=24, max_length=64,
@@ -27,24 +26,22 @@ N_SAMPLES = 4
 
 
 def question(token_ids, prompt='1+1='):
-  return questions_lib.Question(
-    problem_lib.Problem('addition', prompt, '2'), token_ids
-  )
+  return prompts.Question(protocol.Problem('addition', prompt, '2'), token_ids)
 
 
 def group(token_ids, answers):
-  scores = [problem_lib.Score(False, 'no')] * len(answers)
+  scores = [verdict.Score(False, 'no')] * len(answers)
   texts = ['x'] * len(answers)
   return rollout.Group(question(token_ids), answers, texts, scores, 0.5)
 
 
 def sampler(pool, **changes):
-  asked = questions_lib.load(TASK, 6, 0, TOKENIZER, False)
+  asked = prompts.load(TASK, 6, 0, TOKENIZER, False)
   settings = {
     'config': CFG, 'request': generate.Request(10, (9,)), 'task': TASK,
     'tokenizer': TOKENIZER, 'questions': asked, 'n_prompts': 2,
     'n_samples': N_SAMPLES, 'batch_size': 0, 'reward': 'verifier', 'seed': 0,
-    'mesh': mesh_lib.make(mesh_lib.MeshConfig(data=2)), 'pool': pool,
+    'mesh': device_mesh.make(device_mesh.MeshConfig(data=2)), 'pool': pool,
   }  # fmt: skip
   return rollout.Sampler(**(settings | changes))
 

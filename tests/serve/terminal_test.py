@@ -6,9 +6,9 @@ import pytest
 
 from llm_jax.chat import template
 from llm_jax.serve import terminal
-from llm_jax.tokenizer import tokenizer as tokenizer_lib
+from llm_jax.tokenizer import encoding
 
-TOKENIZER = tokenizer_lib.Tokenizer.from_merges([], 'qwen2')  # single bytes
+TOKENIZER = encoding.Tokenizer.from_merges([], 'qwen2')  # single bytes
 END = TOKENIZER.special_id('<|im_end|>')
 
 

@@ -4,12 +4,10 @@ import random
 
 import pytest
 
-from llm_jax.tasks import addition, documentation, identity
-from llm_jax.tasks import problem as problem_lib
-from llm_jax.web import reference
+from llm_jax.tasks import addition, documentation, identity, protocol, reference
 
 TASK = addition.Addition(3)
-PROBLEM = problem_lib.Problem('addition', '988+391=', '1379')
+PROBLEM = protocol.Problem('addition', '988+391=', '1379')
 
 
 def test_no_stage_sees_a_held_out_problem():

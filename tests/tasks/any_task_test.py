@@ -20,16 +20,16 @@ from llm_jax.tasks import (
   any_task,
   comparison,
   countdown,
-  equality,
   format,
   letters,
   multiple_choice,
   multiplication,
+  protocol,
   python_functions,
   reversal,
   word_problems,
 )
-from llm_jax.tasks import problem as problem_lib
+from llm_jax.verify import equality
 
 _SILENT = ('format', 'multiple_choice', 'python_functions')
 MADE = (
@@ -378,7 +378,7 @@ def test_a_recipe_takes_any_task(recipe):
 
 def test_conversations_of_any_task(tasks):
   for task in tasks:
-    drawn = problem_lib.conversations(task, 5, 0, 0.5, random.Random(0))
+    drawn = protocol.conversations(task, 5, 0, 0.5, random.Random(0))
     assert [m['role'] for m in drawn[0]] == ['user', 'assistant']
 
 

@@ -7,13 +7,8 @@ import re
 
 import pytest
 
-from llm_jax.tasks import (
-  arithmetic,
-  equality,
-  multiple_choice,
-  published,
-  word_problems,
-)
+from llm_jax.tasks import multiple_choice, published, word_problems
+from llm_jax.verify import arithmetic, equality
 
 
 def write(folder, rows, name='rows.jsonl'):

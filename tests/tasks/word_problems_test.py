@@ -7,7 +7,8 @@ import json
 
 import pytest
 
-from llm_jax.tasks import published, symbolic_pool, word_problems
+from llm_jax.tasks import published, word_problems
+from llm_jax.verify import symbolic_pool
 
 
 def _row(answer):

@@ -6,7 +6,7 @@ import json
 import pytest
 import tokenizers
 
-from llm_jax.tokenizer import huggingface, patterns, tokenizer
+from llm_jax.tokenizer import encoding, huggingface, patterns
 
 TEXTS = [
   'the cat sat on the mat, the cats sat', 'abab 12345 caféǅ 日本語 🙂',
@@ -16,19 +16,19 @@ TEXTS = [
 
 @pytest.fixture(scope='module', params=list(patterns.PATTERNS))
 def ours(request):
-  return tokenizer.Tokenizer.train(TEXTS * 3, 340, request.param)
+  return encoding.Tokenizer.train(TEXTS * 3, 340, request.param)
 
 
 @pytest.fixture
 def values(ours, tmp_path):
   ours.save(tmp_path)
-  return json.loads((tmp_path / tokenizer.HUGGING_FACE_FILE).read_text())
+  return json.loads((tmp_path / encoding.HUGGING_FACE_FILE).read_text())
 
 
 def rebuilt(values):
   parts = huggingface.read_parts(values)
   n = 1 + max([*parts.ranks.values(), *parts.special_ids.values()])
-  return tokenizer.Tokenizer(parts.ranks, parts.pattern, parts.special_ids, n)
+  return encoding.Tokenizer(parts.ranks, parts.pattern, parts.special_ids, n)
 
 
 def test_own_file_gives_the_same_tokenizer(ours, values):
@@ -72,9 +72,9 @@ def test_token_that_no_merge_reaches_is_looked_up(tmp_path):
   """b'abcd' is never made of two tokens: it is one only as a whole word."""
   ranks = {bytes([i]): i for i in range(256)} | {b'bc': 256, b'abcd': 257}
   ranks |= {b'ab': 258}
-  ours = tokenizer.Tokenizer(ranks, 'qwen2', {'<|endoftext|>': 259}, 260)
+  ours = encoding.Tokenizer(ranks, 'qwen2', {'<|endoftext|>': 259}, 260)
   ours.save(tmp_path)
-  text = (tmp_path / tokenizer.HUGGING_FACE_FILE).read_text()
+  text = (tmp_path / encoding.HUGGING_FACE_FILE).read_text()
   theirs = tokenizers.Tokenizer.from_str(text)
   for word in ('abcd', 'abcde', 'xabcd', 'abc', 'ab', 'abcabcd'):
     assert theirs.encode(word).ids == ours.encode(word)

@@ -3,11 +3,10 @@
 import hypothesis
 from hypothesis import strategies as st
 
-from llm_jax.tokenizer import stream
-from llm_jax.tokenizer import tokenizer as tokenizer_lib
+from llm_jax.tokenizer import encoding, stream
 
 # Bytes and control tokens only: every broken UTF-8 sequence can come.
-BYTES = tokenizer_lib.Tokenizer.from_merges([], 'qwen2')
+BYTES = encoding.Tokenizer.from_merges([], 'qwen2')
 
 
 def stream_all(ids):

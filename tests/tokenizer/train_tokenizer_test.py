@@ -9,8 +9,8 @@ import pyarrow.parquet
 import pytest
 
 from experiments import train_tokenizer
-from llm_jax.data import documents as documents_lib
-from llm_jax.tokenizer import tokenizer as tokenizer_lib
+from llm_jax.data import readers
+from llm_jax.tokenizer import encoding
 
 CONFIG = train_tokenizer.Config(vocab_size=600, addition_documents=200)
 
@@ -31,9 +31,9 @@ def documents(tmp_path):
 def test_report_and_files(documents, tmp_path):
   workdir = tmp_path / 'tokenizer'
   train_tokenizer.run(CONFIG, str(workdir), documents)
-  tokenizer = tokenizer_lib.Tokenizer.load(workdir)
+  tokenizer = encoding.Tokenizer.load(workdir)
   assert tokenizer.vocab_size == 600
-  held_out = [p.text for p in documents_lib.read(documents, 'valid')]
+  held_out = [p.text for p in readers.read(documents, 'valid')]
   n_bytes = sum(len(text.encode()) for text in held_out)
   n_tokens = sum(len(tokenizer.encode(text)) for text in held_out)
   report = json.loads((workdir / 'report.json').read_text())
@@ -48,17 +48,17 @@ def test_report_and_files(documents, tmp_path):
 def test_same_vocabulary_again_and_held_out_text_unread(documents, tmp_path):
   """The same merges as from the training documents alone, read by hand."""
   train_tokenizer.run(CONFIG, str(tmp_path / 'one'), documents)
-  texts = [p.text for p in documents_lib.read(documents, 'train')]
-  by_hand = tokenizer_lib.Tokenizer.train(
+  texts = [p.text for p in readers.read(documents, 'train')]
+  by_hand = encoding.Tokenizer.train(
     [*texts, *train_tokenizer.task_texts(CONFIG)], 600
   )
-  one = tokenizer_lib.Tokenizer.load(tmp_path / 'one')
+  one = encoding.Tokenizer.load(tmp_path / 'one')
   assert one.fingerprint == by_hand.fingerprint
 
 
 def test_task_text_is_learnt(documents, tmp_path):
   train_tokenizer.run(CONFIG, str(tmp_path / 'one'), documents)
-  one = tokenizer_lib.Tokenizer.load(tmp_path / 'one')
+  one = encoding.Tokenizer.load(tmp_path / 'one')
   pieces = [one.token_bytes(i) for i in one.encode('<think>\n810:09\n')]
   assert pieces[:2] == [b'<think', b'>\n']
   # '=' ends the prompts and '<think' begins answers: apart, never one token.

@@ -9,17 +9,17 @@ import numpy as np
 import optax
 
 from llm_jax.model import config, transformer, value_head
-from llm_jax.parallel import mesh as mesh_lib
-from llm_jax.tokenizer import tokenizer as tokenizer_lib
+from llm_jax.parallel import device_mesh
+from llm_jax.tokenizer import encoding
 from llm_jax.train import best as best_lib
 from llm_jax.train import checkpoint, metrics, start, watch
 
-TOKENIZER = tokenizer_lib.Tokenizer.from_merges([], 'qwen2')
+TOKENIZER = encoding.Tokenizer.from_merges([], 'qwen2')
 CFG = config.ModelConfig(
   vocab_size=TOKENIZER.vocab_size, n_layers=1, d_model=8, n_heads=1,
   n_kv_heads=1, head_dim=8, d_ff=8, max_length=8,
 )  # fmt: skip
-MESH = mesh_lib.make(mesh_lib.MeshConfig(data=1))
+MESH = device_mesh.make(device_mesh.MeshConfig(data=1))
 TX = optax.adam(1e-3)
 
 

@@ -18,10 +18,9 @@ import optax
 import pytest
 
 from llm_jax.model import config, likelihood, transformer
-from llm_jax.optim import optimizer
-from llm_jax.parallel import mesh as mesh_lib
-from llm_jax.train import checkpoint
-from llm_jax.train import state as state_lib
+from llm_jax.optim import optimizers
+from llm_jax.parallel import device_mesh
+from llm_jax.train import checkpoint, train_state
 from llm_jax.train import update as update_lib
 
 # Orbax leaves tasks and loops behind when it meets a damaged checkpoint.
@@ -44,7 +43,7 @@ CFG = config.ModelConfig(
 
 
 # Axes data, fsdp, tensor, context, expert of eight devices.
-SAVED_ON = mesh_lib.MeshConfig(1, 2, 2, 1, 2)
+SAVED_ON = device_mesh.MeshConfig(1, 2, 2, 1, 2)
 OTHERS = [
   (1, 1, 1, 1, 1), (8, 1, 1, 1, 1), (1, 8, 1, 1, 1), (1, 1, 4, 2, 1),
   (1, 1, 2, 1, 4), (2, 2, 2, 1, 1), (1, 2, 1, 2, 2),
@@ -52,8 +51,8 @@ OTHERS = [
 
 
 def new_state(mesh_config=None, cfg=CFG, seed=0, tx=None):
-  mesh = mesh_lib.make(mesh_config or mesh_lib.MeshConfig(data=1))
-  return state_lib.create(
+  mesh = device_mesh.make(mesh_config or device_mesh.MeshConfig(data=1))
+  return train_state.create(
     functools.partial(transformer.init, cfg), tx or optax.adam(0.1), seed, mesh
   )
 
@@ -111,9 +110,9 @@ def next_loss(cfg, state, axes, tx=None, n_rows=4):
     del key
     return -likelihood.target_logp(cfg, params, batch).mean(), {}
 
-  mesh = mesh_lib.make(axes)
+  mesh = device_mesh.make(axes)
   update = update_lib.make_update_fn(loss_fn, tx or optax.adam(0.1), mesh)
-  batch = mesh_lib.put_batch(mesh, batch)
+  batch = device_mesh.put_batch(mesh, batch)
   return float(update(state, batch)[1]['loss'])
 
 
@@ -127,7 +126,7 @@ def loss_on_its_mesh(saved):
 def test_checkpoint_of_one_mesh_goes_on_with_any_other(
   saved, loss_on_its_mesh, axes
 ):
-  axes = mesh_lib.MeshConfig(*axes)
+  axes = device_mesh.MeshConfig(*axes)
   like = new_state(axes, seed=1)
   restored = checkpoint.restore(str(saved), like)
   chex.assert_trees_all_equal(host(restored), host(at_step(new_state(), 3)))
@@ -153,12 +152,12 @@ def test_checkpoint_of_an_older_format_goes_on(tmp_path):
   assert model.fingerprint == (
     '55f3b44c497326e49b413ebb8749e28ee812a78535ccb9fec7a90ed418d6cfa1'
   )
-  tx = optimizer.make(optimizer.Optimizer(warmup_steps=1), 10)
+  tx = optimizers.make(optimizers.Optimizer(warmup_steps=1), 10)
   like = new_state(cfg=model.model_config, seed=1, tx=tx)
   restored = checkpoint.restore(folder, like)
   assert int(restored.step) == 2
   loss = next_loss(
-    model.model_config, restored, mesh_lib.MeshConfig(data=1), tx
+    model.model_config, restored, device_mesh.MeshConfig(data=1), tx
   )
   assert loss == pytest.approx(3.347594, rel=1e-5)
 
@@ -294,7 +293,7 @@ def test_model_is_loaded_without_its_optimizer(saved):
   assert not model.is_chat
   assert os.path.exists(os.path.join(model.tokenizer_dir, 'spec.json'))
   other = checkpoint.load_model(
-    str(saved), mesh_lib.make(mesh_lib.MeshConfig(1, 2, 2))
+    str(saved), device_mesh.make(device_mesh.MeshConfig(1, 2, 2))
   )
   assert other.fingerprint == model.fingerprint
 

@@ -7,8 +7,8 @@ import types
 import numpy as np
 import pytest
 
-from llm_jax.parallel import mesh as mesh_lib
-from llm_jax.train import loop, metrics
+from llm_jax.parallel import device_mesh
+from llm_jax.train import metrics, training_loop
 
 
 def test_waits_are_written_until_data_fails(tmp_path):
@@ -28,13 +28,13 @@ def test_waits_are_written_until_data_fails(tmp_path):
 
   writer = metrics.Writer(str(tmp_path), -1)
   with pytest.raises(OSError, match='the disk is gone'):
-    for _ in loop.steps(
-      loop.LoopConfig(),
+    for _ in training_loop.steps(
+      training_loop.LoopConfig(),
       str(tmp_path),
       types.SimpleNamespace(step=0),
       update,
       batch_fn,
-      mesh_lib.make(mesh_lib.MeshConfig(), 4),
+      device_mesh.make(device_mesh.MeshConfig(), 4),
       writer,
     ):
       pass

@@ -6,8 +6,8 @@ import pytest
 
 from experiments import pretrain
 from llm_jax.model import config
-from llm_jax.optim import optimizer
-from llm_jax.parallel import mesh as mesh_lib
+from llm_jax.optim import optimizers
+from llm_jax.parallel import device_mesh
 from llm_jax.train import fit
 from tools import compile_ahead
 
@@ -15,11 +15,11 @@ MODEL = config.ModelConfig(
   vocab_size=1024, n_layers=4, d_model=128, n_heads=4, n_kv_heads=2,
   head_dim=32, d_ff=384, max_length=128, unroll_layers=False,
 )  # fmt: skip
-TX = optimizer.make(optimizer.Optimizer(matrices='adamw'), 100)
+TX = optimizers.make(optimizers.Optimizer(matrices='adamw'), 100)
 
 
 def plan(gib, micro_batch=0, model=MODEL):
-  mesh = mesh_lib.make(mesh_lib.MeshConfig(data=2, fsdp=2))
+  mesh = device_mesh.make(device_mesh.MeshConfig(data=2, fsdp=2))
   return fit.choose(model, TX, mesh, 32, 128, 32, micro_batch, gib)
 
 
@@ -41,10 +41,10 @@ def test_estimate_against_compiled_memory(
     loss_chunk=loss_chunk,
     micro_batch=micro_batch,
     model=model,
-    optimizer=optimizer.Optimizer(matrices='adamw'),
-    mesh=mesh_lib.MeshConfig(*axes),
+    optimizer=optimizers.Optimizer(matrices='adamw'),
+    mesh=device_mesh.MeshConfig(*axes),
   )
-  mesh = mesh_lib.make(cfg.mesh, 32)
+  mesh = device_mesh.make(cfg.mesh, 32)
   compiled, _ = compile_ahead.compile_step(pretrain, cfg, mesh)
   used = compiled.memory_analysis()
   parts = fit.estimate(

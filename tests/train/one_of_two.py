@@ -13,10 +13,8 @@ import optax
 
 from experiments import command_line
 from llm_jax import record
-from llm_jax.parallel import mesh as mesh_lib
-from llm_jax.train import checkpoint, metrics
-from llm_jax.train import loop as loop_lib
-from llm_jax.train import state as state_lib
+from llm_jax.parallel import device_mesh
+from llm_jax.train import checkpoint, metrics, train_state, training_loop
 from llm_jax.train import update as update_lib
 
 FAULT_STEP = 9
@@ -24,15 +22,17 @@ FAULT_STEP = 9
 
 @dataclasses.dataclass(frozen=True)
 class Config:
-  loop: loop_lib.LoopConfig = loop_lib.LoopConfig(n_steps=16, save_every=4)
+  loop: training_loop.LoopConfig = training_loop.LoopConfig(
+    n_steps=16, save_every=4
+  )
 
 
 def run(cfg: Config, workdir: str, fault: str = '') -> None:
   """Train; as the second process, do what the fault says on the way."""
-  mesh = mesh_lib.make(mesh_lib.MeshConfig(fsdp=2))
+  mesh = device_mesh.make(device_mesh.MeshConfig(fsdp=2))
   tx = optax.adam(0.1)
   init = lambda key: {'embedding': jax.random.normal(key, (8, 4))}  # noqa: E731
-  state = state_lib.create(init, tx, 0, mesh)
+  state = train_state.create(init, tx, 0, mesh)
 
   def loss_fn(params, batch, key):
     noise = jax.random.normal(key, ())
@@ -56,7 +56,7 @@ def run(cfg: Config, workdir: str, fault: str = '') -> None:
     return {'inputs_BT': draw.integers(8, size=(4, 3), dtype=np.int32)}
 
   update = update_lib.make_update_fn(loss_fn, tx, mesh)
-  for step, _ in loop_lib.steps(
+  for step, _ in training_loop.steps(
     cfg.loop, workdir, state, update, batch_fn, mesh, writer
   ):
     if fault == 'slow':  # so that a signal finds it under way

@@ -8,9 +8,8 @@ import numpy as np
 import optax
 
 from llm_jax import record
-from llm_jax.parallel import mesh as mesh_lib
-from llm_jax.train import checkpoint, loop, metrics
-from llm_jax.train import state as state_lib
+from llm_jax.parallel import device_mesh
+from llm_jax.train import checkpoint, metrics, train_state, training_loop
 from llm_jax.train import update as update_lib
 
 N = 512  # numbers of the model
@@ -25,11 +24,11 @@ def loss_fn(params, batch, key):
 
 
 def mesh():
-  return mesh_lib.make(mesh_lib.MeshConfig(data=1))
+  return device_mesh.make(device_mesh.MeshConfig(data=1))
 
 
 def new_state():
-  return state_lib.create(lambda key: {'w': jnp.ones(N)}, TX, 0, mesh())
+  return train_state.create(lambda key: {'w': jnp.ones(N)}, TX, 0, mesh())
 
 
 def batch_fn(step):
@@ -53,7 +52,7 @@ def train(
     state, n_done = restored, int(restored.step)
   writer = metrics.Writer(str(workdir), n_done, views)
   try:
-    yield from loop.steps(
+    yield from training_loop.steps(
       cfg, str(workdir), state, update or update_fn(), batches, mesh(), writer,
       flops_per_token,
     )  # fmt: skip

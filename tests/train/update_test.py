@@ -11,10 +11,9 @@ import optax
 import pytest
 
 from llm_jax.model import lora
-from llm_jax.optim import optimizer
-from llm_jax.parallel import mesh as mesh_lib
-from llm_jax.train import loop, metrics
-from llm_jax.train import state as state_lib
+from llm_jax.optim import optimizers
+from llm_jax.parallel import device_mesh
+from llm_jax.train import metrics, train_state, training_loop
 from llm_jax.train import update as update_lib
 
 
@@ -25,9 +24,9 @@ def loss_fn(params, batch, key):
 
 
 def start():
-  mesh = mesh_lib.make(mesh_lib.MeshConfig(data=1))
+  mesh = device_mesh.make(device_mesh.MeshConfig(data=1))
   tx = optax.adam(0.1)
-  state = state_lib.create(lambda key: {'w': jnp.ones(3)}, tx, 0, mesh)
+  state = train_state.create(lambda key: {'w': jnp.ones(3)}, tx, 0, mesh)
   return update_lib.make_update_fn(loss_fn, tx, mesh), state
 
 
@@ -52,9 +51,9 @@ def test_bad_batch_leaves_parameters_and_moments_alone(bad):
 
 def test_infinite_gradient_of_a_finite_loss_is_skipped():
   """The root at 0 is 0, and infinitely steep."""
-  mesh = mesh_lib.make(mesh_lib.MeshConfig(data=1))
+  mesh = device_mesh.make(device_mesh.MeshConfig(data=1))
   tx = optax.adam(0.1)
-  state = state_lib.create(lambda key: {'w': jnp.ones(2)}, tx, 0, mesh)
+  state = train_state.create(lambda key: {'w': jnp.ones(2)}, tx, 0, mesh)
   update = update_lib.make_update_fn(
     lambda params, batch, key: (jnp.sqrt((params['w'] - batch).sum()), {}),
     tx,
@@ -75,13 +74,13 @@ def test_infinite_gradient_of_a_finite_loss_is_skipped():
 
 def test_spike_is_clipped_and_not_remembered():
   """A gradient a thousand times too long moves as one of clip_norm does."""
-  mesh = mesh_lib.make(mesh_lib.MeshConfig(data=1))
-  tx = optimizer.make(optimizer.Optimizer(clip_norm=1.0, warmup_steps=1), 9)
+  mesh = device_mesh.make(device_mesh.MeshConfig(data=1))
+  tx = optimizers.make(optimizers.Optimizer(clip_norm=1.0, warmup_steps=1), 9)
   update = update_lib.make_update_fn(loss_fn, tx, mesh)
   x = np.array([1.0, 2.0, 3.0], np.float32)  # longer than clip_norm
   ends = []
   for spike in (1.0, 1e3):
-    state = state_lib.create(lambda key: {'w': jnp.ones(3)}, tx, 0, mesh)
+    state = train_state.create(lambda key: {'w': jnp.ones(3)}, tx, 0, mesh)
     for scale in (1.0, spike, 1.0):
       state, metrics = update(state, {'x': x * scale})
       assert int(metrics['skipped']) == 0
@@ -92,8 +91,8 @@ def test_spike_is_clipped_and_not_remembered():
 
 def test_many_bad_steps_in_a_row_end_the_run(tmp_path):
   writer = metrics.Writer(str(tmp_path), 0)
-  values = {'skipped': loop.MAX_SKIPPED - 1, 'loss': float('nan')}
-  run = loop.Run(loop.LoopConfig(), str(tmp_path), writer)
+  values = {'skipped': training_loop.MAX_SKIPPED - 1, 'loss': float('nan')}
+  run = training_loop.Run(training_loop.LoopConfig(), str(tmp_path), writer)
   run.write(7, values)
   values['skipped'] += 1
   with pytest.raises(FloatingPointError, match='step 8: 10 steps in a row'):
@@ -136,7 +135,7 @@ def mean_loss(params, batch, key):
 @pytest.mark.parametrize('n_micro', [2, 4])
 def test_micro_batches_are_the_whole_batch(axes, n_micro):
   """Rows differ in their tokens, and some micro-batch has none at all."""
-  mesh = mesh_lib.make(mesh_lib.MeshConfig(*axes))
+  mesh = device_mesh.make(device_mesh.MeshConfig(*axes))
   random = np.random.default_rng(0)
   mask_BT = (random.random((16, 4)) < 0.5).astype(np.float32)
   mask_BT[::2] *= np.arange(8)[:, None] > 6
@@ -149,9 +148,9 @@ def test_micro_batches_are_the_whole_batch(axes, n_micro):
   found = []
   for n in (1, n_micro):
     tx = optax.sgd(1.0)
-    state = state_lib.create(lambda key: {'w': jnp.ones(())}, tx, 0, mesh)
+    state = train_state.create(lambda key: {'w': jnp.ones(())}, tx, 0, mesh)
     update = update_lib.make_update_fn(mean_loss, tx, mesh, n)
-    state, metrics = update(state, mesh_lib.put_batch(mesh, batch))
+    state, metrics = update(state, device_mesh.put_batch(mesh, batch))
     found.append(jax.device_get((state.params, metrics)))
   # Only the order of float32 sums differs.
   chex.assert_trees_all_close(*found, rtol=1e-6)
@@ -162,14 +161,14 @@ def test_micro_batches_are_the_whole_batch(axes, n_micro):
 @pytest.mark.parametrize('n_micro', [1, 4])
 def test_adapters_are_trained_and_their_base_is_not(axes, n_micro):
   """By hand: the gradient of the second step, when b is no longer 0."""
-  mesh = mesh_lib.make(mesh_lib.MeshConfig(*axes))
+  mesh = device_mesh.make(device_mesh.MeshConfig(*axes))
   random = np.random.default_rng(0)
   w, y = random.normal(size=(2, 8, 6)).astype(np.float32)
   base = {'head': w, 'final_norm': {'scale': np.ones(6, np.float32)}}
-  base = jax.device_put(base, mesh_lib.param_shardings(mesh, base))
+  base = jax.device_put(base, device_mesh.param_shardings(mesh, base))
   cfg, tx = lora.Lora(rank=2, alpha=6.0, pattern='head'), optax.sgd(0.1)
   init = functools.partial(lora.init, cfg, base)
-  state = state_lib.create(init, tx, 0, mesh)
+  state = train_state.create(init, tx, 0, mesh)
   state = dataclasses.replace(state, base=base, lora=cfg)
 
   def loss_fn(params, batch, key):
@@ -187,7 +186,7 @@ def test_adapters_are_trained_and_their_base_is_not(axes, n_micro):
   a, b = (np.asarray(state.params['head'][name]) for name in 'ab')
   update = update_lib.make_update_fn(loss_fn, tx, mesh, n_micro)
   for _ in range(2):
-    state, _ = update(state, mesh_lib.put_batch(mesh, batch))
+    state, _ = update(state, device_mesh.put_batch(mesh, batch))
     dw = x2 * (w + 3.0 * a @ b - y)
     a, b = a - 0.1 * 3.0 * dw @ b.T, b - 0.1 * 3.0 * a.T @ dw
   chex.assert_trees_all_close(

@@ -15,7 +15,7 @@ import types
 import pytest
 
 from llm_jax import record
-from llm_jax.train import hardware, loop, metrics, watch
+from llm_jax.train import hardware, metrics, training_loop, watch
 from tests.train import tiny_run
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -56,7 +56,9 @@ def test_peaks():
 def test_cpu_has_no_mfu_unless_a_peak_is_given(tmp_path):
   for folder, peak in (('a', 0.0), ('b', 1e-6)):
     (tmp_path / folder).mkdir()
-    cfg = loop.LoopConfig(n_steps=4, watch=watch.Watch(peak_tflops=peak))
+    cfg = training_loop.LoopConfig(
+      n_steps=4, watch=watch.Watch(peak_tflops=peak)
+    )
     for _ in tiny_run.train(tmp_path / folder, cfg, flops_per_token=1e3):
       pass
     lines = list(metrics.read(str(tmp_path / folder / metrics.METRICS)))
@@ -129,7 +131,7 @@ def test_no_bar_elsewhere(capsys):
 
 
 def test_profile_holds_the_steps_that_were_asked_for(tmp_path):
-  cfg = loop.LoopConfig(
+  cfg = training_loop.LoopConfig(
     n_steps=9, watch=watch.Watch(profile_first=4, profile_steps=3)
   )
   for _ in tiny_run.train(tmp_path, cfg):
@@ -147,7 +149,7 @@ def test_profile_holds_the_steps_that_were_asked_for(tmp_path):
 
 
 def test_profile_is_written_where_the_run_ends_first(tmp_path):
-  cfg = loop.LoopConfig(n_steps=3, watch=watch.Watch(profile_first=3))
+  cfg = training_loop.LoopConfig(n_steps=3, watch=watch.Watch(profile_first=3))
   for _ in tiny_run.train(tmp_path, cfg):
     pass
   assert list((tmp_path / 'profile').rglob('*.xplane.pb'))
@@ -156,7 +158,7 @@ def test_profile_is_written_where_the_run_ends_first(tmp_path):
 def test_views_get_the_lines_of_metrics_jsonl(tmp_path):
   seen, flushed = [], []
   view = watch.View(lambda *args: seen.append(args), lambda: flushed.append(1))
-  cfg = loop.LoopConfig(n_steps=3)
+  cfg = training_loop.LoopConfig(n_steps=3)
   for _ in tiny_run.train(tmp_path, cfg, views=[view]):
     pass
   lines = list(metrics.read(str(tmp_path / metrics.METRICS)))
@@ -167,7 +169,9 @@ def test_views_get_the_lines_of_metrics_jsonl(tmp_path):
 def test_tensorboard(tmp_path):
   pytest.importorskip('tensorboardX')
   proto = importlib.import_module('tensorboardX.proto.event_pb2')
-  cfg = loop.LoopConfig(n_steps=3, watch=watch.Watch(views=('tensorboard',)))
+  cfg = training_loop.LoopConfig(
+    n_steps=3, watch=watch.Watch(views=('tensorboard',))
+  )
   record.begin(tmp_path, 'test', cfg)  # wandb reads it
   for _ in tiny_run.train(
     tmp_path, cfg, views=watch.open_views(cfg.watch, str(tmp_path), 4)
@@ -208,7 +212,7 @@ def test_wandb_goes_on_with_the_same_run(tmp_path, monkeypatch):
   monkeypatch.setitem(sys.modules, 'wandb', types.SimpleNamespace(init=init))
   cfg = watch.Watch(views=('wandb',))
   for n in range(2):
-    record.begin(tmp_path, 'test', loop.LoopConfig(watch=cfg))
+    record.begin(tmp_path, 'test', training_loop.LoopConfig(watch=cfg))
     (view,) = watch.open_views(cfg, str(tmp_path), n)
     view.write(n, {'loss': 1.5, 'grad_norm': None})
   assert logged == [(0, {'loss': 1.5}), (1, {'loss': 1.5})]
@@ -223,7 +227,7 @@ def test_wandb_goes_on_with_the_same_run(tmp_path, monkeypatch):
 def test_missing_package_is_named(view, package, tmp_path, monkeypatch):
   monkeypatch.setitem(sys.modules, package, None)
   cfg = watch.Watch(views=(view,))
-  record.begin(tmp_path, 'test', loop.LoopConfig(watch=cfg))
+  record.begin(tmp_path, 'test', training_loop.LoopConfig(watch=cfg))
   with pytest.raises(ValueError, match=rf"{package}; .*'\.\[{view}\]'"):
     watch.open_views(cfg, str(tmp_path), -1)
 
@@ -243,8 +247,8 @@ def test_wrong_values(fields, message):
 
 
 def test_a_resume_may_watch_otherwise(tmp_path):
-  record.begin(tmp_path, 'test', loop.LoopConfig())
+  record.begin(tmp_path, 'test', training_loop.LoopConfig())
   other = watch.Watch(log_every=1, views=('wandb',))
-  record.begin(tmp_path, 'test', loop.LoopConfig(watch=other))
+  record.begin(tmp_path, 'test', training_loop.LoopConfig(watch=other))
   with pytest.raises(ValueError, match='n_steps: 300 -> 2'):
-    record.begin(tmp_path, 'test', loop.LoopConfig(n_steps=2))
+    record.begin(tmp_path, 'test', training_loop.LoopConfig(n_steps=2))

@@ -17,7 +17,7 @@ import zlib
 
 import pytest
 
-from llm_jax.web import html_text, warc
+from llm_jax.web.extract import html_text, warc
 
 MAX_BYTES = 1 << 20
 N = 20

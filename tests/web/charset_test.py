@@ -2,7 +2,7 @@
 
 import pytest
 
-from llm_jax.web import charset
+from llm_jax.web.extract import charset
 
 # Of the length that a short page has: the guess needs some characters.
 TEXTS = {

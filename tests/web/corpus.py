@@ -7,7 +7,7 @@ import random
 import re
 import sys
 
-from llm_jax.web import fetch, warc_write
+from llm_jax.web.crawl import fetch, warc_write
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 DATE = datetime.datetime(2026, 3, 4, 5, 6, 7, tzinfo=datetime.UTC)

@@ -6,7 +6,8 @@ import time
 
 import pytest
 
-from llm_jax.web import crawler, intake, warc
+from llm_jax.web.crawl import crawler, intake
+from llm_jax.web.extract import warc
 from tests.web import bad_site
 
 HTML = {'Content-Type': 'text/html'}

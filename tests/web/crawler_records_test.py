@@ -13,7 +13,8 @@ import sys
 import fastwarc
 import pytest
 
-from llm_jax.web import crawler, frontier, warc, warc_write
+from llm_jax.web.crawl import crawler, frontier, warc_write
+from llm_jax.web.extract import warc
 from tests.web import bad_site
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]

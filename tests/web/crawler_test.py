@@ -12,7 +12,8 @@ import time
 
 import pytest
 
-from llm_jax.web import crawler, intake, warc, warc_write
+from llm_jax.web.crawl import crawler, intake, warc_write
+from llm_jax.web.extract import warc
 from tests.web import bad_site, file_limit
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]

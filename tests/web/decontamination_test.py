@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from llm_jax.web import decontamination
+from llm_jax.web.filter import decontamination
 
 CFG = decontamination.Decontamination()
 QUESTION = (

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import regex
 
-from llm_jax.web import deduplication
+from llm_jax.web.dedup import deduplication
 from tools import make_golden, make_golden_copies
 
 CFG = deduplication.MinHash()

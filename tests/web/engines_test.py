@@ -21,16 +21,11 @@ import numpy as np
 import pytest
 from pyarrow import parquet
 
-from llm_jax.web import (
-  beam_runner,
-  chain,
-  deduplication,
-  documents,
-  html_text,
-  pipeline,
-  storage,
-  warc_write,
-)
+from llm_jax import files as storage
+from llm_jax.web import beam_runner, chain, documents, pipeline
+from llm_jax.web.crawl import warc_write
+from llm_jax.web.dedup import deduplication
+from llm_jax.web.extract import html_text
 from tests.web import corpus
 from tools import make_golden_copies
 

@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from llm_jax.web import charset, html_text, warc
+from llm_jax.web.extract import charset, html_text, warc
 
 N_RECORDS = 8
 N_WARCS = 2200  # of each layout

@@ -5,7 +5,7 @@ import random
 import numpy as np
 import pytest
 
-from llm_jax.web import hashes
+from llm_jax.web.dedup import hashes
 
 
 def test_strings_have_hashes_of_their_own():

@@ -17,7 +17,8 @@ import zlib
 
 import pytest
 
-from llm_jax.web import crawler, fetch, warc
+from llm_jax.web.crawl import crawler, fetch
+from llm_jax.web.extract import warc
 from tests.web import bad_site
 
 OK = b'HTTP/1.1 200 OK\r\nContent-Type: text/html\r\n'

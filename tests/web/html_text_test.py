@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from llm_jax.web import html_text
+from llm_jax.web.extract import html_text
 
 PARAGRAPH = (
   'The old mill stands where two streams meet, and its wheel has not turned '

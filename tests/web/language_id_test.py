@@ -10,7 +10,7 @@ import sys
 
 import pytest
 
-from llm_jax.web import language_id
+from llm_jax.web.filter import language_id
 
 TEXTS = {
   'de': 'Der Fluss entspringt in den Bergen nördlich der alten Stadt.',

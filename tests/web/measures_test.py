@@ -5,7 +5,7 @@ import random
 import numpy as np
 import pytest
 
-from llm_jax.web import english_words, measures, words
+from llm_jax.web.filter import english_words, measures, words
 from tools import make_golden
 
 RARE = ['', 'é', '日本', '\ud800', '…', '١٢', 'x' * 100, '-_-', 'a1', '½']

@@ -11,7 +11,7 @@ import time
 
 import pytest
 
-from llm_jax.web import personal_data
+from llm_jax.web.filter import personal_data
 
 OFF = personal_data.Pii(emails=False, ip_addresses=False)
 ALL = personal_data.Pii(

@@ -9,7 +9,7 @@ import urllib.request
 
 import pytest
 
-from llm_jax.web import robots, sitemaps
+from llm_jax.web.crawl import robots, sitemaps
 from tools import pydoc_site
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]

@@ -9,7 +9,7 @@ import random
 import numpy as np
 import pytest
 
-from llm_jax.web import measures, quality, repetition
+from llm_jax.web.filter import measures, quality, repetition
 from tools import make_golden
 
 RENEW = 'renew: PYTHON -m tools.make_golden, PYTHON with spaCy and datatrove'

@@ -6,7 +6,7 @@ import time
 
 import pytest
 
-from llm_jax.web import fetch, signals
+from llm_jax.web.crawl import fetch, signals
 
 DATE = datetime.datetime(2026, 3, 4, tzinfo=datetime.UTC)
 

@@ -6,7 +6,7 @@ import tracemalloc
 
 import pytest
 
-from llm_jax.web import sitemaps
+from llm_jax.web.crawl import sitemaps
 
 NAMESPACE = 'xmlns="http://www.sitemaps.org/schemas/sitemap/0.9"'
 URLS = (

@@ -13,7 +13,7 @@ import lxml.html
 import pytest
 from lxml import etree
 
-from llm_jax.web import html_text, trafilatura_fast
+from llm_jax.web.extract import html_text, trafilatura_fast
 
 WORDS = (
   'the old mill stands where two streams meet and its wheel has not turned'

@@ -9,7 +9,7 @@ import time
 
 import pytest
 
-from llm_jax.web import url_filter
+from llm_jax.web.filter import url_filter
 
 CFG = url_filter.UrlFilter(use_default_list=False)
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from llm_jax.web import robots, urls
+from llm_jax.web.crawl import robots, urls
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,8 @@ import io
 
 import pytest
 
-from llm_jax.web import fetch, warc, warc_write
+from llm_jax.web.crawl import fetch, warc_write
+from llm_jax.web.extract import warc
 
 DATE = datetime.datetime(2026, 3, 4, 5, 6, 7, tzinfo=datetime.UTC)
 BODY = b'<p>hello</p>' * 60

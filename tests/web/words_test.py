@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from llm_jax.web import english_words, words
+from llm_jax.web.filter import english_words, words
 from tools import make_golden
 
 RENEW = 'renew: PYTHON -m tools.make_golden, PYTHON with spaCy and datatrove'

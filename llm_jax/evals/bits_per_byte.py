@@ -1,0 +1,139 @@
+"""Bits per byte of held-out documents under a model.
+
+Does not slide a window: a document longer than a row goes on in the next row
+without what came before, as in training, so the figure is a little above what
+the model could reach.
+"""
+
+import dataclasses
+import functools
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from llm_jax import types
+from llm_jax.data import mixture, shards
+from llm_jax.model import config as model_config
+from llm_jax.model import likelihood
+from llm_jax.tokenizer import encoding
+
+
+@dataclasses.dataclass(frozen=True)
+class HeldOut:
+  """Rows of held-out documents, and the text that they code."""
+
+  tokens_BT: np.ndarray  # inputs and the last target of each row
+  mask_BT: np.ndarray  # 1 where a target is a token of the text, not padding
+  end_of_text_id: int
+  documents: list[bytes]  # UTF-8 text of each document
+
+  @property
+  def n_bytes(self) -> int:
+    """Bytes of text that all rows code together."""
+    return sum(map(len, self.documents))
+
+
+def read(
+  source: shards.TokenSource,
+  tokenizer: encoding.Tokenizer,
+  max_rows: int,
+) -> HeldOut:
+  """Read rows and recover the text, so that all are measured on equal bytes.
+
+  Args:
+    source: rows of held-out documents.
+    tokenizer: the one that encoded them.
+    max_rows: read the first so many rows; the last document may be cut.
+
+  Returns:
+    Rows and text.
+
+  Raises:
+    ValueError: all rows were read, and their text does not have the length
+      that the manifest says.
+  """
+  n_rows = min(max_rows, len(source))
+  tokens_BT = source.rows(range(n_rows))
+  lengths = source.n_targets(range(n_rows))
+  index_T = np.arange(tokens_BT.shape[1] - 1)
+  mask_BT = (index_T[None] < lengths[:, None]).astype(np.float32)
+  pieces = [bytearray()]
+  for row, length in zip(tokens_BT[:, 1:].tolist(), lengths, strict=True):
+    for token in row[:length]:
+      if token == source.end_of_text_id:
+        pieces.append(bytearray())
+      else:
+        pieces[-1] += tokenizer.token_bytes(token)
+  documents = [bytes(piece) for piece in pieces if piece]
+  held_out = HeldOut(tokens_BT, mask_BT, source.end_of_text_id, documents)
+  if n_rows == len(source) and held_out.n_bytes != source.bytes:
+    raise ValueError(
+      f'the rows of {source.name} hold {held_out.n_bytes} bytes of text, the '
+      f'manifest says {source.bytes}; tokenize again'
+    )
+  return held_out
+
+
+def text_bytes(tokenizer: encoding.Tokenizer, n_tokens: int) -> np.ndarray:
+  """Bytes of text of each of n_tokens ids: 0 of special and unused ones."""
+  n_bytes_V = np.zeros(n_tokens, np.float32)
+  for token in set(range(tokenizer.vocab_size)) - tokenizer.special_ids:
+    n_bytes_V[token] = len(tokenizer.token_bytes(token))
+  return n_bytes_V
+
+
+def bits_per_byte(
+  cfg: model_config.ModelConfig,
+  params: types.Params,
+  held_out: HeldOut,
+  batch_size: int,
+) -> float:
+  """Code length of the rows in bits, over the bytes of their text.
+
+  Σ -log2 p(token | earlier tokens of its document in the row) / bytes
+
+  The end of each document is coded too, and adds no byte.
+
+  Args:
+    cfg: the model.
+    params: its parameters.
+    held_out: rows and their text.
+    batch_size: rows run together.
+
+  Returns:
+    Bits per byte.
+  """
+  nats = 0.0
+  for start in range(0, len(held_out.tokens_BT), batch_size):
+    tokens_BT = held_out.tokens_BT[start : start + batch_size]
+    mask_BT = held_out.mask_BT[start : start + batch_size]
+    # The last batch keeps the shape of the others, so nothing is recompiled;
+    # rows of zeros fill it up and their mask takes them out again.
+    fill = ((0, batch_size - len(tokens_BT)), (0, 0))
+    tokens_BT, mask_BT = np.pad(tokens_BT, fill), np.pad(mask_BT, fill)
+    inputs_BT, targets_BT = tokens_BT[:, :-1], tokens_BT[:, 1:]
+    segment_ids_BT, positions_BT = mixture.document_segments(
+      inputs_BT, held_out.end_of_text_id
+    )
+    batch = {
+      'inputs_BT': inputs_BT,
+      'targets_BT': targets_BT,
+      'segment_ids_BT': segment_ids_BT,
+      'positions_BT': positions_BT,
+    }
+    nats -= float(_sum_logp(cfg, params, batch, mask_BT))
+  return nats / math.log(2) / held_out.n_bytes
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _sum_logp(
+  cfg: model_config.ModelConfig,
+  params: types.Params,
+  batch: types.Batch,
+  mask_BT: jax.Array,
+) -> jax.Array:
+  """Sum of log p of the targets that the mask keeps, in nats."""
+  logp_BT = likelihood.target_logp(cfg, params, batch)
+  return jnp.sum(logp_BT * mask_BT)

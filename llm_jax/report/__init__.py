@@ -1,0 +1,1 @@
+"""A report of a run, from the files that it left."""

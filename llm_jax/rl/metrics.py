@@ -1,0 +1,155 @@
+"""What is measured and written of the rollouts and the updates of a step.
+
+Does not judge answers, and does not write files.
+"""
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from llm_jax.evals import statistics
+from llm_jax.rl import rollout
+from llm_jax.tasks import protocol
+
+_REFLECTION = re.compile(
+  r'\b(wait|hmm+|let me (re-?)?(check|think|verify|try|see)|double[- ]check'
+  r'|on second thought|that(\'s| is) not right)\b',
+  re.IGNORECASE,
+)
+# Later updates of a step compare with a policy that has moved.
+_OF_FIRST_UPDATE = ('mean_logp_difference', 'max_logp_difference')
+
+
+def reflects(text: str) -> bool:
+  """Whether an answer holds words by which a writer looks back.
+
+  >>> reflects('84? Wait, I forgot the carry.'), reflects('84, she waited')
+  (True, False)
+  """
+  return _REFLECTION.search(text) is not None
+
+
+def describe(
+  collected: rollout.Collected, task: protocol.Task
+) -> dict[str, float]:
+  """Verdicts, lengths, entropy, thinking and time of one step's answers.
+
+  Args:
+    collected: the step; all that was drawn counts, not the batch alone.
+    task: what was asked; it knows a thought when it sees one.
+
+  Returns:
+    accuracy, which is pass@1, and pass_at_k of larger k; reward_mean,
+    dead_group_share and drawn_groups; mean_length, min_length and max_length
+    (tokens, stop token included), truncated_share, entropy (nats a token,
+    estimated from the drawn tokens), think_share, reflection_share;
+    sampled_tokens (their sum) and how many a second, rollout_s, score_s
+    (waiting for verdicts) and verifier_s (of all verdicts, in however many
+    threads).
+  """
+  groups, reward_PR = collected.groups, collected.reward_PR
+  answers = [answer for group in groups for answer in group.answers]
+  texts = [text for group in groups for text in group.texts]
+  lengths = [len(answer.token_ids) for answer in answers]
+  n_tokens, n = sum(lengths), len(answers)
+  n_correct = [group.n_correct for group in groups]
+  return {
+    'accuracy': sum(n_correct) / n,
+    **{
+      f'pass_at_{k}': sum(estimates) / len(groups)
+      for k, estimates in statistics.pass_at_powers(
+        reward_PR.shape[1], n_correct
+      ).items()
+      if k > 1
+    },
+    'reward_mean': float(reward_PR.mean()),
+    'dead_group_share': float(collected.is_dead_P.mean()),
+    'drawn_groups': len(groups),
+    'mean_length': n_tokens / n,
+    'min_length': min(lengths),
+    'max_length': max(lengths),
+    'truncated_share': sum(not a.stopped for a in answers) / n,
+    'entropy': -sum(sum(a.logps) for a in answers) / n_tokens,
+    'think_share': sum(map(task.thinks, texts)) / n,
+    'reflection_share': sum(map(reflects, texts)) / n,
+    'sampled_tokens': n_tokens,
+    'sampled_tokens_per_s': n_tokens / collected.rollout_s,
+    'rollout_s': collected.rollout_s,
+    'score_s': collected.score_s,
+    'verifier_s': sum(group.score_s for group in groups),
+  }
+
+
+def evaluation(result: Mapping[str, Any]) -> dict[str, float]:
+  """The numbers of scoring.evaluate that are followed over a run."""
+  values = {
+    f'eval_{name}': result[name]
+    for name in ('greedy', 'sampled', 'think_share', 'mean_length')
+  }
+  return values | {
+    f'eval_pass_at_{k}': value
+    for k, value in result['pass_at_k'].items()
+    if k != '1'
+  }
+
+
+def join_updates(
+  updates: Sequence[Mapping[str, Any]],
+) -> dict[str, float]:
+  """One number for each metric of the updates of a step.
+
+  The largest of max_*, the smallest of min_*, the last of skipped, the first
+  of what compares the sampler with the trainer, the mean of all others.
+
+  Args:
+    updates: metrics of each; none if every group was dead.
+
+  Returns:
+    By name; empty without updates.
+  """
+  joined = {}
+  for name in updates[0] if updates else ():
+    values = [float(metrics[name]) for metrics in updates]
+    if name in _OF_FIRST_UPDATE:
+      joined[name] = values[0]
+    elif name == 'skipped':
+      joined[name] = values[-1]
+    elif name.startswith(('max_', 'min_')):
+      joined[name] = max(values) if name.startswith('max_') else min(values)
+    else:
+      joined[name] = sum(values) / len(values)
+  return joined
+
+
+def lines(collected: rollout.Collected, limit: int) -> Iterator[dict[str, Any]]:
+  """The first answers of a step as lines of rollouts.jsonl.
+
+  Args:
+    collected: the step; rewards are before a KL or a length is taken off.
+    limit: answers that are written; each line says of how many.
+
+  Yields:
+    group, answer (their numbers, from 0), of (answers of the step), prompt,
+    text, correct, reason, reward, tokens, logp (mean, nats a token), finished,
+    and trained (whether the group is of the batch).
+  """
+  reward_PR = collected.reward_PR
+  n_answers, n_samples = reward_PR.size, reward_PR.shape[1]
+  for number in range(min(limit, n_answers)):
+    index, place = divmod(number, n_samples)
+    group = collected.groups[index]
+    answer, score = group.answers[place], group.scores[place]
+    yield {
+      'group': index,
+      'answer': place,
+      'of': n_answers,
+      'prompt': group.question.problem.prompt,
+      'text': group.texts[place],
+      'correct': score.correct,
+      'reason': score.reason,
+      'reward': float(reward_PR[index, place]),
+      'tokens': len(answer.token_ids),
+      'logp': sum(answer.logps) / len(answer.logps),
+      'finished': answer.stopped,
+      'trained': index in collected.batch_P,
+    }

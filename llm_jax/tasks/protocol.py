@@ -1,0 +1,82 @@
+"""What a task hands out and what its verifier returns.
+
+A task gives problems, the answer that a demonstrator would write, and a
+score; the same object serves pretraining text, SFT, RL and evaluation.
+"""
+
+import dataclasses
+import random
+from collections.abc import Sequence
+from typing import Protocol
+
+from llm_jax import record
+from llm_jax.verify import verdict
+
+
+@dataclasses.dataclass(frozen=True)
+class Problem:
+  """One question with the answer its verifier compares with."""
+
+  task: str  # name of the task
+  prompt: str  # what the model reads
+  reference: str  # the right answer; never shown to the model
+
+
+class Task(Protocol):
+  """A family of problems with a split that no stage trains on."""
+
+  name: str
+  think_start: str  # text that starts a thought; ban it for direct answers
+
+  def problems(self, split: str, count: int, seed: int) -> Sequence[Problem]:
+    """Distinct problems of a split, 'train' or 'held_out'."""
+    ...
+
+  def demonstrate(self, problem: Problem, think: bool) -> str:
+    """The answer that a demonstrator would write."""
+    ...
+
+  def score(self, problem: Problem, answer: str) -> verdict.Score:
+    """Judge an answer; never raises on what a model wrote."""
+    ...
+
+  def thinks(self, answer: str) -> bool:
+    """Whether an answer contains a thought, finished or not."""
+    ...
+
+
+def conversations(
+  task: Task, count: int, seed: int, think_share: float, draw: random.Random
+) -> list[list[dict[str, str]]]:
+  """Draw problems of the split train, with a demonstrator's answers.
+
+  Args:
+    task: whose.
+    count: conversations.
+    seed: of the problems.
+    think_share: share of the answers that hold a thought.
+    draw: says which.
+
+  Returns:
+    Conversations of one question and one answer in OpenAI's message form.
+  """
+  return [
+    [
+      {'role': 'user', 'content': problem.prompt},
+      {
+        'role': 'assistant',
+        'content': task.demonstrate(problem, draw.random() < think_share),
+      },
+    ]
+    for problem in task.problems('train', count, seed)
+  ]
+
+
+def file_sums(task: Task) -> dict[str, str]:
+  """sha256 of each file that a task reads, by the setting that names it."""
+  paths = {name: getattr(task, name, '') for name in ('path', 'held_out_path')}
+  return {
+    f'task.{name}': record.file_sha256(path)
+    for name, path in paths.items()
+    if path
+  }

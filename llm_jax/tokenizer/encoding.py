@@ -1,0 +1,352 @@
+"""Byte-level BPE: text to token ids and back, saved in three forms.
+
+tiktoken does the merging, and knows no control token: those exist only
+through `special_id`, so no text can ever make one. Does not learn merges
+(see bpe.py) and does not lay out conversations (see llm_jax.chat).
+"""
+
+import base64
+import binascii
+import functools
+import gzip
+import hashlib
+import itertools
+import json
+import os
+import pathlib
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import tiktoken
+
+from llm_jax import record
+from llm_jax.tokenizer import bpe, huggingface, patterns, specials
+
+RANKS_FILE = 'ranks.tiktoken'
+SPEC_FILE = 'spec.json'
+HUGGING_FACE_FILE = 'tokenizer.json'
+# tiktoken's regular expression overflows its stack, and ends the process, on
+# a run of a million blanks. Longer runs than this are cut off before it; the
+# ids stay what they would be (tests/tokenizer/encoding_test.py).
+_LONG_RUN = 1 << 16
+
+
+class Tokenizer:
+  """A byte-level BPE vocabulary with control tokens.
+
+  Attributes:
+    vocab_size: ids lie below it; some may be unused.
+    special_ids: ids of the control tokens.
+    special_names: their names, in the order of the ids.
+    pattern: name of the split pattern.
+    fingerprint: sha256 over everything that decides ids.
+  """
+
+  def __init__(
+    self,
+    ranks: Mapping[bytes, int],
+    pattern: str,
+    special_ids: Mapping[str, int],
+    vocab_size: int,
+  ):
+    """Build a tokenizer from its parts.
+
+    Args:
+      ranks: ids of ordinary tokens by their bytes; a lower id merges earlier.
+      pattern: name of the split pattern.
+      special_ids: ids of the control tokens by name.
+      vocab_size: ids lie below it.
+
+    Raises:
+      ValueError: if a byte has no token, two tokens share an id or a name, or
+        an id is not below vocab_size.
+    """
+    _check_vocabulary(ranks, special_ids, vocab_size)
+    self.vocab_size = vocab_size
+    self.special_ids = frozenset(special_ids.values())
+    self.special_names = tuple(sorted(special_ids, key=special_ids.__getitem__))
+    self.pattern = pattern
+    self._special_ids = {name: special_ids[name] for name in self.special_names}
+    self._ranks = dict(ranks)
+    self._bytes: list[bytes | None] = [None] * vocab_size
+    for token, rank in ranks.items():
+      self._bytes[rank] = token
+    for name, token_id in special_ids.items():
+      self._bytes[token_id] = name.encode()
+    form = patterns.by_name(pattern)
+    self._engine = _make_engine(form.split, self._ranks)
+    # The look-behind keeps the search from starting again inside a run.
+    self._long_run = re.compile(
+      f'(?<![{form.blanks}])[{form.blanks}]{{{_LONG_RUN},}}+'
+    )
+    self.fingerprint = _fingerprint(self._spec(), self._ranks_file())
+
+  @classmethod
+  def from_merges(
+    cls, merges: Iterable[tuple[int, int]], pattern: str
+  ) -> 'Tokenizer':
+    """A vocabulary of our own: bytes, merges, then the control tokens."""
+    ranks = bpe.token_ranks(merges)
+    special_ids = specials.own_special_ids(len(ranks))
+    return cls(ranks, pattern, special_ids, len(ranks) + specials.N_SLOTS)
+
+  @classmethod
+  def train(
+    cls, texts: Iterable[str], vocab_size: int, pattern: str = 'qwen2'
+  ) -> 'Tokenizer':
+    """Learn a vocabulary of exactly vocab_size ids from texts.
+
+    Args:
+      texts: the documents, read once.
+      vocab_size: bytes, merges and control tokens together.
+      pattern: name of the split pattern.
+
+    Raises:
+      ValueError: if vocab_size leaves no room for merges, or the texts do not
+        have enough pairs for it.
+    """
+    n_merges = vocab_size - bpe.N_BYTES - specials.N_SLOTS
+    if n_merges < 1:
+      raise ValueError(
+        f'vocab_size {vocab_size} leaves no room for merges beside '
+        f'{bpe.N_BYTES} bytes and {specials.N_SLOTS} control tokens; use at '
+        f'least {bpe.N_BYTES + specials.N_SLOTS + 1}'
+      )
+    split = patterns.by_name(pattern).split
+    merges = bpe.learn_merges(bpe.count_pretokens(texts, split), n_merges)
+    return cls.from_merges(merges, pattern)
+
+  @classmethod
+  def from_ranks(
+    cls, path: str | os.PathLike[str], preset: str = 'cl100k'
+  ) -> 'Tokenizer':
+    """The published vocabulary whose ranks file lies at a path.
+
+    Args:
+      path: of OpenAI's file, such as cl100k_base.tiktoken; `.gz` is unpacked.
+      preset: 'cl100k' or 'gpt2' (r50k_base.tiktoken).
+
+    Raises:
+      ValueError: if the file is missing or is not the published one.
+    """
+    if preset not in specials.PRESETS:
+      raise ValueError(
+        f'there is no preset {preset!r}; use one of '
+        f'{", ".join(specials.PRESETS)}'
+      )
+    known = specials.PRESETS[preset]
+    content = _read(pathlib.Path(path))
+    sha256 = hashlib.sha256(content).hexdigest()
+    if sha256 != known.sha256:
+      raise ValueError(
+        f'{path} has sha256 {sha256}, but the ranks of {preset} have '
+        f'{known.sha256}; fetch the file again'
+      )
+    ranks = _parse_ranks(content, path)
+    return cls(ranks, known.pattern, known.special_ids, known.vocab_size)
+
+  @classmethod
+  def load(cls, directory: str | os.PathLike[str]) -> 'Tokenizer':
+    """Read what `save` wrote.
+
+    Raises:
+      ValueError: if a file is missing or damaged, or the parts do not have
+        the saved fingerprint.
+    """
+    directory = pathlib.Path(directory)
+    content = _read(directory / RANKS_FILE)
+    try:
+      spec = json.loads(_read(directory / SPEC_FILE))
+      saved = spec.pop('fingerprint')
+      # Before the parts are used: damage shows here, whatever it hits.
+      actual = _fingerprint(spec, content)
+      if actual == saved:
+        ranks = _parse_ranks(content, directory / RANKS_FILE)
+        tokenizer = cls(
+          ranks, spec['pattern'], spec['special_ids'], spec['vocab_size']
+        )
+        actual = tokenizer.fingerprint  # differs if a pattern was changed
+        if actual == saved:
+          return tokenizer
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+      raise ValueError(
+        f'{directory / SPEC_FILE} is damaged or missing ({error}); train the '
+        f'tokenizer again'
+      ) from error
+    raise ValueError(
+      f'the files in {directory} make a tokenizer with fingerprint {actual}, '
+      f'but {SPEC_FILE} says {saved}: one of them was changed; restore both, '
+      f'or train the tokenizer again'
+    )
+
+  def save(self, directory: str | os.PathLike[str]) -> None:
+    """Write ranks.tiktoken, tokenizer.json (Hugging Face) and spec.json.
+
+    Each file appears whole or not at all, spec.json last.
+    """
+    directory = pathlib.Path(directory)
+    directory.mkdir(parents=True, exist_ok=True)
+    unfinished = directory / f'{RANKS_FILE}.unfinished'
+    with open(unfinished, 'wb') as file:
+      file.write(self._ranks_file())
+      file.flush()
+      os.fsync(file.fileno())
+    os.replace(unfinished, directory / RANKS_FILE)
+    record.write_json(
+      directory / HUGGING_FACE_FILE,
+      huggingface.tokenizer_json(
+        self._ranks, patterns.by_name(self.pattern).split, self._special_ids
+      ),
+    )
+    spec = {**self._spec(), 'fingerprint': self.fingerprint}
+    record.write_json(directory / SPEC_FILE, spec)
+
+  def encode(self, text: str) -> list[int]:
+    """Ids of a text; what looks like a control token is ordinary text.
+
+    Raises:
+      ValueError: if the text holds half of a surrogate pair, which no UTF-8
+        text can.
+    """
+    _check_utf8(text)
+    if len(text) < _LONG_RUN:
+      return self._engine.encode_ordinary(text)
+    ids: list[int] = []
+    start = 0
+    for run in self._long_run.finditer(text):
+      followed_by = text[run.end() : run.end() + 1]
+      if followed_by in ('\r', '\n'):
+        continue  # the whole run and its line ends are one match, found fast
+      # The last blank goes with the word after the run.
+      end = run.end() - 1 if followed_by else run.end()
+      ids += self._engine.encode_ordinary(text[start : run.start()])
+      ids += self._unsplit_engine.encode_ordinary(text[run.start() : end])
+      start = end
+    return ids + self._engine.encode_ordinary(text[start:])
+
+  def decode(self, ids: Iterable[int]) -> str:
+    """The text of ids, with U+FFFD where their bytes are not UTF-8.
+
+    Raises:
+      ValueError: if an id is not in the vocabulary.
+    """
+    text = b''.join([self.token_bytes(token_id) for token_id in ids])
+    return text.decode('utf-8', errors='replace')
+
+  def token_bytes(self, token_id: int) -> bytes:
+    """The bytes of one token; of a control token, its name.
+
+    Raises:
+      ValueError: if the id is not in the vocabulary.
+    """
+    token = None
+    if 0 <= token_id < self.vocab_size:
+      token = self._bytes[token_id]
+    if token is None:
+      raise ValueError(
+        f'no token has id {token_id} in this vocabulary of {self.vocab_size}; '
+        f'decode with the tokenizer that the ids come from'
+      )
+    return token
+
+  def special_id(self, name: str) -> int:
+    """The id of a control token.
+
+    Raises:
+      ValueError: if the vocabulary has none of that name.
+    """
+    if name not in self._special_ids:
+      raise ValueError(
+        f'the tokenizer has no control token {name!r}; it has '
+        f'{", ".join(self.special_names)}'
+      )
+    return self._special_ids[name]
+
+  @functools.cached_property
+  def _unsplit_engine(self) -> tiktoken.Encoding:
+    return _make_engine('(?s:.+)', self._ranks)
+
+  def _ranks_file(self) -> bytes:
+    return b''.join(
+      base64.b64encode(token) + b' %d\n' % rank
+      for token, rank in sorted(self._ranks.items(), key=lambda item: item[1])
+    )
+
+  def _spec(self) -> dict[str, Any]:
+    return {
+      'pattern': self.pattern,
+      'split': patterns.by_name(self.pattern).split,
+      'vocab_size': self.vocab_size,
+      'special_ids': self._special_ids,
+    }
+
+
+def _fingerprint(spec: Mapping[str, Any], ranks_file: bytes) -> str:
+  content = json.dumps(spec).encode() + b'\n' + ranks_file
+  return hashlib.sha256(content).hexdigest()
+
+
+def _make_engine(split: str, ranks: dict[bytes, int]) -> tiktoken.Encoding:
+  return tiktoken.Encoding(
+    'llm_jax', pat_str=split, mergeable_ranks=ranks, special_tokens={}
+  )
+
+
+def _check_vocabulary(ranks, special_ids, vocab_size):
+  missing = [i for i in range(bpe.N_BYTES) if bytes([i]) not in ranks]
+  if missing:
+    raise ValueError(
+      f'the vocabulary has no token for byte {missing[0]:#04x}, so not every '
+      f'text could be encoded; add the {len(missing)} missing bytes'
+    )
+  taken = sorted([*ranks.values(), *special_ids.values()])
+  twice = [a for a, b in itertools.pairwise(taken) if a == b]
+  if twice:
+    raise ValueError(f'two tokens have id {twice[0]}; give each its own')
+  if taken[0] < 0 or taken[-1] >= vocab_size:
+    raise ValueError(
+      f'ids reach from {taken[0]} to {taken[-1]}, but must lie from 0 to below '
+      f'vocab_size {vocab_size}; raise it to {taken[-1] + 1}'
+    )
+  for name in special_ids:
+    if name.encode() in ranks:
+      raise ValueError(
+        f'{name!r} is both a control token and ordinary text of token '
+        f'{ranks[name.encode()]}; rename the control token'
+      )
+
+
+def _check_utf8(text: str) -> None:
+  try:
+    text.encode()
+  except UnicodeEncodeError as error:
+    raise ValueError(
+      f'character {error.start} of the text is the lone surrogate '
+      f'U+{ord(text[error.start]):04X}, which is not Unicode text; decode its '
+      f"bytes with errors='replace' first"
+    ) from error
+
+
+def _read(path: pathlib.Path) -> bytes:
+  if not path.is_file():
+    raise ValueError(
+      f'{path} is missing; train a tokenizer into this folder with '
+      f'experiments.train_tokenizer, or give the path of one'
+    )
+  content = path.read_bytes()
+  return gzip.decompress(content) if path.suffix == '.gz' else content
+
+
+def _parse_ranks(content: bytes, path) -> dict[bytes, int]:
+  ranks: dict[bytes, int] = {}
+  for number, line in enumerate(content.splitlines(), start=1):
+    try:
+      token, rank = line.split()
+      ranks[base64.b64decode(token, validate=True)] = int(rank)
+    except (ValueError, binascii.Error) as error:
+      raise ValueError(
+        f'line {number} of {path} is {line[:40]!r}, not a token in base64 and '
+        f'its rank; restore the file'
+      ) from error
+  return ranks

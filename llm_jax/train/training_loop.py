@@ -1,0 +1,211 @@
+"""The loop of the stages whose batches do not depend on the parameters.
+
+A generator: the recipe sees every step and evaluates or samples when it
+wants. Metrics are fetched one step late, so that the device never waits for
+the host, and batches are placed before their step, so that it does not wait
+for data. Does not build batches and does not evaluate.
+"""
+
+import contextlib
+import dataclasses
+import faulthandler
+import math
+import signal
+import time
+from collections.abc import Callable, Iterator, Mapping
+
+import jax
+from absl import logging
+from jax.experimental import multihost_utils
+from jax.sharding import Mesh
+
+from llm_jax import record, types
+from llm_jax.data import prefetch
+from llm_jax.parallel import device_mesh
+from llm_jax.train import checkpoint, train_state
+from llm_jax.train import metrics as metrics_lib
+from llm_jax.train import watch as watch_lib
+
+MAX_SKIPPED = 10  # non-finite steps in a row that end a run
+
+
+@dataclasses.dataclass(frozen=True)
+class LoopConfig:
+  """How long a run is, how often it saves, and what is seen of it."""
+
+  n_steps: int = 300
+  save_every: int = 100  # steps between checkpoints
+  watch: watch_lib.Watch = watch_lib.Watch()
+
+  def __post_init__(self):
+    for name in ('n_steps', 'save_every'):
+      if getattr(self, name) < 1:
+        raise ValueError(
+          f'LoopConfig.{name} = {getattr(self, name)}; use 1 or more'
+        )
+
+
+def steps(
+  cfg: LoopConfig,
+  workdir: str,
+  state: train_state.TrainState,
+  update: Callable,
+  batch_fn: Callable[[int], types.Batch],
+  mesh: Mesh,
+  writer: metrics_lib.Writer,
+  flops_per_token: float = 0.0,
+) -> Iterator[tuple[int, train_state.TrainState]]:
+  """Train from the state's step to n_steps.
+
+  After each update the recipe gets its turn; then, if it is due, the state
+  is saved, so that a resume redoes neither the step nor what the recipe did
+  after it. See Run for what SIGTERM does.
+
+  Args:
+    cfg: lengths and intervals.
+    workdir: folder of the stage.
+    state: where to start; it is donated.
+    update: from train/update.py.
+    batch_fn: from a step, counted from 0, to its global batch.
+    mesh: to place batches on.
+    writer: gets one line a step: loss, metrics, tokens a second, time left, and
+      the seconds that the step waited for its batch.
+    flops_per_token: operations of one token's training, for MFU.
+
+  Yields:
+    (updates done, state); the state may not be kept past the next step.
+
+  Raises:
+    FloatingPointError: after MAX_SKIPPED steps in a row that were not finite.
+  """
+  meter = watch_lib.Meter(cfg.watch, flops_per_token)
+  pending: tuple[int, int, types.Metrics] | None = None
+
+  def write_pending() -> None:
+    """Fetch a step's metrics only when the next step is under way."""
+    nonlocal pending
+    if pending is not None:
+      step, n_tokens, metrics = pending
+      values = {k: float(v) for k, v in jax.device_get(metrics).items()}
+      values |= meter.lap(n_tokens, cfg.n_steps - step, mesh.size)
+      run.write(step, values)
+    pending = None
+
+  def make(step: int) -> types.Batch:
+    return device_mesh.put_batch(mesh, batch_fn(step - 1))
+
+  n_done = int(jax.device_get(state.step))
+  batches = prefetch.ahead(make, range(n_done + 1, cfg.n_steps + 1))
+  with Run(cfg, workdir, writer) as run, contextlib.closing(batches):
+    for step in run.steps(n_done):
+      batch, wait_s = next(batches)
+      state, metrics = update(state, batch)
+      write_pending()
+      n_tokens = math.prod(batch['inputs_BT'].shape)
+      pending = step, n_tokens, metrics | {'data_wait_s': wait_s}
+      started = time.monotonic()
+      yield step, state
+      meter.pause(time.monotonic() - started)
+      if run.is_due(step):
+        write_pending()
+        started = time.monotonic()
+        run.save(step, state)
+        meter.pause(time.monotonic() - started)
+
+
+class Run:
+  """What every loop shares: the console, checkpoints, and how it ends.
+
+  SIGTERM saves and ends the process with exit code 0; sent to one process of
+  many it ends all of them after the same step. A step that takes longer than
+  Watch.hang_s ends the process with every thread's stack. Used as a context:
+  leaving it waits until everything is on disk.
+  """
+
+  def __init__(self, cfg: LoopConfig, workdir: str, writer: metrics_lib.Writer):
+    self._cfg = cfg
+    self._workdir = workdir
+    self._writer = writer
+    self._profile = watch_lib.Profile(cfg.watch, workdir)
+    self._stop_requested = self._stops = False
+    self._on_exit = contextlib.ExitStack()
+
+  def __enter__(self) -> 'Run':
+    on_exit = self._on_exit  # the last one in is the first one out
+    on_exit.callback(faulthandler.cancel_dump_traceback_later)
+    self._checkpointer = checkpoint.Checkpointer(self._workdir)
+    on_exit.callback(self._checkpointer.close)
+    if jax.process_count() == 1:  # else JAX listens, see is_due
+      previous = signal.signal(signal.SIGTERM, self._request_stop)
+      on_exit.callback(signal.signal, signal.SIGTERM, previous)
+    on_exit.callback(self._profile.close)
+    self._draw = on_exit.enter_context(
+      watch_lib.progress_bar(self._cfg.watch, self._cfg.n_steps)
+    )
+    return self
+
+  def __exit__(self, *_) -> None:
+    self._on_exit.close()
+
+  def _request_stop(self, *_) -> None:
+    self._stop_requested = True
+
+  def steps(self, n_done: int) -> Iterator[int]:
+    """Count the steps that are left, from n_done + 1 on."""
+    for step in range(n_done + 1, self._cfg.n_steps + 1):
+      watch_lib.expect_progress(self._cfg.watch)
+      self._profile.before(step)
+      with jax.profiler.StepTraceAnnotation('train', step_num=step):
+        yield step
+      self._draw(step)
+
+  def write(self, step: int, values: Mapping[str, float]) -> None:
+    """Append one step's numbers, and print them now and then.
+
+    Args:
+      step: updates done.
+      values: by name; 'skipped' counts steps in a row that were not finite.
+
+    Raises:
+      FloatingPointError: if MAX_SKIPPED steps in a row were skipped.
+    """
+    self._profile.after(step)
+    n_skipped = values.get('skipped', 0)
+    if n_skipped:
+      logging.warning('step %d is skipped, it is not finite: %s', step, values)
+    # JSON has no NaN.
+    finite = {k: v if math.isfinite(v) else None for k, v in values.items()}
+    self._writer.metrics(step, finite)
+    if n_skipped >= MAX_SKIPPED:
+      raise FloatingPointError(
+        f'step {step}: {MAX_SKIPPED} steps in a row had a loss or gradient '
+        f'that is not finite (loss {values["loss"]}); lower the learning rate '
+        'or look at the data of these steps. Parameters are as before them'
+      )
+    n_steps = self._cfg.n_steps
+    if step % self._cfg.watch.log_every == 0 or step == n_steps:
+      logging.info(watch_lib.line(step, n_steps, values))
+
+  def is_due(self, step: int) -> bool:
+    """Whether the state is to be saved; every process asks once a step."""
+    if jax.process_count() > 1:
+      self._stop_requested = multihost_utils.reached_preemption_sync_point(step)
+    # A signal that comes behind this line is heard at the next step.
+    self._stops = self._stop_requested
+    is_last = step == self._cfg.n_steps
+    return self._stops or is_last or step % self._cfg.save_every == 0
+
+  def save(self, step: int, state: train_state.TrainState) -> None:
+    """Save; if the process was told to stop, end it with exit code 0.
+
+    Args:
+      step: updates done, all of them written.
+      state: the state after them; it may be donated afterwards.
+    """
+    self._writer.sync()  # first: a resume never lacks a line
+    self._checkpointer.save(state)
+    if not jax.process_index():
+      record.tick(self._workdir)
+    if self._stops and step < self._cfg.n_steps:
+      logging.info('SIGTERM: saved step %d; the same command resumes', step)
+      raise SystemExit(0)

@@ -1,0 +1,167 @@
+"""Child processes that compare formulas, and a timer that kills them.
+
+There are as many as are asked at a time, and they stay for the next question.
+One that is killed or crashes is replaced; its formulas are not equal, which is
+said and counted. Does NOT compare: see symbolic.py.
+"""
+
+import atexit
+import functools
+import json
+import multiprocessing
+import pathlib
+import signal
+import subprocess
+import sys
+import threading
+from typing import Self
+
+from absl import logging
+
+_START_S = 120.0
+_ROOT = pathlib.Path(__file__).resolve().parents[2]
+_BOOT = (
+  'import sys; sys.path.insert(0, sys.argv[1]);'
+  'from llm_jax.verify import symbolic; sys.path.pop(0);'
+  'symbolic.serve(int(sys.argv[2]), float(sys.argv[3]), int(sys.argv[4]))'
+)
+
+
+class Pool:
+  """Children that wait for formulas; may be used from several threads."""
+
+  def __init__(
+    self,
+    cpu_s: float = 3.0,
+    wall_s: float = 60.0,
+    memory_bytes: int = 1 << 30,
+  ):
+    """Starts nothing: children start when they are needed.
+
+    Args:
+      cpu_s: seconds of computing that a comparison may take.
+      wall_s: seconds until a child that does not even compute is killed.
+      memory_bytes: address space of a child, on Linux.
+    """
+    self._limits = (cpu_s, memory_bytes)
+    self._wall_s = wall_s
+    self._lock = threading.Lock()
+    self._idle: list[_Child] = []
+    self.n_killed = 0  # comparisons without an end
+
+  def __enter__(self) -> Self:
+    return self
+
+  def __exit__(self, *_):
+    self.close()
+
+  def close(self):
+    """Ends the children that wait."""
+    with self._lock:
+      idle, self._idle = self._idle, []
+    for child in idle:
+      child.close()
+
+  def difference(self, answer: str, reference: str) -> str:
+    """Why an answer does not equal the reference as a formula; '' if it does.
+
+    Args:
+      answer: anything a model wrote.
+      reference: the right answer.
+
+    Raises:
+      OSError: if a child does not start, such as without sympy.
+    """
+    verdict, reason = self._ask(answer, reference)
+    if verdict == 'unreadable':
+      return f'{answer[:40]!r} is no formula: {reason}'
+    return reason
+
+  def is_readable(self, reference: str) -> bool:
+    """Whether a reference is a formula that answers can be compared with."""
+    return self._ask(reference, reference)[0] == 'equal'
+
+  def _ask(self, answer: str, reference: str) -> tuple[str, str]:
+    child = self._idle_child() or _Child(self._limits)
+    try:
+      child.pipe.send_bytes(json.dumps([answer, reference]).encode())
+      if child.pipe.poll(self._wall_s):
+        verdict, reason = json.loads(child.pipe.recv_bytes())
+        with self._lock:
+          self._idle.append(child)
+        return verdict, reason
+      child.close()
+      reason = f'timed out after {self._wall_s:g} s'
+    except (EOFError, ConnectionError):  # it has ended
+      code = child.close()
+      reason = f'the comparison crashed with code {code}'
+      if code == -signal.SIGPROF:
+        reason = f'timed out after {self._limits[0]:g} s of computing'
+    except BaseException:
+      child.close()
+      raise
+    with self._lock:
+      self.n_killed += 1
+    logging.warning(
+      '%r and %r are not equal: %s; %d such so far',
+      answer,
+      reference,
+      reason,
+      self.n_killed,
+    )
+    return 'unequal', f'not equal: {reason}'
+
+  def _idle_child(self) -> '_Child | None':
+    with self._lock:
+      while self._idle:
+        child = self._idle.pop()
+        if child.is_alive():
+          return child
+        child.close()
+    return None
+
+
+class _Child:
+  """One process and the pipe to it."""
+
+  def __init__(self, limits: tuple[float, int]):
+    self.pipe, theirs = multiprocessing.Pipe()
+    with theirs:
+      fd = theirs.fileno()
+      words = [str(word) for word in (_ROOT, fd, *limits)]
+      self._process = subprocess.Popen(
+        [sys.executable, '-P', '-c', _BOOT, *words],
+        pass_fds=[fd],
+        stdin=subprocess.DEVNULL,
+        start_new_session=True,  # Ctrl-C is for the parent
+      )
+    try:
+      if not self.pipe.poll(_START_S):
+        raise OSError(f'a child has not started in {_START_S} s')
+      self.pipe.recv_bytes()
+    except EOFError as error:
+      self.close()
+      raise OSError(
+        'a child that compares formulas ended at its start; see its error '
+        'above, and `pip install sympy` if that is missing'
+      ) from error
+    except BaseException:
+      self.close()
+      raise
+
+  def is_alive(self) -> bool:
+    return self._process.poll() is None
+
+  def close(self) -> int:
+    """Its exit code; it is killed if it has not ended."""
+    self.pipe.close()
+    self._process.kill()
+    return self._process.wait()
+
+
+@functools.cache
+def shared() -> Pool:
+  """The pool of this process, which ends with it."""
+  pool = Pool()
+  atexit.register(pool.close)
+  return pool

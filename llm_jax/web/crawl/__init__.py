@@ -1,0 +1,1 @@
+"""Crawling: polite, breadth first, resumable, into WARC."""

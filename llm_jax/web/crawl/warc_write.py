@@ -1,0 +1,256 @@
+"""Writes WARC files, one record at a time.
+
+Every record is its own gzip member, so that a file can be cut back to any
+record and any reader can start at any of them. It does NOT split a record over
+files.
+
+Source: ISO 28500:2017 (WARC 1.1).
+"""
+
+import base64
+import dataclasses
+import datetime
+import io
+import os
+import pathlib
+import uuid
+import zlib
+from collections.abc import Callable
+
+import fastwarc
+from fastwarc import warc as warc_record  # pyright: ignore[reportMissingModuleSource]
+
+from llm_jax.web.crawl import fetch
+
+# Describe the transfer, not the decoded body that is stored; kept under
+# Common Crawl's names for them.
+_TRANSFER_HEADERS = frozenset(
+  {'content-encoding', 'content-length', 'transfer-encoding'}
+)
+
+
+_REVISIT = 'http://netpreserve.org/warc/1.1/revisit/identical-payload-digest'
+
+
+@dataclasses.dataclass(frozen=True)
+class Original:
+  """The record that holds a payload which was seen again.
+
+  Attributes:
+    record_id: its WARC-Record-ID.
+    url: its WARC-Target-URI.
+    date: its WARC-Date.
+  """
+
+  record_id: str
+  url: str
+  date: str
+
+
+def original(url: str, response: fetch.Response) -> Original:
+  """What a later record of the same payload has to know of this one."""
+  date = response.date.strftime('%Y-%m-%dT%H:%M:%SZ')
+  return Original(_record_id('response', url, response), url, date)
+
+
+def encode_response(
+  url: str, response: fetch.Response, seen: Original | None = None
+) -> bytes:
+  """A response record, or a revisit record of a known payload.
+
+  The body is stored decoded. The record's id is a name-based UUID of the
+  address, time and content, so it says nothing of the machine.
+
+  Args:
+    url: address of the page.
+    response: what was fetched.
+    seen: the record that has the same payload; then only the head is stored.
+
+  Returns:
+    One gzip member, to append to a `.warc.gz` file.
+  """
+  lines = [f'HTTP/1.1 {response.status} {response.phrase}'.rstrip()]
+  for name, value in response.headers:
+    moved = name.lower() in _TRANSFER_HEADERS
+    lines.append(f'{"X-Crawl-" if moved else ""}{name}: {value}')
+  lines.append(f'Content-Length: {len(response.body)}')
+  # http.client hands headers over as Latin-1.
+  head = '\r\n'.join(lines).encode('latin-1', 'replace') + b'\r\n\r\n'
+  extra = {
+    'WARC-Record-ID': _record_id('response', url, response),
+    'WARC-Target-URI': url,
+    'WARC-IP-Address': response.address,
+    'WARC-Payload-Digest': 'sha1:' + base64.b32encode(response.digest).decode(),
+  }
+  if response.truncated or seen:
+    extra['WARC-Truncated'] = 'length'
+  if seen:
+    extra |= {
+      'WARC-Profile': _REVISIT,
+      'WARC-Refers-To': seen.record_id,
+      'WARC-Refers-To-Target-URI': seen.url,
+      'WARC-Refers-To-Date': seen.date,
+    }
+  return _encode(
+    warc_record.revisit if seen else warc_record.response,
+    'application/http; msgtype=response',
+    response.date,
+    extra,
+    head if seen else head + response.body,
+  )
+
+
+def encode_request(url: str, response: fetch.Response) -> bytes:
+  """The record of the request that brought an answer, as one gzip member."""
+  extra = {
+    'WARC-Record-ID': _record_id('request', url, response),
+    'WARC-Target-URI': url,
+    'WARC-Concurrent-To': _record_id('response', url, response),
+  }
+  return _encode(
+    warc_record.request,
+    'application/http; msgtype=request',
+    response.date,
+    extra,
+    response.request,
+  )
+
+
+def encode_info(
+  date: datetime.datetime, fields: dict[str, str], name: str = ''
+) -> bytes:
+  """A warcinfo record, which opens a file, as one gzip member.
+
+  Args:
+    date: when the file was begun.
+    fields: what it says of the crawl.
+    name: the file's name.
+  """
+  text = ''.join(f'{name}: {value}\r\n' for name, value in fields.items())
+  return _encode(
+    warc_record.warcinfo,
+    'application/warc-fields',
+    date,
+    {'WARC-Filename': name} if name else {},
+    text.encode(),
+  )
+
+
+def _record_id(kind: str, url: str, response: fetch.Response) -> str:
+  name = f'{kind} {url} {response.date.isoformat()} {response.digest.hex()}'
+  return f'<urn:uuid:{uuid.uuid5(uuid.NAMESPACE_URL, name)}>'
+
+
+def _encode(record_type, content_type, date, headers, block: bytes) -> bytes:
+  record = warc_record.WarcRecord()
+  record.init_headers(record_type)
+  for name, value in headers.items():
+    record.headers[name] = value
+  record.headers['Content-Type'] = content_type
+  record.record_date = date
+  if 'WARC-Record-ID' in headers:
+    record.record_id = headers['WARC-Record-ID']
+  else:
+    said = f'{date.isoformat()} {headers} {zlib.crc32(block)}'
+    record.record_id = f'<urn:uuid:{uuid.uuid5(uuid.NAMESPACE_URL, said)}>'
+  record.set_bytes_content(block)
+  member = io.BytesIO()
+  writer = fastwarc.GzipWriter(member)
+  record.write(writer, checksum_data=True)
+  writer.finish()  # without it all records would share one member
+  return member.getvalue()
+
+
+class Writer:
+  """Appends records to files `<prefix>-00000.warc.gz`, ... of a folder.
+
+  What an earlier process wrote behind the last record that counts, a torn
+  record at the end included, is cut off first.
+
+  Attributes:
+    cut_bytes: bytes removed that way.
+  """
+
+  def __init__(
+    self,
+    folder: pathlib.Path,
+    prefix: str,
+    ends: dict[str, int],
+    max_bytes: int,
+    info: Callable[[str], bytes],
+  ):
+    """Makes the folder agree with `ends`.
+
+    Args:
+      folder: where the files are.
+      prefix: start of their names.
+      ends: length of each file up to the last record that counts; files of
+        this prefix that it does not name are removed.
+      max_bytes: a file that is longer gets no further record.
+      info: makes the record that opens a file from the file's name.
+    """
+    self.cut_bytes = 0
+    self._folder, self._prefix = folder, prefix
+    self._max_bytes, self._info, self._n_info = max_bytes, info, 0
+    for path in sorted(folder.glob(f'{prefix}-*.warc.gz')):
+      end = ends.get(path.name, 0)
+      self.cut_bytes += path.stat().st_size - end
+      if end:
+        os.truncate(path, end)
+      else:
+        path.unlink()
+    last = max(ends, default=f'{prefix}-0')
+    self._number = int(last.rpartition('-')[2].partition('.')[0])
+    self._file = self._open()
+
+  def _open(self) -> io.FileIO:
+    name = f'{self._prefix}-{self._number:05d}.warc.gz'
+    file = io.FileIO(self._folder / name, 'a')
+    if file.tell() == 0:
+      info = self._info(name)
+      _write_all(file, info)
+      self._n_info = len(info)
+      os.fsync(file.fileno())
+      folder = os.open(self._folder, os.O_RDONLY)
+      os.fsync(folder)  # the name
+      os.close(folder)
+    self._is_synced = True
+    return file
+
+  def append(self, record: bytes) -> tuple[str, int]:
+    """Writes records that belong together, into one file.
+
+    Args:
+      record: one gzip member or more.
+
+    Returns:
+      Name of the file and the offset behind the last record.
+
+    Raises:
+      OSError: the disk is full; the file keeps a torn record that the next
+        Writer cuts off.
+    """
+    if self._file.tell() > max(self._max_bytes, self._n_info):
+      self.close()
+      self._number += 1
+      self._file = self._open()
+    _write_all(self._file, record)
+    self._is_synced = False
+    return pathlib.Path(str(self._file.name)).name, self._file.tell()
+
+  def sync(self):
+    """Waits until all that was appended is on the disk."""
+    if not self._is_synced:
+      os.fsync(self._file.fileno())
+      self._is_synced = True
+
+  def close(self):
+    """Closes the file, which is then on the disk."""
+    self.sync()
+    self._file.close()
+
+
+def _write_all(file: io.FileIO, data: bytes):
+  view = memoryview(data)
+  while view:  # a raw write may take only a part
+    view = view[file.write(view) :]

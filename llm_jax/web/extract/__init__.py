@@ -1,0 +1,1 @@
+"""Reading WARC and taking the text out of pages."""

@@ -1,0 +1,425 @@
+"""The readable text of a page, taken in a child process with a deadline.
+
+Two extractors: trafilatura for quality, resiliparse for speed and where line
+breaks carry meaning (reference manuals, code). Both run native parsers that
+cannot be interrupted and need quadratic time on hostile pages; so a child does
+the work, and the kernel ends it at a limit of CPU seconds. CPU seconds and not
+wall time, so that a loaded machine does not lose other pages than an idle one.
+
+It does NOT fetch, and does not keep tables, images or links as such.
+"""
+
+import contextlib
+import ctypes
+import dataclasses
+import gc
+import itertools
+import logging
+import re
+import signal
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from multiprocessing import connection
+from typing import NamedTuple
+
+from resiliparse.extract import html2text  # pyright: ignore[reportMissingModuleSource]
+
+from llm_jax import pool
+from llm_jax.web.extract import charset, trafilatura_fast
+
+_EXTRACTORS = ('trafilatura', 'resiliparse', 'cascade')
+_FAVORS = ('', 'precision', 'recall')
+_ALWAYS = 100.0  # of `full_below`: no first attempt is worth its time
+_LARGE_BYTES = 200_000
+_LIBC = ctypes.CDLL(None)
+_MIN_CHARS = 250  # trafilatura's own idea of too short
+_QUOTED = re.compile('"[^"]*"|\'[^\']*\'')
+# Void, or closed by the next of their kind.
+_FLAT_TAGS = (
+  *('area', 'base', 'br', 'col', 'dd', 'dt', 'embed', 'hr', 'img', 'input'),
+  *('li', 'link', 'meta', 'option', 'p', 'param', 'source', 'td', 'th'),
+  *('tr', 'track', 'wbr'),
+)
+
+
+# What opens or closes an element that may hold others: '' or '/'.
+_NESTING = re.compile(
+  rf'<(/?)(?!(?:{"|".join(_FLAT_TAGS)})(?![a-z0-9]))[a-z]',
+  re.IGNORECASE | re.ASCII,
+)
+_DEEPER = {'': 1, '/': -1}
+
+
+@dataclasses.dataclass(frozen=True)
+class Extraction:
+  """How text is taken from a page.
+
+  Attributes:
+    extractor: `trafilatura`, `resiliparse`, or `cascade`: resiliparse's text
+      decides whether a page is kept, trafilatura's is what is kept of it.
+    favor: what trafilatura favours: '', `precision` or `recall`.
+    full_below: trafilatura compares its text with that of two other
+      algorithms, which costs half of its time, only where that text is shorter
+      than this share of resiliparse's and of all text of the page, or very
+      short; 0 for never, a large number for always.
+    max_html_bytes: a larger page is removed, as parsers need quadratic time.
+    max_depth: a page whose tags may nest deeper is removed at once.
+    max_attributes: the same for attributes of one tag.
+    deadline_s: CPU seconds for one page, above which it is removed.
+    max_wall_s: seconds that a child may be silent; far above the deadline,
+      so that it ends a child that hangs and never one that waits for a core.
+    drop_repeated_lines: remove lines of 10 and more characters that stood
+      before in resiliparse's text; it leaves menus twice on many pages, and
+      the duplicate rules then remove the whole page. Off where lines repeat
+      by right.
+  """
+
+  extractor: str = 'trafilatura'
+  favor: str = ''
+  full_below: float = 0.6
+  max_html_bytes: int = 2 << 20
+  max_depth: int = 4000
+  max_attributes: int = 10_000
+  deadline_s: float = 20.0
+  max_wall_s: float = 600.0
+  drop_repeated_lines: bool = True
+
+  def __post_init__(self):
+    for name, known in (('extractor', _EXTRACTORS), ('favor', _FAVORS)):
+      value = getattr(self, name)
+      if value not in known:
+        raise ValueError(f'{name} {value!r} is unknown; use one of {known}')
+
+
+def extract(cfg: Extraction, page: str) -> str:
+  """The main text of a page, in this process and without a deadline.
+
+  Args:
+    cfg: which extractor; `cascade` is trafilatura here.
+    page: HTML source.
+
+  Returns:
+    Lines without spaces at their ends, at most one empty line in a row, no
+    non-breaking spaces; '' if there is no text.
+  """
+  page = _without_surrogates(page)
+  if cfg.extractor == 'resiliparse':
+    return _tidy(_extract_fast(page), cfg.drop_repeated_lines)
+  return _extract_well(cfg, page, None)
+
+
+def _without_surrogates(page: str) -> str:
+  """The page without lone halves of characters, which parsers refuse."""
+  try:
+    page.encode()
+  except UnicodeEncodeError:
+    return page.encode('utf-16', 'surrogatepass').decode('utf-16', 'replace')
+  return page
+
+
+def _extract_fast(page: str) -> str:
+  return html2text.extract_plain_text(
+    page,
+    preserve_formatting=True,
+    main_content=True,
+    alt_texts=False,
+    comments=False,
+    post_meta=False,
+  )
+
+
+def _extract_well(cfg: Extraction, page: str, n_chars: int | None) -> str:
+  """Trafilatura's text; `n_chars` is the length of resiliparse's if known."""
+  # Trees hold no cycles, so the collector only walks their elements in vain.
+  was_on = gc.isenabled()
+  gc.disable()
+  try:
+    text = None
+    if cfg.full_below < _ALWAYS:
+      text = _first_attempt(cfg, page, n_chars)
+    if text is None:
+      tree = trafilatura_fast.load_tree(page)
+      text = trafilatura_fast.extract(tree, cfg.favor, False, False)
+    return _tidy(text, False)
+  finally:
+    if was_on:
+      gc.enable()
+
+
+def _first_attempt(
+  cfg: Extraction, page: str, n_chars: int | None
+) -> str | None:
+  """The text without other algorithms', or None if it is too short."""
+  tree = trafilatura_fast.load_tree(page)
+  n_visible = trafilatura_fast.n_visible(tree)
+  is_first = cfg.full_below > 0
+  text = trafilatura_fast.extract(tree, cfg.favor, True, is_first)
+  # In this order, as each asks for more time than the one before.
+  if not cfg.full_below:
+    return text
+  if len(text) < _MIN_CHARS:
+    return None
+  if len(text) >= cfg.full_below * n_visible:
+    return text
+  if n_chars is None:
+    n_chars = len(_extract_fast(page))
+  return text if len(text) >= cfg.full_below * n_chars else None
+
+
+def _tidy(text: str, drop_repeated_lines: bool) -> str:
+  lines, seen = [], set()
+  text = text.replace('\xa0', ' ').replace('\r', '\n').replace('\x00', '')
+  for line in text.split('\n'):
+    line = line.rstrip()
+    if drop_repeated_lines and len(line) >= 10:
+      if line in seen:
+        continue
+      seen.add(line)
+    if line or (lines and lines[-1]):
+      lines.append(line)
+  return '\n'.join(lines).strip()
+
+
+def refuse(cfg: Extraction, page: str) -> str:
+  """Whether a page would hold a parser for long, told without parsing it.
+
+  The deadline ends what this does not see.
+
+  Args:
+    cfg: the limits.
+    page: HTML source.
+
+  Returns:
+    `html_too_deep`, `html_too_many_attributes` or ''.
+  """
+  # Seldom are there as many tags that open something.
+  n_tags = page.count('<')
+  if n_tags > cfg.max_depth and n_tags - page.count('</') > cfg.max_depth:
+    changes = map(_DEEPER.__getitem__, _NESTING.findall(page))
+    if max(itertools.accumulate(changes), default=0) > cfg.max_depth:
+      return 'html_too_deep'
+  n = cfg.max_attributes
+  # A part of 2 n characters covers one of these blocks; hardly a page has one.
+  blocks = range(0, len(page) - n + 1, n)
+  if all(page.find('>', i, i + n) >= 0 for i in blocks):
+    return ''
+  for part in page.split('>'):
+    if len(part) > 2 * n:
+      tag = _QUOTED.sub('""', part[part.rfind('<') :])
+      if len(tag.split()) > n:
+        return 'html_too_many_attributes'
+  return ''
+
+
+class Page(NamedTuple):
+  """What is known of a page before it is read.
+
+  Attributes:
+    body: its bytes.
+    http_charset: charset of the HTTP header, '' if it named none.
+    is_text: whether it is text already, as in WET files, and only decoded.
+  """
+
+  body: bytes
+  http_charset: str = ''
+  is_text: bool = False
+
+
+class _Request(NamedTuple):
+  """A page, the extractor, resiliparse's length if known, CPU seconds left."""
+
+  page: Page
+  extractor: str
+  n_chars: int | None
+  left_s: float
+
+
+class _Reply(NamedTuple):
+  """One of `reason` and `text` is empty; the rest is for a second request."""
+
+  reason: str
+  text: str = ''
+  n_chars: int = 0
+  left_s: float = 0.0
+
+
+class Extractor:
+  """Extracts pages in a child process, one after the other.
+
+  A child that dies takes one page with it; the next page gets a new one.
+  Pages go to it in groups: processes that take turns at every page find
+  nothing of their own in the caches of a core.
+  """
+
+  def __init__(self, cfg: Extraction):
+    self._cfg = cfg
+    self._context = pool.context_of_children([__name__])
+    self._child = None
+    self._pipe: connection.Connection | None = None
+
+  def __enter__(self):
+    return self
+
+  def __exit__(self, *_):
+    self.close()
+
+  def extract(
+    self,
+    groups: Iterable[Sequence[Page]],
+    is_kept: Callable[[int, str], bool] = lambda i, text: True,
+  ) -> Iterator[list[tuple[str, str]]]:
+    """The texts of groups of pages.
+
+    The child is at a group while the next one is asked for, and while the
+    texts of the one before are worked on.
+
+    Args:
+      groups: pages; no group is empty.
+      is_kept: for the cascade: whether the page at this place of its group,
+        whose text resiliparse found, is worth trafilatura; by default every
+        page is.
+
+    Yields:
+      (text, reason) of each page of a group, one of which is empty: the text,
+      resiliparse's if `is_kept` said no to it; or `html_too_deep`,
+      `html_too_many_attributes`, `deadline`, `parser_crash`, `parser_error`,
+      `parser_hang` or `no_text`.
+    """
+    name = self._cfg.extractor.replace('cascade', 'resiliparse')
+    groups = iter(groups)
+
+    def send(group: Sequence[Page]) -> list[_Request]:
+      left_s = self._cfg.deadline_s
+      requests = [_Request(page, name, None, left_s) for page in group]
+      self._send(requests)
+      return requests
+
+    requests = send(next(groups, ()))
+    try:
+      while requests:
+        following = next(groups, ())
+        replies = self._receive(requests)
+        if self._cfg.extractor == 'cascade':
+          self._extract_again(requests, replies, is_kept)
+        requests = send(following)
+        yield [(reply.text, reply.reason) for reply in replies]
+    finally:
+      if requests:  # nobody waits for its replies
+        self.close()
+
+  def _extract_again(
+    self,
+    requests: Sequence[_Request],
+    replies: list[_Reply],
+    is_kept: Callable[[int, str], bool],
+  ):
+    """Puts trafilatura's replies in the place of those that are kept."""
+    kept = {
+      i: _Request(request.page, 'trafilatura', reply.n_chars, reply.left_s)
+      for i, (request, reply) in enumerate(zip(requests, replies, strict=True))
+      if reply.text and not request.page.is_text and is_kept(i, reply.text)
+    }
+    again = list(kept.values())
+    self._send(again)
+    for i, reply in zip(kept, self._receive(again), strict=True):
+      replies[i] = reply
+
+  def close(self):
+    """Ends the child."""
+    if self._pipe is not None:
+      self._pipe.close()
+      self._pipe = None
+    if self._child is not None:
+      self._child.kill()
+      self._child.join()
+      self._child.close()
+      self._child = None
+
+  def _send(self, requests: Sequence[_Request]):
+    if not requests:
+      return
+    if self._pipe is None:
+      self._start()
+    assert self._pipe is not None
+    with contextlib.suppress(OSError):  # it is dead, as `_receive` will find
+      self._pipe.send(requests)
+
+  def _receive(self, requests: Sequence[_Request]) -> list[_Reply]:
+    """The replies to requests that were sent."""
+    replies: list[_Reply] = []
+    while len(replies) < len(requests):
+      assert self._pipe is not None
+      assert self._child is not None
+      reason = ''
+      try:
+        if self._pipe.poll(self._cfg.max_wall_s):
+          replies.append(self._pipe.recv())
+        else:
+          reason = 'parser_hang'
+      except (EOFError, OSError):
+        self._child.join()
+        is_late = self._child.exitcode == -signal.SIGPROF
+        reason = 'deadline' if is_late else 'parser_crash'
+      if reason:
+        replies.append(_Reply(reason))
+        self.close()
+        self._send(requests[len(replies) :])
+    return replies
+
+  def _start(self):
+    self._pipe, theirs = self._context.Pipe()
+    self._child = self._context.Process(
+      target=_serve, args=(self._cfg, theirs), daemon=True
+    )
+    with pool.without_main():
+      self._child.start()
+    theirs.close()  # so that the pipe ends when the child does
+
+
+def _give_memory_back():
+  """What trees of large pages leave free goes back to the system (glibc).
+
+  Without it a child keeps what its largest pages took, and grows by half.
+  """
+  if hasattr(_LIBC, 'malloc_trim'):
+    _LIBC.malloc_trim(0)
+
+
+def _serve(cfg: Extraction, pipe: connection.Connection):
+  """The child: a reply to each request of a group."""
+  pool.end_with_parent()
+  logging.disable()  # trafilatura's lines on pages that are counted anyway
+  if cfg.extractor != 'resiliparse':
+    trafilatura_fast.load()
+  while True:
+    try:
+      requests: list[_Request] = pipe.recv()
+    except EOFError:
+      return
+    for request in requests:
+      pipe.send(_reply(cfg, request))
+    if max(len(request.page.body) for request in requests) > _LARGE_BYTES:
+      _give_memory_back()
+
+
+def _reply(cfg: Extraction, request: _Request) -> _Reply:
+  body, http_charset, is_text = request.page
+  reason, text, n_chars = '', '', 0
+  # The default action of SIGPROF ends the process inside native code too.
+  signal.setitimer(signal.ITIMER_PROF, request.left_s)
+  try:
+    page = charset.decode(body, http_charset)
+    if is_text:
+      text = page.strip()
+    elif reason := refuse(cfg, page):
+      pass
+    elif request.extractor == 'trafilatura':
+      text = _extract_well(cfg, page, request.n_chars)
+    else:
+      text = _extract_fast(page)
+      n_chars = len(text)
+      text = _tidy(text, cfg.drop_repeated_lines)
+  except Exception:  # a parser's own error loses this page, and is counted
+    reason = 'parser_error'
+  left_s = max(signal.setitimer(signal.ITIMER_PROF, 0)[0], 1e-3)
+  reason = reason or ('' if text else 'no_text')
+  return _Reply(reason, '' if reason else text, n_chars, left_s)

@@ -1,0 +1,93 @@
+"""Bits per byte against a plain loop over documents, and against the text."""
+
+import math
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from llm_jax.data import shards
+from llm_jax.evals import bits_per_byte
+from llm_jax.model import transformer
+from tests.evals import tiny_checkpoint
+
+TOKENIZER = tiny_checkpoint.tokenizer()
+TEXTS = ['short', 'a document of more than one row: ' + 'x' * 40, '你好 ' * 9]
+
+
+@pytest.fixture(name='source')
+def _source(tmp_path):
+  folder = tiny_checkpoint.write_tokens(tmp_path / 'tokens', TEXTS)
+  return shards.TokenSource(folder, 'documents', 'valid', TOKENIZER.fingerprint)
+
+
+def test_text_is_recovered(source):
+  text = bits_per_byte.read(source, TOKENIZER, max_rows=10**6)
+  assert text.documents == [t.encode() for t in TEXTS]
+  assert text.n_bytes == source.bytes
+
+
+def test_first_rows_only(source):
+  text = bits_per_byte.read(source, TOKENIZER, max_rows=1)
+  joined = '\n'.join(TEXTS).encode()
+  # 32 targets, of which one is the end of the first document.
+  assert text.n_bytes == 31
+  assert b'\n'.join(text.documents) == joined[:32]
+
+
+def test_wrong_length_is_refused(source):
+  source.bytes += 1
+  with pytest.raises(ValueError, match='tokenize again'):
+    bits_per_byte.read(source, TOKENIZER, max_rows=10**6)
+
+
+def _plain(cfg, params, row, mask, end_of_text_id):
+  """Bits of one row, one document at a time, without segments."""
+  length = len(row) - 1
+
+  @jax.jit
+  def logp_of(inputs_BT):
+    positions_BT = jnp.arange(length)[None]
+    hidden_BTD, _ = transformer.apply(cfg, params, inputs_BT, positions_BT)
+    return jax.nn.log_softmax(transformer.unembed(cfg, params, hidden_BTD))
+
+  bits, start = 0.0, 0
+  ends = [i for i in range(1, length) if row[i] == end_of_text_id]
+  for stop in [*ends, length]:
+    # The document alone at the row's beginning; what follows it is unseen.
+    alone_BT = np.zeros((1, length), np.int32)
+    alone_BT[0, : stop - start] = row[start:stop]
+    logp_BTV = np.asarray(logp_of(alone_BT))
+    for t in range(start, stop):
+      if mask[t]:
+        bits -= float(logp_BTV[0, t - start, row[t + 1]]) / math.log(2)
+    start = stop
+  return bits
+
+
+def test_equals_one_document_at_a_time(source):
+  cfg = tiny_checkpoint.MODEL
+  params = transformer.init(cfg, jax.random.key(1))
+  text = bits_per_byte.read(source, TOKENIZER, max_rows=10**6)
+  expected = sum(
+    _plain(cfg, params, row, mask, text.end_of_text_id)
+    for row, mask in zip(text.tokens_BT, text.mask_BT, strict=True)
+  )
+  # Batch sizes that do not divide the rows, and that exceed them; the sums
+  # differ in order only.
+  for batch_size in (3, 8):
+    found = bits_per_byte.bits_per_byte(cfg, params, text, batch_size)
+    assert found == pytest.approx(expected / text.n_bytes, rel=1e-5)
+
+
+def test_uniform_model_costs_its_vocabulary(source):
+  """With equal logits every token costs log2 of the vocabulary's size."""
+  cfg = tiny_checkpoint.MODEL
+  params = dict(transformer.init(cfg, jax.random.key(1)))
+  params['head'] = np.zeros_like(params['head'])
+  text = bits_per_byte.read(source, TOKENIZER, max_rows=10**6)
+  n_targets = sum(len(t.encode()) + 1 for t in TEXTS)
+  assert bits_per_byte.bits_per_byte(cfg, params, text, 4) == pytest.approx(
+    math.log2(320) * n_targets / text.n_bytes, rel=1e-6
+  )

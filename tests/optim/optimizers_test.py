@@ -1,0 +1,215 @@
+"""Schedules by hand, and which rule moves which parameter."""
+
+import dataclasses
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from llm_jax.model import config, transformer
+from llm_jax.optim import optimizers
+
+CFG = config.ModelConfig(
+  vocab_size=20, n_layers=2, d_model=16, n_heads=2, n_kv_heads=1, head_dim=8,
+  d_ff=32,
+)  # fmt: skip
+
+
+@pytest.mark.parametrize(
+  ('schedule', 'expected'),
+  [
+    ('linear', [0.5, 1.0, 1.0, 0.75, 0.5, 0.25, 0.0]),
+    ('constant', [0.5, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0]),
+    ('cosine', [0.5, 1.0, 1.0, 0.8536, 0.5, 0.1464, 0.0]),
+  ],
+)
+def test_warmup_then_schedule(schedule, expected):
+  cfg = optimizers.Optimizer(warmup_steps=2, schedule=schedule)
+  rate = optimizers.learning_rate(cfg, 1.0, 6)
+  got = [float(rate(step)) for step in range(7)]
+  np.testing.assert_allclose(got, expected, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+  ('changes', 'expected'),
+  [
+    # 2 steps up, 3 at the peak, the last 5 of 10 down to a tenth.
+    (
+      {'decay_share': 0.5, 'final_share': 0.1},
+      [0.5, 1.0, 1.0, 1.0, 1.0, 1.0, 0.82, 0.64, 0.46, 0.28, 0.1],
+    ),
+    # The decay may begin where the warmup ends.
+    (
+      {'decay_share': 0.8},
+      [0.5, 1.0, 1.0, 0.875, 0.75, 0.625, 0.5, 0.375, 0.25, 0.125, 0.0],
+    ),
+  ],
+)
+def test_warmup_stable_decay(changes, expected):
+  cfg = optimizers.Optimizer(warmup_steps=2, schedule='wsd', **changes)
+  rate = optimizers.learning_rate(cfg, 1.0, 10)
+  got = [float(rate(step)) for step in range(11)]
+  np.testing.assert_allclose(got, expected, atol=1e-6)
+
+
+def test_cosine_and_linear_end_at_their_final_share():
+  for schedule in ('cosine', 'linear'):
+    cfg = optimizers.Optimizer(
+      warmup_steps=2, schedule=schedule, final_share=0.2
+    )
+    rate = optimizers.learning_rate(cfg, 1.0, 6)
+    got = [float(rate(step)) for step in (1, 4, 6, 7)]
+    np.testing.assert_allclose(got, [1.0, 0.6, 0.2, 0.2], atol=1e-6)
+
+
+def test_warmup_that_reaches_into_the_decay_is_refused():
+  cfg = optimizers.Optimizer(warmup_steps=4, schedule='wsd', decay_share=0.7)
+  with pytest.raises(
+    ValueError, match=r'most warmup_steps 3, or decay_share 0.6$'
+  ):
+    optimizers.learning_rate(cfg, 1.0, 10)
+  cfg = dataclasses.replace(cfg, decay_share=0.6)
+  assert float(optimizers.learning_rate(cfg, 1.0, 10)(4)) == 1.0
+
+
+def test_warmup_as_long_as_the_run_is_refused():
+  cfg = optimizers.Optimizer(warmup_steps=6)
+  with pytest.raises(ValueError, match='warmup_steps 6 leaves nothing of 6'):
+    optimizers.learning_rate(cfg, 1.0, 6)
+
+
+@pytest.fixture(scope='module')
+def params():
+  cfg = dataclasses.replace(CFG, n_experts=3, d_shared=32)
+  return transformer.init(cfg, jax.random.key(0))
+
+
+def first_update(cfg, params):
+  tx = optimizers.make(cfg, 10)
+  grads = jax.tree.map(
+    lambda x: jax.random.normal(jax.random.key(x.size), x.shape), params
+  )
+
+  @jax.jit
+  def update(grads):
+    return tx.update(grads, tx.init(params), params)[0]
+
+  return update(grads)
+
+
+@pytest.fixture(scope='module')
+def muon_update(params):
+  cfg = optimizers.Optimizer(
+    matrix_lr=0.1, peak_lr=0.01, warmup_steps=1, clip_norm=0.0
+  )
+  return first_update(cfg, params)
+
+
+def test_muon_moves_matrices_along_orthogonal_directions(muon_update):
+  """Singular values of a layer's update are near the learning rate.
+
+  The Newton-Schulz iteration takes all but the least of them into about
+  [0.7, 1.2]; a random matrix has them from 0 to 2. A matrix that widens by r
+  is scaled by sqrt(r).
+  """
+  updates = muon_update['layers']
+  for name, shape, widening in (
+    ('wq', (16, 16), 1), ('wk', (16, 8), 1), ('wo', (16, 16), 1),
+    ('gate', (16, 32), 2), ('down', (32, 16), 1),
+    ('expert_up', (16, 32), 2), ('expert_down', (32, 16), 1),
+  ):  # fmt: skip
+    for w in np.asarray(updates[name]).reshape(-1, *shape):
+      values = np.linalg.svd(w, compute_uv=False) / 0.1 / np.sqrt(widening)
+      assert np.quantile(values, 0.1) > 0.6, name
+      assert values.max() < 1.3, name
+
+
+def test_normuon_moves_all_neurons_of_a_matrix_alike(params, muon_update):
+  """At first by equal norms, which add up to Muon's; and it decays weights."""
+  cfg = optimizers.Optimizer(
+    matrices='normuon', matrix_lr=0.1, peak_lr=0.01, warmup_steps=1,
+    clip_norm=0.0, weight_decay=0.5,
+  )  # fmt: skip
+  updates = first_update(cfg, params)['layers']
+  for name, shape in (
+    ('wq', (16, 16)), ('wk', (16, 8)), ('wo', (16, 16)), ('gate', (16, 32)),
+    ('expert_up', (16, 32)), ('expert_down', (32, 16)),
+  ):  # fmt: skip
+    update = updates[name] + 0.1 * 0.5 * params['layers'][name]
+    both = (update, muon_update['layers'][name])
+    for w, muon in zip(*(x.reshape(-1, *shape) for x in both), strict=True):
+      norms = np.linalg.norm(w, axis=int(shape[0] > shape[1]))
+      np.testing.assert_allclose(norms, norms.mean(), rtol=1e-3, err_msg=name)
+      total = np.linalg.norm(muon)
+      np.testing.assert_allclose(np.linalg.norm(w), total, rtol=1e-3)
+      assert np.vdot(w, muon) > 0.9 * total**2, name
+
+
+def test_adamw_moves_the_rest_by_the_sign_of_the_gradient(params, muon_update):
+  """AdamW's first step is -lr * sign(gradient), up to its epsilon."""
+  updates = muon_update
+  for name in ('embedding', 'head'):
+    np.testing.assert_allclose(np.abs(updates[name]), 0.01, rtol=1e-3)
+  np.testing.assert_allclose(
+    np.abs(updates['layers']['q_norm']['scale']), 0.01, rtol=1e-3
+  )
+  everything = optimizers.Optimizer(
+    matrices='adamw', peak_lr=0.01, warmup_steps=1, clip_norm=0.0
+  )
+  updates = first_update(everything, params)
+  np.testing.assert_allclose(np.abs(updates['layers']['wq']), 0.01, rtol=1e-3)
+
+
+def test_weight_decay_spares_biases_and_position_rows_decay():
+  cfg = optimizers.Optimizer(
+    matrices='adamw', warmup_steps=1, clip_norm=0.0, weight_decay=0.5
+  )
+  layout = dataclasses.replace(
+    CFG, norm='layer', bias='all', positions='learned', max_length=8
+  )
+  params = jax.tree.map(
+    jnp.ones_like, transformer.init(layout, jax.random.key(0))
+  )
+  tx = optimizers.make(cfg, 10)
+  zero = jax.tree.map(jnp.zeros_like, params)
+  updates, _ = tx.update(zero, tx.init(params), params)
+  decayed = {
+    path[-1].key
+    for path, x in jax.tree_util.tree_leaves_with_path(updates)
+    if float(jnp.abs(x).max()) > 0
+  }
+  assert decayed == {
+    *('wq', 'wk', 'wv', 'wo', 'gate', 'up', 'down'),
+    *('embedding', 'position_embedding', 'head'),
+  }
+
+
+def test_weight_decay_spares_norm_scales(params, muon_update):
+  cfg = optimizers.Optimizer(
+    matrix_lr=0.1, peak_lr=0.01, warmup_steps=1, clip_norm=0.0,
+    weight_decay=0.5,
+  )  # fmt: skip
+  decayed = first_update(cfg, params)
+  change = jax.tree.map(
+    lambda a, b: float(jnp.abs(a - b).max()), muon_update, decayed
+  )
+  assert change['final_norm']['scale'] == 0
+  assert change['layers']['q_norm']['scale'] == 0
+  assert change['embedding'] > 0
+  assert change['layers']['gate'] > 0
+
+
+@pytest.mark.parametrize(
+  ('values', 'message'),
+  [
+    ({'matrices': 'lion'}, "Optimizer.matrices = 'lion'; use muon, normuon"),
+    ({'schedule': 'step'}, "Optimizer.schedule = 'step'; use cosine"),
+    ({'peak_lr': -1.0}, 'Optimizer.peak_lr = -1.0 is negative'),
+    ({'decay_share': 1.5}, 'Optimizer.decay_share = 1.5; use a share from 0'),
+    ({'final_share': -0.1}, 'Optimizer.final_share = -0.1; use a share'),
+  ],
+)
+def test_wrong_values_are_refused(values, message):
+  with pytest.raises(ValueError, match=message):
+    optimizers.Optimizer(**values)

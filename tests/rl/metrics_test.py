@@ -1,0 +1,106 @@
+"""Numbers and lines of a step, by hand."""
+
+import numpy as np
+import pytest
+
+from llm_jax.infer import generate
+from llm_jax.rl import metrics, prompts, rollout
+from llm_jax.tasks import addition, protocol
+from llm_jax.verify import verdict
+
+
+def group(prompt, answers):
+  """From (text, right, log-probabilities, whether it ended)."""
+  question = prompts.Question(protocol.Problem('addition', prompt, ''), [1])
+  drawn = [
+    generate.Answer([5] * len(logps), logps, stopped)
+    for _, _, logps, stopped in answers
+  ]
+  texts = [text for text, *_ in answers]
+  scores = [
+    verdict.Score(right, 'right' if right else 'wrong')
+    for _, right, _, _ in answers
+  ]
+  return rollout.Group(question, drawn, texts, scores, 0.25)
+
+
+COLLECTED = rollout.Collected(
+  [
+    group('1+1=', [
+      ('2', True, [-1.0], True),
+      ('<think>wait', False, [-2.0, -3.0], False),
+    ]),
+    group('2+2=', [('3', False, [-0.5], True), ('5', False, [-1.5], True)]),
+  ],
+  np.array([[1, 0], [0, 0]], 'f4'),
+  np.array([False, True]),
+  np.array([0]),
+  rollout_s=2.0,
+  score_s=0.1,
+)  # fmt: skip
+
+
+def test_numbers_of_a_step():
+  found = metrics.describe(COLLECTED, addition.Addition())
+  assert found == {
+    'accuracy': 0.25, 'pass_at_2': 0.5, 'reward_mean': 0.25,
+    'dead_group_share': 0.5, 'drawn_groups': 2, 'mean_length': 1.25,
+    'min_length': 1, 'max_length': 2, 'truncated_share': 0.25,
+    'entropy': 8 / 5, 'think_share': 0.25, 'reflection_share': 0.25,
+    'sampled_tokens': 5, 'sampled_tokens_per_s': 2.5, 'rollout_s': 2.0,
+    'score_s': 0.1, 'verifier_s': 0.5,
+  }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+  ('text', 'expected'),
+  [
+    ('Hmm, no', True),
+    ('let me recheck', True),
+    ("That's not right", True),
+    ('awaiting the check', False),
+    ('', False),
+  ],
+)
+def test_reflection(text, expected):
+  assert metrics.reflects(text) is expected
+
+
+def test_updates_are_joined_by_the_names_of_their_metrics():
+  first = {
+    'loss': 1.0, 'max_ratio': 2.0, 'min_ratio': 0.5, 'skipped': 0,
+    'max_logp_difference': 0.1, 'mean_logp_difference': 0.1,
+  }  # fmt: skip
+  second = {
+    'loss': 3.0, 'max_ratio': 1.0, 'min_ratio': 0.25, 'skipped': 1,
+    'max_logp_difference': 0.7, 'mean_logp_difference': 0.5,
+  }  # fmt: skip
+  assert metrics.join_updates([first, second]) == {
+    'loss': 2.0, 'max_ratio': 2.0, 'min_ratio': 0.25, 'skipped': 1.0,
+    'max_logp_difference': 0.1, 'mean_logp_difference': 0.1,
+  }  # fmt: skip
+  assert metrics.join_updates([]) == {}
+
+
+def test_evaluation_is_followed():
+  result = {'greedy': 0.5, 'sampled': 0.4, 'think_share': 1.0,
+            'mean_length': 3.0, 'pass_at_k': {'1': 0.4, '8': 0.9}}  # fmt: skip
+  assert metrics.evaluation(result) == {
+    'eval_greedy': 0.5, 'eval_sampled': 0.4, 'eval_think_share': 1.0,
+    'eval_mean_length': 3.0, 'eval_pass_at_8': 0.9,
+  }  # fmt: skip
+
+
+def test_lines_are_cut_where_they_say():
+  lines = list(metrics.lines(COLLECTED, 3))
+  assert lines[1] == {
+    'group': 0, 'answer': 1, 'of': 4, 'prompt': '1+1=', 'text': '<think>wait',
+    'correct': False, 'reason': 'wrong', 'reward': 0.0, 'tokens': 2,
+    'logp': -2.5, 'finished': False, 'trained': True,
+  }  # fmt: skip
+  assert [(line['group'], line['answer']) for line in lines] == [
+    (0, 0), (0, 1), (1, 0),
+  ]  # fmt: skip
+  assert not lines[2]['trained']
+  assert len(list(metrics.lines(COLLECTED, 99))) == 4
+  assert list(metrics.lines(COLLECTED, 0)) == []
