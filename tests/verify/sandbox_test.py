@@ -58,7 +58,8 @@ def _attack(who: str, *blocked: str) -> subprocess.CompletedProcess:
     user = {'user': _NOBODY, 'group': _NOBODY, 'extra_groups': []}
   with tempfile.TemporaryDirectory() as folder:
     copy = pathlib.Path(folder)
-    shutil.copytree(ROOT / 'llm_jax' / 'verify', copy / 'llm_jax' / 'verify')
+    for room in ('tasks', 'verify'):
+      shutil.copytree(ROOT / 'llm_jax' / room, copy / 'llm_jax' / room)
     for module in (ROOT / 'llm_jax').glob('*.py'):  # tasks keep records
       shutil.copy(module, copy / 'llm_jax')
     shutil.copytree(pathlib.Path(absl.__file__).parent, copy / 'absl')
