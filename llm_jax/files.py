@@ -319,8 +319,9 @@ def read_jsonl(
       except (AttributeError, LookupError, TypeError, ValueError) as error:
         if torn_end and not line.endswith(b'\n'):
           return
-        reason = error if isinstance(error, ValueError) else repr(error)
-        message = f'line {number} of {show(path)}: {reason}'
+        message = f'line {number} of {show(path)}: {error}'
+        if not isinstance(error, ValueError):
+          message = f'line {number} of {show(path)} has another form: {error!r}'
         if errors is None:
           raise ValueError(message) from error
         errors.append(message)
