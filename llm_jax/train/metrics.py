@@ -9,7 +9,7 @@ import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, TextIO
 
-from llm_jax.train import watch
+from llm_jax.train import monitoring
 
 METRICS = 'metrics.jsonl'
 SAMPLES = 'samples.jsonl'
@@ -20,7 +20,7 @@ class Writer:
   """Appends lines to a run's files, and forgets what a resume will redo."""
 
   def __init__(
-    self, workdir: str, resume_step: int, views: Sequence[watch.View] = ()
+    self, workdir: str, resume_step: int, views: Sequence[monitoring.View] = ()
   ):
     """Open the files of a run.
 
@@ -74,10 +74,10 @@ class Writer:
       view.flush()
 
   def close(self) -> None:
-    """Sync and close the files."""
+    """Sync and close the files; a second time does nothing."""
     self.sync()
-    for f in self._files.values():
-      f.close()
+    while self._files:
+      self._files.popitem()[1].close()
 
   def _append(self, name: str, line: Mapping[str, Any]) -> None:
     self._files[name].write(json.dumps(line) + '\n')
