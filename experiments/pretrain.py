@@ -9,7 +9,6 @@ Hardware, time and result stand in the header of each gin file.
 
 import dataclasses
 import math
-import pathlib
 from collections.abc import Sequence
 
 import jax
@@ -22,7 +21,7 @@ from jax.sharding import Mesh
 from experiments import command_line
 from llm_jax import record, types
 from llm_jax.data import mixture, shards
-from llm_jax.evals import bits_per_byte, continuations
+from llm_jax.evals import bits_per_byte, continuations, scoring
 from llm_jax.losses import next_token
 from llm_jax.model import config as model_config
 from llm_jax.model import likelihood
@@ -70,14 +69,7 @@ def run(
   cfg: Config, workdir: str, tokens: Sequence[str], tokenizer: str
 ) -> None:
   """Train the model; the same workdir resumes."""
-  stage = start.new(
-    'pretrain',
-    cfg,
-    workdir=workdir,
-    model_config=cfg.model,
-    tokenizer_dir=tokenizer,
-    n_rows=cfg.batch_size,
-  )
+  stage = start.new('pretrain', cfg, workdir, tokenizer_dir=tokenizer)
   vocabulary = stage.tokenizer
 
   # Data: every row is a function of (seed, step), so the step is all its state.
@@ -91,9 +83,8 @@ def run(
   mixture.check_epochs(mixed, cfg.batch_size, n_steps, cfg.max_epochs)
   length = sources[0].sequence_length
   model_config.check_fits(cfg.model, vocabulary.vocab_size, length)
-  valid = bits_per_byte.read(
-    source(cfg.valid_source, 'valid'), vocabulary, cfg.valid_rows
-  )
+  held_out = source(cfg.valid_source, 'valid')
+  valid = bits_per_byte.read(held_out, vocabulary, cfg.valid_rows)
   batch_fn = mixture.make_batch_fn(
     mixed,
     batch_size=cfg.batch_size,
@@ -102,12 +93,10 @@ def run(
     keep_documents=cfg.keep_documents,
   )
   inputs = {
-    f'tokens {i}': record.file_sha256(pathlib.Path(folder, shards.MANIFEST))
-    for i, folder in enumerate(tokens)
+    f'tokens {i}': shards.fingerprint(folder) for i, folder in enumerate(tokens)
   }
 
-  # Loss, optimizer and update, then the loop, from the newest checkpoint or
-  # from the beginning.
+  # The step, then the loop, from the newest checkpoint or from the beginning.
   n_bytes_V = bits_per_byte.text_bytes(vocabulary, cfg.model.padded_vocab_size)
   tx, update_fn, plan = make_step(cfg, stage.mesh, length, n_bytes_V)
   if stage.begin(inputs, plan):
@@ -124,12 +113,11 @@ def run(
       loop.writer.metrics(step, {'valid_bits_per_byte': bits, **read})
       logging.info('step %d | held-out bits per byte %.4f', step, bits)
     if step % cfg.sample_every == 0 or is_last:
+      model = scoring.Model(
+        cfg.model, trained.params, vocabulary, is_chat=False
+      )
       for prompt, text in continuations.sample(
-        cfg.model,
-        trained.params,
-        vocabulary=vocabulary,
-        prompts=cfg.sample_prompts,
-        n_tokens=cfg.sample_tokens,
+        model, cfg.sample_prompts, cfg.sample_tokens
       ):
         loop.writer.sample(step, {'prompt': prompt, 'text': text})
         logging.info('step %d | generating: %r', step, f'{prompt}{text}')

@@ -89,16 +89,12 @@ def run(
     return
 
   # Data: conversations are written, made a data set, rendered and packed.
+  dataset = make_dataset(cfg, workdir, documents, conversations)
+  rendered = [template.render(stage.tokenizer, one) for one in dataset]
   limit = min(cfg.sequence_length, stage.model_config.max_length)
-  rendered = render(cfg, stage, documents, conversations)
   fitting = [row for row in rendered if len(row.token_ids) <= limit + 1]
   n_left_out = len(rendered) - len(fitting)
-  logging.info(
-    '%d conversations; %d of more than %d tokens are left out',
-    len(fitting),
-    n_left_out,
-    limit,
-  )
+  logging.info('%d conversations; %d do not fit', len(rendered), n_left_out)
   batch_fn = packing.make_batch_fn(
     fitting,
     sequence_length=limit,
@@ -143,30 +139,18 @@ def fingerprints(
   return inputs
 
 
-def render(
-  cfg: Config, stage: start.Stage, documents: str | None, paths: Sequence[str]
-) -> list[template.Rendered]:
-  """Write conversations, make them and those given a data set, render it."""
-  written = os.path.join(stage.workdir, 'written.jsonl')
-  write_conversations(cfg, documents, written)
-  dataset = os.path.join(stage.workdir, 'conversations')
-  conversations.build([written, *paths], dataset)
-  return [
-    template.render(stage.tokenizer, messages)
-    for messages in conversations.read(dataset)
-  ]
+def make_dataset(
+  cfg: Config, workdir: str, documents: str | None, paths: Sequence[str]
+) -> list[list[dict[str, str]]]:
+  """Write demonstrations, documentation and identity; mix and add those given.
 
-
-def write_conversations(cfg: Config, documents: str | None, path: str) -> None:
-  """Write demonstrations, documentation and identity, mixed, as JSONL."""
+  Returns:
+    The messages of each conversation.
+  """
   draw = random.Random(f'conversations/{cfg.seed}')
   result = identity.conversations(cfg.n_identity, cfg.seed)
   result += protocol.conversations(
-    cfg.task,
-    count=cfg.n_task,
-    seed=cfg.seed,
-    think_share=cfg.think_share,
-    draw=draw,
+    cfg.task, cfg.n_task, seed=cfg.seed, think_share=cfg.think_share, draw=draw
   )
   if documents and cfg.n_documentation:
     entries = [
@@ -178,8 +162,12 @@ def write_conversations(cfg: Config, documents: str | None, path: str) -> None:
       entries, cfg.n_documentation, cfg.seed
     )
   draw.shuffle(result)
+  written = os.path.join(workdir, 'written.jsonl')
   joined = conversations.join_turns(result, cfg.max_turns, draw)
-  conversations.write(joined, path)
+  conversations.write(joined, written)
+  dataset = os.path.join(workdir, 'conversations')
+  conversations.build([written, *paths], dataset)
+  return conversations.read(dataset)
 
 
 if __name__ == '__main__':

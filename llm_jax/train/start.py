@@ -53,6 +53,20 @@ class RecipeConfig(Protocol):
     ...
 
 
+class NewModelConfig(RecipeConfig, Protocol):
+  """What that of a recipe has which trains a new model."""
+
+  @property
+  def model(self) -> config.ModelConfig:
+    """The model."""
+    ...
+
+  @property
+  def batch_size(self) -> int:
+    """Rows of a batch, over all devices."""
+    ...
+
+
 @dataclasses.dataclass(frozen=True)
 class Stage:
   """What a stage has from its first line to its last; see `new` and `after`."""
@@ -155,30 +169,23 @@ class Stage:
 
 
 def new(
-  name: str,
-  cfg: RecipeConfig,
-  workdir: str,
-  model_config: config.ModelConfig,
-  tokenizer_dir: str,
-  n_rows: int,
+  name: str, cfg: NewModelConfig, workdir: str, tokenizer_dir: str
 ) -> Stage:
-  """A stage that trains a new model.
+  """A stage that trains a new model, in batches of cfg.batch_size rows.
 
   Args:
     name: of the stage, such as 'pretrain'.
     cfg: the recipe's configuration.
     workdir: folder of the stage; the same folder resumes.
-    model_config: the model.
-    tokenizer_dir: folder of its tokenizer.
-    n_rows: of a batch, over all devices.
+    tokenizer_dir: folder of the model's tokenizer.
   """
   tokenizer = encoding.Tokenizer.load(tokenizer_dir)
   return Stage(
     name=name,
     cfg=cfg,
     workdir=workdir,
-    mesh=device_mesh.make(cfg.mesh, n_rows),
-    model_config=model_config,
+    mesh=device_mesh.make(cfg.mesh, cfg.batch_size),
+    model_config=cfg.model,
     tokenizer=tokenizer,
     tokenizer_dir=tokenizer_dir,
     is_chat=False,

@@ -22,6 +22,8 @@ MODEL = config.ModelConfig(
 )  # fmt: skip
 CONFIG = types.SimpleNamespace(
   seed=0,
+  model=MODEL,
+  batch_size=1,
   mesh=device_mesh.MeshConfig(data=1),
   loop=training_loop.LoopConfig(),
 )
@@ -31,14 +33,7 @@ TX = optax.adam(1e-3)
 def begin(folder, has_values=False):
   """A state with its writer."""
   TOKENIZER.save(folder / 'tokenizer')
-  stage = start.new(
-    'rl',
-    CONFIG,
-    workdir=str(folder),
-    model_config=MODEL,
-    tokenizer_dir=str(folder / 'tokenizer'),
-    n_rows=1,
-  )
+  stage = start.new('rl', CONFIG, str(folder), str(folder / 'tokenizer'))
   state, loop = stage.start(TX, has_values=has_values)
   return state, loop.writer
 
