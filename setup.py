@@ -33,6 +33,9 @@ _WEB = [
   'fastwarc>=2.0,<3',  # reads and writes WARC; 2.0 renamed its classes
   'resiliparse>=2.0,<3',  # HTML trees and fast extraction
   'trafilatura>=2.3,<2.4',  # the best extraction; trafilatura_fast adapts it
+  'lxml>=6',  # links of a page; its libxml2 splits tags as HTML5 does
+  'protego>=0.6',  # matches the rules of robots.txt
+  'idna>=3.7',  # names of hosts by UTS 46
   'lxml-html-clean>=0.4.3',  # trafilatura needs it; old pips miss it
   # Runs the language model lid.176; has no wheel for newer Pythons yet.
   'fasttext-predict>=0.9.2.4; python_version < "3.14"',
