@@ -111,14 +111,14 @@ class Algorithm:
     return bool(self.kl_coefficient or self.kl_in_reward)
 
   def check_answers(self, n_prompts: int, n_samples: int) -> None:
-    """Refuse a step with too few answers to compare one with others.
+    """Refuse a step whose answers have no others to be compared with.
 
     Args:
       n_prompts: problems a step.
       n_samples: answers to each.
 
     Raises:
-      ValueError: if there are.
+      ValueError: if the method needs more of either.
     """
     if self.is_of_groups and n_samples < 2:
       raise ValueError(
