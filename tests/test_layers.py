@@ -35,6 +35,7 @@ FLOORS = [
 ARROWS = {
   ('config', 'dataclass_json'),
   ('record', 'dataclass_json'),
+  ('record', 'files'),
   ('rl', 'evals'),  # pass@k
   ('experiments', 'tools'),
   ('tools', 'experiments'),
