@@ -10,7 +10,6 @@ at once. It does NOT hold metrics or checkpoints, and imports no JAX: devices
 and mesh are handed in by the recipe.
 """
 
-import hashlib
 import importlib.metadata
 import json
 import os
@@ -24,7 +23,7 @@ from typing import Any
 
 from absl import logging
 
-from llm_jax import dataclass_json
+from llm_jax import dataclass_json, files
 
 _VERSIONED = (
   'jax',
@@ -43,57 +42,15 @@ _VERSIONED = (
 )
 
 _ENVIRONMENT = ('JAX_PLATFORMS', 'LIBTPU_INIT_ARGS', 'XLA_FLAGS')
+# Old names, until nobody uses them.
+write_json, read_json, file_sha256 = (
+  files.write_json,
+  files.read_json,
+  files.sha256,
+)
 # A part of this name says what is shown of a run, not what is computed, so a
 # resume may change it.
 _SEEN = 'watch'
-
-
-def write_json(path: str | os.PathLike, value: Any) -> None:
-  """Writes a value as JSON: after a crash the old or the new file is there.
-
-  Args:
-    path: the file; its folder must exist.
-    value: what `json` can hold; keys keep their order.
-
-  Raises:
-    ValueError: for a value that JSON cannot hold, NaN and infinity included.
-  """
-  path = pathlib.Path(path)
-  try:
-    text = json.dumps(value, indent=1, allow_nan=False, ensure_ascii=False)
-  except (TypeError, ValueError) as error:
-    raise ValueError(f'{path}: the value is not JSON: {error}') from None
-  # One name for all attempts: what a kill leaves behind is overwritten.
-  temporary = path.with_name(f'.{path.name}.tmp')
-  try:
-    with open(temporary, 'w', encoding='utf-8') as file:
-      file.write(text + '\n')
-      file.flush()
-      os.fsync(file.fileno())
-    os.replace(temporary, path)
-  except OSError:
-    temporary.unlink(missing_ok=True)
-    raise
-  _sync_folder(path.parent)
-
-
-def read_json(path: str | os.PathLike) -> Any:
-  """Reads a JSON file.
-
-  Raises:
-    FileNotFoundError: if it is not there.
-    ValueError: if it is not JSON.
-  """
-  try:
-    return json.loads(pathlib.Path(path).read_text(encoding='utf-8'))
-  except (json.JSONDecodeError, UnicodeDecodeError) as error:
-    raise ValueError(f'{path} is damaged: {error}; delete its folder') from None
-
-
-def file_sha256(path: str | os.PathLike) -> str:
-  """Hashes a file's bytes: sha256 as hex."""
-  with open(path, 'rb') as file:
-    return hashlib.file_digest(file, 'sha256').hexdigest()
 
 
 def begin(
@@ -128,7 +85,7 @@ def begin(
     'inputs': dict(inputs or {}),
   }
   if (workdir / 'run.json').exists():
-    record = read_json(workdir / 'run.json')
+    record = files.read_json(workdir / 'run.json')
     _refuse_other_run(f'{workdir} holds another run', record, asked)
     if (workdir / 'done.json').exists():
       return True
@@ -153,11 +110,11 @@ def begin(
       'resumed': [],
     }
     if (workdir / 'rerun_of.json').exists():
-      _compare_with_earlier(read_json(workdir / 'rerun_of.json'), record)
+      _compare_with_earlier(files.read_json(workdir / 'rerun_of.json'), record)
   text = dataclass_json.explain(cfg) + '\n'
   (workdir / 'config.txt').write_text(text, encoding='utf-8')
-  write_json(workdir / 'run.json', record)
-  write_json(
+  files.write_json(workdir / 'run.json', record)
+  files.write_json(
     workdir / 'clock.json',
     {'seconds': _seconds(workdir), 'mark': time.monotonic()},
   )
@@ -176,7 +133,7 @@ def rerun(workdir: str | os.PathLike, earlier: Mapping[str, Any]) -> None:
   """
   workdir = pathlib.Path(workdir)
   workdir.mkdir(parents=True, exist_ok=True)
-  write_json(workdir / 'rerun_of.json', earlier)
+  files.write_json(workdir / 'rerun_of.json', earlier)
 
 
 def tick(workdir: str | os.PathLike) -> float:
@@ -189,9 +146,9 @@ def tick(workdir: str | os.PathLike) -> float:
     FileNotFoundError: if the stage was not begun.
   """
   path = pathlib.Path(workdir) / 'clock.json'
-  clock, now = read_json(path), time.monotonic()
+  clock, now = files.read_json(path), time.monotonic()
   seconds = clock['seconds'] + now - clock['mark']
-  write_json(path, {'seconds': seconds, 'mark': now})
+  files.write_json(path, {'seconds': seconds, 'mark': now})
   return seconds
 
 
@@ -204,9 +161,9 @@ def finish(workdir: str | os.PathLike, summary: Mapping[str, Any]) -> None:
       it counts tokens.
   """
   workdir = pathlib.Path(workdir)
-  stage = read_json(workdir / 'run.json')['stage']
+  stage = files.read_json(workdir / 'run.json')['stage']
   seconds = round(tick(workdir), 3)
-  write_json(
+  files.write_json(
     workdir / 'done.json', {'stage': stage, 'seconds': seconds, **summary}
   )
 
@@ -256,7 +213,7 @@ def _changes(
 
 def _seconds(workdir: pathlib.Path) -> float:
   path = workdir / 'clock.json'
-  return read_json(path)['seconds'] if path.exists() else 0.0
+  return files.read_json(path)['seconds'] if path.exists() else 0.0
 
 
 def _now() -> str:
@@ -305,12 +262,3 @@ def _git() -> dict[str, Any]:
     'git_sha': ask('rev-parse', 'HEAD') or 'unknown',
     'git_dirty': None if changed is None else bool(changed),
   }
-
-
-def _sync_folder(folder: pathlib.Path) -> None:
-  """Makes a rename durable; the file itself is synced already."""
-  handle = os.open(folder, os.O_RDONLY)
-  try:
-    os.fsync(handle)
-  finally:
-    os.close(handle)
