@@ -9,6 +9,7 @@ import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, TextIO
 
+from llm_jax import files
 from llm_jax.train import monitoring
 
 METRICS = 'metrics.jsonl'
@@ -39,12 +40,7 @@ class Writer:
       if name == ROLLOUTS and not os.path.exists(path):
         continue
       lines = (r for r in read(path) if r['step'] <= resume_step)
-      temporary = f'{path}.tmp'
-      with open(temporary, 'w', encoding='utf-8') as f:
-        f.writelines(json.dumps(line) + '\n' for line in lines)
-        f.flush()
-        os.fsync(f.fileno())
-      os.replace(temporary, path)
+      files.write_jsonl(path, lines)
       self._files[name] = _append_to(path)
 
   def metrics(self, step: int, values: Mapping[str, Any]) -> None:
@@ -100,12 +96,7 @@ def read(path: str) -> Iterator[dict[str, Any]]:
     path: metrics.jsonl, samples.jsonl or rollouts.jsonl.
 
   Yields:
-    One dict a line. A last line without its newline was cut short by a crash
-    and is left out.
+    One dict a line. A last line that a crash cut short is left out.
   """
-  if not os.path.exists(path):
-    return
-  with open(path, encoding='utf-8') as f:
-    for line in f:
-      if line.endswith('\n'):
-        yield json.loads(line)
+  if os.path.exists(path):
+    yield from files.read_jsonl(path, dict, torn_end=True)
