@@ -20,7 +20,7 @@ from absl import logging
 from jax.sharding import Mesh
 
 from experiments import command_line
-from llm_jax import record, types
+from llm_jax import files, record, types
 from llm_jax.data import mixture, shards
 from llm_jax.evals import bits_per_byte, continuations
 from llm_jax.losses import next_token
@@ -93,7 +93,7 @@ def run(
     source(cfg.valid_source, 'valid'), vocabulary, cfg.valid_rows
   )
   inputs = {
-    f'tokens {i}': record.file_sha256(pathlib.Path(folder, shards.MANIFEST))
+    f'tokens {i}': files.sha256(pathlib.Path(folder, shards.MANIFEST))
     for i, folder in enumerate(tokens)
   }
   inputs['tokenizer'] = vocabulary.fingerprint
