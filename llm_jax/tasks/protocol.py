@@ -9,7 +9,7 @@ import random
 from collections.abc import Sequence
 from typing import Protocol
 
-from llm_jax import record
+from llm_jax import files
 from llm_jax.verify import verdict
 
 
@@ -76,7 +76,5 @@ def file_sums(task: Task) -> dict[str, str]:
   """sha256 of each file that a task reads, by the setting that names it."""
   paths = {name: getattr(task, name, '') for name in ('path', 'held_out_path')}
   return {
-    f'task.{name}': record.file_sha256(path)
-    for name, path in paths.items()
-    if path
+    f'task.{name}': files.sha256(path) for name, path in paths.items() if path
   }

@@ -81,21 +81,18 @@ def write_tokens(folder: pathlib.Path, texts: list[str]) -> pathlib.Path:
     The folder.
   """
   vocabulary = tokenizer()
-  end_of_text_id = vocabulary.special_id('<|endoftext|>')
+  end = vocabulary.special_id('<|endoftext|>')
+  layout = shards.Layout(32, end, vocabulary.vocab_size)
   (folder / 'documents').mkdir(parents=True)
   entry = shards.write_shard(
     folder / 'documents' / 'valid-00000.array_record',
     [(vocabulary.encode(text), len(text.encode())) for text in texts],
-    32,
-    end_of_text_id,
-    vocabulary.vocab_size,
+    layout,
   )
   shards.write_manifest(
     folder,
-    {'documents': {'valid': [entry]}},
-    vocabulary.fingerprint,
-    vocabulary.vocab_size,
-    end_of_text_id,
-    32,
+    shards={'documents': {'valid': [entry]}},
+    tokenizer_fingerprint=vocabulary.fingerprint,
+    layout=layout,
   )
   return folder

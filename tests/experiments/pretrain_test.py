@@ -33,7 +33,8 @@ def inputs(tmp_path_factory):
   folder = tmp_path_factory.mktemp('inputs')
   vocabulary = tiny_checkpoint.tokenizer()
   vocabulary.save(folder / 'tokenizer')
-  end_of_text_id = vocabulary.special_id('<|endoftext|>')
+  end = vocabulary.special_id('<|endoftext|>')
+  layout = shards.Layout(32, end, vocabulary.vocab_size)
   for name, text in (('web', 'to be or not, '), ('sums', '12+34=46.')):
     (folder / name / name).mkdir(parents=True)
     documents = [(vocabulary.encode(text), len(text))] * 40
@@ -42,20 +43,16 @@ def inputs(tmp_path_factory):
         shards.write_shard(
           folder / name / name / f'{split}-00000.array_record',
           documents,
-          32,
-          end_of_text_id,
-          vocabulary.vocab_size,
+          layout,
         )
       ]
       for split in ('train', 'valid')
     }
     shards.write_manifest(
       folder / name,
-      {name: entries},
-      vocabulary.fingerprint,
-      vocabulary.vocab_size,
-      end_of_text_id,
-      32,
+      shards={name: entries},
+      tokenizer_fingerprint=vocabulary.fingerprint,
+      layout=layout,
     )
   return [str(folder / 'web'), str(folder / 'sums')], str(folder / 'tokenizer')
 

@@ -91,7 +91,8 @@ def artifacts(tmp_path_factory):
   folder = tmp_path_factory.mktemp('artifacts')
   vocabulary = encoding.Tokenizer.from_merges([], 'qwen2')
   vocabulary.save(folder / 'tokenizer')
-  end_of_text_id = vocabulary.special_id('<|endoftext|>')
+  end = vocabulary.special_id('<|endoftext|>')
+  layout = shards.Layout(64, end, vocabulary.vocab_size)
   (folder / 'tokens' / 'addition').mkdir(parents=True)
   entries = {}
   for split, seed in (('train', 0), ('valid', 1)):
@@ -102,18 +103,14 @@ def artifacts(tmp_path_factory):
     entry = shards.write_shard(
       folder / 'tokens' / 'addition' / f'{split}-00000.array_record',
       [(vocabulary.encode(text), len(text.encode())) for text in texts],
-      64,
-      end_of_text_id,
-      vocabulary.vocab_size,
+      layout,
     )
     entries[split] = [entry]
   shards.write_manifest(
     folder / 'tokens',
-    {'addition': entries},
-    vocabulary.fingerprint,
-    vocabulary.vocab_size,
-    end_of_text_id,
-    64,
+    shards={'addition': entries},
+    tokenizer_fingerprint=vocabulary.fingerprint,
+    layout=layout,
   )
   return folder
 
