@@ -17,7 +17,7 @@ from llm_jax.infer import generate
 from llm_jax.model import config as model_config
 from llm_jax.tasks import protocol
 from llm_jax.tokenizer import encoding
-from llm_jax.verify import verdict
+from llm_jax.verify import grading
 
 _MAX_EXAMPLES_OF_A_KIND = 4
 
@@ -192,7 +192,7 @@ def _scored(
   if answer.stopped:
     score = task.score(problem, text)
   else:
-    score = verdict.Score(
+    score = grading.Score(
       False, f'no end within {len(answer.token_ids)} tokens'
     )
   return {

@@ -21,7 +21,7 @@ from llm_jax.rl import prompts
 from llm_jax.rl import reward as reward_lib
 from llm_jax.tasks import protocol
 from llm_jax.tokenizer import encoding
-from llm_jax.verify import verdict
+from llm_jax.verify import grading
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,7 +68,7 @@ class Group:
   question: prompts.Question
   answers: list[generate.Answer]
   texts: list[str]
-  scores: list[verdict.Score]
+  scores: list[grading.Score]
   score_s: float  # seconds that the verifier took
 
   @property

@@ -6,7 +6,7 @@ import pytest
 from llm_jax.infer import generate
 from llm_jax.rl import metrics, prompts, rollout
 from llm_jax.tasks import addition, protocol
-from llm_jax.verify import verdict
+from llm_jax.verify import grading
 
 
 def group(prompt, answers):
@@ -18,7 +18,7 @@ def group(prompt, answers):
   ]
   texts = [text for text, *_ in answers]
   scores = [
-    verdict.Score(right, 'right' if right else 'wrong')
+    grading.Score(right, 'right' if right else 'wrong')
     for _, right, _, _ in answers
   ]
   return rollout.Group(question, drawn, texts, scores, 0.25)

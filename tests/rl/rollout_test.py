@@ -14,7 +14,7 @@ from llm_jax.parallel import device_mesh
 from llm_jax.rl import prompts, reward, rollout
 from llm_jax.tasks import addition, protocol
 from llm_jax.tokenizer import encoding
-from llm_jax.verify import verdict
+from llm_jax.verify import grading
 
 TASK = addition.Addition(2)
 TOKENIZER = encoding.Tokenizer.from_merges([], 'qwen2')
@@ -30,7 +30,7 @@ def question(token_ids, prompt='1+1='):
 
 
 def group(token_ids, answers):
-  scores = [verdict.Score(False, 'no')] * len(answers)
+  scores = [grading.Score(False, 'no')] * len(answers)
   texts = ['x'] * len(answers)
   return rollout.Group(question(token_ids), answers, texts, scores, 0.5)
 
