@@ -48,7 +48,7 @@ def run(
   """Cleans the WARC files that match the patterns."""
   if runner not in ('pool', 'beam'):
     raise ValueError(f'--runner {runner}: give pool or beam')
-  folder, place = pathlib.Path(workdir), files.place(output or workdir)
+  folder, place = pathlib.Path(workdir), files.to_path(output or workdir)
   warcs = {
     path: files.fingerprint(path)
     for path in files.find('warc', warc, warc_root)

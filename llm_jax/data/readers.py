@@ -36,7 +36,7 @@ def split_of(document: Document) -> str:
   return 'valid' if held_out else 'train'
 
 
-def files(corpus: str) -> list[storage.Place]:
+def files(corpus: str) -> list[storage.Path]:
   """The files of a corpus.
 
   Args:
@@ -50,7 +50,7 @@ def files(corpus: str) -> list[storage.Place]:
   """
   if '*' in corpus or corpus.endswith(_SUFFIXES):
     return storage.find('documents', [corpus])
-  folder = storage.place(corpus)
+  folder = storage.to_path(corpus)
   if not folder.is_dir():
     raise FileNotFoundError(
       f'{corpus} is no folder; give a folder, a .parquet file, or a pattern '
@@ -69,7 +69,7 @@ def files(corpus: str) -> list[storage.Place]:
 
 
 def read_file(
-  path: storage.Place, text_column: str = 'text'
+  path: storage.Path, text_column: str = 'text'
 ) -> Iterator[Document]:
   """The documents of one file in their order.
 

@@ -46,7 +46,7 @@ def shard_writer(job: Job, entry: pathlib.Path) -> shards.ShardWriter:
 
 
 def write_shards(
-  job: Job, path: files.Place, folder: pathlib.Path, index: int
+  job: Job, path: files.Path, folder: pathlib.Path, index: int
 ) -> None:
   """Encode a file into a shard of each split, unless that is done.
 

@@ -12,7 +12,7 @@ import pathlib
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from llm_jax import record
+from llm_jax import files
 
 # The order of the path; a run may hold more folders (rl_seed0, rl_seed1, ...)
 # and they are placed by the stage that their run.json names.
@@ -244,7 +244,7 @@ def _read_json(
   """The object in a JSON file, or None with a line in `missing`."""
   path = folder / name
   try:
-    value = record.read_json(path)
+    value = files.read_json(path)
   except FileNotFoundError:
     missing.append(f'{folder.name}/{name}: missing')
     return None
@@ -261,24 +261,14 @@ def _read_lines(
   folder: pathlib.Path, name: str, missing: list[str]
 ) -> list[dict[str, Any]]:
   """The objects in a JSONL file; lines that are none are counted."""
+  errors: list[str] = []  # kill -9 in a write leaves a torn last line
   try:
-    text = (folder / name).read_text(encoding='utf-8', errors='replace')
+    rows = list(files.read_jsonl(folder / name, dict, errors))
   except OSError:
     missing.append(f'{folder.name}/{name}: missing')
     return []
-  rows, n_bad = [], 0
-  # Not splitlines(): a JSON string may hold U+2028, which ends no line here.
-  for line in filter(str.strip, text.split('\n')):
-    try:
-      row = json.loads(line)
-    except ValueError:
-      row = None
-    if isinstance(row, dict):
-      rows.append(row)
-    else:
-      n_bad += 1  # kill -9 in the middle of a write leaves a torn last line
-  if n_bad:
-    missing.append(f'{folder.name}/{name}: {n_bad} unreadable lines')
+  if errors:
+    missing.append(f'{folder.name}/{name}: {len(errors)} unreadable lines')
   return rows
 
 

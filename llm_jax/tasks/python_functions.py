@@ -11,17 +11,15 @@ import ast
 import atexit
 import dataclasses
 import functools
-import gzip
-import json
 import operator
-import pathlib
 import random
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from absl import logging
 
+from llm_jax import files
 from llm_jax.tasks import protocol, splits
 from llm_jax.verify import grading
 from llm_jax.verify.sandbox import sandbox
@@ -186,16 +184,8 @@ def _read(path: str, name: str) -> _File:
   tests: dict[str, tuple[str, list[Case]]] = {}
   by_split: dict[str, list[protocol.Problem]] = {'train': [], 'held_out': []}
   n_dropped = 0
-  for n, row in enumerate(_rows(pathlib.Path(path)), 1):
-    if 'test_list' in row:
-      problem, split, start, cases = _read_mbpp(row, name)
-    elif 'entry_point' in row:
-      problem, split, start, cases = _read_humaneval(row, name)
-    else:
-      raise ValueError(
-        f'{path}:{n} has the fields {sorted(row)}; a problem of MBPP has '
-        'test_list, one of HumanEval entry_point'
-      )
+  rows = files.read_jsonl(path, functools.partial(_read_row, name))
+  for problem, split, start, cases in rows:
     if cases is None or problem.prompt in tests:
       n_dropped += 1
       continue
@@ -228,14 +218,18 @@ def _disagreement(case: Case, value: Any) -> str:
   return text if len(text) < 200 else text[:200] + '…'
 
 
-def _rows(path: pathlib.Path) -> Iterator[dict[str, Any]]:
-  opened = gzip.open if path.suffix == '.gz' else open
-  with opened(path, 'rt', encoding='utf-8') as lines:
-    for line in lines:
-      yield json.loads(line)
-
-
 _Row = tuple[protocol.Problem, str, str, list[Case] | None]
+
+
+def _read_row(name: str, row: Mapping[str, Any]) -> _Row:
+  if 'test_list' in row:
+    return _read_mbpp(row, name)
+  if 'entry_point' in row:
+    return _read_humaneval(row, name)
+  raise ValueError(
+    f'the fields are {sorted(row)}; a problem of MBPP has test_list, one of '
+    'HumanEval entry_point'
+  )
 
 
 def _read_mbpp(row: Mapping[str, Any], name: str) -> _Row:

@@ -57,7 +57,7 @@ class Document:
 
 @contextlib.contextmanager
 def writing(
-  path: files.Place, row_group: int = 1000
+  path: files.Path, row_group: int = 1000
 ) -> Iterator[Callable[[Document], None]]:
   """A file of documents; the same documents give the same bytes.
 
@@ -106,7 +106,7 @@ def _table(rows: Sequence[Document]) -> pa.Table:
   return pa.table(columns, schema=SCHEMA)
 
 
-def read(path: files.Place) -> Iterator[Document]:
+def read(path: files.Path) -> Iterator[Document]:
   """The documents of a file in order, a row group in memory at a time.
 
   Raises:
@@ -126,7 +126,7 @@ def read(path: files.Place) -> Iterator[Document]:
         yield Document(**row)
 
 
-def read_texts(path: files.Place, rows: Sequence[int]) -> list[str]:
+def read_texts(path: files.Path, rows: Sequence[int]) -> list[str]:
   """Texts of some documents; reads no row group that holds none of them.
 
   Args:
@@ -150,7 +150,7 @@ def read_texts(path: files.Place, rows: Sequence[int]) -> list[str]:
 
 
 @contextlib.contextmanager
-def _opened(path: files.Place) -> Iterator[parquet.ParquetFile]:
+def _opened(path: files.Path) -> Iterator[parquet.ParquetFile]:
   _share_memory()
   with path.open('rb') as file:
     try:
@@ -164,7 +164,7 @@ def _opened(path: files.Place) -> Iterator[parquet.ParquetFile]:
       yield opened
 
 
-def count(path: files.Place) -> dict[str, int]:
+def count(path: files.Path) -> dict[str, int]:
   """Documents and estimated tokens of a file."""
   with _opened(path) as file:
     tokens = file.read(columns=['token_count'])['token_count']

@@ -59,8 +59,8 @@ class Part:
   """
 
   number: int
-  documents: storage.Place
-  keys: storage.Place
+  documents: storage.Path
+  keys: storage.Path
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,13 +75,13 @@ class Shard:
     first_number: parts of earlier runs, which stand before this run's.
   """
 
-  output: storage.Place
+  output: storage.Path
   number: int
-  warc: storage.Place
+  warc: storage.Path
   fingerprint: str
   first_number: int = 0
 
-  def intermediate(self, suffix: str) -> storage.Place:
+  def intermediate(self, suffix: str) -> storage.Path:
     """A file that only an unfinished run needs."""
     return self.output / _INTERMEDIATE / f'{self.number:05d}{suffix}'
 
@@ -121,7 +121,7 @@ class Plan:
   lists: chain.Lists
   shards: tuple[Shard, ...]
   earlier: tuple[Part, ...]
-  output: storage.Place
+  output: storage.Path
   key: str
 
   def part(self, number: int) -> Part:
@@ -138,11 +138,11 @@ class Plan:
 
 def plan(
   cfg: chain.Clean,
-  warcs: Mapping[storage.Place, str],
-  output: storage.Place,
+  warcs: Mapping[storage.Path, str],
+  output: storage.Path,
   blocklists: Sequence[pathlib.Path] = (),
   evaluation_sets: Sequence[pathlib.Path] = (),
-  earlier: Sequence[storage.Place] = (),
+  earlier: Sequence[storage.Path] = (),
 ) -> Plan:
   """Prepares a run, or the rest of one that was killed.
 
@@ -187,7 +187,7 @@ def plan(
   return Plan(cfg, lists, shards, tuple(parts), output, key)
 
 
-def _build(path: storage.Place, build: Callable, cfg, sources: Sequence):
+def _build(path: storage.Path, build: Callable, cfg, sources: Sequence):
   """Builds a list on this machine and puts it where every worker reads it."""
   if isinstance(path, pathlib.Path):
     counts = build(cfg, sources, path)
@@ -197,7 +197,7 @@ def _build(path: storage.Place, build: Callable, cfg, sources: Sequence):
   logging.info('%s: %s', path.name, counts)
 
 
-def _written_parts(cfg: chain.Clean, output: storage.Place) -> list[Part]:
+def _written_parts(cfg: chain.Clean, output: storage.Path) -> list[Part]:
   manifest = output / 'manifest.json'
   if not manifest.exists():
     raise ValueError(
@@ -276,7 +276,7 @@ def clean(
   return summarize(todo)
 
 
-def _is_done(path: storage.Place, key: str) -> bool:
+def _is_done(path: storage.Path, key: str) -> bool:
   return path.exists() and storage.read_json(path)['key'] == key
 
 
@@ -332,7 +332,7 @@ def write_candidates(todo: Plan, number: int, n: int):
   storage.write_array(_pairs_path(todo, number), pairs)
 
 
-def _pairs_path(todo: Plan, number: int) -> storage.Place:
+def _pairs_path(todo: Plan, number: int) -> storage.Path:
   return todo.output / _INTERMEDIATE / f'pairs-{number:05d}.npy'
 
 
@@ -351,7 +351,7 @@ def write_verified(todo: Plan, number: int, n: int):
   storage.write_array(_verified_path(shard), verify(todo, pairs))
 
 
-def _verified_path(shard: Shard) -> storage.Place:
+def _verified_path(shard: Shard) -> storage.Path:
   return shard.intermediate('.copies.npy')
 
 
@@ -460,6 +460,6 @@ def summarize(todo: Plan) -> dict:
   }
 
 
-def remove_intermediate(output: storage.Place):
+def remove_intermediate(output: storage.Path):
   """Removes what only an unfinished run needs."""
   storage.remove_folder(output / _INTERMEDIATE)
