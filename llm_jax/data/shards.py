@@ -216,7 +216,7 @@ def find_source(
 
 def fingerprint(directory: str | os.PathLike[str]) -> str:
   """sha256 of a folder's manifest, which holds those of its shards."""
-  return record.file_sha256(pathlib.Path(directory, MANIFEST))
+  return files.sha256(pathlib.Path(directory, MANIFEST))
 
 
 class TokenSource:

@@ -18,7 +18,7 @@ from llm_jax.model import config as model_config
 from llm_jax.tasks import protocol
 from llm_jax.tokenizer import encoding
 from llm_jax.train import start
-from llm_jax.verify import verdict
+from llm_jax.verify import grading
 
 _MAX_EXAMPLES_OF_A_KIND = 4
 
@@ -198,7 +198,7 @@ def _scored(
   if answer.stopped:
     score = task.score(problem, text)
   else:
-    score = verdict.Score(
+    score = grading.Score(
       False, f'no end within {len(answer.token_ids)} tokens'
     )
   return {
