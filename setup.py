@@ -76,6 +76,7 @@ _TEST = [
   'pytest-xdist>=3.8',  # ... on two cores
   'hypothesis>=6.130',  # properties over random input
   'ruff>=0.14',  # format and lint
+  'import-linter>=2.17',  # who may import whom
   'pyright[nodejs]>=1.1.400',  # types; the extra is Node.js as a wheel
   'tokenizers>=0.22',  # reads the tokenizer.json that we write
   'warcio>=1.8',  # reads the WARC files that we write
