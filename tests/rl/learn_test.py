@@ -9,10 +9,11 @@ import optax
 import pytest
 
 from llm_jax.infer import generate
-from llm_jax.model import config, likelihood, transformer, value_head
+from llm_jax.model import config, likelihood, value_head
 from llm_jax.parallel import device_mesh
 from llm_jax.rl import algorithm, learn, prompts, rollout
 from llm_jax.train import train_state, update
+from tests.model import start_params
 
 CFG = config.ModelConfig(
   vocab_size=8, n_layers=1, d_model=16, n_heads=2, n_kv_heads=1, head_dim=8,
@@ -26,7 +27,7 @@ REWARD_PR[:, :2] = [0, 1]  # no group is dead
 
 
 def params_of(seed, with_head=False):
-  params = transformer.init(CFG, jax.random.key(seed))
+  params = start_params.init(CFG, seed)
   head = {'w_D': jnp.linspace(-1, 1, CFG.d_model), 'bias': jnp.float32(0.5)}
   return params | ({value_head.NAME: head} if with_head else {})
 
