@@ -32,7 +32,10 @@ _BASE = [
 _WEB = [
   'fastwarc>=2.0,<3',  # reads and writes WARC; 2.0 renamed its classes
   'resiliparse>=2.0,<3',  # HTML trees and fast extraction
-  'trafilatura>=2.3,<2.4',  # the best extraction; trafilatura_fast adapts it
+  'trafilatura>=2.3,<3',  # the best extraction
+  'brotli>=1.1',  # bodies in br; fastwarc brings it along
+  # Archives and bodies in zstd; newer Pythons have it themselves.
+  'backports.zstd>=1.0; python_version < "3.14"',
   'lxml-html-clean>=0.4.3',  # trafilatura needs it; old pips miss it
   # Runs the language model lid.176; has no wheel for newer Pythons yet.
   'fasttext-predict>=0.9.2.4; python_version < "3.14"',
