@@ -1,13 +1,12 @@
 """Keeps the honest record of a stage: what ran, on what, for how long.
 
-A stage's folder holds `run.json` (what was asked and with which versions),
+A stage's folder holds `run.json` (what runs, and with which versions),
 `config.txt` (the same configuration for reading), `clock.json` (working
 seconds, which survive a kill) and, once finished, `done.json`. In the folder of
 a run that does another one again lies that one's run.json as `rerun_of.json`.
 
-It does NOT lock the folder: two processes must not run a stage in one folder
-at once. It does NOT hold metrics or checkpoints, and imports no JAX: devices
-and mesh are handed in by the recipe.
+From `begin` to `finish` the folder is locked, as two processes would store each
+line twice. Imports no JAX: devices and mesh are handed in by the recipe.
 """
 
 import importlib.metadata
@@ -31,7 +30,6 @@ _VERSIONED = (
   'flax',
   'optax',
   'orbax-checkpoint',
-  'grain',
   'array-record',
   'tensorflow-datasets',
   'chex',
@@ -60,7 +58,7 @@ def begin(
   inputs: Mapping[str, str] | None = None,
   extra: Mapping[str, Any] | None = None,
 ) -> bool:
-  """Opens a stage's folder, or recognises the run that is already in it.
+  """Locks a stage's folder and opens it, or recognises the run that is in it.
 
   Args:
     workdir: the stage's folder; made if missing.
@@ -76,48 +74,67 @@ def begin(
   Raises:
     ValueError: if the folder holds a run of another stage, configuration or
       inputs; every difference is named.
+    BlockingIOError: if another process works in the folder; it is named.
   """
   workdir = pathlib.Path(workdir)
   workdir.mkdir(parents=True, exist_ok=True)
-  asked = {
-    'stage': stage,
-    'config': dataclass_json.to_dict(cfg),
-    'inputs': dict(inputs or {}),
-  }
+  is_new = files.lock(workdir)
+  try:
+    files.remove_leftovers(workdir)
+    return _open(workdir, stage, cfg, inputs or {}, extra or {})
+  except BaseException:
+    if is_new:
+      files.unlock(workdir)
+    raise
+
+
+def _open(
+  workdir: pathlib.Path,
+  stage: str,
+  cfg: Any,
+  inputs: Mapping[str, str],
+  extra: Mapping[str, Any],
+) -> bool:
+  config = dataclass_json.to_dict(cfg)
+  wanted = {'stage': stage, 'config': config, 'inputs': {**inputs}}
+  is_done = (workdir / 'done.json').exists()
   if (workdir / 'run.json').exists():
     record = files.read_json(workdir / 'run.json')
-    _refuse_other_run(f'{workdir} holds another run', record, asked)
-    if (workdir / 'done.json').exists():
+    _refuse_other_run(f'{workdir} holds another run', record, wanted)
+    if is_done:
       return True
-    record['config'] = asked['config']
+    record['config'] = config
     record['resumed'].append({'time': _now(), **_git()})
+  elif is_done:
+    raise ValueError(
+      f'{workdir} holds done.json but no run.json; delete the folder or give '
+      'another --workdir'
+    )
   else:
-    if (workdir / 'done.json').exists():
-      raise ValueError(
-        f'{workdir} holds done.json but no run.json; delete the folder or '
-        'give another --workdir'
-      )
     record = {
-      **asked,
+      **wanted,
       'start': _now(),
       **_git(),
       'argv': sys.argv,
       'cwd': os.getcwd(),
       'environment': {k: os.environ.get(k) for k in _ENVIRONMENT},
       'versions': _versions(),
-      'seeds': _seeds(asked['config']),
-      **(extra or {}),
+      'seeds': {
+        name: value
+        for name, value in dataclass_json.leaves(config).items()
+        if name.split('.')[-1] == 'seed'
+      },
+      **extra,
       'resumed': [],
     }
     if (workdir / 'rerun_of.json').exists():
       _compare_with_earlier(files.read_json(workdir / 'rerun_of.json'), record)
-  text = dataclass_json.explain(cfg) + '\n'
-  (workdir / 'config.txt').write_text(text, encoding='utf-8')
+  with files.replacing(workdir / 'config.txt') as file:
+    file.write(dataclass_json.explain(cfg).encode() + b'\n')
   files.write_json(workdir / 'run.json', record)
-  files.write_json(
-    workdir / 'clock.json',
-    {'seconds': _seconds(workdir), 'mark': time.monotonic()},
-  )
+  clock = workdir / 'clock.json'
+  seconds = files.read_json(clock)['seconds'] if clock.exists() else 0.0
+  files.write_json(clock, {'seconds': seconds, 'mark': time.monotonic()})
   return False
 
 
@@ -133,6 +150,7 @@ def rerun(workdir: str | os.PathLike, earlier: Mapping[str, Any]) -> None:
   """
   workdir = pathlib.Path(workdir)
   workdir.mkdir(parents=True, exist_ok=True)
+  files.lock(workdir)
   files.write_json(workdir / 'rerun_of.json', earlier)
 
 
@@ -153,7 +171,7 @@ def tick(workdir: str | os.PathLike) -> float:
 
 
 def finish(workdir: str | os.PathLike, summary: Mapping[str, Any]) -> None:
-  """Marks a stage as finished.
+  """Marks a stage as finished, and lets other processes into its folder.
 
   Args:
     workdir: the stage's folder, opened by `begin`.
@@ -166,6 +184,7 @@ def finish(workdir: str | os.PathLike, summary: Mapping[str, Any]) -> None:
   files.write_json(
     workdir / 'done.json', {'stage': stage, 'seconds': seconds, **summary}
   )
+  files.unlock(workdir)
 
 
 def _refuse_other_run(
@@ -196,11 +215,9 @@ def _changes(
   changes = []
   for part in parts:
     # JSON has read lists where the new record may hold other sequences.
-    asked = json.loads(json.dumps(new[part]))
-    before, after = (
-      dataclass_json.leaves(old.get(part, {})),
-      dataclass_json.leaves(asked),
-    )
+    wanted = json.loads(json.dumps(new[part]))
+    before = dataclass_json.leaves(old.get(part, {}))
+    after = dataclass_json.leaves(wanted)
     for name in [*before, *(name for name in after if name not in before)]:
       if _SEEN in name.split('.'):
         continue
@@ -211,21 +228,8 @@ def _changes(
   return changes
 
 
-def _seconds(workdir: pathlib.Path) -> float:
-  path = workdir / 'clock.json'
-  return files.read_json(path)['seconds'] if path.exists() else 0.0
-
-
 def _now() -> str:
   return time.strftime('%Y-%m-%dT%H:%M:%SZ', time.gmtime())
-
-
-def _seeds(tree: Mapping[str, Any]) -> dict[str, Any]:
-  return {
-    name: value
-    for name, value in dataclass_json.leaves(tree).items()
-    if name.split('.')[-1] == 'seed'
-  }
 
 
 def _versions() -> dict[str, str]:

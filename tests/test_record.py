@@ -3,11 +3,14 @@
 import dataclasses
 import json
 import pathlib
+import socket
+import subprocess
 import sys
 import time
 
 import pytest
 
+from experiments import command_line
 from llm_jax import files, record
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
@@ -131,3 +134,81 @@ class TestStage:
     record.begin(tmp_path, 'sft', Config())
     run = files.read_json(tmp_path / 'run.json')
     assert (run['git_sha'], run['git_dirty']) == ('unknown', None)
+
+
+_RUN = """
+import dataclasses, pathlib, sys, time
+from llm_jax import record
+from experiments import command_line
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+  seed: int = 0
+
+def run(cfg, workdir: str):
+  record.begin(workdir, 'test', cfg)
+  print('works', flush=True)
+  if sys.stdin.readline() == 'finish\\n':
+    record.finish(workdir, {})
+
+argv = ['x', '--workdir', sys.argv[1]]
+sys.exit(command_line.execute(Config, run, {}, argv))
+"""
+
+
+def _start(workdir):
+  return subprocess.Popen(
+    [sys.executable, '-c', _RUN, str(workdir)],
+    cwd=ROOT,
+    stdin=subprocess.PIPE,
+    stdout=subprocess.PIPE,
+    stderr=subprocess.PIPE,
+    text=True,
+  )
+
+
+def test_one_process_works_in_a_folder(tmp_path):
+  """A second one is told of the first, and takes over where that was killed."""
+  with _start(tmp_path) as first:
+    assert first.stdout.readline() == 'works\n'
+    with _start(tmp_path) as second:
+      out, error = second.communicate()
+    assert (second.returncode, out) == (1, '')
+    owner = f'process {first.pid} on {socket.gethostname()} since 20'
+    assert f'error: {tmp_path} is in use by {owner}' in error
+    assert 'Traceback' not in error
+    first.kill()
+  with _start(tmp_path) as third:
+    assert third.stdout.readline() == 'works\n'
+    (tmp_path / f'.run.json.{first.pid}.tmp').write_text('half')
+    third.communicate('fail\n')
+  assert len(files.read_json(tmp_path / 'run.json')['resumed']) == 1
+  with _start(tmp_path) as fourth:
+    assert fourth.stdout.readline() == 'works\n'
+    assert not list(tmp_path.glob('.*.tmp'))
+    fourth.communicate('finish\n')
+  names = ['clock.json', 'config.txt', 'done.json', 'run.json']
+  assert sorted(path.name for path in tmp_path.iterdir()) == names
+
+
+def test_no_lock_stays_behind_a_refusal(tmp_path):
+  record.begin(tmp_path / 'a', 'sft', Config())
+  record.finish(tmp_path / 'a', {})
+  with pytest.raises(ValueError, match='holds another run'):
+    record.begin(tmp_path / 'a', 'rl', Config())
+  assert not (tmp_path / 'a' / '.lock').exists()
+
+  def run(cfg, workdir: str):
+    record.begin(workdir, 'sft', cfg)
+    raise ValueError('no')
+
+  argv = ['x', f'--workdir={tmp_path}/b']
+  assert command_line.execute(Config, run, {}, argv) == 1
+  assert not (tmp_path / 'b' / '.lock').exists()
+
+
+def test_every_recipe_locks_its_folder():
+  for path in (ROOT / 'experiments').glob('*.py'):
+    text = path.read_text()
+    if 'workdir: str' in text and 'command_line.main(' in text:
+      assert 'record.begin(' in text or 'files.lock(' in text, path
