@@ -86,11 +86,8 @@ def write_tokens(
     The folder.
   """
   vocabulary = tokenizer()
-  sizes = {
-    'sequence_length': sequence_length,
-    'end_of_text_id': vocabulary.special_id('<|endoftext|>'),
-    'vocab_size': vocabulary.vocab_size,
-  }
+  end = vocabulary.special_id('<|endoftext|>')
+  layout = shards.Layout(sequence_length, end, vocabulary.vocab_size)
   entries = {}
   for source, splits in sources.items():
     (folder / source).mkdir(parents=True)
@@ -99,12 +96,15 @@ def write_tokens(
         shards.write_shard(
           folder / source / f'{split}-00000.array_record',
           [(vocabulary.encode(text), len(text.encode())) for text in texts],
-          **sizes,
+          layout,
         )
       ]
       for split, texts in splits.items()
     }
   shards.write_manifest(
-    folder, entries, tokenizer_fingerprint=vocabulary.fingerprint, **sizes
+    folder,
+    shards=entries,
+    tokenizer_fingerprint=vocabulary.fingerprint,
+    layout=layout,
   )
   return folder
