@@ -79,11 +79,7 @@ def without(i: int) -> list[int]:
   return [n for n in range(N) if n != i]
 
 
-LAYOUTS = [
-  lambda i, data: in_members(i, member(data)),
-  in_one_member,
-  in_plain,
-]
+LAYOUTS = [lambda i, data: in_members(i, member(data)), in_one_member, in_plain]
 
 
 def flip(data: bytes, at: int) -> bytes:
