@@ -10,8 +10,7 @@ _BASE = [
   'flax>=0.12.8,<0.13',  # linen, for the model's parameters only
   'optax>=0.2.8,<0.3',  # optimizers
   'orbax-checkpoint>=0.12.8,<0.13',  # atomic, asynchronous checkpoints
-  'grain>=0.2.18,<0.3',  # random access over ArrayRecord
-  'array-record>=0.8.3',  # the file format of tokens and conversations
+  'array-record>=0.8.3',  # the file format of tokens; random access
   'tensorflow-datasets>=4.9.10,<5',  # dataset builders, without TensorFlow
   'chex>=0.1.92,<0.2',  # shape assertions and test variants
   'absl-py>=2.3',  # flags and logging of the recipes
@@ -61,6 +60,11 @@ _EXPORT = [
   'safetensors>=0.6',  # the tensors of published checkpoints, without torch
 ]
 
+_REPORT = [
+  'jinja2>=3.1',  # the templates of report.html and report.md
+  'matplotlib>=3.10',  # its charts; draws SVG with the same bytes each time
+]
+
 _TENSORBOARD = [
   'tensorboardX>=2.6.4',  # writes event files with numpy and protobuf alone
 ]
@@ -71,6 +75,7 @@ _WANDB = [
 
 _TEST = [
   *_EXPORT,
+  *_REPORT,
   *_TENSORBOARD,
   'pytest>=9.0',  # runs tests and doctests
   'pytest-xdist>=3.8',  # ... on two cores
@@ -106,13 +111,17 @@ setuptools.setup(
   packages=setuptools.find_packages(
     include=['llm_jax', 'llm_jax.*', 'experiments', 'tools']
   ),
-  package_data={'llm_jax.web.filter': ['blocklist/*/domains']},
+  package_data={
+    'llm_jax.web.filter': ['blocklist/*/domains'],
+    'llm_jax.report': ['templates/*'],
+  },
   install_requires=_BASE,
   extras_require={
     'web': _WEB,
     'beam': _BEAM,
     'cloud': _CLOUD,
     'export': _EXPORT,
+    'report': _REPORT,
     'tensorboard': _TENSORBOARD,
     'wandb': _WANDB,
     'test': _TEST,
