@@ -116,6 +116,20 @@ def test_garbage_between_members_loses_nothing(garbage):
   assert (good, bad) == (list(range(N)), ['damaged_file'])
 
 
+@pytest.mark.parametrize(
+  ('rest', 'problems'),
+  [
+    (b'\0' * 100, ['damaged_file']),
+    (b'hello world', ['damaged_file']),
+    (member(b'no record at all'), ['damaged_file']),
+    (member(b'\r\n' * 4), []),
+  ],
+)
+def test_what_is_no_record_is_told_once(rest, problems):
+  assert found(rest) == ([], problems)
+  assert found(b''.join(MEMBERS) + rest) == ([*range(N)], problems)
+
+
 @pytest.mark.parametrize('i', [0, 4, N])
 def test_empty_members_lose_nothing(i):
   data = b''.join([*MEMBERS[:i], member(b'') * 3, *MEMBERS[i:]])
