@@ -31,7 +31,10 @@ _BASE = [
 _WEB = [
   'fastwarc>=2.0,<3',  # reads and writes WARC; 2.0 renamed its classes
   'resiliparse>=2.0,<3',  # HTML trees and fast extraction
-  'trafilatura>=2.3,<2.4',  # the best extraction; trafilatura_fast adapts it
+  'trafilatura>=2.3,<3',  # the best extraction
+  'brotli>=1.1',  # bodies in br; fastwarc brings it along
+  # Archives and bodies in zstd; newer Pythons have it themselves.
+  'backports.zstd>=1.0; python_version < "3.14"',
   'lxml-html-clean>=0.4.3',  # trafilatura needs it; old pips miss it
   # Runs the language model lid.176; has no wheel for newer Pythons yet.
   'fasttext-predict>=0.9.2.4; python_version < "3.14"',
@@ -72,6 +75,7 @@ _TEST = [
   'pytest-xdist>=3.8',  # ... on two cores
   'hypothesis>=6.130',  # properties over random input
   'ruff>=0.14',  # format and lint
+  'import-linter>=2.17',  # who may import whom
   'pyright[nodejs]>=1.1.400',  # types; the extra is Node.js as a wheel
   'tokenizers>=0.22',  # reads the tokenizer.json that we write
   'warcio>=1.8',  # reads the WARC files that we write

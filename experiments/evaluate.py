@@ -56,7 +56,7 @@ def run(
     tokens: folder of token shards, for the held-out documents.
   """
   folders = _named(checkpoint)
-  inputs = {'tokens': files.sha256(pathlib.Path(tokens, shards.MANIFEST))}
+  inputs = {'tokens': shards.fingerprint(tokens)}
   inputs |= protocol.file_sums(cfg.task)
   extra = {'devices': str(jax.devices())}
   finished = record.begin(workdir, 'evaluate', cfg, inputs, extra)

@@ -15,7 +15,6 @@ import dataclasses
 import functools
 from concurrent import futures
 
-import jax
 from absl import logging
 
 from experiments import command_line
@@ -31,9 +30,8 @@ from llm_jax.rl import metrics as rl_metrics
 from llm_jax.rl import prompts as questions_lib
 from llm_jax.rl import reward as reward_lib
 from llm_jax.tasks import addition, any_task, protocol
-from llm_jax.tokenizer import encoding
 from llm_jax.train import best as best_lib
-from llm_jax.train import checkpoint, fit, metrics, start, training_loop, update
+from llm_jax.train import fit, metrics, start, training_loop, update
 
 
 @dataclasses.dataclass(frozen=True)
@@ -85,12 +83,13 @@ def run(cfg: Config, workdir: str, restore_from: str) -> None:
   algorithm = algorithm_lib.choose(cfg.preset, cfg.algorithm)
   n_steps = cfg.loop.n_steps
   n_rows = cfg.updates.rows(cfg.n_prompts * cfg.n_samples)  # of an update
-  mesh = device_mesh.make(cfg.mesh, n_rows)
-  model = checkpoint.load_model(restore_from, mesh)
-  policy_cfg, is_chat = model.model_config, model.is_chat
+  stage = start.after(
+    'rl', cfg, workdir=workdir, restore_from=restore_from, n_rows=n_rows
+  )
+  mesh, policy_cfg, is_chat = stage.mesh, stage.model_config, stage.is_chat
 
   # What is asked: new problems at every step, or a pool of them in epochs.
-  vocabulary = encoding.Tokenizer.load(model.tokenizer_dir)
+  vocabulary = stage.tokenizer
   n_draws = max(n_steps, 1 + cfg.rollouts.max_refills)
   questions = questions_lib.load(
     cfg.task, cfg.n_problems or cfg.n_prompts * n_draws, cfg.seed, vocabulary,
@@ -115,20 +114,14 @@ def run(cfg: Config, workdir: str, restore_from: str) -> None:
     loss_fn, tx, mesh, n_rows // plan.micro_batch
   )
   look_fn = learn.make_look_fn(
-    algorithm, policy_cfg, model.params, mesh, plan.micro_batch
+    algorithm, policy_cfg, stage.params, mesh, plan.micro_batch
   )
 
   # Begin, or go on from the newest checkpoint.
-  inputs = {'model': model.fingerprint} | protocol.file_sums(cfg.task)
-  machine = {'devices': str(jax.devices()), 'mesh': dict(mesh.shape)}
-  machine['plan'] = dataclasses.asdict(plan)
-  if record.begin(workdir, 'rl', cfg, inputs, machine):
-    logging.info('rl in %s is already finished', workdir)
+  if stage.begin(protocol.file_sums(cfg.task), plan):
     return
-  state, writer = start.start(
-    workdir, 'rl', policy_cfg, model.tokenizer_dir, is_chat, tx, cfg.seed, mesh,
-    cfg.loop.watch, model.params, has_values=algorithm.baseline == 'value',
-  )  # fmt: skip
+  state, loop = stage.start(tx, has_values=algorithm.baseline == 'value')
+  writer = loop.writer
   n_done = int(state.step)
   best = best_lib.Best(workdir, n_done, 'eval_sampled')
 
@@ -154,9 +147,9 @@ def run(cfg: Config, workdir: str, restore_from: str) -> None:
     cfg.max_new_tokens, cfg.seed,
   )  # fmt: skip
   dead = functools.partial(credit.dead_groups, algorithm)
-  if not n_done:
-    evaluate(0)
-  with pool, best, training_loop.Run(cfg.loop, workdir, writer) as loop:
+  with pool, best, loop:
+    if not n_done:
+      evaluate(0)
     for step in loop.steps(n_done):
       draw_fn = functools.partial(rollout.draw, sampler, state.params, step)
       collected = rollout.collect(draw_fn, dead, cfg.rollouts.max_refills)
@@ -167,7 +160,6 @@ def run(cfg: Config, workdir: str, restore_from: str) -> None:
         evaluate(step)
       if loop.is_due(step):
         loop.save(step, state)
-  writer.close()
   lines = metrics.read(f'{workdir}/{metrics.METRICS}')
   n_tokens = sum(line.get('sampled_tokens', 0) for line in lines)
   record.finish(workdir, {'tokens': n_tokens, 'best_sampled': best.value})

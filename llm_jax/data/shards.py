@@ -214,6 +214,11 @@ def find_source(
   return found[0]
 
 
+def fingerprint(directory: str | os.PathLike[str]) -> str:
+  """sha256 of a folder's manifest, which holds those of its shards."""
+  return files.sha256(pathlib.Path(directory, MANIFEST))
+
+
 class TokenSource:
   """Rows of one split of one source, by index.
 

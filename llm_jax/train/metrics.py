@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, TextIO
 
 from llm_jax import files
-from llm_jax.train import watch
+from llm_jax.train import monitoring
 
 METRICS = 'metrics.jsonl'
 SAMPLES = 'samples.jsonl'
@@ -21,7 +21,7 @@ class Writer:
   """Appends lines to a run's files, and forgets what a resume will redo."""
 
   def __init__(
-    self, workdir: str, resume_step: int, views: Sequence[watch.View] = ()
+    self, workdir: str, resume_step: int, views: Sequence[monitoring.View] = ()
   ):
     """Open the files of a run.
 
@@ -70,10 +70,10 @@ class Writer:
       view.flush()
 
   def close(self) -> None:
-    """Sync and close the files."""
+    """Sync and close the files; a second time does nothing."""
     self.sync()
-    for f in self._files.values():
-      f.close()
+    while self._files:
+      self._files.popitem()[1].close()
 
   def _append(self, name: str, line: Mapping[str, Any]) -> None:
     self._files[name].write(json.dumps(line) + '\n')

@@ -2,7 +2,7 @@
 
 import jax
 
-from llm_jax.evals import continuations
+from llm_jax.evals import continuations, scoring
 from llm_jax.model import transformer
 from tests.evals import tiny_checkpoint
 
@@ -12,7 +12,8 @@ CFG = tiny_checkpoint.MODEL
 def sample(prompts):
   params = transformer.init(CFG, jax.random.key(0))
   vocabulary = tiny_checkpoint.tokenizer()
-  return list(continuations.sample(CFG, params, vocabulary, prompts, 8))
+  model = scoring.Model(CFG, params, vocabulary, is_chat=False)
+  return list(continuations.sample(model, prompts, 8))
 
 
 def test_each_prompt_comes_with_what_follows():

@@ -2,6 +2,7 @@
 
 import dataclasses
 import json
+import types
 
 import jax
 import jax.numpy as jnp
@@ -12,25 +13,29 @@ from llm_jax.model import config, transformer, value_head
 from llm_jax.parallel import device_mesh
 from llm_jax.tokenizer import encoding
 from llm_jax.train import best as best_lib
-from llm_jax.train import checkpoint, metrics, start, watch
+from llm_jax.train import checkpoint, metrics, start, training_loop
 
 TOKENIZER = encoding.Tokenizer.from_merges([], 'qwen2')
-CFG = config.ModelConfig(
+MODEL = config.ModelConfig(
   vocab_size=TOKENIZER.vocab_size, n_layers=1, d_model=8, n_heads=1,
   n_kv_heads=1, head_dim=8, d_ff=8, max_length=8,
 )  # fmt: skip
-MESH = device_mesh.make(device_mesh.MeshConfig(data=1))
+CONFIG = types.SimpleNamespace(
+  seed=0,
+  model=MODEL,
+  batch_size=1,
+  mesh=device_mesh.MeshConfig(data=1),
+  loop=training_loop.LoopConfig(),
+)
 TX = optax.adam(1e-3)
 
 
 def begin(folder, has_values=False):
+  """A state with its writer."""
   TOKENIZER.save(folder / 'tokenizer')
-  state, writer = start.start(
-    str(folder), 'rl', CFG, str(folder / 'tokenizer'), False, TX, 0, MESH,
-    watch.Watch(), transformer.init(CFG, jax.random.key(1)),
-    has_values=has_values,
-  )  # fmt: skip
-  return state, writer
+  stage = start.new('rl', CONFIG, str(folder), str(folder / 'tokenizer'))
+  state, loop = stage.start(TX, has_values=has_values)
+  return state, loop.writer
 
 
 def at(state, step):
@@ -101,7 +106,7 @@ def test_a_value_head_is_saved_beside_the_model(tmp_path):
   loaded = checkpoint.load_model(str(tmp_path))
   assert value_head.NAME not in loaded.params
   assert jax.tree.structure(loaded.params) == jax.tree.structure(
-    transformer.init(CFG, jax.random.key(0))
+    transformer.init(MODEL, jax.random.key(0))
   )
 
 
