@@ -60,6 +60,11 @@ _EXPORT = [
   'safetensors>=0.6',  # the tensors of published checkpoints, without torch
 ]
 
+_REPORT = [
+  'jinja2>=3.1',  # the templates of report.html and report.md
+  'matplotlib>=3.10',  # its charts; draws SVG with the same bytes each time
+]
+
 _TENSORBOARD = [
   'tensorboardX>=2.6.4',  # writes event files with numpy and protobuf alone
 ]
@@ -70,6 +75,7 @@ _WANDB = [
 
 _TEST = [
   *_EXPORT,
+  *_REPORT,
   *_TENSORBOARD,
   'pytest>=9.0',  # runs tests and doctests
   'pytest-xdist>=3.8',  # ... on two cores
@@ -105,13 +111,17 @@ setuptools.setup(
   packages=setuptools.find_packages(
     include=['llm_jax', 'llm_jax.*', 'experiments', 'tools']
   ),
-  package_data={'llm_jax.web.filter': ['blocklist/*/domains']},
+  package_data={
+    'llm_jax.web.filter': ['blocklist/*/domains'],
+    'llm_jax.report': ['templates/*'],
+  },
   install_requires=_BASE,
   extras_require={
     'web': _WEB,
     'beam': _BEAM,
     'cloud': _CLOUD,
     'export': _EXPORT,
+    'report': _REPORT,
     'tensorboard': _TENSORBOARD,
     'wandb': _WANDB,
     'test': _TEST,

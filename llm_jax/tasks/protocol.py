@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from typing import Protocol
 
 from llm_jax import files
-from llm_jax.verify import verdict
+from llm_jax.verify import grading
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Task(Protocol):
     """The answer that a demonstrator would write."""
     ...
 
-  def score(self, problem: Problem, answer: str) -> verdict.Score:
+  def score(self, problem: Problem, answer: str) -> grading.Score:
     """Judge an answer; never raises on what a model wrote."""
     ...
 
