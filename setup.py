@@ -16,7 +16,7 @@ _BASE = [
   'absl-py>=2.3',  # flags and logging of the recipes
   'gin-config==0.5.0',  # the configuration's syntax; its parser is used
   'numpy>=2.1',  # everything that runs without JAX
-  'scipy>=1.14',  # Student's t; JAX brings it along
+  'scipy>=1.15',  # intervals; JAX brings it along
   # Formulas in answers. No extra: a verdict must not depend on what is
   # installed, and it is pure Python.
   'sympy>=1.13,<2',
