@@ -69,7 +69,9 @@ def run(
   else:
     with _pydoc_site() as addresses:
       seeds = [_SITE_URL]
-      summary = crawler.crawl(cfg.crawl, seeds, folder, addresses, tick)
+      summary = crawler.crawl(
+        cfg.crawl, seeds, folder, addresses=addresses, on_page=tick
+      )
   _refuse_unfinished(summary)
   record.finish(folder, summary)
   logging.info(

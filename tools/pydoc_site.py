@@ -160,11 +160,11 @@ def _paths_of_this_machine() -> list[tuple[str, str]]:
     os.getcwd(): '/home/user',
   }
   # '/usr' and the like say nothing about the machine and occur in prose.
-  told = {path: to for path, to in paths.items() if path.count('/') >= 2}
+  known = {path: to for path, to in paths.items() if path.count('/') >= 2}
   home = str(pathlib.Path.home())
   if home != '/':
-    told.setdefault(home, '/home/user')
-  return sorted(told.items(), key=lambda item: (-len(item[0]), item[0]))
+    known.setdefault(home, '/home/user')
+  return sorted(known.items(), key=lambda item: (-len(item[0]), item[0]))
 
 
 def make_server(pages: Pages, names: list[str], port: int):

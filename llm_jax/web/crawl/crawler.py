@@ -149,7 +149,9 @@ def crawl(
     )
     stack.callback(writer.close)
     stack.callback(client.close)
-    state = _Crawl(cfg, seeds, seen, writer, client)
+    state = _Crawl(
+      cfg=cfg, seeds=seeds, seen=seen, writer=writer, client=client
+    )
     return state.summary(stopped=state.run(on_page))
 
 
@@ -322,7 +324,7 @@ class _Crawl:
       if attempts < self._cfg.max_attempts:
         self._robots_attempts[name] = attempts
         return self._backoff_s(attempts)
-    self._seen.set_robots(name, status, text, time.time())
+    self._seen.set_robots(name, status, text)
     self._rules[name] = rules
     self._add_sitemaps(name, rules.sitemaps, 1)
     return 0.0
@@ -374,14 +376,14 @@ class _Crawl:
     )
     self._seen.finish(entry, 'redirect')
 
-  def _take_page(self, entry, response, said: signals.Signals):
+  def _take_page(self, entry, response, page: signals.Signals):
     """Stores a page unless it asks not to be, and queues its links."""
-    self._intake.add('links', said.links, entry.depth + 1)
-    if said.n_nofollow:
-      self._seen.count('links_nofollow', said.n_nofollow)
-    is_copy = self._is_copy(entry, said.canonical)
-    if said.noindex or is_copy:
-      outcome = 'noindex' if said.noindex else 'not_canonical'
+    self._intake.add('links', page.links, entry.depth + 1)
+    if page.n_nofollow:
+      self._seen.count('links_nofollow', page.n_nofollow)
+    is_copy = self._is_copy(entry, page.canonical)
+    if page.noindex or is_copy:
+      outcome = 'noindex' if page.noindex else 'not_canonical'
       self._seen.finish(entry, outcome)
     else:
       self._store(entry, response)
@@ -418,12 +420,17 @@ class _Crawl:
       if not original:
         record = warc_write.original(entry.url, response)
         self._seen.add_original(response.digest, record)
-    place = self._writer.append(
+    warc_file, warc_end = self._writer.append(
       warc_write.encode_response(entry.url, response, original)
       + warc_write.encode_request(entry.url, response)
     )
-    outcome = 'revisit' if original else 'stored'
-    self._seen.finish(entry, outcome, len(response.body), *place)
+    self._seen.finish(
+      entry,
+      outcome='revisit' if original else 'stored',
+      n_bytes=len(response.body),
+      warc_file=warc_file,
+      warc_end=warc_end,
+    )
     self._seen.count('pages_cut_at_max_page_bytes', response.truncated)
 
   def _fail(
@@ -440,8 +447,8 @@ class _Crawl:
     cfg, host = self._cfg, self._seen.hosts[entry.host]
     may_pass = outcome in _RETRIED or outcome.startswith('http_5')
     host.errors = host.errors + 1 if may_pass or outcome in _OF_HOST else 0
-    asked_s = _retry_after_s(response) if response and may_pass else 0.0
-    is_too_long = asked_s > cfg.max_crawl_delay_s
+    retry_after_s = _retry_after_s(response) if response and may_pass else 0.0
+    is_too_long = retry_after_s > cfg.max_crawl_delay_s
     if is_too_long:
       self._seen.count('retry_after_too_long')
     if may_pass and entry.attempts + 1 < cfg.max_attempts and not is_too_long:
@@ -449,16 +456,16 @@ class _Crawl:
     else:
       self._seen.finish(entry, outcome)
     backoff_s = self._backoff_s(host.errors) if may_pass else 0.0
-    return min(max(asked_s, backoff_s), cfg.max_crawl_delay_s)
+    return min(max(retry_after_s, backoff_s), cfg.max_crawl_delay_s)
 
 
 def _retry_after_s(response: fetch.Response) -> float:
   """Seconds of a Retry-After, given as such or as a date; else 0."""
-  asked = response.header('Retry-After').strip()
-  if asked.isascii() and asked.isdigit():
-    return float(asked)
+  value = response.header('Retry-After').strip()
+  if value.isascii() and value.isdigit():
+    return float(value)
   try:
-    date = email.utils.parsedate_to_datetime(asked)
+    date = email.utils.parsedate_to_datetime(value)
     return max((date - response.date).total_seconds(), 0.0)
   except (TypeError, ValueError, OverflowError):  # a date without a zone too
     return 0.0

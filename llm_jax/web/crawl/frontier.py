@@ -14,6 +14,7 @@ import errno
 import os
 import pathlib
 import sqlite3
+import time
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -321,11 +322,11 @@ class Frontier:
     """Remembers the record that holds a payload."""
     self._do('INSERT INTO payloads VALUES (?, ?, ?, ?)', digest, *record)
 
-  def set_robots(self, name: str, status: int, text: str, seconds: float):
-    """Remembers what a host answered to /robots.txt, and when."""
+  def set_robots(self, name: str, status: int, text: str):
+    """Remembers what a host answered to /robots.txt just now."""
     self._do(
       'INSERT OR REPLACE INTO robots VALUES (?, ?, ?, ?)',
-      *(name, status, text, seconds),
+      *(name, status, text, time.time()),
     )
 
   def robots(self, since: float) -> list[tuple[str, int, str]]:

@@ -56,18 +56,18 @@ def read(response: fetch.Response, url: str, user_agent: str) -> Signals:
   """
   product = robots.token(user_agent)
   named_base, hrefs, n_nofollow = '', [], 0
-  asked = [v for k, v in response.headers if k.lower() == 'x-robots-tag']
-  directives = _directives(asked, product)
+  headers = [v for k, v in response.headers if k.lower() == 'x-robots-tag']
+  directives = _directives(headers, product)
   canonical, canonical_base = _header_canonical(response), url
-  said_charset = _CHARSET.search(response.header('Content-Type'))
-  page = charset.decode(response.body, said_charset[1] if said_charset else '')
-  for tag, said in _tags(page):
-    href = said.get('href', '').strip()
-    rel = said.get('rel', '').lower().split()
+  http_charset = _CHARSET.search(response.header('Content-Type'))
+  page = charset.decode(response.body, http_charset[1] if http_charset else '')
+  for tag, attributes in _tags(page):
+    href = attributes.get('href', '').strip()
+    rel = attributes.get('rel', '').lower().split()
     if tag == 'meta':
-      if said.get('name', '').strip().lower() in ('robots', product):
-        directives |= _directives([said.get('content', '')], product)
-    elif 'href' not in said:
+      if attributes.get('name', '').strip().lower() in ('robots', product):
+        directives |= _directives([attributes.get('content', '')], product)
+    elif 'href' not in attributes:
       continue
     elif tag == 'base':
       named_base = named_base or href  # the first one holds for the page
@@ -86,8 +86,12 @@ def read(response: fetch.Response, url: str, user_agent: str) -> Signals:
   links = tuple(urls.join(base, href) for href in hrefs)
   if directives & {'nofollow', 'none'}:
     links, n_nofollow = (), n_nofollow + len(links)
-  noindex = bool(directives & {'noindex', 'none'})
-  return Signals(links, n_nofollow, canonical, noindex)
+  return Signals(
+    links=links,
+    n_nofollow=n_nofollow,
+    canonical=canonical,
+    noindex=bool(directives & {'noindex', 'none'}),
+  )
 
 
 class _Collector:
