@@ -8,7 +8,6 @@ from llm_jax.rl import metrics, rollout
 from llm_jax.tasks import addition
 from tests.rl import tiny_stage
 
-
 COLLECTED = rollout.Collected(
   groups=[
     tiny_stage.group(
