@@ -10,14 +10,13 @@ _BASE = [
   'flax>=0.12.8,<0.13',  # linen, for the model's parameters only
   'optax>=0.2.8,<0.3',  # optimizers
   'orbax-checkpoint>=0.12.8,<0.13',  # atomic, asynchronous checkpoints
-  'grain>=0.2.18,<0.3',  # random access over ArrayRecord
-  'array-record>=0.8.3',  # the file format of tokens and conversations
+  'array-record>=0.8.3',  # the file format of tokens; random access
   'tensorflow-datasets>=4.9.10,<5',  # dataset builders, without TensorFlow
   'chex>=0.1.92,<0.2',  # shape assertions and test variants
   'absl-py>=2.3',  # flags and logging of the recipes
   'gin-config==0.5.0',  # the configuration's syntax; its parser is used
   'numpy>=2.1',  # everything that runs without JAX
-  'scipy>=1.14',  # Student's t; JAX brings it along
+  'scipy>=1.15',  # intervals; JAX brings it along
   # Formulas in answers. No extra: a verdict must not depend on what is
   # installed, and it is pure Python.
   'sympy>=1.13,<2',
@@ -36,6 +35,9 @@ _WEB = [
   'brotli>=1.1',  # bodies in br; fastwarc brings it along
   # Archives and bodies in zstd; newer Pythons have it themselves.
   'backports.zstd>=1.0; python_version < "3.14"',
+  'lxml>=6',  # links of a page; its libxml2 splits tags as HTML5 does
+  'protego>=0.6',  # matches the rules of robots.txt
+  'idna>=3.7',  # names of hosts by UTS 46
   'lxml-html-clean>=0.4.3',  # trafilatura needs it; old pips miss it
   # Runs the language model lid.176; has no wheel for newer Pythons yet.
   'fasttext-predict>=0.9.2.4; python_version < "3.14"',
@@ -61,6 +63,11 @@ _EXPORT = [
   'safetensors>=0.6',  # the tensors of published checkpoints, without torch
 ]
 
+_REPORT = [
+  'jinja2>=3.1',  # the templates of report.html and report.md
+  'matplotlib>=3.10',  # its charts; draws SVG with the same bytes each time
+]
+
 _TENSORBOARD = [
   'tensorboardX>=2.6.4',  # writes event files with numpy and protobuf alone
 ]
@@ -71,6 +78,7 @@ _WANDB = [
 
 _TEST = [
   *_EXPORT,
+  *_REPORT,
   *_TENSORBOARD,
   'pytest>=9.0',  # runs tests and doctests
   'pytest-xdist>=3.8',  # ... on two cores
@@ -106,13 +114,17 @@ setuptools.setup(
   packages=setuptools.find_packages(
     include=['llm_jax', 'llm_jax.*', 'experiments', 'tools']
   ),
-  package_data={'llm_jax.web.filter': ['blocklist/*/domains']},
+  package_data={
+    'llm_jax.web.filter': ['blocklist/*/domains'],
+    'llm_jax.report': ['templates/*'],
+  },
   install_requires=_BASE,
   extras_require={
     'web': _WEB,
     'beam': _BEAM,
     'cloud': _CLOUD,
     'export': _EXPORT,
+    'report': _REPORT,
     'tensorboard': _TENSORBOARD,
     'wandb': _WANDB,
     'test': _TEST,

@@ -19,7 +19,7 @@ from llm_jax.infer import generate
 from llm_jax.rl import prompts
 from llm_jax.tasks import protocol
 from llm_jax.train import start
-from llm_jax.verify import verdict
+from llm_jax.verify import grading
 
 # Whatever accuracy rises under random rewards does not come from the verifier.
 REWARDS = ('verifier', 'random')
@@ -92,7 +92,7 @@ class Group:
   prompt: prompts.Prompt
   answers: list[generate.Answer]
   texts: list[str]
-  scores: list[verdict.Score]
+  scores: list[grading.Score]
   score_s: float  # seconds that the verifier took
 
   @property

@@ -1,15 +1,14 @@
 """Scoring against answers that the test writes itself."""
 
-import jax
 import numpy as np
 import pytest
 
 from llm_jax.chat import template
 from llm_jax.evals import scoring
 from llm_jax.infer import generate
-from llm_jax.model import transformer
 from llm_jax.tasks import addition, splits
 from tests.evals import tiny_checkpoint
+from tests.model import start_params
 
 TOKENIZER = tiny_checkpoint.tokenizer()
 CFG = scoring.Scoring(n_problems=6, n_samples=4, batch_size=8)
@@ -81,12 +80,12 @@ def test_problems_are_held_out_and_seeds_differ(monkeypatch):
   scoring.evaluate(_model(True), addition.Addition(), CFG, direct=False)
   greedy_base, sampled_base, greedy_chat, sampled_chat = script.prompts
   start = TOKENIZER.special_id('<|endoftext|>')
-  for prompt, asked in zip(greedy_base, greedy_chat, strict=True):
+  for prompt, chat_prompt in zip(greedy_base, greedy_chat, strict=True):
     assert prompt[0] == start
     text = TOKENIZER.decode(prompt[1:])
     assert splits.is_held_out(text)
     # The chat model is asked the same problem, through the template.
-    assert asked == template.prompt_ids(
+    assert chat_prompt == template.prompt_ids(
       TOKENIZER, [{'role': 'user', 'content': text}]
     )
   assert sampled_base[:4] == [greedy_base[0]] * 4
@@ -121,7 +120,7 @@ def test_thinking_is_counted_and_forbidden(monkeypatch):
 
 
 def test_thought_ids_are_all_that_can_open_a_thought():
-  vocabulary = scoring.tokenizer_lib.Tokenizer.from_merges(
+  vocabulary = scoring.encoding.Tokenizer.from_merges(
     [(ord('<'), ord('t')), (ord('a'), ord('<')), (ord('t'), ord('h'))], 'qwen2'
   )
   found = {
@@ -150,7 +149,7 @@ def test_real_model_never_thinks_when_forbidden():
 
 
 def _favouring(letter):
-  params = dict(transformer.init(tiny_checkpoint.MODEL, jax.random.key(0)))
+  params = dict(start_params.init(tiny_checkpoint.MODEL))
   head_VD = np.zeros_like(params['head'])
   head_VD[ord(letter)] = 1
   params['head'] = head_VD

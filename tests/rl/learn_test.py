@@ -12,6 +12,7 @@ from llm_jax.infer import generate
 from llm_jax.model import config, likelihood, transformer, value_head
 from llm_jax.rl import algorithms, learn, rollout
 from llm_jax.train import train_state, update
+from tests.model import start_params
 from tests.rl import tiny_stage
 
 CFG = config.ModelConfig(
@@ -115,7 +116,7 @@ def test_importance_weights_up_to_a_cap():
 
 
 def params_of(seed, with_head=False):
-  params = transformer.init(CFG, jax.random.key(seed))
+  params = start_params.init(CFG, seed)
   head = {'w_D': jnp.linspace(-1, 1, CFG.d_model), 'bias': jnp.float32(0.5)}
   return params | ({value_head.NAME: head} if with_head else {})
 

@@ -13,6 +13,7 @@ from llm_jax.model import config, transformer
 from llm_jax.rl import prompts, rollout
 from llm_jax.tasks import addition
 from llm_jax.tokenizer import encoding
+from tests.model import start_params
 from tests.rl import tiny_stage
 
 TASK = addition.Addition(2)
@@ -58,7 +59,7 @@ def test_batch_by_hand():
 
 def test_draws_are_reproducible_and_their_logps_those_of_training(pool):
   """In the layout of the batch, on the drawn tokens, in float32."""
-  params = transformer.init(CFG, jax.random.key(0))
+  params = start_params.init(CFG)
   drawn = rollout.draw(sampler(pool), params, 3, 0)
 
   def answers(step, number=0):

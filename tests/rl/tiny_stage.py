@@ -10,7 +10,7 @@ from llm_jax.parallel import device_mesh
 from llm_jax.rl import prompts, rollout
 from llm_jax.tasks import protocol
 from llm_jax.train import start
-from llm_jax.verify import verdict
+from llm_jax.verify import grading
 
 
 def make(model, params=None, tokenizer=None, data=1, seed=0):
@@ -42,7 +42,7 @@ def group(token_ids, answers, texts=None, right=(), problem='1+1='):
     answers,
     texts=list(texts or 'x' * len(answers)),
     scores=[
-      verdict.Score(i in right, 'right' if i in right else 'wrong')
+      grading.Score(i in right, 'right' if i in right else 'wrong')
       for i in range(len(answers))
     ],
     score_s=0.25,

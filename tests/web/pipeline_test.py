@@ -21,11 +21,7 @@ def test_every_record_is_kept_or_removed_for_its_reason(finished):
     for step in steps
   }
   assert removed == {
-    'records': {
-      'http_404': 1,
-      'not_html': 1,
-      'short_record': 1,
-    },
+    'records': {'http_404': 1, 'not_html': 1, 'short_record': 1},
     'url': {},
     'extraction': {'no_text': 1},
     'language': {'language_de': 1},
@@ -109,17 +105,6 @@ def test_full_disk_is_named_and_loses_nothing(warcs, finished, tmp_path):
   assert not list(tmp_path.rglob('*.tmp'))
   subprocess.run(corpus.command(warcs, tmp_path), cwd=corpus.ROOT, check=True)
   assert corpus.results(tmp_path) == corpus.results(finished)
-
-
-def test_missing_warc_is_named(tmp_path):
-  done = subprocess.run(
-    [*corpus.command(tmp_path / 'no', tmp_path / 'out')],
-    cwd=corpus.ROOT,
-    capture_output=True,
-    text=True,
-  )
-  assert done.returncode == 1
-  assert f'--warc {tmp_path}/no/*.warc.gz: no file matches' in done.stderr
 
 
 def test_lost_documents_are_noticed():
