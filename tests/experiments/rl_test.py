@@ -152,7 +152,7 @@ def test_reinforce_plus_plus_needs_no_groups(tmp_path):
     addition.Addition(),
     preset='reinforce_plus_plus',
     n_samples=1,
-    loop=training_loop.LoopConfig(n_steps=2),
+    loop=training_loop.LoopConfig(n_steps=3),
   )
   rl.run(cfg, str(tmp_path / 'rl'), str(base))
   lines = [x for x in numbers(tmp_path / 'rl')['metrics.jsonl'] if 'loss' in x]
