@@ -75,21 +75,25 @@ def test_other_records_and_other_answers_are_told():
 
 
 def test_writer_cuts_what_does_not_count(tmp_path):
-  info = warc_write.encode_info(DATE, {'software': 'test'})
-  writer = warc_write.Writer(tmp_path, 'c', {}, 10, lambda _: info)
+  def open_writer(ends, max_bytes):
+    return warc_write.Writer(
+      folder=tmp_path, ends=ends, max_bytes=max_bytes, fields={'a': 'b'}
+    )
+
+  writer = open_writer({}, 10)
   ends = dict([writer.append(MEMBERS[0])])
   file, end = writer.append(MEMBERS[1])  # opens a second file
   ends[file] = end
-  writer.append(MEMBERS[2])  # a third, never counted
+  _, uncounted = writer.append(MEMBERS[2])  # a third, never counted
   writer.close()
   with open(tmp_path / file, 'ab') as second:
     second.write(MEMBERS[3][:20])
-  again = warc_write.Writer(tmp_path, 'c', ends, 1 << 20, lambda _: info)
-  assert again.cut_bytes == 20 + len(info) + len(MEMBERS[2])
+  again = open_writer(ends, 1 << 20)
+  assert again.cut_bytes == 20 + uncounted
   again.append(MEMBERS[4])
   again.close()
   found = []
-  for path in sorted(tmp_path.glob('c-*.warc.gz')):
+  for path in sorted(tmp_path.glob('crawl-*.warc.gz')):
     found += [r.problem or r.url[-1] for r in warc.read(path, 1 << 20)]
   assert found == ['type_warcinfo', '0', 'type_warcinfo', '1', '4']
 
