@@ -45,7 +45,7 @@ _FIRST = re.compile(
   rb'WARC/\d\.\d|\A\s*filedesc:|\x1f\x8b\x08|\x28\xb5\x2f\xfd'
 )
 _STATUS = re.compile(rb'\s{0,4}(?:HTTP/\d(?:\.\d)?|ICY)[ \t]+(\d{3})(?!\d)')
-_PAGE_TYPES = ('text/html', 'application/xhtml+xml', '')
+PAGE_TYPES = ('text/html', 'application/xhtml+xml', '')
 _ENDLESS = 1 << 62
 _UNSURE = 'unsure'  # an end that a header in the next record has too
 _NEXT_BYTES = streams.MAX_MATCH_BYTES  # looked at behind a record
@@ -368,7 +368,7 @@ def _answer(
   media_type = (record.http_content_type or '').lower()
   is_cut = 'WARC-Truncated' in record.headers
   body = http_body.decode(body, transfer, content, max_bytes, is_cut)
-  if media_type in _PAGE_TYPES and body.startswith(http_body.MAGICS):
+  if media_type in PAGE_TYPES and body.startswith(http_body.MAGICS):
     # No page begins so: its header is missing.
     body = http_body.decode(body, '', 'gzip', max_bytes, is_cut)
   return {
