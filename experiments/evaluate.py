@@ -24,7 +24,7 @@ import jax
 from absl import logging
 
 from experiments import command_line
-from llm_jax import record
+from llm_jax import files, record
 from llm_jax.data import shards
 from llm_jax.evals import bits_per_byte, compression, scoring
 from llm_jax.report import findings
@@ -77,15 +77,15 @@ def run(
       if finished:  # by an earlier call, which was not given this checkpoint
         pathlib.Path(workdir, 'done.json').unlink()
         finished = begin()
-      record.write_json(path, _measure(cfg, name, loaded=loaded, tokens=tokens))
+      files.write_json(path, _measure(cfg, name, loaded=loaded, tokens=tokens))
       record.tick(workdir)
-    results.append(record.read_json(path))
+    results.append(files.read_json(path))
 
   rows = [row for result in results for row in result['rows']]
   models = {r['checkpoint']: r['bits_per_byte'] for r in results}
   held_out = results[0]['held_out'] | {'models': models}
   path = pathlib.Path(workdir, 'evaluation.json')
-  record.write_json(path, {'rows': rows, 'held_out': held_out})
+  files.write_json(path, {'rows': rows, 'held_out': held_out})
   if finished:
     print(f'the evaluation in {workdir} is finished')
     return

@@ -113,9 +113,7 @@ def run(
       loop.writer.metrics(step, {'valid_bits_per_byte': bits, **read})
       logging.info('step %d | held-out bits per byte %.4f', step, bits)
     if step % cfg.sample_every == 0 or is_last:
-      model = scoring.Model(
-        cfg.model, trained.params, vocabulary, is_chat=False
-      )
+      model = scoring.of_stage(stage, trained.params)
       for prompt, text in continuations.sample(
         model, cfg.sample_prompts, cfg.sample_tokens
       ):

@@ -21,7 +21,7 @@ from absl import logging
 
 from llm_jax import files
 from llm_jax.tasks import protocol, splits
-from llm_jax.verify import answers, verdict
+from llm_jax.verify import grading
 from llm_jax.verify.sandbox import sandbox
 
 FIRST_TRAINING_ID = 601  # of MBPP; the others are its test and validation
@@ -90,7 +90,7 @@ class PythonFunctions:
   path: str = ''  # JSONL as published, plain or .gz
   timeout_s: float = 3.0  # that an answer may take for all of its calls
   name: str = 'python_functions'
-  think_start: str = answers.THINK_START
+  think_start: str = grading.THINK_START
 
   def problems(
     self, split: str, count: int, seed: int
@@ -133,7 +133,7 @@ class PythonFunctions:
     del think
     return problem.reference
 
-  def score(self, problem: protocol.Problem, answer: str) -> verdict.Score:
+  def score(self, problem: protocol.Problem, answer: str) -> grading.Score:
     """Execute an answer, and compare each value that it returns out here.
 
     Args:
@@ -146,7 +146,7 @@ class PythonFunctions:
     """
     code = code_of(answer)
     if len(code) > _MAX_CODE_CHARS:
-      return verdict.Score(
+      return grading.Score(
         False, f'the code has more than {_MAX_CODE_CHARS} characters'
       )
     start, cases = _read(self.path, self.name).tests[problem.prompt]
@@ -157,14 +157,14 @@ class PythonFunctions:
     )
     for case, value in zip(cases, done.values, strict=False):
       if not case.accepts(value):
-        return verdict.Score(False, _disagreement(case, value))
+        return grading.Score(False, _disagreement(case, value))
     if done.error:
-      return verdict.Score(False, done.error)
+      return grading.Score(False, done.error)
     if len(done.values) != len(cases):
-      return verdict.Score(False, f'{len(done.values)} values came back')
-    return verdict.Score(True, f'{len(cases)} calls are right')
+      return grading.Score(False, f'{len(done.values)} values came back')
+    return grading.Score(True, f'{len(cases)} calls are right')
 
-  thinks = staticmethod(answers.thinks)
+  thinks = staticmethod(grading.thinks)
 
 
 @functools.cache
@@ -207,7 +207,7 @@ def code_of(answer: str) -> str:
   >>> code_of('<think>hm</think>Try\n```python\nx = 1\n```\nGood?')
   'x = 1\n'
   """
-  last = answer.rpartition(answers.THINK_END)[2]
+  last = answer.rpartition(grading.THINK_END)[2]
   fences = _FENCE.findall(last)
   return fences[-1] if fences else last
 

@@ -61,6 +61,11 @@ class Writer:
     for line in lines:
       self._append(ROLLOUTS, {'step': step} | dict(line))
 
+  def total(self, name: str) -> float:
+    """The sum of a number over all lines of metrics.jsonl that have it."""
+    lines = read(os.path.join(self._workdir, METRICS))
+    return sum(line.get(name, 0) for line in lines)
+
   def sync(self) -> None:
     """Force what was written to disk: call before a checkpoint is taken."""
     for f in self._files.values():

@@ -10,9 +10,9 @@ import dataclasses
 from collections.abc import Callable, Iterator, Sequence
 
 import pyarrow as pa
-from pyarrow import parquet
+import pyarrow.parquet as pq
 
-from llm_jax import files
+from llm_jax import files, parquet
 from llm_jax.web import funnel
 
 SCHEMA = pa.schema(
@@ -75,7 +75,7 @@ def writing(
   rows: list[Document] = []
   with (
     files.replacing(path) as file,
-    parquet.ParquetWriter(file, SCHEMA, compression='zstd') as writer,
+    pq.ParquetWriter(file, SCHEMA, compression='zstd') as writer,
   ):
 
     def flush():
@@ -107,7 +107,7 @@ def _table(rows: Sequence[Document]) -> pa.Table:
 
 
 def read(path: files.Path) -> Iterator[Document]:
-  """The documents of a file in order, a row group in memory at a time.
+  """The documents of a file in order, a few in memory at a time.
 
   Raises:
     ValueError: the file is no Parquet file or lacks a column.
@@ -120,10 +120,8 @@ def read(path: files.Path) -> Iterator[Document]:
         f'{path} lacks the columns {sorted(missing)}; it has '
         f"{file.schema_arrow.names}, and FineWeb's names are needed"
       )
-    for i in range(file.num_row_groups):
-      group = file.read_row_group(i, columns=names, use_threads=False)
-      for row in group.to_pylist():
-        yield Document(**row)
+    for row in parquet.rows(file, names):
+      yield Document(**row)
 
 
 def read_texts(path: files.Path, rows: Sequence[int]) -> list[str]:
@@ -150,18 +148,10 @@ def read_texts(path: files.Path, rows: Sequence[int]) -> list[str]:
 
 
 @contextlib.contextmanager
-def _opened(path: files.Path) -> Iterator[parquet.ParquetFile]:
+def _opened(path: files.Path) -> Iterator[pq.ParquetFile]:
   _share_memory()
-  with path.open('rb') as file:
-    try:
-      opened = parquet.ParquetFile(file)
-    except pa.ArrowInvalid as error:
-      raise ValueError(
-        f'{path} is not a Parquet file of documents ({error}); make it again '
-        'with experiments.clean'
-      ) from error
-    with opened:
-      yield opened
+  with parquet.opened(path) as file:
+    yield file
 
 
 def count(path: files.Path) -> dict[str, int]:

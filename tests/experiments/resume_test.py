@@ -18,11 +18,10 @@ import time
 
 import pytest
 
-from llm_jax.data import shards
 from llm_jax.tasks import addition
-from llm_jax.tokenizer import encoding
 from llm_jax.train import checkpoint
 from llm_jax.train import metrics as metrics_lib
+from tests.evals import tiny_checkpoint
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 GOLDEN = pathlib.Path(__file__).parent / 'first_losses.json'
@@ -89,32 +88,15 @@ SETTINGS = {
 def artifacts(tmp_path_factory):
   """A byte tokenizer and token shards of additions."""
   folder = tmp_path_factory.mktemp('artifacts')
-  vocabulary = encoding.Tokenizer.from_merges([], 'qwen2')
-  vocabulary.save(folder / 'tokenizer')
-  end_of_text_id = vocabulary.special_id('<|endoftext|>')
-  (folder / 'tokens' / 'addition').mkdir(parents=True)
-  entries = {}
-  for split, seed in (('train', 0), ('valid', 1)):
-    texts = [
+  tiny_checkpoint.tokenizer().save(folder / 'tokenizer')
+  splits = {
+    split: [
       prompt + answer
       for prompt, answer in addition.text_documents(3, 'train', 300, seed, 0.4)
     ]
-    entry = shards.write_shard(
-      folder / 'tokens' / 'addition' / f'{split}-00000.array_record',
-      [(vocabulary.encode(text), len(text.encode())) for text in texts],
-      64,
-      end_of_text_id,
-      vocabulary.vocab_size,
-    )
-    entries[split] = [entry]
-  shards.write_manifest(
-    folder / 'tokens',
-    {'addition': entries},
-    vocabulary.fingerprint,
-    vocabulary.vocab_size,
-    end_of_text_id,
-    64,
-  )
+    for split, seed in (('train', 0), ('valid', 1))
+  }
+  tiny_checkpoint.write_tokens(folder / 'tokens', {'addition': splits}, 64)
   return folder
 
 

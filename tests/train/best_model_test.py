@@ -1,6 +1,7 @@
 """The best model outlives the newest ones, also after a kill."""
 
 import dataclasses
+import functools
 import json
 import types
 
@@ -12,8 +13,13 @@ import optax
 from llm_jax.model import config, transformer, value_head
 from llm_jax.parallel import device_mesh
 from llm_jax.tokenizer import encoding
-from llm_jax.train import best as best_lib
-from llm_jax.train import checkpoint, metrics, start, training_loop
+from llm_jax.train import (
+  best_model,
+  checkpoint,
+  metrics,
+  start,
+  training_loop,
+)
 
 TOKENIZER = encoding.Tokenizer.from_merges([], 'qwen2')
 MODEL = config.ModelConfig(
@@ -49,7 +55,7 @@ def at(state, step):
 
 
 def evaluate(folder, state, writer, values, n_done=0):
-  with best_lib.Best(str(folder), n_done, 'eval_sampled') as best:
+  with best_model.Best(str(folder), n_done, 'eval_sampled') as best:
     for step, value in values.items():
       writer.metrics(step, {'eval_sampled': value})
       best.offer(value, at(state, step))
@@ -57,7 +63,7 @@ def evaluate(folder, state, writer, values, n_done=0):
 
 
 def step_of(folder):
-  loaded = checkpoint.load_model(str(folder / best_lib.FOLDER))
+  loaded = checkpoint.load_model(str(folder / best_model.FOLDER))
   (scale,) = jax.tree.leaves(loaded.params['final_norm'])
   assert loaded.step == int(scale[0])
   assert loaded.stage == 'rl'
@@ -106,7 +112,9 @@ def test_a_value_head_is_saved_beside_the_model(tmp_path):
   loaded = checkpoint.load_model(str(tmp_path))
   assert value_head.NAME not in loaded.params
   assert jax.tree.structure(loaded.params) == jax.tree.structure(
-    transformer.init(MODEL, jax.random.key(0))
+    jax.eval_shape(
+      functools.partial(transformer.init, MODEL), jax.random.key(0)
+    )
   )
 
 
