@@ -35,6 +35,9 @@ _WEB = [
   'brotli>=1.1',  # bodies in br; fastwarc brings it along
   # Archives and bodies in zstd; newer Pythons have it themselves.
   'backports.zstd>=1.0; python_version < "3.14"',
+  'lxml>=6',  # links of a page; its libxml2 splits tags as HTML5 does
+  'protego>=0.6',  # matches the rules of robots.txt
+  'idna>=3.7',  # names of hosts by UTS 46
   'lxml-html-clean>=0.4.3',  # trafilatura needs it; old pips miss it
   # Runs the language model lid.176; has no wheel for newer Pythons yet.
   'fasttext-predict>=0.9.2.4; python_version < "3.14"',
