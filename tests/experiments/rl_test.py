@@ -10,7 +10,7 @@ import sys
 import pytest
 
 from experiments import rl
-from llm_jax import record
+from llm_jax import files
 from llm_jax.evals import scoring
 from llm_jax.parallel import device_mesh
 from llm_jax.rl import learn, rollout
@@ -117,7 +117,7 @@ def test_another_file_of_problems_is_refused(tmp_path, monkeypatch):
     with pytest.raises(Begun):
       rl.run(cfg, str(tmp_path / 'rl'), str(base))
   run = json.loads((tmp_path / 'rl' / 'run.json').read_text())
-  assert run['inputs']['task.path'] == record.file_sha256(path)
+  assert run['inputs']['task.path'] == files.sha256(path)
   path.write_text('\n'.join(map(json.dumps, rows[:-1])))
   with pytest.raises(ValueError, match='inputs task.path'):
     rl.run(cfg, str(tmp_path / 'rl'), str(base))
