@@ -231,7 +231,12 @@ def _binding(statement: Any, where: str) -> _Binding:
         f'{where}: {key} = {dataclass_json.short(value)}: functions are '
         'refused; write a value, or @Class() where a field offers classes'
       )
-  return _Binding(statement.selector, statement.arg_name, value, where)
+  return _Binding(
+    class_name=statement.selector,
+    field=statement.arg_name,
+    value=value,
+    where=where,
+  )
 
 
 def _flatten(value: Any) -> Iterator[Any]:
@@ -292,7 +297,7 @@ def _build(cls: type, given: Mapping[str, Any], bound: _Bound) -> Any:
     if binding:
       used.append(binding.where)
     if dataclass_json.nested_classes(hint):
-      chosen = _choose(name, hint, default, binding)
+      chosen = _choose(name, hint, default=default, binding=binding)
       own = _changes(default) if type(default) is chosen else {}
       values[field.name] = chosen and _build(chosen, own, bound)
     elif binding and isinstance(binding.value, _Reference):
