@@ -126,7 +126,9 @@ def lines(
     axes.set_xlim(min(xs), max(xs) if max(xs) > min(xs) else min(xs) + 1)
     ticker = _matplotlib().ticker
     for axis in (axes.xaxis, axes.yaxis):
-      axis.set_major_locator(ticker.MaxNLocator(6, steps=[1, 2, 5, 10]))
+      whole = axis is axes.xaxis  # steps and attempts
+      locator = ticker.MaxNLocator(6, steps=[1, 2, 5, 10], integer=whole)
+      axis.set_major_locator(locator)
       axis.set_major_formatter(lambda value, place: number(value))
     axes.grid(axis='y')
     axes.set_xlabel(x_label, loc='right')

@@ -195,7 +195,7 @@ def test_our_reader_counts_them_by_type(site, tmp_path):
 # Each writes half of what it was asked to, or nothing, and the process dies.
 _KILLED = """
 import os, pathlib, signal, sys
-from llm_jax.web import crawler, frontier, warc_write
+from llm_jax.web.crawl import crawler, frontier, warc_write
 
 calls, point, at = 0, sys.argv[3], int(sys.argv[4])
 

@@ -1,13 +1,17 @@
 """The crawler against real HTTP servers, well and ill behaved."""
 
+import contextlib
 import datetime
 import gzip
 import json
 import os
 import pathlib
 import signal
+import socket
+import sqlite3
 import subprocess
 import sys
+import threading
 import time
 
 import pytest
@@ -32,17 +36,22 @@ def crawl(site, folder, **settings):
   return crawler.crawl(cfg, [f'{site.url}/'], folder)
 
 
+def records(folder) -> list[warc.Record]:
+  found = [
+    record
+    for file in sorted(folder.glob('*.warc.gz'))
+    for record in warc.read(file, 1 << 24)
+    if record.problem not in ('type_warcinfo', 'type_request')
+  ]
+  assert not any(record.problem for record in found)
+  return found
+
+
 def stored(folder) -> dict[str, warc.Record]:
   """Pages of the WARC files by path; each must stand there once."""
-  pages = {}
-  for file in sorted(folder.glob('*.warc.gz')):
-    for record in warc.read(file, 1 << 24):
-      if record.problem in ('type_warcinfo', 'type_request'):
-        continue
-      assert not record.problem
-      path = '/' + record.url.split('/', 3)[3]
-      assert path not in pages
-      pages[path] = record
+  found = records(folder)
+  pages = {'/' + record.url.split('/', 3)[3]: record for record in found}
+  assert len(pages) == len(found)
   return pages
 
 
@@ -109,7 +118,7 @@ def test_redirects_loops_and_chains(site, tmp_path):
   for i in range(9):
     site.answers[f'/chain{i}'] = (302, {'Location': f'/chain{i + 1}'}, b'')
   site.answers['/away'] = (302, {'Location': 'http://other.test/'}, b'')
-  summary = crawl(site, tmp_path, max_redirects=5)
+  summary = crawl(site, tmp_path)
   assert set(stored(tmp_path)) == {'/', '/new'}
   # /old, both loops, /away, and /chain0 to /chain4.
   assert summary['addresses'] == {
@@ -311,7 +320,7 @@ def test_full_disk_is_named_and_loses_nothing(site, tmp_path, room):
 
   program = (
     'import sys, pathlib\n'
-    'from llm_jax.web import crawler\n'
+    'from llm_jax.web.crawl import crawler\n'
     'cfg = crawler.Crawl(delay_s=0.0)\n'
     'crawler.crawl(cfg, [sys.argv[1]], pathlib.Path(sys.argv[2]))\n'
   )
@@ -333,3 +342,118 @@ def test_full_disk_is_named_and_loses_nothing(site, tmp_path, room):
   if room > 25_000:
     assert before > 3  # pages came before the disk was full,
     assert len(site.requests) < before + 20  # and are not asked for again
+
+
+def recipe(folder, *seeds: str) -> subprocess.CompletedProcess:
+  return subprocess.run(
+    [
+      *(sys.executable, '-m', 'experiments.crawl', '--workdir', str(folder)),
+      *(f'--seed_url={seed}' for seed in seeds),
+      *('--gin_bindings', 'Crawl.delay_s = 0.0'),
+      *('--gin_bindings', 'Crawl.retry_delay_s = 0.0'),
+    ],
+    cwd=ROOT,
+    capture_output=True,
+    text=True,
+  )
+
+
+def test_seed_that_is_down_is_not_finished_and_asked_again(site, tmp_path):
+  """Two hosts; one answers only when the command is given again."""
+  site.page('/', 'root')
+  with socket.create_server(('127.0.0.1', 0)) as late:
+    port = late.getsockname()[1]
+  seeds = [f'{site.url}/', f'http://localhost:{port}/']
+  done = recipe(tmp_path, *seeds)
+  assert done.returncode == 1
+  assert 'localhost (robots_unavailable) could not be reached' in done.stderr
+  assert '1 pages of others are kept' in done.stderr
+  assert not (tmp_path / 'done.json').exists()
+  with bad_site.serve(port=port) as other:
+    other.page('/', 'late')
+    assert recipe(tmp_path, *seeds).returncode == 0
+  assert site.paths() == ['/robots.txt', '/']  # and nothing is asked for twice
+  assert {page.body for page in records(tmp_path)} == {b'root', b'late'}
+
+
+@pytest.mark.parametrize(
+  ('path', 'answer', 'message'),
+  [
+    ('/robots.txt', (503, {}, b''), '127.0.0.1 (robots_unavailable)'),
+    ('/', (500, {}, b''), '127.0.0.1 (http_500)'),
+    ('/', bad_site.reset, '127.0.0.1 (disconnect)'),
+    ('/', (404, {}, b''), "no page was stored; addresses by outcome: {'http_4"),
+    (
+      '/robots.txt',
+      (200, {}, b'User-agent: *\nDisallow: /'),
+      "outcome: {'robots_disallowed': 1}",
+    ),
+    ('/', (302, {'Location': 'http://x.test/'}, b''), "{'redirect': 1}"),
+  ],
+)
+def test_crawl_without_a_page_fails_and_begins_anew(
+  site, tmp_path, path, answer, message
+):
+  site.page('/', 'root')
+  good = site.answers[path]
+  site.answers[path] = answer
+  for _ in range(2):
+    done = recipe(tmp_path, f'{site.url}/')
+    assert done.returncode == 1
+    assert message in done.stderr
+  site.answers[path] = good
+  assert recipe(tmp_path, f'{site.url}/').returncode == 0
+  assert set(stored(tmp_path)) == {'/'}
+
+
+def test_second_process_in_a_folder_is_refused(site, tmp_path):
+  """It names the first, which goes on; after kill -9 the command resumes."""
+  is_asked, go_on = threading.Event(), threading.Event()
+
+  def wait(handler):
+    is_asked.set()
+    go_on.wait(60)
+    bad_site.send(handler, 200, {'Content-Type': 'text/html'}, b'slow')
+
+  site.page('/', 'root', '/slow')
+  site.answers['/slow'] = wait
+  cfg = crawler.Crawl(**FAST)
+  for end in ('kill', 'wait'):
+    is_asked.clear()
+    program = (
+      'import sys, pathlib\n'
+      'from llm_jax.web.crawl import crawler\n'
+      'cfg = crawler.Crawl(delay_s=0.0)\n'
+      'crawler.crawl(cfg, [sys.argv[1]], pathlib.Path(sys.argv[2]))\n'
+    )
+    first = subprocess.Popen(
+      [sys.executable, '-c', program, f'{site.url}/', str(tmp_path)], cwd=ROOT
+    )
+    assert is_asked.wait(60)
+    with pytest.raises(BlockingIOError, match=f'process {first.pid} on '):
+      crawler.crawl(cfg, [f'{site.url}/'], tmp_path)
+    if end == 'kill':
+      first.kill()
+    else:
+      go_on.set()
+    first.wait(60)
+  assert first.returncode == 0
+  summary = crawler.crawl(cfg, [f'{site.url}/'], tmp_path)
+  assert summary['addresses'] == {'stored': 2}
+  assert set(stored(tmp_path)) == {'/', '/slow'}
+
+
+def test_numbers_of_a_host_follow_from_its_addresses(site, tmp_path):
+  """What another program changes in the frontier cannot make it endless."""
+  site.page('/', 'root', '/1', '/2')
+  for i in (1, 2):
+    site.page(f'/{i}', f'page {i}')
+  assert crawl(site, tmp_path, max_pages=1)['stopped'] == 'max_pages'
+  with contextlib.closing(
+    sqlite3.connect(tmp_path / 'frontier.sqlite')
+  ) as base:
+    base.execute("UPDATE urls SET outcome = 'gone' WHERE url LIKE '%/2'")
+    base.commit()
+  summary = crawl(site, tmp_path)
+  assert summary['stopped'] == 'done'
+  assert (summary['pages'], summary['bytes']) == (2, 4 + 2 * 18 + 6)

@@ -21,11 +21,7 @@ def test_every_record_is_kept_or_removed_for_its_reason(finished):
     for step in steps
   }
   assert removed == {
-    'records': {
-      'http_404': 1,
-      'not_html': 1,
-      'short_record': 1,
-    },
+    'records': {'http_404': 1, 'not_html': 1, 'short_record': 1},
     'url': {},
     'extraction': {'no_text': 1},
     'language': {'language_de': 1},

@@ -28,7 +28,7 @@ _LOOKED_AT_BYTES = 1024
 
 
 class BodyError(Exception):
-  """No body; `reason` is `bad_http` or `body_too_large`."""
+  """No body; `reason` is a word such as `bad_http` or `body_too_large`."""
 
   def __init__(self, reason: str):
     super().__init__(reason)

@@ -150,11 +150,7 @@ class _Block:
 
 
 def _read_members(
-  file: BinaryIO,
-  size: int,
-  limit: int,
-  magic: bytes,
-  make: Callable[[], Any],
+  file: BinaryIO, size: int, limit: int, magic: bytes, make: Callable[[], Any]
 ) -> Iterator[_Block]:
   """The blocks of each member or frame, and the stretches between them."""
   start, rest = 0, b''
@@ -305,79 +301,86 @@ def _decode(block: _Block, max_body_bytes: int) -> Record:
   head, body = _split_answer(payload)
   # A whole record goes to fastwarc alone: it cannot lose another one. It wants
   # the one spelling of its length.
-  n_bytes = b'Content-Length: %d\r' % (len(head) or len(payload))
-  iterator = fastwarc.ArchiveIterator(
-    io.BytesIO(_LENGTH.sub(n_bytes, header) + (head or payload)),
-    parse_http=False,
-    stream_detect=False,
-    max_header_len=_MAX_HEADER_BYTES,
-  )
+  length = b'Content-Length: %d\r' % (len(head) or len(payload))
   try:
-    record = next(iterator, None)
-  except OSError:
-    record = None
-  if record is None:
+    iterator = fastwarc.ArchiveIterator(
+      io.BytesIO(_LENGTH.sub(length, header) + (head or payload)),
+      parse_http=False,
+      stream_detect=False,
+      max_header_len=_MAX_HEADER_BYTES,
+    )
+    record = next(iterator)
+  except (OSError, StopIteration):
     return Record(block.problem or 'damaged_file', n_bytes=block.n_bytes)
-  headers = record.headers
   # Not record_type, which has only one name for the types it does not know.
-  kind = (headers.get('WARC-Type') or '').lower()
+  kind = (record.headers.get('WARC-Type') or '').lower()
+  is_read = kind in ('response', 'conversion')
   found = Record(
-    problem=block.problem,
+    problem=block.problem or ('' if is_read else f'type_{kind}'),
     kind=kind,
-    url=(headers.get('WARC-Target-URI') or '').strip('<>'),
+    url=(record.headers.get('WARC-Target-URI') or '').strip('<>'),
     record_id=record.record_id or '',
-    date=headers.get('WARC-Date') or '',
+    date=record.headers.get('WARC-Date') or '',
     n_bytes=block.n_bytes,
   )
-  if kind not in ('response', 'conversion'):
-    return dataclasses.replace(found, problem=block.problem or f'type_{kind}')
-  if block.problem:
+  if found.problem:
     return found
-  if not _is_digest(headers.get('WARC-Block-Digest') or '', payload):
-    return dataclasses.replace(found, problem='bad_digest')
-  if kind == 'conversion':
-    if len(payload) > max_body_bytes:
-      return dataclasses.replace(found, problem='body_too_large')
-    media_type = headers.get('Content-Type') or ''
-    return dataclasses.replace(
-      found,
-      status=200,
-      content_type=media_type.partition(';')[0].strip().lower(),
-      charset='utf-8',
-      body=payload,
-    )
-  if not (headers.get('Content-Type') or 'application/http').startswith(
-    'application/http'
-  ):
-    return dataclasses.replace(found, problem='not_http')
+  try:
+    if not _is_digest(record.headers.get('WARC-Block-Digest') or '', payload):
+      raise http_body.BodyError('bad_digest')
+    if kind == 'conversion':
+      content = _text(record, payload, max_body_bytes)
+    else:
+      content = _answer(record, bool(head), body, max_body_bytes)
+  except http_body.BodyError as error:
+    return dataclasses.replace(found, problem=error.reason)
+  return dataclasses.replace(found, **content)
+
+
+def _text(record, payload: bytes, max_bytes: int) -> dict[str, Any]:
+  """What a record of text says beside its header."""
+  if len(payload) > max_bytes:
+    raise http_body.BodyError('body_too_large')
+  media_type = record.headers.get('Content-Type') or ''
+  return {
+    'status': 200,
+    'content_type': media_type.partition(';')[0].strip().lower(),
+    'charset': 'utf-8',
+    'body': payload,
+  }
+
+
+def _answer(
+  record, is_http: bool, body: bytes, max_bytes: int
+) -> dict[str, Any]:
+  """What an HTTP answer says beside the record's header."""
+  protocol = record.headers.get('Content-Type') or 'application/http'
+  if not protocol.lower().startswith('application/http'):
+    raise http_body.BodyError('not_http')
   record.is_http = True  # else only where that type names the message too
   try:
-    if not head:
-      raise OSError
+    if not is_http:
+      raise http_body.BodyError('bad_http')
     record.parse_http(auto_decode='none', max_header_len=_MAX_HEADER_BYTES)
-  except OSError:
-    return dataclasses.replace(found, problem='bad_http')
+  except OSError as error:
+    raise http_body.BodyError('bad_http') from error
   answer = record.http_headers
   transfer, content = (
     ','.join(answer.get_multiple(name))
     for name in ('Transfer-Encoding', 'Content-Encoding')
   )
   media_type = (record.http_content_type or '').lower()
-  is_cut = 'WARC-Truncated' in headers
-  try:
-    body = http_body.decode(body, transfer, content, max_body_bytes, is_cut)
-    if media_type in _PAGE_TYPES and body.startswith(http_body.MAGICS):
-      # No page begins so: its header is missing.
-      body = http_body.decode(body, '', 'gzip', max_body_bytes, is_cut)
-  except http_body.BodyError as error:
-    return dataclasses.replace(found, problem=error.reason)
-  return dataclasses.replace(
-    found,
-    status=answer.status_code,
-    content_type=media_type,
-    charset=(record.http_charset or '').strip('"\' '),
-    body=body,
-  )
+  is_cut = 'WARC-Truncated' in record.headers
+  body = http_body.decode(body, transfer, content, max_bytes, is_cut)
+  if media_type in _PAGE_TYPES and body.startswith(http_body.MAGICS):
+    # No page begins so: its header is missing.
+    body = http_body.decode(body, '', 'gzip', max_bytes, is_cut)
+  return {
+    'status': answer.status_code,
+    'content_type': media_type,
+    'charset': (record.http_charset or '').strip('"\' '),
+    'body': body,
+  }
 
 
 def _is_digest(digest: str, payload: bytes) -> bool:
