@@ -78,7 +78,7 @@ def train(batch_fn) -> dict[str, dict[str, list[float]]]:
   mesh = device_mesh.make(device_mesh.MeshConfig(), 16)
   tx = optimizers.make(optimizers.Optimizer(), 10**6)
   state = train_state.create(
-    functools.partial(transformer.init, cfg), tx, 0, mesh
+    functools.partial(transformer.init, cfg), tx, seed=0, mesh=mesh
   )
 
   def loss_fn(params, batch, key):

@@ -62,7 +62,12 @@ class Model:
 
 def of_stage(stage: start.Stage, params: types.Params) -> Model:
   """The model that a stage trains, with the parameters that it has now."""
-  return Model(stage.model_config, params, stage.tokenizer, stage.is_chat)
+  return Model(
+    config=stage.model_config,
+    params=params,
+    tokenizer=stage.tokenizer,
+    is_chat=stage.is_chat,
+  )
 
 
 def evaluate(

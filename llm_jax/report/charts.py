@@ -133,7 +133,7 @@ def lines(
     axes.grid(axis='y')
     axes.set_xlabel(x_label, loc='right')
     said = f'over {x_label}. {"; ".join(said)}'
-    return _chart(axes, heading, unit, said, caption)
+    return _chart(axes, heading, unit, said=said, caption=caption)
 
 
 def intervals(
@@ -304,7 +304,8 @@ def _chart(
   text = re.sub(r'<[^>]+>', _cleaned, re.sub(r'>\s+<', '>\n<', text))
   label = html.escape(visible_text.visible(f'{heading}: {unit}, {said}.'))
   start = f'<svg class="chart" role="img" viewBox="{size[1]}"'
-  return Chart(heading, unit, f'{start} aria-label="{label}">{text}', caption)
+  svg = f'{start} aria-label="{label}">{text}'
+  return Chart(heading, unit, svg=svg, caption=caption)
 
 
 def _cleaned(tag: re.Match[str]) -> str:

@@ -27,7 +27,6 @@ from llm_jax.web.filter import (
   repetition,
 )
 
-_HTML_TYPES = ('text/html', 'application/xhtml+xml', '')
 # They describe a crawl or a page that another record holds, or were no page.
 _NO_DOCUMENTS = ('type_warcinfo', 'type_request', 'type_metadata', 'not_http')
 _OWN = threading.local()
@@ -175,7 +174,7 @@ class Chain:
     if not reason and page.status != 200:
       reason = f'http_{page.status}'
     is_text = page.kind == 'conversion'
-    if not reason and not is_text and page.content_type not in _HTML_TYPES:
+    if not reason and not is_text and page.content_type not in warc.PAGE_TYPES:
       reason = 'not_html'
     if reason:
       step.remove(reason, page.n_bytes, page.url)

@@ -64,8 +64,8 @@ def _attack(who: str, *blocked: str) -> subprocess.CompletedProcess:
     copy = pathlib.Path(folder)
     shutil.copytree(ROOT / 'llm_jax' / 'verify', copy / 'llm_jax' / 'verify')
     (copy / 'tests' / 'verify').mkdir(parents=True)
-    for module in (sandbox_attack_run, sandbox_attacks):
-      shutil.copy(str(module.__file__), copy / 'tests' / 'verify')
+    for path in (ROOT / 'tests' / 'verify').glob('sandbox_attack*'):
+      shutil.copy(path, copy / 'tests' / 'verify')
     for path in (copy, *copy.rglob('*')):
       path.chmod(0o755 if path.is_dir() else 0o644)
     return subprocess.run(

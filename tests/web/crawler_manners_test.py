@@ -14,13 +14,6 @@ HTML = {'Content-Type': 'text/html'}
 NAMESPACE = 'xmlns="http://www.sitemaps.org/schemas/sitemap/0.9"'
 
 
-@pytest.fixture
-def site():
-  with bad_site.serve() as running:
-    running.answers['/robots.txt'] = (404, {}, b'')
-    yield running
-
-
 def crawl(site, folder, seeds=('http://a.test/',), **settings):
   """Crawls hosts that all stand for the site; keys of Scope go there."""
   names = ['a.test', 'b.test', 'sub.a.test', 'nota.test']
@@ -235,11 +228,7 @@ def test_traps_end(site, tmp_path):
 
   site.answers = Endless(site.answers)
   summary = crawl(
-    site,
-    tmp_path,
-    max_depth=1000,
-    max_pages=300,
-    max_query_variants=10,
+    site, tmp_path, max_depth=1000, max_pages=300, max_query_variants=10
   )
   assert summary['stopped'] == 'done'
   # Ten days, the root, /home and /shop; three levels below each.

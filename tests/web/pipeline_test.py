@@ -119,7 +119,7 @@ def test_lost_documents_are_noticed():
 def test_wrong_parquet_is_named(tmp_path):
   path = tmp_path / 'a.parquet'
   path.write_bytes(b'not a table')
-  with pytest.raises(ValueError, match=r'a\.parquet is not a Parquet file'):
+  with pytest.raises(ValueError, match=r'a\.parquet is not a whole Parquet'):
     list(documents.read(path))
 
 

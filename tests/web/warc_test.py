@@ -242,6 +242,14 @@ def test_variants_are_read_as_warcio_reads_them(data):
       + http_body.zstd.compress(PAGE[:9]) * 2,
       'other',
     ),
+    (
+      HEAD
+      + b'Transfer-Encoding: gzip, chunked\r\n\r\n%x\r\n%b\r\n0\r\n\r\n'
+      % (len(gzip.compress(PAGE)), gzip.compress(PAGE)),
+      '',
+    ),
+    (HEAD + b'Content-Encoding: compress\r\n\r\n' + PAGE, ''),
+    (HEAD + b'Content-Encoding: compress\r\n\r\n\x1f\x9d\x90<', 'bad_http'),
     # A text that begins as a chunk does.
     (
       HEAD + b'Transfer-Encoding: chunked\r\n\r\nbad\n' + b'<p>x</p>' * 900,

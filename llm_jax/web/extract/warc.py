@@ -45,7 +45,7 @@ _FIRST = re.compile(
   rb'WARC/\d\.\d|\A\s*filedesc:|\x1f\x8b\x08|\x28\xb5\x2f\xfd'
 )
 _STATUS = re.compile(rb'\s{0,4}(?:HTTP/\d(?:\.\d)?|ICY)[ \t]+(\d{3})(?!\d)')
-_PAGE_TYPES = ('text/html', 'application/xhtml+xml', '')
+PAGE_TYPES = ('text/html', 'application/xhtml+xml', '')
 _ENDLESS = 1 << 62
 _UNSURE = 'unsure'  # an end that a header in the next record has too
 _NEXT_BYTES = streams.MAX_MATCH_BYTES  # looked at behind a record
@@ -121,7 +121,7 @@ def read(
   else:
     blocks = _read_blocks(streams.Window(source, size), limit)
   for is_damage, group in itertools.groupby(
-    blocks, lambda block: not block.record
+    blocks, lambda block: not block.header
   ):
     if is_damage:  # found more than once between two records: one loss
       n_bytes = sum(block.n_bytes for block in group)
@@ -137,16 +137,15 @@ class _Block:
 
   Attributes:
     problem: '' if the record is whole.
-    record: its header, as fastwarc reads it, and the block if that is whole;
-      empty for a stretch.
-    n_header: bytes of that header.
     n_bytes: length of the block, or of the stretch.
+    header: as fastwarc reads it; empty for a stretch.
+    payload: the block, if it is whole.
   """
 
   problem: str
-  record: bytes
-  n_header: int
   n_bytes: int
+  header: bytes = b''
+  payload: bytes = b''
 
 
 def _read_members(
@@ -163,7 +162,7 @@ def _read_members(
     if member.problem:
       end, rest = streams.find(file, magic, start + 1), b''
       if not n_blocks or member.n_rewinds > streams.MAX_REWINDS:
-        yield _Block('damaged_file', b'', 0, end - start)
+        yield _Block('damaged_file', end - start)
       file.seek(end)
     else:
       rest = member.rest
@@ -180,11 +179,11 @@ def _read_blocks(window: streams.Window, limit: int) -> Iterator[_Block]:
       continue
     n_header, header = _header(window)
     if not n_header:
-      yield _Block('damaged_file', b'', 0, window.skip_to(_START))
+      yield _Block('damaged_file', window.skip_to(_START))
       continue
     start, length = window.position, _LENGTH.search(header)
     n_bytes = int(length[1]) if length else 0
-    end, record = n_header + n_bytes, header
+    end, payload = n_header + n_bytes, b''
     if length is None:
       problem = 'bad_length'
     elif n_bytes > limit:
@@ -196,17 +195,16 @@ def _read_blocks(window: streams.Window, limit: int) -> Iterator[_Block]:
     else:
       problem = _end_problem(window, end)
       if problem in ('', _UNSURE):
-        block = bytes(window.data[n_header:end])
-        record = header + block
-        is_lie = _is_over_others(block, problem == _UNSURE)
+        payload = bytes(memoryview(window.data)[n_header:end])
+        is_lie = _is_over_others(payload, problem == _UNSURE)
         problem = 'bad_length' if is_lie else ''
     if problem:
-      record = header
+      payload = b''
       window.skip_to(_START)  # there may be records inside
     else:
       window.go(start + end)
       problem = 'body_too_large' if n_bytes > limit else ''
-    yield _Block(problem, record, len(header), n_bytes)
+    yield _Block(problem, n_bytes, header, payload)
 
 
 def _header(window: streams.Window) -> tuple[int, bytes]:
@@ -265,7 +263,7 @@ def _is_over_others(block: bytes, is_unsure: bool) -> bool:
   A page may hold a WARC file, and must not be able to forge records; so there
   must be a contradiction.
   """
-  if not _INNER.search(block):
+  if b'\nWARC/' not in block or not _INNER.search(block):
     return False
   head, body = _split_answer(block)
   length = _LENGTH.search(head)
@@ -294,17 +292,14 @@ def _split_answer(block: bytes) -> tuple[bytes, bytes]:
 
 def _decode(block: _Block, max_body_bytes: int) -> Record:
   """One record with its HTTP answer taken apart."""
-  header, payload = (
-    block.record[: block.n_header],
-    block.record[block.n_header :],
-  )
-  head, body = _split_answer(payload)
+  head, body = _split_answer(block.payload)
+  content = head or block.payload
   # A whole record goes to fastwarc alone: it cannot lose another one. It wants
   # the one spelling of its length.
-  length = b'Content-Length: %d\r' % (len(head) or len(payload))
+  length = b'Content-Length: %d\r' % len(content)
   try:
     iterator = fastwarc.ArchiveIterator(
-      io.BytesIO(_LENGTH.sub(length, header) + (head or payload)),
+      io.BytesIO(_LENGTH.sub(length, block.header) + content),
       parse_http=False,
       stream_detect=False,
       max_header_len=_MAX_HEADER_BYTES,
@@ -326,15 +321,16 @@ def _decode(block: _Block, max_body_bytes: int) -> Record:
   if found.problem:
     return found
   try:
-    if not _is_digest(record.headers.get('WARC-Block-Digest') or '', payload):
+    digest = record.headers.get('WARC-Block-Digest') or ''
+    if not _is_digest(digest, block.payload):
       raise http_body.BodyError('bad_digest')
     if kind == 'conversion':
-      content = _text(record, payload, max_body_bytes)
+      fields = _text(record, block.payload, max_body_bytes)
     else:
-      content = _answer(record, bool(head), body, max_body_bytes)
+      fields = _answer(record, bool(head), body, max_body_bytes)
   except http_body.BodyError as error:
     return dataclasses.replace(found, problem=error.reason)
-  return dataclasses.replace(found, **content)
+  return dataclasses.replace(found, **fields)
 
 
 def _text(record, payload: bytes, max_bytes: int) -> dict[str, Any]:
@@ -372,7 +368,7 @@ def _answer(
   media_type = (record.http_content_type or '').lower()
   is_cut = 'WARC-Truncated' in record.headers
   body = http_body.decode(body, transfer, content, max_bytes, is_cut)
-  if media_type in _PAGE_TYPES and body.startswith(http_body.MAGICS):
+  if media_type in PAGE_TYPES and body.startswith(http_body.MAGICS):
     # No page begins so: its header is missing.
     body = http_body.decode(body, '', 'gzip', max_bytes, is_cut)
   return {

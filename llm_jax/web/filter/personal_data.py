@@ -56,6 +56,8 @@ _PLAIN = str.maketrans(
     **dict.fromkeys('\xa0\u202f\u3000', ' '),
     **{chr(code): ' ' for code in range(0x2000, 0x200B)},
     **dict.fromkeys('\u2010\u2011\u2012\u2013\u2212\ufe63', '-'),
+    # Arabic, Persian and Hindi digits.
+    **{chr(zero + i): str(i) for zero in (1632, 1776, 2406) for i in range(10)},
     # Full width; letters too, for accounts.
     **{chr(0xFF01 + i): chr(0x21 + i) for i in range(0x5E)},
   }
