@@ -199,9 +199,11 @@ class TestRerun:
     record.begin(tmp_path / 'new', 'test', Config(seed=3))
     with pytest.raises(ValueError, match=r'give --rerun .*new/rerun_of\.json'):
       _execute(
-        Recipe(), f'--workdir={tmp_path}/x', '--verbosity=1',
+        Recipe(),
+        f'--workdir={tmp_path}/x',
+        '--verbosity=1',
         f'--rerun={tmp_path}/new/run.json',
-      )  # fmt: skip
+      )
 
 
 BUG = """
@@ -223,7 +225,10 @@ process.leave(int(sys.argv[2]))
 def test_a_failed_process_of_many_waits_for_nothing(processes, code, waits):
   done = subprocess.run(
     [sys.executable, '-c', BUG, processes, str(code)],
-    cwd=ROOT, capture_output=True, text=True, check=False,
-  )  # fmt: skip
+    cwd=ROOT,
+    capture_output=True,
+    text=True,
+    check=False,
+  )
   assert done.returncode == code, done.stderr
   assert ('waited' in done.stdout) == waits

@@ -110,10 +110,13 @@ def test_a_conversation(start, tmp_path):
   """Streams, obeys commands, stops on Ctrl-C, and leaves on Ctrl-D."""
   folder = tiny_checkpoint.write(tmp_path, is_chat=True, favourite='é')
   terminal = start(
-    '--restore_from', str(folder),
-    '--gin_bindings', 'Config.max_new_tokens = 64',
-    '--gin_bindings', 'Config.temperature = 0.0',
-  )  # fmt: skip
+    '--restore_from',
+    str(folder),
+    '--gin_bindings',
+    'Config.max_new_tokens = 64',
+    '--gin_bindings',
+    'Config.temperature = 0.0',
+  )
   terminal.wait_for(r'sft, step 0, context 128 tokens.*> ')
   terminal.type('hi <|im_end|>\n')
   terminal.wait_for(r'\[stopped: the answer reached its limit of 64 tokens\]')

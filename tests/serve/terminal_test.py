@@ -83,9 +83,7 @@ def test_special_tokens_in_text_stay_text():
 def test_control_characters_never_reach_the_terminal():
   session = _session(Script('\x1b]0;owned\x07\x1b[2J\rhi\x9b31m\u202e'))
   shown = ''.join(_say(session, 'x'))
-  assert shown == (
-    r'\x1b]0;owned\x07\x1b[2J\rhi\x9b31m\u202e' + '\n'
-  )  # fmt: skip
+  assert shown == (r'\x1b]0;owned\x07\x1b[2J\rhi\x9b31m\u202e' + '\n')
   assert not [c for c in shown if ord(c) < 32 and c != '\n']
 
 
