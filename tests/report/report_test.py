@@ -416,7 +416,7 @@ def test_charts_are_drawn_without_a_home(tmp_path):
   )
   home = tmp_path / 'home'
   home.mkdir()
-  (tmp_path / 'matplotlibrc').write_text('font.size: 40\nlines.marker: o\n')
+  (tmp_path / 'matplotlibrc').write_text('font.size: 40\nhatch.linewidth: 5')
   environment = {k: v for k, v in os.environ.items() if 'MPL' not in k}
   environment |= {'HOME': str(home), 'XDG_CACHE_HOME': str(home / '.cache'),
                   'PYTHONPATH': os.getcwd()}  # fmt: skip
