@@ -24,8 +24,7 @@ from llm_jax.chat import template
 from llm_jax.data import conversations as conversations_lib
 from llm_jax.data import packing, readers
 from llm_jax.losses import next_token
-from llm_jax.model import config as model_config
-from llm_jax.model import likelihood
+from llm_jax.model import likelihood, params
 from llm_jax.model import lora as lora_lib
 from llm_jax.optim import optimizers
 from llm_jax.parallel import device_mesh
@@ -79,8 +78,7 @@ def run(
   """Train the assistant; the same workdir resumes."""
   mesh = device_mesh.make(cfg.mesh, cfg.batch_size)
   model = checkpoint.load_model(restore_from, mesh)
-  if cfg.lora.rank:
-    lora_lib.paths(cfg.lora, model.params)  # refuses a wrong pattern
+  lines = lora_lib.trained(cfg.lora, params.table(model.model_config))
   inputs = {'model': model.fingerprint} | protocol.file_sums(cfg.task)
   inputs |= {p: conversations_lib.fingerprint(p) for p in conversations}
   if documents:
@@ -123,7 +121,7 @@ def run(
     loss = next_token.cross_entropy(logp_BT, batch['loss_mask_BT'])
     return loss, {'targets': batch['loss_mask_BT'].sum()}
 
-  tx = optimizers.make(cfg.optimizer, cfg.loop.n_steps)
+  tx = optimizers.make(cfg.optimizer, cfg.loop.n_steps, lines)
   update_fn = update.make_update_fn(loss_fn, tx, mesh)
 
   # The loop, from the newest checkpoint or from the base model.
@@ -131,7 +129,7 @@ def run(
     workdir, 'sft', model.model_config, model.tokenizer_dir, True, tx, cfg.seed,
     mesh, cfg.loop.watch, model.params, cfg.lora,
   )  # fmt: skip
-  flops = model_config.train_flops_per_token(model.model_config, limit)
+  flops = params.train_flops_per_token(model.model_config, limit)
   for _ in training_loop.steps(
     cfg.loop, workdir, state, update_fn, batch_fn, mesh, writer, flops
   ):

@@ -23,9 +23,9 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 FLOORS = [
   ['types', 'dataclass_json', 'config', 'files', 'pool', 'record'],
   ['visible_text'],
-  ['web', 'tokenizer', 'losses', 'optim', 'parallel'],
+  ['web', 'tokenizer', 'losses', 'parallel'],
   ['chat', 'data', 'model', 'verify'],
-  ['tasks'],
+  ['tasks', 'optim'],
   ['train', 'infer'],
   ['rl', 'factuality', 'evals'],
   ['serve', 'interop', 'report'],

@@ -43,7 +43,9 @@ def token_logp(
   chex.assert_rank([hidden_BTD, w_VD, targets_BT], [3, 2, 2])
   length = hidden_BTD.shape[1]
   if not chunk_length or chunk_length == length:
-    return _logp(hidden_BTD, w_VD, targets_BT, vocab_size, softcap)
+    return _logp(
+      hidden_BTD, w_VD, targets_BT, vocab_size=vocab_size, softcap=softcap
+    )
   if length % chunk_length:
     raise ValueError(
       f'loss chunk_length {chunk_length} does not divide {length} tokens a '

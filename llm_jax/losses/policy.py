@@ -102,7 +102,7 @@ def policy_gradient(
     'max_logp_difference': jnp.abs(log_ratio_BT).max(),
   }
   if ref_logp_BT is not None:
-    kl_BT = kl(logp_BT, old_logp_BT, ref_logp_BT, mask_BT)
+    kl_BT = kl(logp_BT, old_logp_BT, ref_logp_BT, mask_BT=mask_BT)
     metrics['kl'] = ((kl_BT * mask_BT).sum(), n_tokens)
     gain_BT -= kl_coefficient * kl_BT
   if weight_BT is not None:

@@ -62,8 +62,10 @@ def scale_by_neuron(
     numbers = dimension_numbers(updates)
     v = jax.tree.map(
       lambda x, v, axes: b2 * v + (1 - b2) * square(x, axes),
-      updates, state.square, numbers,
-    )  # fmt: skip
+      updates,
+      state.square,
+      numbers,
+    )
 
     def one(x, v, axes):
       rows, columns = axes

@@ -14,6 +14,7 @@ from jax.sharding import Mesh
 from llm_jax import types
 from llm_jax.model import config, transformer, value_head
 from llm_jax.model import lora as lora_lib
+from llm_jax.model import params as table
 from llm_jax.train import checkpoint, metrics, train_state, watch
 
 _NO_ADAPTERS = lora_lib.Lora()
@@ -54,16 +55,17 @@ def start(
     step 0; and the writer of its metrics.
   """
   init = functools.partial(transformer.init, cfg)
+  lines = lora_lib.trained(lora, table.table(cfg, has_values))
   if lora.rank:
-    init = functools.partial(lora_lib.init, lora, params)
+    init = functools.partial(lora_lib.init, lines)
   if has_values:
     head = {value_head.NAME: value_head.init(cfg)}
     params = None if params is None else params | head
     init_model = init
     init = lambda key: init_model(key) | head  # noqa: E731
-  state = train_state.create(init, tx, seed, mesh)
+  state = train_state.create(init, tx, seed, mesh, lines=lines)
   if lora.rank:
-    state = dataclasses.replace(state, base=params, lora=lora)
+    state = dataclasses.replace(state, base=params, lora_cfg=lora)
     n_trained = sum(x.size for x in jax.tree.leaves(state.params))
     logging.info('%s: %s trains %d parameters', stage, lora, n_trained)
   elif params is not None:
@@ -75,7 +77,7 @@ def start(
   logging.info(
     '%s: %d parameters on mesh %s, from step %d',
     stage,
-    config.n_params(cfg)['total'],
+    table.count(cfg)['total'],
     dict(mesh.shape),
     int(state.step),
   )

@@ -8,7 +8,7 @@ import pytest
 
 from experiments import sft
 from llm_jax.interop import huggingface
-from llm_jax.model import lora, transformer
+from llm_jax.model import lora, params, transformer
 from llm_jax.optim import optimizers
 from llm_jax.parallel import device_mesh
 from llm_jax.train import checkpoint, metrics, start, training_loop
@@ -43,7 +43,8 @@ def workdir(base, tmp_path_factory):
 
 def newest_state(workdir, model):
   """The state that a resume would go on from."""
-  tx = optimizers.make(CFG.optimizer, CFG.loop.n_steps)
+  lines = lora.trained(CFG.lora, params.table(model.model_config))
+  tx = optimizers.make(CFG.optimizer, CFG.loop.n_steps, lines)
   mesh = device_mesh.make(CFG.mesh)
   state, writer = start.start(
     str(workdir), 'sft', model.model_config, model.tokenizer_dir, True, tx,

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from llm_jax.model import config, transformer
+from llm_jax.model import params as param_table
 from llm_jax.optim import optimizers
 
 CFG = config.ModelConfig(
@@ -79,14 +80,16 @@ def test_warmup_as_long_as_the_run_is_refused():
     optimizers.learning_rate(cfg, 1.0, 6)
 
 
+MODEL = dataclasses.replace(CFG, n_experts=3, d_shared=32)
+
+
 @pytest.fixture(scope='module')
 def params():
-  cfg = dataclasses.replace(CFG, n_experts=3, d_shared=32)
-  return transformer.init(cfg, jax.random.key(0))
+  return transformer.init(MODEL, jax.random.key(0))
 
 
 def first_update(cfg, params):
-  tx = optimizers.make(cfg, 10)
+  tx = optimizers.make(cfg, 10, param_table.table(MODEL))
   grads = jax.tree.map(
     lambda x: jax.random.normal(jax.random.key(x.size), x.shape), params
   )
@@ -171,7 +174,7 @@ def test_weight_decay_spares_biases_and_position_rows_decay():
   params = jax.tree.map(
     jnp.ones_like, transformer.init(layout, jax.random.key(0))
   )
-  tx = optimizers.make(cfg, 10)
+  tx = optimizers.make(cfg, 10, param_table.table(layout))
   zero = jax.tree.map(jnp.zeros_like, params)
   updates, _ = tx.update(zero, tx.init(params), params)
   decayed = {

@@ -9,7 +9,13 @@ import optax
 import pytest
 
 from llm_jax.infer import generate
-from llm_jax.model import config, likelihood, transformer, value_head
+from llm_jax.model import (
+  config,
+  likelihood,
+  params,
+  transformer,
+  value_head,
+)
 from llm_jax.parallel import device_mesh
 from llm_jax.rl import algorithm, learn, prompts, rollout
 from llm_jax.train import train_state, update
@@ -21,6 +27,7 @@ CFG = config.ModelConfig(
 PROMPTS = [[1], [2], [3], [4]]
 N_SAMPLES, N_NEW, LENGTH = 8, 2, 2
 REQUEST = generate.Request(N_NEW, (0,))
+LINES = params.table(CFG, has_value_head=True)
 REWARD_PR = np.random.default_rng(0).integers(2, size=(4, N_SAMPLES))
 REWARD_PR[:, :2] = [0, 1]  # no group is dead
 
@@ -65,7 +72,9 @@ def make(cfg, updates=ONE, tx=None, params=None, micro_batch=32):
     updates.rows(32) // micro_batch,
   )  # fmt: skip
   params = params or params_of(0, cfg.baseline == 'value')
-  state = train_state.create(lambda _: params, tx or optax.sgd(1.0), 0, mesh)
+  state = train_state.create(
+    lambda _: params, tx or optax.sgd(1.0), seed=0, mesh=mesh, lines=LINES
+  )
   look_fn = learn.make_look_fn(cfg, CFG, params_of(1), mesh, micro_batch)
   return state, learn.Learner(
     cfg, updates, look_fn, update_fn, mesh, LENGTH, N_NEW, 0
@@ -76,26 +85,26 @@ def test_a_look_in_parts_is_the_whole_and_outlives_the_reference():
   cfg = algorithm.Algorithm(
     baseline='value', kl_coefficient=0.1, max_importance=2.0
   )
-  params, reference = params_of(0, with_head=True), params_of(1)
-  batch = rollout.training_batch(collect(params, 0).groups, LENGTH)
+  policy, reference = params_of(0, with_head=True), params_of(1)
+  batch = rollout.training_batch(collect(policy, 0).groups, LENGTH)
   logp_BT, value_BT = jax.jit(
     functools.partial(likelihood.target_logp_and_value, CFG)
-  )(params, batch)
+  )(policy, batch)
   ref_BT = jax.jit(functools.partial(likelihood.target_logp, CFG))(
     reference, batch
   )
   mesh = mesh_of(2)
   placed = jax.device_put(
-    reference, device_mesh.param_shardings(mesh, reference)
+    reference, params.state_shardings(LINES, mesh, reference)
   )
   whole, parts = (
     learn.make_look_fn(cfg, CFG, placed, mesh, micro_batch)
     for micro_batch in (32, 8)
   )
   jax.tree.map(lambda x: x.delete(), placed)  # as donation does
-  params = jax.device_put(params, device_mesh.param_shardings(mesh, params))
+  policy = jax.device_put(policy, params.shardings(LINES, mesh))
   for look_fn in (whole, parts):
-    found = look_fn(params, batch)
+    found = look_fn(policy, batch)
     np.testing.assert_allclose(found['ref_logp_BT'], ref_BT, atol=1e-5)
     np.testing.assert_allclose(found['trainer_logp_BT'], logp_BT, atol=1e-5)
     np.testing.assert_allclose(found['value_BT'], value_BT, atol=1e-5)
