@@ -10,8 +10,7 @@ _BASE = [
   'flax>=0.12.8,<0.13',  # linen, for the model's parameters only
   'optax>=0.2.8,<0.3',  # optimizers
   'orbax-checkpoint>=0.12.8,<0.13',  # atomic, asynchronous checkpoints
-  'grain>=0.2.18,<0.3',  # random access over ArrayRecord
-  'array-record>=0.8.3',  # the file format of tokens and conversations
+  'array-record>=0.8.3',  # the file format of tokens; random access
   'tensorflow-datasets>=4.9.10,<5',  # dataset builders, without TensorFlow
   'chex>=0.1.92,<0.2',  # shape assertions and test variants
   'absl-py>=2.3',  # flags and logging of the recipes
@@ -32,7 +31,10 @@ _BASE = [
 _WEB = [
   'fastwarc>=2.0,<3',  # reads and writes WARC; 2.0 renamed its classes
   'resiliparse>=2.0,<3',  # HTML trees and fast extraction
-  'trafilatura>=2.3,<2.4',  # the best extraction; trafilatura_fast adapts it
+  'trafilatura>=2.3,<3',  # the best extraction
+  'brotli>=1.1',  # bodies in br; fastwarc brings it along
+  # Archives and bodies in zstd; newer Pythons have it themselves.
+  'backports.zstd>=1.0; python_version < "3.14"',
   'lxml-html-clean>=0.4.3',  # trafilatura needs it; old pips miss it
   # Runs the language model lid.176; has no wheel for newer Pythons yet.
   'fasttext-predict>=0.9.2.4; python_version < "3.14"',
@@ -58,6 +60,11 @@ _EXPORT = [
   'safetensors>=0.6',  # the tensors of published checkpoints, without torch
 ]
 
+_REPORT = [
+  'jinja2>=3.1',  # the templates of report.html and report.md
+  'matplotlib>=3.10',  # its charts; draws SVG with the same bytes each time
+]
+
 _TENSORBOARD = [
   'tensorboardX>=2.6.4',  # writes event files with numpy and protobuf alone
 ]
@@ -68,11 +75,13 @@ _WANDB = [
 
 _TEST = [
   *_EXPORT,
+  *_REPORT,
   *_TENSORBOARD,
   'pytest>=9.0',  # runs tests and doctests
   'pytest-xdist>=3.8',  # ... on two cores
   'hypothesis>=6.130',  # properties over random input
   'ruff>=0.14',  # format and lint
+  'import-linter>=2.17',  # who may import whom
   'pyright[nodejs]>=1.1.400',  # types; the extra is Node.js as a wheel
   'tokenizers>=0.22',  # reads the tokenizer.json that we write
   'warcio>=1.8',  # reads the WARC files that we write
@@ -102,13 +111,17 @@ setuptools.setup(
   packages=setuptools.find_packages(
     include=['llm_jax', 'llm_jax.*', 'experiments', 'tools']
   ),
-  package_data={'llm_jax.web.filter': ['blocklist/*/domains']},
+  package_data={
+    'llm_jax.web.filter': ['blocklist/*/domains'],
+    'llm_jax.report': ['templates/*'],
+  },
   install_requires=_BASE,
   extras_require={
     'web': _WEB,
     'beam': _BEAM,
     'cloud': _CLOUD,
     'export': _EXPORT,
+    'report': _REPORT,
     'tensorboard': _TENSORBOARD,
     'wandb': _WANDB,
     'test': _TEST,

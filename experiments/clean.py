@@ -48,7 +48,7 @@ def run(
   """Cleans the WARC files that match the patterns."""
   if runner not in ('pool', 'beam'):
     raise ValueError(f'--runner {runner}: give pool or beam')
-  folder, place = pathlib.Path(workdir), files.place(output or workdir)
+  folder, place = pathlib.Path(workdir), files.to_path(output or workdir)
   warcs = {
     path: files.fingerprint(path)
     for path in files.find('warc', warc, warc_root)
@@ -61,16 +61,19 @@ def run(
   sets = files.find('evaluation_set', evaluation_set)
   for path in sets:
     inputs[f'evaluation_set {path.name}'] = files.fingerprint(path)
-  lists = [pathlib.Path(name) for name in blocklist]
+  lists = [pathlib.Path(path) for path in files.find('blocklist', blocklist)]
   for path in lists:
     inputs[f'blocklist {path.name}'] = files.folder_fingerprint(path)
   before = files.find('earlier', earlier)
   for i, path in enumerate(before):
-    manifest = path / 'manifest.json'
+    manifest = pipeline.manifest_of(path)
     inputs[f'earlier {i:03d}'] = files.fingerprint(manifest)
   if record.begin(folder, 'clean', cfg, inputs):
     logging.info('%s is finished', folder)
   else:
+    if files.is_local(place):
+      place.mkdir(parents=True, exist_ok=True)
+      files.lock(pathlib.Path(place))  # two workdirs may share an output
     todo = pipeline.plan(cfg.clean, warcs, place, lists, sets, before)
     if runner == 'beam':
       summary = beam_runner.clean(todo, beam_option)

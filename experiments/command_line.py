@@ -17,6 +17,7 @@ It does NOT hold what is trained: that is the gin file's.
 import gc
 import inspect
 import os
+import pathlib
 import sys
 import traceback
 import typing
@@ -26,7 +27,7 @@ from typing import Any
 from absl import flags, logging
 
 from experiments import process, recipe_flags
-from llm_jax import config, dataclass_json, record
+from llm_jax import config, dataclass_json, files, record
 
 
 def main(
@@ -74,9 +75,11 @@ def execute(
     print(flag_values.get_help())
     return 0
   process.set_up_logging(flag_values.verbosity)
+  arguments, earlier = {}, None
   try:
     if flag_values.rerun:
-      cfg = _take_over(config_class, run, path_flags, flag_values)
+      earlier = _take_over(run, path_flags, flag_values)
+      cfg = dataclass_json.from_dict(config_class, earlier['config'])
     else:
       cfg = config.load(
         config_class, flag_values.gin_file, flag_values.gin_bindings
@@ -90,6 +93,8 @@ def execute(
     if index := process.join(flag_values.distributed):
       # Records and metrics of its own; checkpoints are shared.
       arguments['workdir'] += f'/process_{index}'
+    if earlier:
+      record.rerun(arguments['workdir'], earlier)
     run(cfg, **arguments)
   except (ValueError, OSError, FloatingPointError) as error:
     if flag_values.verbosity > 0:
@@ -100,20 +105,18 @@ def execute(
   except KeyboardInterrupt:
     print('interrupted; the same command resumes', file=sys.stderr)
     return 130
+  finally:
+    if arguments.get('workdir'):
+      files.unlock(pathlib.Path(arguments['workdir']))
   return 0
 
 
 def _take_over(
-  config_class: type,
   run: Callable[..., Any],
   path_flags: Mapping[str, str],
   flag_values: flags.FlagValues,
-) -> Any:
-  """Takes configuration and flags from the record of an earlier run.
-
-  Returns:
-    The configuration. Flags that are not given anew get their earlier value.
-  """
+) -> dict[str, Any]:
+  """The record of an earlier run; flags not given anew get its values."""
   path = flag_values.rerun
   if flag_values.gin_file or flag_values.gin_bindings:
     raise ValueError(
@@ -122,7 +125,7 @@ def _take_over(
     )
   if not flag_values['workdir'].value:
     raise ValueError('--rerun needs a new folder; give --workdir')
-  earlier = record.read_json(path)
+  earlier = files.read_json(path)
   before = recipe_flags.define(run, path_flags)
   before(earlier['argv'])
   if before.rerun:
@@ -133,10 +136,7 @@ def _take_over(
       flag_values[name].value = before[name].value
   if earlier['cwd'] != os.getcwd():
     logging.warning('relative paths were those of %s', earlier['cwd'])
-  cfg = dataclass_json.from_dict(config_class, earlier['config'])
-  if not flag_values.explain:
-    record.rerun(flag_values.workdir, earlier)
-  return cfg
+  return earlier
 
 
 def _arguments(

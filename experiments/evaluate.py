@@ -23,7 +23,7 @@ import jax
 from absl import logging
 
 from experiments import command_line
-from llm_jax import record
+from llm_jax import files, record
 from llm_jax.data import shards
 from llm_jax.evals import bits_per_byte, compression
 from llm_jax.evals import scoring as scoring_lib
@@ -56,7 +56,7 @@ def run(
     tokens: folder of token shards, for the held-out documents.
   """
   folders = _named(checkpoint)
-  inputs = {'tokens': record.file_sha256(pathlib.Path(tokens, shards.MANIFEST))}
+  inputs = {'tokens': shards.fingerprint(tokens)}
   inputs |= protocol.file_sums(cfg.task)
   extra = {'devices': str(jax.devices())}
   finished = record.begin(workdir, 'evaluate', cfg, inputs, extra)
@@ -71,11 +71,11 @@ def run(
       if finished:  # by an earlier call, which was not given this checkpoint
         pathlib.Path(workdir, 'done.json').unlink()
         finished = record.begin(workdir, 'evaluate', cfg, inputs, extra)
-      record.write_json(path, _measure(cfg, name, loaded, tokens))
+      files.write_json(path, _measure(cfg, name, loaded, tokens))
       record.tick(workdir)
-    results.append(record.read_json(path))
+    results.append(files.read_json(path))
 
-  record.write_json(
+  files.write_json(
     pathlib.Path(workdir, 'evaluation.json'),
     {
       'rows': [row for result in results for row in result['rows']],

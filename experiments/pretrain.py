@@ -9,7 +9,6 @@ Hardware, time and result stand in the header of each gin file.
 
 import dataclasses
 import math
-import pathlib
 from collections.abc import Sequence
 
 import jax
@@ -22,13 +21,12 @@ from jax.sharding import Mesh
 from experiments import command_line
 from llm_jax import record, types
 from llm_jax.data import mixture, shards
-from llm_jax.evals import bits_per_byte, continuations
+from llm_jax.evals import bits_per_byte, continuations, scoring
 from llm_jax.losses import next_token
 from llm_jax.model import config as model_config
 from llm_jax.model import likelihood, params
 from llm_jax.optim import optimizers
 from llm_jax.parallel import device_mesh
-from llm_jax.tokenizer import encoding
 from llm_jax.train import fit, start, training_loop, update
 
 
@@ -71,64 +69,56 @@ def run(
   cfg: Config, workdir: str, tokens: Sequence[str], tokenizer: str
 ) -> None:
   """Train the model; the same workdir resumes."""
-  # Data: every row is a function of (seed, step), so the step is all its state.
-  mesh = device_mesh.make(cfg.mesh, cfg.batch_size)
-  vocabulary = encoding.Tokenizer.load(tokenizer)
+  stage = start.new('pretrain', cfg, workdir, tokenizer_dir=tokenizer)
+  vocabulary = stage.tokenizer
 
+  # Data: every row is a function of (seed, step), so the step is all its state.
   def source(name: str, split: str) -> shards.TokenSource:
     folder = shards.find_source(tokens, name)
     return shards.TokenSource(folder, name, split, vocabulary.fingerprint)
 
   sources = [source(name, 'train') for name in cfg.sources]
   mixed = list(zip(sources, cfg.weights, strict=True))
-  batch_fn = mixture.make_batch_fn(
-    mixed, cfg.batch_size, cfg.seed, vocabulary.special_id('<|endoftext|>'),
-    cfg.keep_documents,
-  )  # fmt: skip
   n_steps = cfg.loop.n_steps
   mixture.check_epochs(mixed, cfg.batch_size, n_steps, cfg.max_epochs)
   length = sources[0].sequence_length
   model_config.check_fits(cfg.model, vocabulary.vocab_size, length)
-  valid = bits_per_byte.read(
-    source(cfg.valid_source, 'valid'), vocabulary, cfg.valid_rows
+  held_out = source(cfg.valid_source, 'valid')
+  valid = bits_per_byte.read(held_out, vocabulary, cfg.valid_rows)
+  batch_fn = mixture.make_batch_fn(
+    mixed,
+    batch_size=cfg.batch_size,
+    seed=cfg.seed,
+    end_of_text_id=vocabulary.special_id('<|endoftext|>'),
+    keep_documents=cfg.keep_documents,
   )
   inputs = {
-    f'tokens {i}': record.file_sha256(pathlib.Path(folder, shards.MANIFEST))
-    for i, folder in enumerate(tokens)
+    f'tokens {i}': shards.fingerprint(folder) for i, folder in enumerate(tokens)
   }
-  inputs['tokenizer'] = vocabulary.fingerprint
-  n_bytes_V = bits_per_byte.text_bytes(vocabulary, cfg.model.padded_vocab_size)
-  tx, update_fn, plan = make_step(cfg, mesh, length, n_bytes_V)
-  machine = {'devices': str(jax.devices()), 'mesh': dict(mesh.shape)}
-  machine['plan'] = dataclasses.asdict(plan)
-  if record.begin(workdir, 'pretrain', cfg, inputs, machine):
-    logging.info('pretrain in %s is already finished', workdir)
-    return
 
-  # The loop, from the newest checkpoint or from the beginning.
-  first_state, writer = start.start(
-    workdir, 'pretrain', cfg.model, tokenizer, False, tx, cfg.seed, mesh,
-    cfg.loop.watch,
-  )  # fmt: skip
+  # The step, then the loop, from the newest checkpoint or from the beginning.
+  n_bytes_V = bits_per_byte.text_bytes(vocabulary, cfg.model.padded_vocab_size)
+  tx, update_fn, plan = make_step(cfg, stage.mesh, length, n_bytes_V)
+  if stage.begin(inputs, plan):
+    return
+  state, loop = stage.start(tx)
   flops = params.train_flops_per_token(cfg.model, length)
-  for step, state in training_loop.steps(
-    cfg.loop, workdir, first_state, update_fn, batch_fn, mesh, writer, flops
-  ):
+  for step, trained in loop.train(state, update_fn, batch_fn, flops):
     is_last = step == n_steps
     if step % cfg.evaluate_every == 0 or is_last:
-      model, n_rows = cfg.model, cfg.batch_size
-      bits = bits_per_byte.bits_per_byte(model, state.params, valid, n_rows)
+      bits = bits_per_byte.bits_per_byte(
+        cfg.model, trained.params, held_out=valid, batch_size=cfg.batch_size
+      )
       read = mixture.progress(mixed, cfg.batch_size, step)
-      writer.metrics(step, {'valid_bits_per_byte': bits, **read})
+      loop.writer.metrics(step, {'valid_bits_per_byte': bits, **read})
       logging.info('step %d | held-out bits per byte %.4f', step, bits)
     if step % cfg.sample_every == 0 or is_last:
+      model = scoring.of_stage(stage, trained.params)
       for prompt, text in continuations.sample(
-        cfg.model, state.params, vocabulary, cfg.sample_prompts,
-        cfg.sample_tokens,
-      ):  # fmt: skip
-        writer.sample(step, {'prompt': prompt, 'text': text})
+        model, cfg.sample_prompts, cfg.sample_tokens
+      ):
+        loop.writer.sample(step, {'prompt': prompt, 'text': text})
         logging.info('step %d | generating: %r', step, f'{prompt}{text}')
-  writer.close()
   summary = {
     'tokens': n_steps * cfg.batch_size * length,
     **mixture.progress(mixed, cfg.batch_size, n_steps),
@@ -144,9 +134,15 @@ def make_step(
   lines = params.table(cfg.model)
   tx = optimizers.make(cfg.optimizer, cfg.loop.n_steps, lines)
   plan = fit.choose(
-    cfg.model, tx, mesh, cfg.batch_size, length, cfg.loss_chunk,
-    cfg.micro_batch, cfg.device_memory,
-  )  # fmt: skip
+    cfg.model,
+    tx,
+    mesh,
+    batch_size=cfg.batch_size,
+    length=length,
+    loss_chunk=cfg.loss_chunk,
+    micro_batch=cfg.micro_batch,
+    device_memory=cfg.device_memory,
+  )
   model = dataclasses.replace(cfg.model, remat=plan.remat)
 
   def loss_fn(

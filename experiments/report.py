@@ -11,9 +11,8 @@ import dataclasses
 import pathlib
 
 from experiments import command_line
-from llm_jax import record
-from llm_jax.report import artifacts, page
-from llm_jax.report import markdown as report_markdown
+from llm_jax import files
+from llm_jax.report import artifacts, page, tables
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,11 +32,11 @@ def run(cfg: Config, workdir: str, run_dir: str) -> None:
   report = artifacts.collect(run_dir)
   folder = pathlib.Path(workdir)
   folder.mkdir(parents=True, exist_ok=True)
-  record.write_json(folder / 'report.json', report)
-  markdown = report_markdown.render(report)
-  (folder / 'report.md').write_text(markdown, encoding='utf-8')
-  (folder / 'report.html').write_text(page.render(report), encoding='utf-8')
-  print(report_markdown.stages(report))
+  files.lock(folder)
+  files.write_json(folder / 'report.json', report)
+  (folder / 'report.md').write_text(page.markdown(report), encoding='utf-8')
+  (folder / 'report.html').write_text(page.html(report), encoding='utf-8')
+  print(tables.markdown(tables.stages(report)))
   print(f'\n{folder / "report.html"}')
 
 

@@ -15,7 +15,6 @@ import dataclasses
 import functools
 from concurrent import futures
 
-import jax
 from absl import logging
 
 from experiments import command_line
@@ -26,15 +25,9 @@ from llm_jax.infer import generate
 from llm_jax.model import params
 from llm_jax.optim import optimizers
 from llm_jax.parallel import device_mesh
-from llm_jax.rl import algorithm as algorithm_lib
-from llm_jax.rl import credit, learn, rollout
-from llm_jax.rl import metrics as rl_metrics
-from llm_jax.rl import prompts as questions_lib
-from llm_jax.rl import reward as reward_lib
+from llm_jax.rl import algorithms, learn, metrics, prompts, rollout
 from llm_jax.tasks import addition, any_task, protocol
-from llm_jax.tokenizer import encoding
-from llm_jax.train import best as best_lib
-from llm_jax.train import checkpoint, fit, metrics, start, training_loop, update
+from llm_jax.train import best_model, fit, start, training_loop, update
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,12 +39,12 @@ class Config:
   n_samples: int = 8  # answers to each
   n_problems: int = 0  # distinct ones, in epochs; 0: new ones at every step
   max_new_tokens: int = 40  # longest answer
-  temperature: float = 1.0  # of the rollouts
+  temperature: float = 1.0  # of the rollouts and of the policy trained, > 0
   reward: str = 'verifier'  # or 'random', the control
   evaluate_every: int = 20  # steps
   task: any_task.AnyTask = addition.Addition()
   preset: str = ''  # a named algorithm: grpo, dr_grpo, dapo, ...
-  algorithm: algorithm_lib.Algorithm = algorithm_lib.Algorithm()
+  algorithm: algorithms.Algorithm = algorithms.Algorithm()
   rollouts: rollout.Rollouts = rollout.Rollouts()
   updates: learn.Updates = learn.Updates()
   evaluation: scoring.Scoring = scoring.Scoring(
@@ -69,109 +62,117 @@ class Config:
   mesh: device_mesh.MeshConfig = device_mesh.MeshConfig()
 
   def __post_init__(self):
-    if self.reward not in reward_lib.KINDS:
+    if self.reward not in rollout.REWARDS:
       raise ValueError(
-        f'Config.reward = {self.reward!r}; use one of {reward_lib.KINDS}'
+        f'Config.reward = {self.reward!r}; use one of {rollout.REWARDS}'
       )
-    algorithm = algorithm_lib.choose(self.preset, self.algorithm)
-    if self.n_samples < 2 and algorithm.baseline != 'value':
-      raise ValueError(
-        f'Config.n_samples = {self.n_samples}: the baseline is made of a '
-        'group; use 2 or more, or the preset ppo'
-      )
+    for name in ('n_prompts', 'n_samples', 'evaluate_every'):
+      if getattr(self, name) < 1:
+        raise ValueError(
+          f'Config.{name} = {getattr(self, name)}; use 1 or more'
+        )
+    rollout.make_request(self.max_new_tokens, (), self.temperature)  # checks
+    algorithm = algorithms.choose(self.preset, self.algorithm)
+    algorithm.check_answers(self.n_prompts, self.n_samples)
 
 
 def run(cfg: Config, workdir: str, restore_from: str) -> None:
   """Train the policy; the same workdir resumes."""
-  algorithm = algorithm_lib.choose(cfg.preset, cfg.algorithm)
+  algorithm = algorithms.choose(cfg.preset, cfg.algorithm)
   n_steps = cfg.loop.n_steps
   n_rows = cfg.updates.rows(cfg.n_prompts * cfg.n_samples)  # of an update
-  mesh = device_mesh.make(cfg.mesh, n_rows)
-  model = checkpoint.load_model(restore_from, mesh)
-  policy_cfg, is_chat = model.model_config, model.is_chat
+  stage = start.after(
+    'rl', cfg, workdir=workdir, restore_from=restore_from, n_rows=n_rows
+  )
+  policy_cfg = stage.model_config
 
-  # What is asked: new problems at every step, or a pool of them in epochs.
-  vocabulary = encoding.Tokenizer.load(model.tokenizer_dir)
+  # Problems: new ones at every step, or a pool of them in epochs.
   n_draws = max(n_steps, 1 + cfg.rollouts.max_refills)
-  questions = questions_lib.load(
-    cfg.task, cfg.n_problems or cfg.n_prompts * n_draws, cfg.seed, vocabulary,
-    is_chat,
-  )  # fmt: skip
-  prompts = [question.token_ids for question in questions]
-  stop_id = prompting.stop_id(vocabulary, is_chat)
-  request = generate.Request(cfg.max_new_tokens, (stop_id,), cfg.temperature)
-  length = max(map(len, prompts)) + cfg.max_new_tokens - 1
-  first = min(map(len, prompts)) - 1  # no earlier target was drawn
-  generate.check(policy_cfg, prompts, request)
+  n_problems = cfg.n_problems or cfg.n_prompts * n_draws
+  problems = prompts.load(stage, cfg.task, n_problems)
+  stop_ids = (prompting.stop_id(stage.tokenizer, stage.is_chat),)
+  request = rollout.make_request(cfg.max_new_tokens, stop_ids, cfg.temperature)
+  lengths = [len(problem.token_ids) for problem in problems]
+  row_length = max(lengths) + cfg.max_new_tokens - 1
+  first = min(lengths) - 1  # no earlier target was drawn
+  generate.check(policy_cfg, [one.token_ids for one in problems], request)
 
-  # Loss and update.
-  lines = params.table(policy_cfg, algorithm.baseline == 'value')
+  # Loss, optimizer and update.
+  lines = params.table(policy_cfg, algorithm.has_values)
   tx = optimizers.make(cfg.optimizer, n_steps * cfg.updates.n_a_step, lines)
   plan = fit.choose(
-    policy_cfg, tx, mesh, n_rows, length, micro_batch=cfg.updates.micro_batch
+    policy_cfg,
+    tx,
+    mesh=stage.mesh,
+    batch_size=n_rows,
+    length=row_length,
+    micro_batch=cfg.updates.micro_batch,
   )
-  loss_fn = algorithm_lib.make_loss_fn(
-    algorithm, dataclasses.replace(policy_cfg, remat=plan.remat), first
+  trained_cfg = dataclasses.replace(policy_cfg, remat=plan.remat)
+  loss_fn = algorithms.make_loss_fn(
+    algorithm, trained_cfg, first=first, temperature=cfg.temperature
   )
-  update_fn = update.make_update_fn(
-    loss_fn, tx, mesh, n_rows // plan.micro_batch
-  )
-  look_fn = learn.make_look_fn(
-    algorithm, policy_cfg, model.params, mesh, plan.micro_batch
-  )
+  n_micro = n_rows // plan.micro_batch
+  update_fn = update.make_update_fn(loss_fn, tx, stage.mesh, n_micro)
 
   # Begin, or go on from the newest checkpoint.
-  inputs = {'model': model.fingerprint} | protocol.file_sums(cfg.task)
-  machine = {'devices': str(jax.devices()), 'mesh': dict(mesh.shape)}
-  machine['plan'] = dataclasses.asdict(plan)
-  if record.begin(workdir, 'rl', cfg, inputs, machine):
-    logging.info('rl in %s is already finished', workdir)
+  if stage.begin(protocol.file_sums(cfg.task), plan):
     return
-  state, writer = start.start(
-    workdir, 'rl', policy_cfg, model.tokenizer_dir, is_chat, tx, cfg.seed, mesh,
-    cfg.loop.watch, model.params, has_values=algorithm.baseline == 'value',
-  )  # fmt: skip
+  state, loop = stage.start(tx, has_values=algorithm.has_values)
   n_done = int(state.step)
-  best = best_lib.Best(workdir, n_done, 'eval_sampled')
+  best = best_model.Best(workdir, n_done, 'eval_sampled')
+  sampler = rollout.Sampler(
+    stage=stage,
+    cfg=cfg.rollouts,
+    task=cfg.task,
+    problems=problems,
+    n_prompts=cfg.n_prompts,
+    n_samples=cfg.n_samples,
+    request=request,
+    reward=cfg.reward,
+    dead_groups=functools.partial(algorithms.dead_groups, algorithm),
+    pool=futures.ThreadPoolExecutor(cfg.rollouts.n_threads),
+  )
+  learner = learn.Learner(
+    stage=stage,
+    algorithm=algorithm,
+    updates=cfg.updates,
+    update_fn=update_fn,
+    max_length=cfg.max_new_tokens,
+  )
+  annotate = learn.make_annotate_fn(learner, plan.micro_batch, cfg.temperature)
 
   def evaluate(step: int) -> None:
-    asked = scoring.Model(policy_cfg, state.params, vocabulary, is_chat)
-    result = scoring.evaluate(asked, cfg.task, cfg.evaluation, direct=False)
-    values = rl_metrics.evaluation(result)
-    writer.metrics(step, values)
-    sample = result['samples'][0]
-    writer.sample(step, {'prompt': sample['prompt'], 'text': sample['answer']})
+    model = scoring.of_stage(stage, state.params)
+    result = scoring.evaluate(model, cfg.task, cfg.evaluation, direct=False)
+    values = metrics.evaluation(result)
+    loop.writer.metrics(step, values)
+    loop.writer.sample(step, metrics.first_sample(result))
     logging.info('step %d/%d | %s', step, n_steps, values)
     if step:
       best.offer(values['eval_sampled'], state)
 
-  # The loop.
-  pool = futures.ThreadPoolExecutor(cfg.rollouts.n_threads)
-  sampler = rollout.Sampler(
-    policy_cfg, request, cfg.task, vocabulary, questions, cfg.n_prompts,
-    cfg.n_samples, cfg.rollouts.batch_size, cfg.reward, cfg.seed, mesh, pool,
-  )  # fmt: skip
-  learner = learn.Learner(
-    algorithm, cfg.updates, look_fn, update_fn, mesh, length,
-    cfg.max_new_tokens, cfg.seed,
-  )  # fmt: skip
-  dead = functools.partial(credit.dead_groups, algorithm)
-  if not n_done:
-    evaluate(0)
-  with pool, best, training_loop.Run(cfg.loop, workdir, writer) as loop:
+  with sampler.pool, best, loop:
+    if not n_done:
+      evaluate(0)
     for step in loop.steps(n_done):
-      draw_fn = functools.partial(rollout.draw, sampler, state.params, step)
-      collected = rollout.collect(draw_fn, dead, cfg.rollouts.max_refills)
-      writer.rollouts(step, rl_metrics.lines(collected, cfg.rollouts.n_written))
-      state, values = learn.learn(learner, state, collected, step)
-      loop.write(step, values | rl_metrics.describe(collected, cfg.task))
+      rollouts = rollout.collect(sampler, state.params, step)
+      batch = rollout.training_batch(rollouts.trained_groups, row_length)
+      batch = annotate(state.params, batch)
+      advantages, found = learn.token_advantages(
+        learner, batch, rollouts.trained_reward_PR
+      )
+      state, learned = learn.update_policy(
+        learner, state, batch=batch | advantages, step=step
+      )
+      lines = metrics.lines(rollouts, cfg.rollouts.n_written)
+      loop.writer.rollouts(step, lines)
+      loop.write(step, learned | found | metrics.describe(rollouts, cfg.task))
       if step % cfg.evaluate_every == 0 or step == n_steps:
         evaluate(step)
       if loop.is_due(step):
         loop.save(step, state)
-  writer.close()
-  lines = metrics.read(f'{workdir}/{metrics.METRICS}')
-  n_tokens = sum(line.get('sampled_tokens', 0) for line in lines)
+  n_tokens = loop.writer.total('sampled_tokens')
   record.finish(workdir, {'tokens': n_tokens, 'best_sampled': best.value})
 
 

@@ -21,8 +21,7 @@ from absl import logging
 from experiments import command_line
 from llm_jax import record, types
 from llm_jax.chat import template
-from llm_jax.data import conversations as conversations_lib
-from llm_jax.data import packing, readers
+from llm_jax.data import conversations, packing, readers
 from llm_jax.losses import next_token
 from llm_jax.model import likelihood, params
 from llm_jax.model import lora as lora_lib
@@ -36,8 +35,7 @@ from llm_jax.tasks import (
   protocol,
   reference,
 )
-from llm_jax.tokenizer import encoding
-from llm_jax.train import checkpoint, start, training_loop, update
+from llm_jax.train import start, training_loop, update
 
 
 @dataclasses.dataclass(frozen=True)
@@ -76,65 +74,50 @@ def run(
   conversations: Sequence[str] = (),
 ) -> None:
   """Train the assistant; the same workdir resumes."""
-  mesh = device_mesh.make(cfg.mesh, cfg.batch_size)
-  model = checkpoint.load_model(restore_from, mesh)
-  lines = lora_lib.trained(cfg.lora, params.table(model.model_config))
-  inputs = {'model': model.fingerprint} | protocol.file_sums(cfg.task)
-  inputs |= {p: conversations_lib.fingerprint(p) for p in conversations}
-  if documents:
-    inputs['documents'] = readers.fingerprint(documents)
-  machine = {'devices': str(jax.devices()), 'mesh': dict(mesh.shape)}
-  if record.begin(workdir, 'sft', cfg, inputs, machine):
-    logging.info('sft in %s is already finished', workdir)
+  stage = start.after(
+    'sft',
+    cfg,
+    workdir=workdir,
+    restore_from=restore_from,
+    n_rows=cfg.batch_size,
+    teaches_chat=True,
+  )
+  lines = lora_lib.trained(cfg.lora, params.table(stage.model_config))
+  if stage.begin(fingerprints(cfg, documents, conversations)):
     return
 
   # Data: conversations are written, made a data set, rendered and packed.
-  vocabulary = encoding.Tokenizer.load(model.tokenizer_dir)
-  written = os.path.join(workdir, 'written.jsonl')
-  write_conversations(cfg, documents, written)
-  dataset = os.path.join(workdir, 'conversations')
-  conversations_lib.build([written, *conversations], dataset)
-  rendered = [
-    template.render(vocabulary, messages)
-    for messages in conversations_lib.read(dataset)
-  ]
-  limit = min(cfg.sequence_length, model.model_config.max_length)
+  dataset = make_dataset(cfg, workdir, documents, conversations)
+  rendered = [template.render(stage.tokenizer, one) for one in dataset]
+  limit = min(cfg.sequence_length, stage.model_config.max_length)
   fitting = [row for row in rendered if len(row.token_ids) <= limit + 1]
   n_left_out = len(rendered) - len(fitting)
-  logging.info(
-    '%d conversations; %d of more than %d tokens are left out',
-    len(fitting),
-    n_left_out,
-    limit,
-  )
-  end_of_text = vocabulary.special_id('<|endoftext|>')
+  logging.info('%d conversations; %d do not fit', len(rendered), n_left_out)
   batch_fn = packing.make_batch_fn(
-    fitting, limit, cfg.batch_size, cfg.seed, end_of_text
+    fitting,
+    sequence_length=limit,
+    batch_size=cfg.batch_size,
+    seed=cfg.seed,
+    pad_id=stage.tokenizer.special_id('<|endoftext|>'),
   )
 
-  # Loss and update.
+  # Loss, optimizer and update.
   def loss_fn(
     params: types.Params, batch: types.Batch, key: jax.Array
   ) -> tuple[jax.Array, types.Metrics]:
     del key  # nothing is drawn: there is no dropout
-    logp_BT = likelihood.target_logp(model.model_config, params, batch)
+    logp_BT = likelihood.target_logp(stage.model_config, params, batch)
     loss = next_token.cross_entropy(logp_BT, batch['loss_mask_BT'])
     return loss, {'targets': batch['loss_mask_BT'].sum()}
 
   tx = optimizers.make(cfg.optimizer, cfg.loop.n_steps, lines)
-  update_fn = update.make_update_fn(loss_fn, tx, mesh)
+  update_fn = update.make_update_fn(loss_fn, tx, stage.mesh)
 
   # The loop, from the newest checkpoint or from the base model.
-  state, writer = start.start(
-    workdir, 'sft', model.model_config, model.tokenizer_dir, True, tx, cfg.seed,
-    mesh, cfg.loop.watch, model.params, cfg.lora,
-  )  # fmt: skip
-  flops = params.train_flops_per_token(model.model_config, limit)
-  for _ in training_loop.steps(
-    cfg.loop, workdir, state, update_fn, batch_fn, mesh, writer, flops
-  ):
+  state, loop = stage.start(tx, cfg.lora)
+  flops = params.train_flops_per_token(stage.model_config, limit)
+  for _ in loop.train(state, update_fn, batch_fn, flops):
     pass  # nothing is evaluated on the way; see experiments/evaluate.py
-  writer.close()
   summary = {
     'tokens': cfg.loop.n_steps * cfg.batch_size * limit,
     'conversations': len(fitting),
@@ -143,12 +126,29 @@ def run(
   record.finish(workdir, summary)
 
 
-def write_conversations(cfg: Config, documents: str | None, path: str) -> None:
-  """Write demonstrations, documentation and identity, mixed, as JSONL."""
+def fingerprints(
+  cfg: Config, documents: str | None, paths: Sequence[str]
+) -> dict[str, str]:
+  """Of every file that conversations are made of or read from."""
+  inputs = protocol.file_sums(cfg.task)
+  inputs |= {path: conversations.fingerprint(path) for path in paths}
+  if documents:
+    inputs['documents'] = readers.fingerprint(documents)
+  return inputs
+
+
+def make_dataset(
+  cfg: Config, workdir: str, documents: str | None, paths: Sequence[str]
+) -> list[list[dict[str, str]]]:
+  """Write demonstrations, documentation and identity; mix and add those given.
+
+  Returns:
+    The messages of each conversation.
+  """
   draw = random.Random(f'conversations/{cfg.seed}')
   result = identity.conversations(cfg.n_identity, cfg.seed)
   result += protocol.conversations(
-    cfg.task, cfg.n_task, cfg.seed, cfg.think_share, draw
+    cfg.task, cfg.n_task, seed=cfg.seed, think_share=cfg.think_share, draw=draw
   )
   if documents and cfg.n_documentation:
     entries = [
@@ -160,8 +160,12 @@ def write_conversations(cfg: Config, documents: str | None, path: str) -> None:
       entries, cfg.n_documentation, cfg.seed
     )
   draw.shuffle(result)
-  joined = conversations_lib.join_turns(result, cfg.max_turns, draw)
-  conversations_lib.write(joined, path)
+  written = os.path.join(workdir, 'written.jsonl')
+  joined = conversations.join_turns(result, cfg.max_turns, draw)
+  conversations.write(joined, written)
+  dataset = os.path.join(workdir, 'conversations')
+  conversations.build([written, *paths], dataset)
+  return conversations.read(dataset)
 
 
 if __name__ == '__main__':

@@ -24,11 +24,9 @@ from typing import Any
 from absl import logging
 
 from experiments import command_line
-from llm_jax import files as storage
-from llm_jax import pool, record
+from llm_jax import files, pool, record
 from llm_jax.data import readers, shards, tokenizing
 from llm_jax.tasks import addition
-from llm_jax.tokenizer import specials
 
 
 @dataclasses.dataclass(frozen=True)
@@ -69,30 +67,30 @@ def run(
     return
 
   job = tokenizing.Job(tokenizer, cfg.sequence_length, cfg.text_column)
-  files = {name: readers.files(c) for name, c in corpora.items()}
-  folders = {name: pathlib.Path(workdir, name) for name in (*files, 'addition')}
+  paths = {name: readers.find(c) for name, c in corpora.items()}
+  folders = {name: pathlib.Path(workdir, name) for name in (*paths, 'addition')}
   for folder in folders.values():
     folder.mkdir(exist_ok=True)
-    storage.remove_leftovers(folder)
+    files.remove_leftovers(folder)
   tasks = [
     (path, folders[name], index)
-    for name, paths in files.items()
-    for index, path in enumerate(paths)
+    for name, own in paths.items()
+    for index, path in enumerate(own)
   ]
-  share_out(job, tasks, n_workers or os.cpu_count() or 1, workdir)
+  share_out(
+    job, tasks, n_workers=n_workers or os.cpu_count() or 1, workdir=workdir
+  )
   entries = {
-    name: tokenizing.read_entries(folders[name], len(paths))
-    for name, paths in files.items()
+    name: tokenizing.read_entries(folders[name], len(own))
+    for name, own in paths.items()
   }
   sums = write_addition(cfg.addition, job, folders['addition'])
   entries['addition'] = {'train': [sums]}
   manifest = shards.write_manifest(
     workdir,
-    entries,
-    encoder.fingerprint,
-    encoder.vocab_size,
-    encoder.special_id(specials.END_OF_TEXT),
-    cfg.sequence_length,
+    shards=entries,
+    tokenizer_fingerprint=encoder.fingerprint,
+    layout=tokenizing.layout(job),
   )
   record.finish(workdir, summarize(manifest))
 
@@ -139,17 +137,21 @@ def write_addition(
   """Write the shard of generated problems; returns its manifest entry."""
   entry = tokenizing.entry_path(folder, 'train', 0)
   if entry.exists():
-    return record.read_json(entry)
+    return files.read_json(entry)
   encoder = tokenizing.load_tokenizer(job.tokenizer)
   writer = tokenizing.shard_writer(job, entry)
   for prompt, answer in addition.text_documents(
-    cfg.n_digits, 'train', cfg.documents, cfg.seed, cfg.think_share
+    cfg.n_digits,
+    'train',
+    count=cfg.documents,
+    seed=cfg.seed,
+    think_share=cfg.think_share,
   ):
     # Apart, so that a prompt has the same ids here as when it is asked.
     ids = encoder.encode(prompt) + encoder.encode(answer)
     writer.add(ids, len((prompt + answer).encode()))
-  record.write_json(entry, writer.close())
-  return record.read_json(entry)
+  files.write_json(entry, writer.close())
+  return files.read_json(entry)
 
 
 def summarize(manifest: dict[str, Any]) -> dict[str, Any]:

@@ -15,7 +15,7 @@ import pathlib
 from collections.abc import Iterator
 
 from experiments import command_line
-from llm_jax import record
+from llm_jax import files, record
 from llm_jax.data import readers
 from llm_jax.tasks import addition
 from llm_jax.tokenizer import encoding
@@ -79,7 +79,7 @@ def run(
       for name, tokenizer in {'own': own, **compared}.items()
     },
   }
-  record.write_json(pathlib.Path(workdir) / 'report.json', report)
+  files.write_json(pathlib.Path(workdir) / 'report.json', report)
   record.finish(workdir, report)
   print(f'{own.vocab_size} tokens in {workdir}')
   for name, value in report['bytes_per_token'].items():
@@ -92,9 +92,9 @@ def task_texts(cfg: Config) -> Iterator[str]:
     addition.text_documents(
       cfg.addition_digits,
       'train',
-      cfg.addition_documents,
-      cfg.seed,
-      cfg.think_share,
+      count=cfg.addition_documents,
+      seed=cfg.seed,
+      think_share=cfg.think_share,
     )
   )
 

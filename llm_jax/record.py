@@ -1,16 +1,14 @@
 """Keeps the honest record of a stage: what ran, on what, for how long.
 
-A stage's folder holds `run.json` (what was asked and with which versions),
+A stage's folder holds `run.json` (what runs, and with which versions),
 `config.txt` (the same configuration for reading), `clock.json` (working
 seconds, which survive a kill) and, once finished, `done.json`. In the folder of
 a run that does another one again lies that one's run.json as `rerun_of.json`.
 
-It does NOT lock the folder: two processes must not run a stage in one folder
-at once. It does NOT hold metrics or checkpoints, and imports no JAX: devices
-and mesh are handed in by the recipe.
+From `begin` to `finish` the folder is locked, as two processes would store each
+line twice. Imports no JAX: devices and mesh are handed in by the recipe.
 """
 
-import hashlib
 import importlib.metadata
 import json
 import os
@@ -24,7 +22,7 @@ from typing import Any
 
 from absl import logging
 
-from llm_jax import dataclass_json
+from llm_jax import dataclass_json, files
 
 _VERSIONED = (
   'jax',
@@ -32,7 +30,6 @@ _VERSIONED = (
   'flax',
   'optax',
   'orbax-checkpoint',
-  'grain',
   'array-record',
   'tensorflow-datasets',
   'chex',
@@ -43,57 +40,15 @@ _VERSIONED = (
 )
 
 _ENVIRONMENT = ('JAX_PLATFORMS', 'LIBTPU_INIT_ARGS', 'XLA_FLAGS')
+# Old names, until nobody uses them.
+write_json, read_json, file_sha256 = (
+  files.write_json,
+  files.read_json,
+  files.sha256,
+)
 # A part of this name says what is shown of a run, not what is computed, so a
 # resume may change it.
 _SEEN = 'watch'
-
-
-def write_json(path: str | os.PathLike, value: Any) -> None:
-  """Writes a value as JSON: after a crash the old or the new file is there.
-
-  Args:
-    path: the file; its folder must exist.
-    value: what `json` can hold; keys keep their order.
-
-  Raises:
-    ValueError: for a value that JSON cannot hold, NaN and infinity included.
-  """
-  path = pathlib.Path(path)
-  try:
-    text = json.dumps(value, indent=1, allow_nan=False, ensure_ascii=False)
-  except (TypeError, ValueError) as error:
-    raise ValueError(f'{path}: the value is not JSON: {error}') from None
-  # One name for all attempts: what a kill leaves behind is overwritten.
-  temporary = path.with_name(f'.{path.name}.tmp')
-  try:
-    with open(temporary, 'w', encoding='utf-8') as file:
-      file.write(text + '\n')
-      file.flush()
-      os.fsync(file.fileno())
-    os.replace(temporary, path)
-  except OSError:
-    temporary.unlink(missing_ok=True)
-    raise
-  _sync_folder(path.parent)
-
-
-def read_json(path: str | os.PathLike) -> Any:
-  """Reads a JSON file.
-
-  Raises:
-    FileNotFoundError: if it is not there.
-    ValueError: if it is not JSON.
-  """
-  try:
-    return json.loads(pathlib.Path(path).read_text(encoding='utf-8'))
-  except (json.JSONDecodeError, UnicodeDecodeError) as error:
-    raise ValueError(f'{path} is damaged: {error}; delete its folder') from None
-
-
-def file_sha256(path: str | os.PathLike) -> str:
-  """Hashes a file's bytes: sha256 as hex."""
-  with open(path, 'rb') as file:
-    return hashlib.file_digest(file, 'sha256').hexdigest()
 
 
 def begin(
@@ -103,7 +58,7 @@ def begin(
   inputs: Mapping[str, str] | None = None,
   extra: Mapping[str, Any] | None = None,
 ) -> bool:
-  """Opens a stage's folder, or recognises the run that is already in it.
+  """Locks a stage's folder and opens it, or recognises the run that is in it.
 
   Args:
     workdir: the stage's folder; made if missing.
@@ -119,48 +74,67 @@ def begin(
   Raises:
     ValueError: if the folder holds a run of another stage, configuration or
       inputs; every difference is named.
+    BlockingIOError: if another process works in the folder; it is named.
   """
   workdir = pathlib.Path(workdir)
   workdir.mkdir(parents=True, exist_ok=True)
-  asked = {
-    'stage': stage,
-    'config': dataclass_json.to_dict(cfg),
-    'inputs': dict(inputs or {}),
-  }
+  is_new = files.lock(workdir)
+  try:
+    files.remove_leftovers(workdir)
+    return _open(workdir, stage, cfg, inputs or {}, extra or {})
+  except BaseException:
+    if is_new:
+      files.unlock(workdir)
+    raise
+
+
+def _open(
+  workdir: pathlib.Path,
+  stage: str,
+  cfg: Any,
+  inputs: Mapping[str, str],
+  extra: Mapping[str, Any],
+) -> bool:
+  config = dataclass_json.to_dict(cfg)
+  wanted = {'stage': stage, 'config': config, 'inputs': {**inputs}}
+  is_done = (workdir / 'done.json').exists()
   if (workdir / 'run.json').exists():
-    record = read_json(workdir / 'run.json')
-    _refuse_other_run(f'{workdir} holds another run', record, asked)
-    if (workdir / 'done.json').exists():
+    record = files.read_json(workdir / 'run.json')
+    _refuse_other_run(f'{workdir} holds another run', record, wanted)
+    if is_done:
       return True
-    record['config'] = asked['config']
+    record['config'] = config
     record['resumed'].append({'time': _now(), **_git()})
+  elif is_done:
+    raise ValueError(
+      f'{workdir} holds done.json but no run.json; delete the folder or give '
+      'another --workdir'
+    )
   else:
-    if (workdir / 'done.json').exists():
-      raise ValueError(
-        f'{workdir} holds done.json but no run.json; delete the folder or '
-        'give another --workdir'
-      )
     record = {
-      **asked,
+      **wanted,
       'start': _now(),
       **_git(),
       'argv': sys.argv,
       'cwd': os.getcwd(),
       'environment': {k: os.environ.get(k) for k in _ENVIRONMENT},
       'versions': _versions(),
-      'seeds': _seeds(asked['config']),
-      **(extra or {}),
+      'seeds': {
+        name: value
+        for name, value in dataclass_json.leaves(config).items()
+        if name.split('.')[-1] == 'seed'
+      },
+      **extra,
       'resumed': [],
     }
     if (workdir / 'rerun_of.json').exists():
-      _compare_with_earlier(read_json(workdir / 'rerun_of.json'), record)
-  text = dataclass_json.explain(cfg) + '\n'
-  (workdir / 'config.txt').write_text(text, encoding='utf-8')
-  write_json(workdir / 'run.json', record)
-  write_json(
-    workdir / 'clock.json',
-    {'seconds': _seconds(workdir), 'mark': time.monotonic()},
-  )
+      _compare_with_earlier(files.read_json(workdir / 'rerun_of.json'), record)
+  with files.replacing(workdir / 'config.txt') as file:
+    file.write(dataclass_json.explain(cfg).encode() + b'\n')
+  files.write_json(workdir / 'run.json', record)
+  clock = workdir / 'clock.json'
+  seconds = files.read_json(clock)['seconds'] if clock.exists() else 0.0
+  files.write_json(clock, {'seconds': seconds, 'mark': time.monotonic()})
   return False
 
 
@@ -176,7 +150,8 @@ def rerun(workdir: str | os.PathLike, earlier: Mapping[str, Any]) -> None:
   """
   workdir = pathlib.Path(workdir)
   workdir.mkdir(parents=True, exist_ok=True)
-  write_json(workdir / 'rerun_of.json', earlier)
+  files.lock(workdir)
+  files.write_json(workdir / 'rerun_of.json', earlier)
 
 
 def tick(workdir: str | os.PathLike) -> float:
@@ -189,14 +164,14 @@ def tick(workdir: str | os.PathLike) -> float:
     FileNotFoundError: if the stage was not begun.
   """
   path = pathlib.Path(workdir) / 'clock.json'
-  clock, now = read_json(path), time.monotonic()
+  clock, now = files.read_json(path), time.monotonic()
   seconds = clock['seconds'] + now - clock['mark']
-  write_json(path, {'seconds': seconds, 'mark': now})
+  files.write_json(path, {'seconds': seconds, 'mark': now})
   return seconds
 
 
 def finish(workdir: str | os.PathLike, summary: Mapping[str, Any]) -> None:
-  """Marks a stage as finished.
+  """Marks a stage as finished, and lets other processes into its folder.
 
   Args:
     workdir: the stage's folder, opened by `begin`.
@@ -204,11 +179,12 @@ def finish(workdir: str | os.PathLike, summary: Mapping[str, Any]) -> None:
       it counts tokens.
   """
   workdir = pathlib.Path(workdir)
-  stage = read_json(workdir / 'run.json')['stage']
+  stage = files.read_json(workdir / 'run.json')['stage']
   seconds = round(tick(workdir), 3)
-  write_json(
+  files.write_json(
     workdir / 'done.json', {'stage': stage, 'seconds': seconds, **summary}
   )
+  files.unlock(workdir)
 
 
 def _refuse_other_run(
@@ -239,11 +215,9 @@ def _changes(
   changes = []
   for part in parts:
     # JSON has read lists where the new record may hold other sequences.
-    asked = json.loads(json.dumps(new[part]))
-    before, after = (
-      dataclass_json.leaves(old.get(part, {})),
-      dataclass_json.leaves(asked),
-    )
+    wanted = json.loads(json.dumps(new[part]))
+    before = dataclass_json.leaves(old.get(part, {}))
+    after = dataclass_json.leaves(wanted)
     for name in [*before, *(name for name in after if name not in before)]:
       if _SEEN in name.split('.'):
         continue
@@ -254,21 +228,8 @@ def _changes(
   return changes
 
 
-def _seconds(workdir: pathlib.Path) -> float:
-  path = workdir / 'clock.json'
-  return read_json(path)['seconds'] if path.exists() else 0.0
-
-
 def _now() -> str:
   return time.strftime('%Y-%m-%dT%H:%M:%SZ', time.gmtime())
-
-
-def _seeds(tree: Mapping[str, Any]) -> dict[str, Any]:
-  return {
-    name: value
-    for name, value in dataclass_json.leaves(tree).items()
-    if name.split('.')[-1] == 'seed'
-  }
 
 
 def _versions() -> dict[str, str]:
@@ -305,12 +266,3 @@ def _git() -> dict[str, Any]:
     'git_sha': ask('rev-parse', 'HEAD') or 'unknown',
     'git_dirty': None if changed is None else bool(changed),
   }
-
-
-def _sync_folder(folder: pathlib.Path) -> None:
-  """Makes a rename durable; the file itself is synced already."""
-  handle = os.open(folder, os.O_RDONLY)
-  try:
-    os.fsync(handle)
-  finally:
-    os.close(handle)

@@ -1,23 +1,91 @@
 """What every test shares: eight virtual CPU devices and a compilation cache.
 
 It does NOT define fixtures; a test file holds what it needs.
+
+A test that is marked `nightly` runs only by ./tools/test.sh --nightly, which
+runs all the others too. NIGHTLY names each, and what of it every run keeps.
 """
 
+import itertools
 import os
 import pathlib
 
 import jax
+import pytest
 
 from experiments import process
 
+NIGHTLY = {
+  'train/checkpoint_test.py': {
+    'test_it_goes_on_with_any_other_mesh': 'one mesh of seven',
+    'test_no_flipped_bit_goes_unnoticed': '8 bits of 60',
+  },
+  'train/processes_test.py': {
+    'test_a_lost_peer_ends_both_and_they_start_again': 'the kill, of 3 faults',
+  },
+  'experiments/resume_test.py': {
+    'test_losses_after_kills_equal_an_uninterrupted_run': 'a kill a stage of 4',
+  },
+  'model/transformer_test.py': {
+    'test_cache_equals_no_cache_with_ragged_rows': 'a layout scanned or not',
+    'test_scan_and_remat_change_no_gradient': 'one way of four a layout',
+    'test_likelihood_is_that_of_the_logits': 'a layout in chunks or whole',
+  },
+  'parallel/device_mesh_test.py': {
+    'test_sharded_equals_single_device': 'every pair of axes, 3 at a time',
+  },
+  'web/fuzz_test.py': {
+    'test_warc_files': 'a tenth',
+    'test_compressed_streams': 'a tenth',
+    'test_pages': 'a tenth',
+    'test_charsets': 'a tenth',
+  },
+  'verify/sandbox_test.py': {
+    'test_escape_is_stopped': 'the user who runs the tests',
+    'test_only_work_passes': 'the user who runs the tests',
+    'test_layers_are_said': 'the user who runs the tests',
+  },
+}
+
 # Each worker has its own folders: JAX writes cache entries without a lock. The
 # recipes that a test starts (and may kill while they write) get another one.
-_CACHE = pathlib.Path(__file__).resolve().parent.parent / '.cache' / 'jax'
+_TESTS = pathlib.Path(__file__).resolve().parent
+_CACHE = _TESTS.parent / '.cache' / 'jax'
 _WORKER = os.environ.get('PYTEST_XDIST_WORKER', 'single')
 
 os.environ['LLM_JAX_CACHE'] = str(_CACHE / f'{_WORKER}_recipes')
+# Compiling takes most of the time, and most of that what makes programs fast
+# that run for long. 0 would take less, but misses the tolerance of some tests.
+os.environ.setdefault('XLA_FLAGS', '--xla_backend_optimization_level=1')
 process.keep_freed_memory()
 jax.config.update('jax_compilation_cache_dir', str(_CACHE / _WORKER))
 jax.config.update('jax_persistent_cache_min_compile_time_secs', 0.2)
 jax.config.update('jax_num_cpu_devices', 8)
 jax.config.update('jax_numpy_rank_promotion', 'raise')
+
+
+def pytest_sessionstart(session):
+  """Gives each worker what the others compiled in earlier runs."""
+  if hasattr(session.config, 'workerinput'):
+    return
+  for kind in ('', '_recipes'):
+    folders = [_CACHE / f'{name}{kind}' for name in ('single', 'gw0', 'gw1')]
+    for source, target in itertools.permutations(folders, 2):
+      target.mkdir(parents=True, exist_ok=True)
+      for path in source.glob('*-cache'):
+        if not (target / path.name).exists():
+          os.link(path, target / path.name)
+
+
+def pytest_collection_modifyitems(items):
+  for item in items:
+    if item.get_closest_marker('nightly'):
+      name = str(item.path.relative_to(_TESTS))
+      if item.originalname not in NIGHTLY.get(name, ()):
+        raise pytest.UsageError(f'{item.nodeid} is not in NIGHTLY of conftest')
+
+
+def pytest_terminal_summary(terminalreporter):
+  """The time of this process and its children, checks before it included."""
+  minutes = sum(os.times()[:4]) / 60
+  terminalreporter.write_line(f'{minutes:.1f} minutes of CPU time')

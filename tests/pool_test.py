@@ -49,7 +49,7 @@ def test_workers_come_from_a_server_and_fork_their_children(tmp_path):
 # Not guarded: no process may load it again.
 _PROGRAM = """
 import pathlib, sys
-from llm_jax.web import pool
+from llm_jax import pool
 sys.path.insert(0, {tests!r})
 import pool_test
 folder = pathlib.Path({folder!r})

@@ -22,8 +22,9 @@ class Config:
 
 
 @pytest.fixture(autouse=True)
-def _quiet(monkeypatch):
+def _apart(monkeypatch, tmp_path):
   """Loggers belong to the whole process; a recipe may set them up, not us."""
+  monkeypatch.chdir(tmp_path)
   monkeypatch.setattr(process, 'set_up_logging', lambda verbosity: None)
 
 

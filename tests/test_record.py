@@ -1,19 +1,17 @@
 """The record of a stage: what is written, and which folders are refused."""
 
 import dataclasses
-import errno
-import hashlib
 import json
-import os
 import pathlib
-import signal
+import socket
 import subprocess
 import sys
 import time
 
 import pytest
 
-from llm_jax import record
+from experiments import command_line
+from llm_jax import files, record
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 
@@ -31,71 +29,12 @@ class Config:
   seed: int = 0
 
 
-class TestJson:
-  def test_round_trip(self, tmp_path):
-    value = {'b': [1, 2.5, None, True], 'a': {'text': 'é😀"\n'}}
-    record.write_json(tmp_path / 'a.json', value)
-    assert record.read_json(tmp_path / 'a.json') == value
-    assert list(record.read_json(tmp_path / 'a.json')) == ['b', 'a']
-    assert [path.name for path in tmp_path.iterdir()] == ['a.json']
-
-  @pytest.mark.parametrize('value', [float('nan'), float('inf'), {1, 2}, b'x'])
-  def test_no_json(self, value, tmp_path):
-    record.write_json(tmp_path / 'a.json', 'old')
-    with pytest.raises(ValueError, match=r'a\.json: the value is not JSON'):
-      record.write_json(tmp_path / 'a.json', {'x': value})
-    assert record.read_json(tmp_path / 'a.json') == 'old'
-
-  def test_full_disk_keeps_the_old_file(self, tmp_path, monkeypatch):
-    record.write_json(tmp_path / 'a.json', 'old')
-
-    def full(handle):
-      raise OSError(errno.ENOSPC, 'No space left on device')
-
-    monkeypatch.setattr(os, 'fsync', full)
-    with pytest.raises(OSError, match='No space left'):
-      record.write_json(tmp_path / 'a.json', 'new')
-    assert record.read_json(tmp_path / 'a.json') == 'old'
-    assert [path.name for path in tmp_path.iterdir()] == ['a.json']
-
-  def test_damaged(self, tmp_path):
-    (tmp_path / 'a.json').write_text('{"a": ')
-    with pytest.raises(ValueError, match=r'a\.json is damaged'):
-      record.read_json(tmp_path / 'a.json')
-
-  def test_a_kill_leaves_a_whole_file(self, tmp_path):
-    """A process that is killed while it writes leaves an old or new value."""
-    program = (
-      'import sys\nfrom llm_jax import record\nn = 0\nwhile True:\n'
-      '  n += 1\n'
-      '  value = {"n": n, "filler": ["x" * 50] * 2000}\n'
-      '  record.write_json(sys.argv[1], value)\n'
-    )
-    path = tmp_path / 'a.json'
-    for _ in range(5):
-      process = subprocess.Popen(
-        [sys.executable, '-c', program, str(path)], cwd=ROOT
-      )
-      while not path.exists():
-        time.sleep(0.01)
-      time.sleep(0.05)
-      process.send_signal(signal.SIGKILL)
-      process.wait()
-      value = record.read_json(path)
-      assert value['filler'] == ['x' * 50] * 2000
-
-  def test_sha256(self, tmp_path):
-    (tmp_path / 'a').write_bytes(b'abc' * 100_000)
-    expected = hashlib.sha256(b'abc' * 100_000).hexdigest()
-    assert record.file_sha256(tmp_path / 'a') == expected
-
-
 class TestStage:
   def test_whole_run(self, tmp_path):
     workdir = tmp_path / 'runs' / 'sft'
     extra = {'devices': ['cpu:0'], 'mesh': {'data': 1}}
     assert not record.begin(workdir, 'sft', Config(), {'model': 'abc'}, extra)
-    run = record.read_json(workdir / 'run.json')
+    run = files.read_json(workdir / 'run.json')
     assert run['stage'] == 'sft'
     assert run['config'] == {
       'data': {'seed': 5, 'sizes': [1, 2]},
@@ -113,18 +52,18 @@ class TestStage:
       'data.seed = 5'
     )
     record.finish(workdir, {'tokens': 7})
-    done = record.read_json(workdir / 'done.json')
+    done = files.read_json(workdir / 'done.json')
     assert (done['stage'], done['tokens']) == ('sft', 7)
     assert 0 <= done['seconds'] < 5
     assert record.begin(workdir, 'sft', Config(), {'model': 'abc'})
 
   def test_resume(self, tmp_path):
     record.begin(tmp_path, 'sft', Config())
-    first = record.read_json(tmp_path / 'run.json')
+    first = files.read_json(tmp_path / 'run.json')
     assert first['resumed'] == []
     for n in (1, 2):
       assert not record.begin(tmp_path, 'sft', Config())
-      again = record.read_json(tmp_path / 'run.json')
+      again = files.read_json(tmp_path / 'run.json')
       assert again['start'] == first['start']
       assert len(again['resumed']) == n
       assert set(again['resumed'][0]) == {'time', 'git_sha', 'git_dirty'}
@@ -159,7 +98,7 @@ class TestStage:
 
   def test_rerun(self, tmp_path, caplog):
     record.begin(tmp_path / 'old', 'sft', Config(), {'model': 'abc'})
-    earlier = record.read_json(tmp_path / 'old' / 'run.json')
+    earlier = files.read_json(tmp_path / 'old' / 'run.json')
     earlier['versions']['numpy'] = '1.0'
     for folder in ('same', 'other'):
       record.rerun(tmp_path / folder, earlier)
@@ -193,5 +132,83 @@ class TestStage:
   def test_no_git(self, tmp_path, monkeypatch):
     monkeypatch.setenv('PATH', '')
     record.begin(tmp_path, 'sft', Config())
-    run = record.read_json(tmp_path / 'run.json')
+    run = files.read_json(tmp_path / 'run.json')
     assert (run['git_sha'], run['git_dirty']) == ('unknown', None)
+
+
+_RUN = """
+import dataclasses, pathlib, sys, time
+from llm_jax import record
+from experiments import command_line
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+  seed: int = 0
+
+def run(cfg, workdir: str):
+  record.begin(workdir, 'test', cfg)
+  print('works', flush=True)
+  if sys.stdin.readline() == 'finish\\n':
+    record.finish(workdir, {})
+
+argv = ['x', '--workdir', sys.argv[1]]
+sys.exit(command_line.execute(Config, run, {}, argv))
+"""
+
+
+def _start(workdir):
+  return subprocess.Popen(
+    [sys.executable, '-c', _RUN, str(workdir)],
+    cwd=ROOT,
+    stdin=subprocess.PIPE,
+    stdout=subprocess.PIPE,
+    stderr=subprocess.PIPE,
+    text=True,
+  )
+
+
+def test_one_process_works_in_a_folder(tmp_path):
+  """A second one is told of the first, and takes over where that was killed."""
+  with _start(tmp_path) as first:
+    assert first.stdout.readline() == 'works\n'
+    with _start(tmp_path) as second:
+      out, error = second.communicate()
+    assert (second.returncode, out) == (1, '')
+    owner = f'process {first.pid} on {socket.gethostname()} since 20'
+    assert f'error: {tmp_path} is in use by {owner}' in error
+    assert 'Traceback' not in error
+    first.kill()
+  with _start(tmp_path) as third:
+    assert third.stdout.readline() == 'works\n'
+    (tmp_path / f'.run.json.{first.pid}.tmp').write_text('half')
+    third.communicate('fail\n')
+  assert len(files.read_json(tmp_path / 'run.json')['resumed']) == 1
+  with _start(tmp_path) as fourth:
+    assert fourth.stdout.readline() == 'works\n'
+    assert not list(tmp_path.glob('.*.tmp'))
+    fourth.communicate('finish\n')
+  names = ['clock.json', 'config.txt', 'done.json', 'run.json']
+  assert sorted(path.name for path in tmp_path.iterdir()) == names
+
+
+def test_no_lock_stays_behind_a_refusal(tmp_path):
+  record.begin(tmp_path / 'a', 'sft', Config())
+  record.finish(tmp_path / 'a', {})
+  with pytest.raises(ValueError, match='holds another run'):
+    record.begin(tmp_path / 'a', 'rl', Config())
+  assert not (tmp_path / 'a' / '.lock').exists()
+
+  def run(cfg, workdir: str):
+    record.begin(workdir, 'sft', cfg)
+    raise ValueError('no')
+
+  argv = ['x', f'--workdir={tmp_path}/b']
+  assert command_line.execute(Config, run, {}, argv) == 1
+  assert not (tmp_path / 'b' / '.lock').exists()
+
+
+def test_every_recipe_locks_its_folder():
+  for path in (ROOT / 'experiments').glob('*.py'):
+    text = path.read_text()
+    if 'workdir: str' in text and 'command_line.main(' in text:
+      assert 'record.begin(' in text or 'files.lock(' in text, path

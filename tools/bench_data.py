@@ -42,18 +42,24 @@ def batches(folder: pathlib.Path, length: int, batch_size: int):
   (folder / 'web').mkdir(parents=True)
   random = np.random.default_rng(0)
   document = random.integers(1, _VOCABULARY, _DOCUMENT)
+  layout = shards.Layout(length, end_of_text_id=0, vocab_size=_VOCABULARY)
   entry = shards.write_shard(
     folder / 'web' / 'train-00000.array_record',
     ((document, 0) for _ in range(_TOKENS.value // _DOCUMENT)),
-    length,
-    0,
-    _VOCABULARY,
+    layout,
   )
   shards.write_manifest(
-    folder, {'web': {'train': [entry]}}, '', _VOCABULARY, 0, length
+    folder,
+    shards={'web': {'train': [entry]}},
+    tokenizer_fingerprint='',
+    layout=layout,
   )
-  source = shards.TokenSource(folder, 'web', 'train', '')
-  return mixture.make_batch_fn([(source, 1)], batch_size, 0, 0)
+  source = shards.TokenSource(
+    folder, 'web', split='train', tokenizer_fingerprint=''
+  )
+  return mixture.make_batch_fn(
+    [(source, 1)], batch_size, seed=0, end_of_text_id=0
+  )
 
 
 def loader_rate(batch_fn) -> float:

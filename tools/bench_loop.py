@@ -32,10 +32,10 @@ from llm_jax.parallel import device_mesh
 from llm_jax.train import (
   checkpoint,
   metrics,
+  monitoring,
   train_state,
   training_loop,
   update,
-  watch,
 )
 
 _SIZE = flags.DEFINE_string('size', '1m', 'named size; see llm_jax.model.sizes')
@@ -77,24 +77,22 @@ def main(argv: Sequence[str]) -> None:
   with tempfile.TemporaryDirectory() as workdir:
     views = tuple(_VIEWS.value)
     loop_cfg = training_loop.LoopConfig(
-      n_steps, n_steps, watch.Watch(views=views)
+      n_steps, n_steps, monitoring.Watch(views=views)
     )
     record.begin(workdir, 'bench', loop_cfg)
     writer = metrics.Writer(
-      workdir, -1, watch.open_views(loop_cfg.watch, workdir, -1)
+      workdir, -1, monitoring.open_views(loop_cfg.watch, workdir, -1)
     )
-    shown = (
-      state
-      for _, state in training_loop.steps(
-        loop_cfg, workdir, new_state(), update_fn, lambda step: batch, mesh,
-        writer, params.train_flops_per_token(cfg, _LENGTH.value),
-      )
-    )  # fmt: skip
+    loop = training_loop.Loop(
+      loop_cfg, workdir=workdir, mesh=mesh, writer=writer
+    )
+    flops = params.train_flops_per_token(cfg, _LENGTH.value)
+    trained = loop.train(new_state(), update_fn, lambda step: batch, flops)
+    shown = (state for _, state in trained)
     bare = _bare(new_state(), update_fn, batch, mesh)
     seconds = _in_turns({'shown': shown, 'bare': bare})
     for _ in shown:  # the rest of it, with its checkpoint
       pass
-    writer.close()
   changes = [s / b - 1 for s, b in zip(*seconds.values(), strict=True)]
   result = {
     'size': _SIZE.value,

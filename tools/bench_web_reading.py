@@ -17,11 +17,9 @@ import statistics
 import time
 from collections.abc import Callable, Sequence
 
-import lxml.etree
 import lxml.html
 import trafilatura
 from resiliparse.extract import html2text
-from trafilatura import utils
 
 from llm_jax.web.extract import charset, html_text, warc
 from llm_jax.web.filter import language_id
@@ -80,20 +78,10 @@ def _extractors() -> dict[str, Callable[[str], str | None]]:
     cfg = html_text.Extraction(**settings)
     return lambda page: html_text.extract(cfg, page)
 
-  parser, fast_lookup = (
-    utils.HTML_PARSER,
-    lxml.etree.ElementDefaultClassLookup(element=lxml.html.HtmlElement),
-  )
-  slow_lookup = lxml.html.HtmlElementClassLookup()
-
   def bare(**settings):
-    def extract(page):
-      parser.set_element_class_lookup(slow_lookup)  # as it comes
-      text = trafilatura.extract(page, include_comments=False, **settings)
-      parser.set_element_class_lookup(fast_lookup)
-      return text
-
-    return extract
+    return lambda page: trafilatura.extract(
+      page, include_comments=False, **settings
+    )
 
   return {
     'trafilatura': bare(),
@@ -103,8 +91,6 @@ def _extractors() -> dict[str, Callable[[str], str | None]]:
       page, main_content=True
     ),
     'ours trafilatura': ours(),
-    'ours trafilatura, always full': ours(full_below=1e9),
-    'ours trafilatura, never full': ours(full_below=0.0),
     'ours trafilatura precision': ours(favor='precision'),
     'ours resiliparse': ours(extractor='resiliparse'),
     'ours resiliparse, lines kept': ours(

@@ -9,8 +9,8 @@ to a length.
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from llm_jax.chat import messages as messages_lib
-from llm_jax.tokenizer import protocol, specials
+from llm_jax.chat import conversation
+from llm_jax.tokenizer import specials, text_tokenizer
 
 # The same layout for Hugging Face's chat_template.jinja; the roles and their
 # order are not checked there.
@@ -35,8 +35,8 @@ class Rendered(NamedTuple):
 
 
 def render(
-  tokenizer: protocol.TextTokenizer,
-  messages: Sequence[messages_lib.Message],
+  tokenizer: text_tokenizer.TextTokenizer,
+  messages: Sequence[conversation.Message],
   add_generation_prompt: bool = False,
   assistant_prefix: str = '',
 ) -> Rendered:
@@ -55,11 +55,11 @@ def render(
     ValueError: if the messages are not a conversation, or the assistant is to
       answer itself.
   """
-  messages_lib.check(messages)
+  conversation.check(messages)
   last_role = messages[-1]['role']
   if add_generation_prompt and last_role in (
-    messages_lib.ASSISTANT,
-    messages_lib.SYSTEM,
+    conversation.ASSISTANT,
+    conversation.SYSTEM,
   ):
     raise ValueError(
       f'the last message is of the {last_role}, so there is nothing to answer; '
@@ -79,25 +79,25 @@ def render(
     loss_mask.extend([int(learnt)] * len(ids))
 
   for message in messages:
-    is_assistant = message['role'] == messages_lib.ASSISTANT
+    is_assistant = message['role'] == conversation.ASSISTANT
     add(_header(tokenizer, message['role']), learnt=False)
     add([*tokenizer.encode(message['content']), end], learnt=is_assistant)
   if add_generation_prompt:
-    add(_header(tokenizer, messages_lib.ASSISTANT), learnt=False)
+    add(_header(tokenizer, conversation.ASSISTANT), learnt=False)
     add(tokenizer.encode(assistant_prefix), learnt=False)
   return Rendered(token_ids, loss_mask)
 
 
 def prompt_ids(
-  tokenizer: protocol.TextTokenizer,
-  messages: Sequence[messages_lib.Message],
+  tokenizer: text_tokenizer.TextTokenizer,
+  messages: Sequence[conversation.Message],
   assistant_prefix: str = '',
 ) -> list[int]:
   """The ids that a model continues with its answer; see `render`."""
   return render(tokenizer, messages, True, assistant_prefix).token_ids
 
 
-def _header(tokenizer: protocol.TextTokenizer, role: str) -> list[int]:
+def _header(tokenizer: text_tokenizer.TextTokenizer, role: str) -> list[int]:
   return [
     tokenizer.special_id(specials.IM_START),
     *tokenizer.encode(role),

@@ -7,7 +7,6 @@ Checks the form of the messages, not who speaks after whom: rendering does that
 (see llm_jax.chat). Does not pack (see packing.py).
 """
 
-import json
 import os
 import pathlib
 import random
@@ -17,7 +16,7 @@ from typing import Any
 
 import tensorflow_datasets as tfds
 
-from llm_jax import files, record
+from llm_jax import files
 from llm_jax.data import tfds_folder
 
 _SOURCES_FILE = 'sources.json'
@@ -71,10 +70,7 @@ def write(
   conversations: Iterable[list[dict[str, str]]], path: str | os.PathLike[str]
 ) -> None:
   """Write conversations as JSONL; after a crash the whole file or none."""
-  temporary = f'{path}.tmp'
-  with open(temporary, 'w', encoding='utf-8') as file:
-    file.writelines(json.dumps({'messages': m}) + '\n' for m in conversations)
-  os.replace(temporary, path)
+  files.write_jsonl(path, ({'messages': m} for m in conversations))
 
 
 def build(
@@ -96,7 +92,7 @@ def build(
   paths = [pathlib.Path(path) for path in sources]
   names = [[path.name, fingerprint(path)] for path in paths]
   known_path = directory / _SOURCES_FILE
-  known = record.read_json(known_path) if known_path.exists() else names
+  known = files.read_json(known_path) if known_path.exists() else names
   if known != names:
     raise ValueError(
       f'{directory} holds the conversations of {known}, not of {names}; '
@@ -105,7 +101,7 @@ def build(
   directory.mkdir(parents=True, exist_ok=True)
   for unfinished in directory.glob(f'{Conversations.name}/incomplete.*'):
     shutil.rmtree(unfinished)  # what a killed build leaves behind
-  record.write_json(known_path, names)
+  files.write_json(known_path, names)
   builder = Conversations(
     data_dir=os.fspath(directory),
     paths=[os.fspath(path) for path in paths],
@@ -140,7 +136,7 @@ def fingerprint(path: str | os.PathLike[str]) -> str:
   if path.is_dir():
     return files.folder_fingerprint(path)
   if path.is_file():
-    return record.file_sha256(path)
+    return files.sha256(path)
   raise ValueError(
     f'{path} is missing; give a JSONL file of conversations, or the folder of '
     f'a TFDS data set'
@@ -158,14 +154,8 @@ def read_files(
   for path in paths:
     if path.is_dir():
       yield from _read_tfds(path)
-      continue
-    with open(path, encoding='utf-8') as file:
-      for number, line in enumerate(file, start=1):
-        try:
-          messages = _parse(line)
-        except ValueError as error:
-          raise ValueError(f'line {number} of {path}: {error}') from error
-        yield messages
+    else:
+      yield from files.read_jsonl(path, _read_row)
 
 
 def _read_tfds(folder: pathlib.Path) -> Iterator[list[dict[str, str]]]:
@@ -188,17 +178,12 @@ def _messages(example: Mapping[str, Any]) -> list[dict[str, str]]:
   ]
 
 
-def _parse(line: str) -> list[dict[str, str]]:
-  try:
-    value = json.loads(line)
-  except json.JSONDecodeError as error:
-    raise ValueError(f'{line[:40]!r} is not JSON ({error})') from error
-  if not isinstance(value, dict) or set(value) != {'messages'}:
-    keys = sorted(value) if isinstance(value, dict) else type(value).__name__
+def _read_row(row: Mapping[str, Any]) -> list[dict[str, str]]:
+  if set(row) != {'messages'}:
     raise ValueError(
-      f'a line is an object with "messages" and nothing else, not {keys}'
+      f'a line is an object with "messages" and nothing else, not {sorted(row)}'
     )
-  messages = value['messages']
+  messages = row['messages']
   if not isinstance(messages, list) or not messages:
     raise ValueError('"messages" is not a list of at least one message')
   for index, message in enumerate(messages):

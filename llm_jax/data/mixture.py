@@ -1,7 +1,7 @@
 """Batches of token rows, mixed from sources by weight.
 
-Does not hold a position: batch(step) is a function of its arguments, so a
-run resumes from its step number alone, on any number of hosts.
+batch(step) is a function of its arguments, so a run resumes from its step
+number alone. Every host makes the whole batch.
 """
 
 from collections.abc import Callable, Sequence
@@ -19,7 +19,7 @@ def make_batch_fn(
   seed: int,
   end_of_text_id: int,
   keep_documents: bool = True,
-) -> Callable[..., Batch]:
+) -> Callable[[int], Batch]:
   """The function from a step to its batch.
 
   Every batch has the same number of rows of each source, the nearest to its
@@ -28,7 +28,7 @@ def make_batch_fn(
 
   Args:
     sources: with their weights, which need not add up to one.
-    batch_size: rows of the whole batch, over all hosts.
+    batch_size: rows of the whole batch.
     seed: of the order, from 0 to 2^32 - 1.
     end_of_text_id: the separator that starts every document.
     keep_documents: give each document of a row its own segment, positions
@@ -36,8 +36,7 @@ def make_batch_fn(
       segment.
 
   Returns:
-    batch(step, host_index=0, n_hosts=1) -> the arrays of this host's block of
-    rows: `inputs_BT`, `targets_BT`, `segment_ids_BT` (from 1),
+    batch(step) -> `inputs_BT`, `targets_BT`, `segment_ids_BT` (from 1),
     `positions_BT`, all int32, and `loss_mask_BT`, float32, 0 where a target
     is padding.
 
@@ -54,27 +53,20 @@ def make_batch_fn(
         f'{batch_size}; raise the weight or batch_size, or leave the source '
         f'out'
       )
-  first_rows = np.cumsum([0, *n_rows])
 
-  def batch(step: int, host_index: int = 0, n_hosts: int = 1) -> Batch:
-    host_rows = order.host_rows(batch_size, host_index, n_hosts)
+  def batch(step: int) -> Batch:
     tokens, lengths = [], []
-    for (source, _), first, n in zip(sources, first_rows, n_rows, strict=False):
-      # The part of this source's rows that lies in this host's block.
-      low = np.clip(host_rows.start - first, 0, n)
-      high = np.clip(host_rows.stop - first, 0, n)
-      if low == high:
-        continue
+    for (source, _), n in zip(sources, n_rows, strict=True):
       indices = order.row_indices(
-        source.name, len(source), seed, step * n + low, high - low
+        source.name, len(source), seed, start=step * n, count=n
       )
       tokens.append(source.rows(indices))
       lengths.append(source.n_targets(indices))
     return _arrays(
-      np.concatenate(tokens),
-      np.concatenate(lengths),
-      end_of_text_id,
-      keep_documents,
+      tokens_BT=np.concatenate(tokens),
+      lengths=np.concatenate(lengths),
+      end_of_text_id=end_of_text_id,
+      keep_documents=keep_documents,
     )
 
   return batch
@@ -83,7 +75,12 @@ def make_batch_fn(
 def empty_batch(batch_size: int, length: int) -> Batch:
   """A batch of padding, with the arrays that `make_batch_fn` gives."""
   tokens_BT = np.zeros((batch_size, length + 1), np.int32)
-  return _arrays(tokens_BT, np.zeros(batch_size, int), 0, True)
+  return _arrays(
+    tokens_BT,
+    lengths=np.zeros(batch_size, int),
+    end_of_text_id=0,
+    keep_documents=True,
+  )
 
 
 def rows_of_each(weights: Sequence[float], batch_size: int) -> list[int]:
@@ -122,7 +119,7 @@ def progress(
   """How much of each source the first so many batches hold.
 
   Returns:
-    For each source `epochs_NAME` and `tokens_NAME`; tokens are places of
+    For each source `epochs_NAME` and `tokens_NAME`; tokens are positions of
     rows, so they add up to those of the batches, padding included.
   """
   n_rows = rows_of_each([weight for _, weight in sources], batch_size)
@@ -194,7 +191,12 @@ def document_segments(
   return segment_ids_BT.astype(np.int32), positions_BT.astype(np.int32)
 
 
-def _arrays(tokens_BT, lengths, end_of_text_id, keep_documents) -> Batch:
+def _arrays(
+  tokens_BT: np.ndarray,
+  lengths: np.ndarray,
+  end_of_text_id: int,
+  keep_documents: bool,
+) -> Batch:
   inputs_BT, targets_BT = tokens_BT[:, :-1], tokens_BT[:, 1:]
   index_BT = np.broadcast_to(np.arange(inputs_BT.shape[1]), inputs_BT.shape)
   if keep_documents:

@@ -1,7 +1,7 @@
-"""The order in which rows are visited, epoch after epoch, and on which host.
+"""The order in which rows are visited, epoch after epoch.
 
-Keeps no state: the place of a row depends on the arguments alone, so that a
-resumed run, or a run on another number of hosts, continues the same order.
+Which row is the n-th depends on the arguments alone, so that a resumed run
+continues the same order.
 """
 
 import functools
@@ -28,30 +28,12 @@ def row_indices(
   Returns:
     `count` row indices, int64.
   """
-  epochs, places = np.divmod(np.arange(start, start + count), n_rows)
+  epochs, offsets = np.divmod(np.arange(start, start + count), n_rows)
   rows = np.empty(count, np.int64)
   for epoch in np.unique(epochs):
     here = epochs == epoch
-    rows[here] = _permutation(name, n_rows, seed, int(epoch))[places[here]]
+    rows[here] = _permutation(name, n_rows, seed, int(epoch))[offsets[here]]
   return rows
-
-
-def host_rows(batch_size: int, host_index: int, n_hosts: int) -> range:
-  """The rows of a global batch that one of several hosts makes.
-
-  Blocks in the order of the hosts, so that theirs, put one behind the other,
-  are the global batch.
-
-  Raises:
-    ValueError: if the rows cannot be shared out evenly.
-  """
-  n_rows, rest = divmod(batch_size, n_hosts)
-  if rest:
-    raise ValueError(
-      f'batch_size {batch_size} is not a multiple of {n_hosts} hosts; use '
-      f'{batch_size - rest} or {batch_size - rest + n_hosts}'
-    )
-  return range(host_index * n_rows, (host_index + 1) * n_rows)
 
 
 @functools.lru_cache(maxsize=16)  # a few data sets, two epochs of each

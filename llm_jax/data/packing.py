@@ -33,7 +33,7 @@ def plan_rows(lengths: Sequence[int], capacity: int) -> list[list[int]]:
     ValueError: if an item is longer than a row.
   """
   rows: list[list[int]] = []
-  room: list[tuple[int, int]] = []  # (free places, row), sorted
+  room: list[tuple[int, int]] = []  # (free positions, row), sorted
   for item in sorted(range(len(lengths)), key=lambda i: (-lengths[i], i)):
     length = lengths[item]
     if length > capacity:
@@ -41,12 +41,12 @@ def plan_rows(lengths: Sequence[int], capacity: int) -> list[list[int]]:
         f'item {item} has length {length}, but a row holds {capacity}; use '
         f'longer rows, or leave the item out'
       )
-    place = bisect.bisect_left(room, (length, -1))
-    if place == len(room):
+    tightest = bisect.bisect_left(room, (length, -1))
+    if tightest == len(room):
       rows.append([item])
       bisect.insort(room, (capacity - length, len(rows) - 1))
     else:
-      free, row = room.pop(place)
+      free, row = room.pop(tightest)
       rows[row].append(item)
       bisect.insort(room, (free - length, row))
   return rows
@@ -58,7 +58,7 @@ def make_batch_fn(
   batch_size: int,
   seed: int,
   pad_id: int,
-) -> Callable[..., Batch]:
+) -> Callable[[int], Batch]:
   """The function from a step to its batch of packed conversations.
 
   Each conversation is a segment of its own: all but its last token are
@@ -68,16 +68,15 @@ def make_batch_fn(
     rendered: the token ids and the loss mask of each conversation, of equal
       length; the mask is 1 on tokens to be learnt.
     sequence_length: inputs in a row.
-    batch_size: rows of the whole batch, over all hosts.
+    batch_size: rows of the whole batch.
     seed: of the order, from 0 to 2^32 - 1.
-    pad_id: any token id, for the places that hold no conversation.
+    pad_id: any token id, for the positions that hold no conversation.
 
   Returns:
-    batch(step, host_index=0, n_hosts=1) -> this host's block of rows as in
-    mixture.py: `inputs_BT`, `targets_BT`, `segment_ids_BT` (from 1; 0 is
-    padding), `positions_BT` (from 0 in each conversation), all int32, and
-    `loss_mask_BT`, float32. Every row comes once an epoch; an epoch of R rows
-    is R / batch_size steps, see `plan_rows`.
+    batch(step) -> as in mixture.py `inputs_BT`, `targets_BT`, `segment_ids_BT`
+    (from 1; 0 is padding), `positions_BT` (from 0 in each conversation), all
+    int32, and `loss_mask_BT`, float32. Every row comes once an epoch; an epoch
+    of R rows is R / batch_size steps, see `plan_rows`.
 
   Raises:
     ValueError: if a conversation does not fit into a row, or there is none.
@@ -93,14 +92,13 @@ def make_batch_fn(
     raise ValueError('there is no conversation to train on; give at least one')
   rows = plan_rows(lengths, sequence_length)
 
-  def batch(step: int, host_index: int = 0, n_hosts: int = 1) -> Batch:
-    here = order.host_rows(batch_size, host_index, n_hosts)
+  def batch(step: int) -> Batch:
     chosen = order.row_indices(
       'conversations',
       len(rows),
       seed,
-      step * batch_size + here.start,
-      len(here),
+      start=step * batch_size,
+      count=batch_size,
     )
     return _arrays(
       [[rendered[item] for item in rows[row]] for row in chosen],

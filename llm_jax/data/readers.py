@@ -1,24 +1,21 @@
 """Documents of a corpus: FineWeb's Parquet, here or at a URL, or TFDS.
 
 A file is read in pieces, never whole. Decides which documents are held out
-from training. Does not clean or encode, and does not try a failed read again.
+from training.
 """
 
 import hashlib
 import zlib
 from collections.abc import Iterator
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-import pyarrow
-import pyarrow.parquet
+from absl import logging
 
-from llm_jax import files as storage
+from llm_jax import files, parquet
 from llm_jax.data import tfds_folder
 
 SPLITS = ('train', 'valid')
 _HELD_OUT_SHARE = 20  # one document in so many is never trained on
-_BATCH_ROWS = 256  # documents decoded at a time
-_BUFFER_BYTES = 1 << 20  # read at a time; without it, all of a row group
 _SUFFIXES = ('.parquet', '.paths', '.paths.gz')
 
 
@@ -36,21 +33,21 @@ def split_of(document: Document) -> str:
   return 'valid' if held_out else 'train'
 
 
-def files(corpus: str) -> list[storage.Place]:
+def find(corpus: str) -> list[files.Path]:
   """The files of a corpus.
 
   Args:
     corpus: a folder of Parquet files, sorted by name, or of a TFDS data set,
       whose split `train` is read; or a Parquet file, a pattern or a list as
-      `storage.find` takes them. All but TFDS as path or URL.
+      `files.find` takes them. All but TFDS as path or URL.
 
   Raises:
     ValueError: if a folder holds none.
     FileNotFoundError: if there is no such folder or file.
   """
   if '*' in corpus or corpus.endswith(_SUFFIXES):
-    return storage.find('documents', [corpus])
-  folder = storage.place(corpus)
+    return files.find('documents', [corpus])
+  folder = files.to_path(corpus)
   if not folder.is_dir():
     raise FileNotFoundError(
       f'{corpus} is no folder; give a folder, a .parquet file, or a pattern '
@@ -69,69 +66,67 @@ def files(corpus: str) -> list[storage.Place]:
 
 
 def read_file(
-  path: storage.Place, text_column: str = 'text'
+  path: files.Path, text_column: str = 'text'
 ) -> Iterator[Document]:
   """The documents of one file in their order.
 
   Args:
     path: a Parquet file or a shard of TFDS; a column `url` is optional.
-    text_column: the column that holds the text.
+    text_column: the column that holds the text, as text or as UTF-8 bytes. A
+      row without text is no document: such rows are counted in a warning.
 
   Raises:
-    ValueError: if the file is damaged, or a column or a value is missing.
+    ValueError: if the file is damaged, has no such column, or holds something
+      else in it.
     OSError: if the file system fails.
   """
   is_parquet = '.array_record' not in path.name
-  rows = _parquet_rows(path, text_column) if is_parquet else _tfds_rows(path)
+  rows = _parquet(path, text_column) if is_parquet else tfds_folder.read(path)
+  n_without_text = 0
   for row in rows:
     if text_column not in row:
       raise ValueError(
         f'{path} has no column {text_column!r}, only {sorted(row)}; give the '
         f'name of the one that holds the text as Config.text_column'
       )
-    text, url = row[text_column], row.get('url', '')
-    if text is None or url is None:
-      raise ValueError(
-        f'{path} holds a document without text or url: {row}; remove it'
-      )
-    yield Document(text, url)
+    text, url = (_text(path, row, name) for name in (text_column, 'url'))
+    if text is None:
+      n_without_text += 1
+    else:
+      yield Document(text, url or '')
+  if n_without_text:
+    logging.warning(
+      '%d rows of %s have no text and are left out',
+      n_without_text,
+      files.show(path),
+    )
 
 
-def _parquet_rows(path, text_column):
+def _parquet(path: files.Path, text_column: str) -> Iterator[dict[str, Any]]:
+  with parquet.opened(path) as file:
+    names = file.schema_arrow.names
+    # Without the text, all names for the message.
+    has_text = text_column in names
+    columns = {text_column, 'url'}.intersection(names) if has_text else names
+    yield from parquet.rows(file, sorted(columns))
+
+
+def _text(path: files.Path, row: dict[str, Any], name: str) -> str | None:
+  value = row.get(name)
   try:
-    with (
-      path.open('rb') as raw,
-      # What is buffered before it is read would stay until the file's end.
-      pyarrow.parquet.ParquetFile(
-        raw, buffer_size=_BUFFER_BYTES, pre_buffer=False
-      ) as file,
-    ):
-      names = file.schema_arrow.names
-      wanted = {text_column, 'url'}.intersection(names)
-      # Without the text, all names for the message.
-      columns = sorted(wanted) if text_column in wanted else names
-      for batch in file.iter_batches(_BATCH_ROWS, columns=columns):
-        yield from batch.to_pylist()
-  except pyarrow.ArrowInvalid as error:
+    value = value.decode() if isinstance(value, bytes) else value
+  except UnicodeDecodeError as error:
     raise ValueError(
-      f'{path} is not a whole Parquet file ({error}); clean again, or restore '
-      f'the file'
-    ) from error
-  except (ValueError, OSError):
-    raise
-  except Exception as error:  # each file system of fsspec has its own
-    raise OSError(
-      f'{storage.show(path)} could not be read ({error!r}); give the same '
-      f'command again, what was finished is kept'
-    ) from error
-
-
-def _tfds_rows(path):
-  for example in tfds_folder.read(path):
-    yield {
-      name: value.decode() if isinstance(value, bytes) else value
-      for name, value in example.items()
-    }
+      f'{path} holds bytes that are not UTF-8 in column {name!r} ({error}); '
+      'convert them to text'
+    ) from None
+  if not isinstance(value, str | None):
+    raise ValueError(
+      f'{path} holds {value!r:.60} in column {name!r}, which is '
+      f'{type(value).__name__} and not text; give the name of the column that '
+      f'holds the text as Config.text_column, or convert it'
+    )
+  return value
 
 
 def read(
@@ -140,7 +135,7 @@ def read(
   """The documents of all files of a corpus that belong to a split."""
   if split not in SPLITS:
     raise ValueError(f'there is no split {split!r}; use one of {SPLITS}')
-  for path in files(corpus):
+  for path in find(corpus):
     for document in read_file(path, text_column):
       if split_of(document) == split:
         yield document
@@ -152,7 +147,6 @@ def fingerprint(corpus: str) -> str:
   What lies at a URL counts by its URL, and is taken for immutable.
   """
   lines = [
-    f'{storage.name(path)} {storage.fingerprint(path)}\n'
-    for path in files(corpus)
+    f'{files.name(path)} {files.fingerprint(path)}\n' for path in find(corpus)
   ]
   return hashlib.sha256(''.join(lines).encode()).hexdigest()

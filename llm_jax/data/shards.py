@@ -4,10 +4,10 @@ A shard is the stream `<|endoftext|> document <|endoftext|> document ...
 <|endoftext|>`, cut every `sequence_length` tokens into ArrayRecord records
 that overlap by one token, so that each token but the first is the target of
 exactly one row. The last row is filled up with `<|endoftext|>`; how many
-tokens of it are real is in the manifest. Does not encode text, does not
-shuffle, and does not split documents between training and validation.
+tokens of it are real is in the manifest.
 """
 
+import dataclasses
 import os
 import pathlib
 from collections.abc import Iterable, Mapping, Sequence
@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from array_record.python import array_record_module  # pyright: ignore
 
-from llm_jax import record
+from llm_jax import files
 
 MANIFEST = 'manifest.json'
 # One record a group, for random access. Compression saves a quarter of the
@@ -25,42 +25,44 @@ _WRITER_OPTIONS = 'group_size:1,uncompressed'
 _COUNTS = ('records', 'tokens', 'documents', 'bytes')
 
 
-def token_dtype(vocab_size: int) -> str:
-  """The narrowest little-endian integer that holds every id.
+@dataclasses.dataclass(frozen=True)
+class Layout:
+  """How tokens lie in records.
 
-  >>> token_dtype(65536), token_dtype(100277)
-  ('<u2', '<u4')
+  Attributes:
+    sequence_length: targets in a row; a record holds one token more.
+    end_of_text_id: the separator; no document may hold it.
+    vocab_size: ids lie below it.
   """
-  return '<u2' if vocab_size <= 1 << 16 else '<u4'
+
+  sequence_length: int
+  end_of_text_id: int
+  vocab_size: int
+
+  @property
+  def dtype(self) -> str:
+    """The narrowest little-endian integer that holds every id.
+
+    >>> Layout(256, 0, 65536).dtype, Layout(256, 0, 100277).dtype
+    ('<u2', '<u4')
+    """
+    return '<u2' if self.vocab_size <= 1 << 16 else '<u4'
 
 
 class ShardWriter:
   """Writes one shard; it appears under its name only when it is complete."""
 
-  def __init__(
-    self,
-    path: str | os.PathLike[str],
-    sequence_length: int,
-    end_of_text_id: int,
-    vocab_size: int,
-  ):
+  def __init__(self, path: str | os.PathLike[str], layout: Layout):
     """Open no file yet: a shard without documents is none.
 
     Args:
       path: of the shard, with a folder that exists.
-      sequence_length: targets in a row; a record holds one token more.
-      end_of_text_id: the separator; no document may hold it.
-      vocab_size: ids lie below it.
+      layout: of its records.
     """
     self._path = pathlib.Path(path)
-    # The process number: a killed run's worker may live a moment more.
-    self._unfinished = self._path.with_name(
-      f'.{self._path.name}.{os.getpid()}.tmp'
-    )
-    self._length = sequence_length
-    self._end_of_text_id = end_of_text_id
-    self._vocab_size = vocab_size
-    self._pending = np.array([end_of_text_id], token_dtype(vocab_size))
+    self._unfinished = files.unfinished(self._path)
+    self._layout = layout
+    self._pending = np.array([layout.end_of_text_id], layout.dtype)
     self._writer = None
     self._counts = dict.fromkeys(_COUNTS, 0)
 
@@ -81,12 +83,13 @@ class ShardWriter:
       self._writer = array_record_module.ArrayRecordWriter(
         str(self._unfinished), _WRITER_OPTIONS
       )
-    pending = np.concatenate([self._pending, tokens, [self._end_of_text_id]])
+    length, end = self._layout.sequence_length, self._layout.end_of_text_id
+    pending = np.concatenate([self._pending, tokens, [end]])
     pending = pending.astype(self._pending.dtype)
-    n_rows = (len(pending) - 1) // self._length
-    for start in range(0, n_rows * self._length, self._length):
-      self._writer.write(pending[start : start + self._length + 1].tobytes())
-    self._pending = pending[n_rows * self._length :]
+    n_rows = (len(pending) - 1) // length
+    for start in range(0, n_rows * length, length):
+      self._writer.write(pending[start : start + length + 1].tobytes())
+    self._pending = pending[n_rows * length :]
     self._counts['records'] += n_rows
     self._counts['tokens'] += len(tokens) + 1
     self._counts['documents'] += 1
@@ -103,40 +106,38 @@ class ShardWriter:
     if self._writer is None:
       return {'file': self._path.name, 'sha256': '', **self._counts}
     if len(self._pending) > 1:
-      padding = self._length + 1 - len(self._pending)
-      last = np.pad(
-        self._pending, (0, padding), constant_values=self._end_of_text_id
+      last = np.full(
+        self._layout.sequence_length + 1,
+        self._layout.end_of_text_id,
+        self._layout.dtype,
       )
+      last[: len(self._pending)] = self._pending
       self._writer.write(last.tobytes())
       self._counts['records'] += 1
     self._writer.close()
-    with open(self._unfinished, 'rb') as file:
-      os.fsync(file.fileno())
-    sha256 = record.file_sha256(self._unfinished)
-    os.replace(self._unfinished, self._path)
+    sha256 = files.sha256(self._unfinished)
+    files.put_in_place(self._unfinished, self._path)
     return {'file': self._path.name, 'sha256': sha256, **self._counts}
 
-  def _check(self, tokens):
-    end = self._end_of_text_id
-    wrong = (tokens < 0) | (tokens >= self._vocab_size) | (tokens == end)
+  def _check(self, tokens: np.ndarray):
+    end, vocab_size = self._layout.end_of_text_id, self._layout.vocab_size
+    wrong = (tokens < 0) | (tokens >= vocab_size) | (tokens == end)
     if wrong.any():
       raise ValueError(
         f'document {self._counts["documents"]} of the shard holds token '
         f'{tokens[wrong][0]}, which is the separator {end} or outside the '
-        f'vocabulary of {self._vocab_size}; encode it with the tokenizer of '
-        f'the other documents'
+        f'vocabulary of {vocab_size}; encode it with the tokenizer of the '
+        f'other documents'
       )
 
 
 def write_shard(
   path: str | os.PathLike[str],
   documents: Iterable[tuple[Sequence[int], int]],
-  sequence_length: int,
-  end_of_text_id: int,
-  vocab_size: int,
+  layout: Layout,
 ) -> dict[str, Any]:
   """Write a whole shard of (token ids, bytes of text); see `ShardWriter`."""
-  writer = ShardWriter(path, sequence_length, end_of_text_id, vocab_size)
+  writer = ShardWriter(path, layout)
   for ids, n_bytes in documents:
     writer.add(ids, n_bytes)
   return writer.close()
@@ -146,9 +147,7 @@ def write_manifest(
   directory: str | os.PathLike[str],
   shards: Mapping[str, Mapping[str, Sequence[Mapping[str, Any]]]],
   tokenizer_fingerprint: str,
-  vocab_size: int,
-  end_of_text_id: int,
-  sequence_length: int,
+  layout: Layout,
 ) -> dict[str, Any]:
   """Describe finished shards in manifest.json, which makes them readable.
 
@@ -157,9 +156,7 @@ def write_manifest(
     shards: entries of `write_shard`, by source and split; empty ones (with no
       records) are left out.
     tokenizer_fingerprint: of the tokenizer that encoded them.
-    vocab_size: of that tokenizer.
-    end_of_text_id: of that tokenizer.
-    sequence_length: targets in a row.
+    layout: of the records of all shards.
 
   Returns:
     The manifest: what was given, and the sum of the counts of each split.
@@ -173,13 +170,13 @@ def write_manifest(
       sources[source][split] = {'shards': kept, **totals}
   manifest = {
     'tokenizer_fingerprint': tokenizer_fingerprint,
-    'vocab_size': vocab_size,
-    'end_of_text_id': end_of_text_id,
-    'dtype': token_dtype(vocab_size),
-    'sequence_length': sequence_length,
+    'vocab_size': layout.vocab_size,
+    'end_of_text_id': layout.end_of_text_id,
+    'dtype': layout.dtype,
+    'sequence_length': layout.sequence_length,
     'sources': sources,
   }
-  record.write_json(pathlib.Path(directory) / MANIFEST, manifest)
+  files.write_json(pathlib.Path(directory) / MANIFEST, manifest)
   return manifest
 
 
@@ -195,7 +192,7 @@ def read_manifest(directory: str | os.PathLike[str]) -> dict[str, Any]:
       f'{path} is missing: {directory} holds no finished token shards; run '
       f'experiments.tokenize with --workdir {directory}'
     )
-  return record.read_json(path)
+  return files.read_json(path)
 
 
 def find_source(
@@ -215,6 +212,11 @@ def find_source(
       f'name'
     )
   return found[0]
+
+
+def fingerprint(directory: str | os.PathLike[str]) -> str:
+  """sha256 of a folder's manifest, which holds those of its shards."""
+  return files.sha256(pathlib.Path(directory, MANIFEST))
 
 
 class TokenSource:
@@ -307,8 +309,8 @@ class TokenSource:
     shard_of_row = np.searchsorted(self._ends, indices, side='right')
     for shard in np.unique(shard_of_row):
       here = np.flatnonzero(shard_of_row == shard)
-      places = indices[here] - self._starts[shard]
-      records = self._readers[shard].read(places.tolist())
+      inside = indices[here] - self._starts[shard]
+      records = self._readers[shard].read(inside.tolist())
       flat = np.frombuffer(b''.join(records), self._dtype)
       tokens_BT[here] = flat.reshape(len(here), -1)
     return tokens_BT
@@ -343,7 +345,7 @@ def _check_shard(path, expected):
       f'{path} is missing, though the manifest names it; restore the file, or '
       f'delete the folder of tokens and tokenize again'
     )
-  actual = record.file_sha256(path)
+  actual = files.sha256(path)
   if actual != expected:
     raise ValueError(
       f'{path} is damaged: its sha256 is {actual}, the manifest says '

@@ -14,7 +14,7 @@ INFO_FILE = 'dataset_info.json'
 _SHARD = re.compile(r'.*-train\.array_record-(\d+)-of-\d+')
 
 
-def shards(folder: files.Place) -> list[files.Place]:
+def shards(folder: files.Path) -> list[files.Path]:
   """The files of the split `train`, in their order.
 
   Raises:
@@ -29,7 +29,7 @@ def shards(folder: files.Place) -> list[files.Place]:
   return found
 
 
-def read(shard: files.Place) -> Sequence[dict[str, Any]]:
+def read(shard: files.Path) -> Sequence[dict[str, Any]]:
   """The examples of one file of `shards`; text is bytes, as TFDS has it."""
   # Here, because it takes a second that readers of Parquet need not wait.
   import tensorflow_datasets as tfds

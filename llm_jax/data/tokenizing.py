@@ -9,7 +9,7 @@ import functools
 import pathlib
 from typing import Any
 
-from llm_jax import files, record
+from llm_jax import files
 from llm_jax.data import readers, shards
 from llm_jax.tokenizer import encoding, specials
 
@@ -36,17 +36,21 @@ def entry_path(folder: pathlib.Path, split: str, index: int) -> pathlib.Path:
 
 def shard_writer(job: Job, entry: pathlib.Path) -> shards.ShardWriter:
   """The writer of the shard that belongs to an entry."""
+  return shards.ShardWriter(entry.with_suffix('.array_record'), layout(job))
+
+
+def layout(job: Job) -> shards.Layout:
+  """How the tokens of a job's tokenizer lie in records."""
   encoder = load_tokenizer(job.tokenizer)
-  return shards.ShardWriter(
-    entry.with_suffix('.array_record'),
+  return shards.Layout(
     job.sequence_length,
-    encoder.special_id(specials.END_OF_TEXT),
-    encoder.vocab_size,
+    end_of_text_id=encoder.special_id(specials.END_OF_TEXT),
+    vocab_size=encoder.vocab_size,
   )
 
 
 def write_shards(
-  job: Job, path: files.Place, folder: pathlib.Path, index: int
+  job: Job, path: files.Path, folder: pathlib.Path, index: int
 ) -> None:
   """Encode a file into a shard of each split, unless that is done.
 
@@ -65,7 +69,7 @@ def write_shards(
     ids = encoder.encode(page.text)
     writers[readers.split_of(page)].add(ids, len(page.text.encode()))
   for split, writer in writers.items():
-    record.write_json(entries[split], writer.close())
+    files.write_json(entries[split], writer.close())
 
 
 def read_entries(
@@ -74,7 +78,7 @@ def read_entries(
   """The entries of a source's shards by split, in the order of its files."""
   return {
     split: [
-      record.read_json(entry_path(folder, split, index))
+      files.read_json(entry_path(folder, split, index))
       for index in range(n_files)
     ]
     for split in readers.SPLITS

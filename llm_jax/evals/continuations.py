@@ -5,26 +5,18 @@ It does NOT judge what it writes.
 
 from collections.abc import Iterator, Sequence
 
-from llm_jax import types
+from llm_jax.evals import scoring
 from llm_jax.infer import generate
-from llm_jax.model import config
-from llm_jax.tokenizer import encoding
 
 
 def sample(
-  cfg: config.ModelConfig,
-  params: types.Params,
-  vocabulary: encoding.Tokenizer,
-  prompts: Sequence[str],
-  n_tokens: int,
+  model: scoring.Model, prompts: Sequence[str], n_tokens: int
 ) -> Iterator[tuple[str, str]]:
   """Sample a continuation of each prompt, as the start of a document.
 
   Args:
-    cfg: the model.
-    params: its parameters.
-    vocabulary: its tokenizer.
-    prompts: the texts; their places are their seeds. May be none.
+    model: the base model.
+    prompts: the texts; their indices are their seeds. May be none.
     n_tokens: at most, of each continuation.
 
   Yields:
@@ -32,14 +24,14 @@ def sample(
   """
   if not prompts:
     return
-  end_of_text = vocabulary.special_id('<|endoftext|>')
+  end_of_text = model.tokenizer.special_id('<|endoftext|>')
   answers = generate.generate(
-    cfg,
-    params,
-    [[end_of_text, *vocabulary.encode(prompt)] for prompt in prompts],
-    range(len(prompts)),
-    generate.Request(n_tokens, (end_of_text,)),
-    len(prompts),
+    model.config,
+    model.params,
+    prompts=[[end_of_text, *model.tokenizer.encode(text)] for text in prompts],
+    seeds=range(len(prompts)),
+    request=generate.Request(n_tokens, (end_of_text,)),
+    batch_size=len(prompts),
   )
   for prompt, answer in zip(prompts, answers, strict=True):
-    yield prompt, vocabulary.decode(answer.token_ids)
+    yield prompt, model.tokenizer.decode(answer.token_ids)

@@ -17,7 +17,8 @@ from llm_jax.infer import generate
 from llm_jax.model import config as model_config
 from llm_jax.tasks import protocol
 from llm_jax.tokenizer import encoding
-from llm_jax.verify import verdict
+from llm_jax.train import start
+from llm_jax.verify import grading
 
 _MAX_EXAMPLES_OF_A_KIND = 4
 
@@ -56,6 +57,11 @@ class Model:
   params: types.Params
   tokenizer: encoding.Tokenizer
   is_chat: bool  # asked through the chat template; else by the bare prompt
+
+
+def of_stage(stage: start.Stage, params: types.Params) -> Model:
+  """The model that a stage trains, with the parameters that it has now."""
+  return Model(stage.model_config, params, stage.tokenizer, stage.is_chat)
 
 
 def evaluate(
@@ -192,7 +198,7 @@ def _scored(
   if answer.stopped:
     score = task.score(problem, text)
   else:
-    score = verdict.Score(
+    score = grading.Score(
       False, f'no end within {len(answer.token_ids)} tokens'
     )
   return {

@@ -99,6 +99,7 @@ _GEMMA_CONSTANTS = {
   'attention_bias': False,
   'use_bidirectional_attention': False,
 }
+_SILU = {'hidden_act': 'silu', 'attention_bias': False}
 # In the order in which they are tried for writing.
 _FAMILIES = (
   Family(
@@ -106,18 +107,14 @@ _FAMILIES = (
     architecture='Qwen3ForCausalLM',
     fixed={},
     free=(*_ROPE, *_WINDOW),
-    constants={'hidden_act': 'silu', 'attention_bias': False},
+    constants=_SILU,
   ),
   Family(
     model_type='llama',
     architecture='LlamaForCausalLM',
     fixed={'qk_norm': False},
     free=_ROPE,
-    constants={
-      'hidden_act': 'silu',
-      'attention_bias': False,
-      'mlp_bias': False,
-    },
+    constants=_SILU | {'mlp_bias': False},
   ),
   Family(
     model_type='qwen2',
@@ -131,9 +128,8 @@ _FAMILIES = (
     architecture='Qwen3MoeForCausalLM',
     fixed={},
     free=(*_ROPE, 'n_experts', 'n_experts_per_token', 'normalize_router'),
-    constants={
-      'hidden_act': 'silu',
-      'attention_bias': False,
+    constants=_SILU
+    | {
       'decoder_sparse_step': 1,
       'mlp_only_layers': [],
       'use_sliding_window': False,

@@ -19,7 +19,7 @@ from absl import logging
 from flax import traverse_util
 from safetensors import numpy as safetensors_numpy
 
-from llm_jax import record, types
+from llm_jax import files, types
 from llm_jax.chat import template
 from llm_jax.interop import families, tensors
 from llm_jax.model import config, params
@@ -121,8 +121,8 @@ def write(
   # Null where there is no tokenizer, or the class's own ids would count.
   ids = ('bos_token_id', 'eos_token_id', 'pad_token_id')
   values |= {key: generation.get(key) for key in ids}
-  record.write_json(unfinished / 'config.json', values)
-  record.write_json(unfinished / 'generation_config.json', generation)
+  files.write_json(unfinished / 'config.json', values)
+  files.write_json(unfinished / 'generation_config.json', generation)
   wanted = tensors.of_model(cfg, family.model_type)
   _write_tensors(
     unfinished,
@@ -198,7 +198,7 @@ def _read_json(path: pathlib.Path) -> dict[str, Any]:
     raise ValueError(
       f'{path} is missing; give a folder that save_pretrained wrote'
     )
-  values = record.read_json(path)
+  values = files.read_json(path)
   if not isinstance(values, dict):
     raise ValueError(f'{path} holds no object')
   return values
@@ -287,7 +287,7 @@ def _write_tensors(folder, wanted, flat, dtype, max_shard_bytes):
   if len(shards) > 1:
     total = sum(int(np.prod(t.shape)) for t in wanted) * dtype.itemsize
     index = {'metadata': {'total_size': total}, 'weight_map': weight_map}
-    record.write_json(folder / _INDEX, index)
+    files.write_json(folder / _INDEX, index)
 
 
 def _published(tensor: tensors.Tensor, flat, dtype) -> np.ndarray:
@@ -324,7 +324,7 @@ def _write_tokenizer(folder, cfg, tokenizer_dir, is_chat) -> dict[str, Any]:
     'model_input_names': ['input_ids', 'attention_mask'],
     'clean_up_tokenization_spaces': False,
   }
-  record.write_json(folder / 'tokenizer_config.json', values)
+  files.write_json(folder / 'tokenizer_config.json', values)
   if is_chat:
     (folder / 'chat_template.jinja').write_text(
       template.JINJA, encoding='utf-8'

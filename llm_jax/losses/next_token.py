@@ -21,8 +21,9 @@ def token_logp(
   vocab_size: int,
   chunk_length: int = 0,
   softcap: float = 0.0,
+  temperature: float = 1.0,
 ) -> jax.Array:
-  """Log-probability of each target token, log softmax(h w)[target].
+  """Log-probability of each target token, log softmax(h w / t)[target].
 
   Args:
     hidden_BTD: final hidden states.
@@ -33,6 +34,8 @@ def token_logp(
       pass recomputes them. 0: all at once, faster where memory allows. Both
       forms are held equal by tests/losses/next_token_test.py.
     softcap: logits are cap * tanh(logits / cap); 0: no cap.
+    temperature: divisor t of the logits, more than 0; the distribution is that
+      of infer/sampling.py at this temperature, before any truncation.
 
   Returns:
     logp_BT in nats, float32.
@@ -42,10 +45,9 @@ def token_logp(
   """
   chex.assert_rank([hidden_BTD, w_VD, targets_BT], [3, 2, 2])
   length = hidden_BTD.shape[1]
+  settings = vocab_size, softcap, temperature
   if not chunk_length or chunk_length == length:
-    return _logp(
-      hidden_BTD, w_VD, targets_BT, vocab_size=vocab_size, softcap=softcap
-    )
+    return _logp(hidden_BTD, w_VD, targets_BT, *settings)
   if length % chunk_length:
     raise ValueError(
       f'loss chunk_length {chunk_length} does not divide {length} tokens a '
@@ -57,8 +59,8 @@ def token_logp(
     return jnp.swapaxes(chunked, 0, 1)
 
   def one_chunk(_, chunk):
-    return None, jax.checkpoint(_logp, static_argnums=(3, 4))(
-      chunk[0], w_VD, chunk[1], vocab_size, softcap
+    return None, jax.checkpoint(_logp, static_argnums=(3, 4, 5))(
+      chunk[0], w_VD, chunk[1], *settings
     )
 
   _, logp_CBT = jax.lax.scan(
@@ -67,10 +69,12 @@ def token_logp(
   return jnp.swapaxes(logp_CBT, 0, 1).reshape(targets_BT.shape)
 
 
-def _logp(hidden_BTD, w_VD, targets_BT, vocab_size, softcap):
+def _logp(hidden_BTD, w_VD, targets_BT, vocab_size, softcap, temperature):
   logits_BTV = _logits(hidden_BTD, w_VD)
   if softcap:
     logits_BTV = softcap * jnp.tanh(logits_BTV / softcap)
+  if temperature != 1:
+    logits_BTV = logits_BTV / temperature
   if vocab_size < w_VD.shape[0]:
     is_token_V = jnp.arange(w_VD.shape[0]) < vocab_size
     logits_BTV = jnp.where(is_token_V[None, None], logits_BTV, PADDING_LOGIT)

@@ -1,8 +1,8 @@
 """What the record of a run says, in the words and numbers of the report.
 
-Pure functions of the record that `artifacts.collect` makes; the page, the
-Markdown and the closing table of a run all take their sentences from here. A
-value that the record lacks is left out of a sentence or is None.
+Pure functions of the record that `artifacts.collect` makes; tables, charts and
+the page take their sentences from here. A value that the record lacks is left
+out of a sentence or is None.
 """
 
 import dataclasses
@@ -11,10 +11,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from llm_jax.evals import statistics
+from llm_jax.report import artifacts
 
 # A share in 0..1 with the limits of its interval, or None where it has none.
 Estimate = tuple[float, tuple[float, float] | None]
 
+_CRAWLED = {'pages': int, 'bytes': int}
 # rl_seed0, rl_seed1, ... are runs of one recipe that differ in the seed only.
 _SEED = re.compile(r'(?P<recipe>.+?)_?seed_?\d+')
 
@@ -59,27 +61,6 @@ def accuracies(report: Mapping[str, Any], mode: str) -> list[Accuracy]:
     if recipe and is_last and len(group) > 1:
       result.append(_mean(recipe[0], group))
   return result
-
-
-def pass_at_k(report: Mapping[str, Any]) -> list[tuple[str, ...]]:
-  """The table of pass@k with intervals: its header, and a row a line.
-
-  Args:
-    report: the record of a run.
-
-  Returns:
-    Rows of text in percent, of the mode 'free'; none without pass@k.
-  """
-  lines = accuracies(report, 'free')
-  ks = list(lines[0].pass_at_k) if lines else []
-  rows = [('Checkpoint', *(f'k = {k}' for k in ks))]
-  for line in lines:
-    cells = []
-    for value, limits in line.pass_at_k.values():
-      shown = f' ({interval(limits)})' if limits else ''
-      cells.append(f'{100 * value:.1f}{shown}')
-    rows.append((line.name, *cells))
-  return rows if ks else []
 
 
 def best_rl(report: Mapping[str, Any], mode: str) -> Accuracy | None:
@@ -140,35 +121,19 @@ def headline(report: Mapping[str, Any]) -> list[tuple[str, str, str]]:
     ('RL from base', named(report, 'free', 'zero')),
   ):
     if line:
-      found.append(
-        (
-          what,
-          percent(line.sampled),
-          f'of sampled answers are right; greedy {percent(line.greedy)}',
-        )
-      )
-  direct = best_rl(report, 'direct')
-  if direct:
-    found.append(
-      (
-        'RL, not thinking',
-        percent(direct.sampled),
-        'when the same model must answer at once',
-      )
-    )
-  held_out = report.get('held_out') or {}
+      greedy = f'of sampled answers are right; greedy {percent(line.greedy)}'
+      found.append((what, percent(line.sampled), greedy))
+  if direct := best_rl(report, 'direct'):
+    shown = 'when the same model must answer at once'
+    found.append(('RL, not thinking', percent(direct.sampled), shown))
+  held_out = report['held_out'] or {}
   models = held_out.get('models') or {}
   name = next((n for n in models if 'base' in n or 'pretrain' in n), None)
   if name:
     gzip = (held_out.get('compressors') or {}).get('gzip -9')
     beside = f'; gzip -9 needs {gzip:.2f}' if gzip else ''
-    found.append(
-      (
-        'Held-out text',
-        f'{models[name]:.2f}',
-        f'bits per byte, base model{beside}',
-      )
-    )
+    shown = f'bits per byte, base model{beside}'
+    found.append(('Held-out text', f'{models[name]:.2f}', shown))
   return found
 
 
@@ -195,45 +160,15 @@ def funnel_steps(report: Mapping[str, Any]) -> list[dict[str, Any]]:
   Returns:
     Steps as in funnel.json, each with all its keys; empty without a funnel.
   """
-  steps = (report.get('funnel') or {}).get('steps') or []
+  counts = ('documents_in', 'bytes_in', 'documents_kept', 'bytes_kept')
   return [
     {
-      'name': str(step.get('name', '?')).replace('_', ' '),
-      'documents_in': step.get('documents_in') or 0,
-      'bytes_in': step.get('bytes_in') or 0,
-      'documents_kept': step.get('documents_kept') or 0,
-      'bytes_kept': step.get('bytes_kept') or 0,
+      'name': step['name'].replace('_', ' '),
       'tokens_kept': step.get('tokens_kept'),
-      'removed': step.get('removed') or {},
-      'replaced': step.get('replaced') or {},
-      'others': step.get('others') or {},
+      **{key: step.get(key) or 0 for key in counts},
+      **{key: step.get(key) or {} for key in ('removed', 'replaced', 'others')},
     }
-    for step in steps
-  ]
-
-
-FUNNEL_COLUMNS = ('Step', 'In', 'Removed', 'Kept', 'MB kept', 'Tokens kept')
-
-
-def funnel_rows(steps: Sequence[Mapping[str, Any]]) -> list[tuple[str, ...]]:
-  """Write the steps of cleaning under FUNNEL_COLUMNS.
-
-  Args:
-    steps: from `funnel_steps`.
-
-  Returns:
-    One row for each; tokens are an estimate, and a dash before there is text.
-  """
-  return [
-    (
-      step['name'],
-      count(step['documents_in']),
-      count(step['documents_in'] - step['documents_kept']),
-      count(step['documents_kept']),
-      f'{step["bytes_kept"] / 1e6:.2f}',
-      count(step['tokens_kept']),
-    )
-    for step in steps
+    for step in (report['funnel'] or {}).get('steps') or []
   ]
 
 
@@ -284,6 +219,27 @@ def duration(seconds: float | None) -> str:
   return f'{minutes} min {rest:02} s'
 
 
+def cut(text: str, length: int = 600, ending: str = '') -> str:
+  """The beginning of a long text.
+
+  >>> cut('abcdef', 4), cut('abcdef', 4, '…'), cut('abcd', 4)
+  ('abcd… (2 more characters)', 'abc…', 'abcd')
+
+  Args:
+    text: of any length.
+    length: the most characters of it that are shown.
+    ending: stands for the rest, and counts; else its length is said.
+
+  Returns:
+    The text itself if it is short.
+  """
+  if len(text) <= length:
+    return text
+  if ending:
+    return text[: length - len(ending)] + ending
+  return f'{text[:length]}… ({len(text) - length:,} more characters)'
+
+
 def count(value: float | None) -> str:
   """Write a count with thin groups, as in 1,234,567.
 
@@ -311,6 +267,7 @@ def _accuracy(row: Mapping[str, Any]) -> Accuracy:
     pass_at_k={
       int(k): (value, tuple(limits[k]) if k in limits else None)
       for k, value in (row.get('pass_at_k') or {}).items()
+      if k.isdecimal()
     },
   )
 
@@ -347,6 +304,7 @@ def _mean(recipe: str, group: Sequence[Accuracy]) -> Accuracy:
     pass_at_k={
       k: mean([line.pass_at_k[k][0] for line in group])
       for k in group[0].pass_at_k
+      if all(k in line.pass_at_k for line in group)
     },
     n_seeds=len(group),
   )
@@ -365,7 +323,7 @@ def _sentence(report: Mapping[str, Any], stage: Mapping[str, Any]) -> str:
       f'documents kept, {last["bytes_kept"] / 1e6:.2f} MB of text'
     )
   summary = stage['summary']
-  if kind == 'crawl' and {'pages', 'bytes'} <= summary.keys():
+  if kind == 'crawl' and artifacts.has_form(summary, _CRAWLED):
     return f'{count(summary["pages"])} pages, {summary["bytes"] / 1e6:.2f} MB'
   if kind == 'train_tokenizer' and report['tokenizer']:
     found = report['tokenizer']
@@ -384,20 +342,15 @@ def _sentence(report: Mapping[str, Any], stage: Mapping[str, Any]) -> str:
     value = metrics['valid_bits_per_byte'][-1][1]
     if value is not None:
       return f'{value:.3f} bits per byte on held-out text'
-  plain = {
-    key: value
+  return ', '.join(
+    f'{_short(value)} {key.replace("_", " ")}'
     for key, value in summary.items()
     if isinstance(value, str | int | float)
-  }
-  return ', '.join(
-    f'{_short(value)} {key.replace("_", " ")}' for key, value in plain.items()
   )
 
 
 def _short(value: str | float) -> str:
   """A value of a stage's summary in few characters."""
   if isinstance(value, str):
-    return value if len(value) <= 40 else value[:39] + '…'
-  if isinstance(value, int):
-    return count(value)
-  return f'{value:.4g}'
+    return cut(value, 40, '…')
+  return count(value) if isinstance(value, int) else f'{value:.4g}'

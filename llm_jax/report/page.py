@@ -1,21 +1,53 @@
-"""Render the record of a run as one HTML file that needs nothing else.
+"""Render the record of a run as HTML or as Markdown, by templates.
 
-A pure function of the record: no script, no network, no time of day. What the
-record lacks is said to be missing in its place.
+Pure functions of the record: no script, no network, no time of day. What the
+record lacks is said to be missing in its place. Every text that a template
+shows has its control characters made visible and is escaped, so that no
+template can forget it.
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-from llm_jax.report import findings, results, style
-from llm_jax.report import html_parts as parts
+import jinja2
+import markupsafe
 
-_MAX_REMOVED_SAMPLES = 3
+from llm_jax import visible_text
+from llm_jax.report import charts, findings, tables
+
+_SECTIONS = {
+  'path': 'The path',
+  'funnel': 'Cleaning',
+  'tokenizer': 'Tokenizer',
+  'training': 'Training',
+  'samples': 'Samples over time',
+  'accuracy': 'Accuracy',
+  'direct': 'Without thinking',
+  'pass': 'Many attempts',
+  'rl': 'What RL changed',
+  'rollouts': 'Rollouts',
+  'bytes': 'Held-out text',
+  'answers': 'Answers',
+  'provenance': 'Provenance',
+}
+_MIXED = 'Training rows mix pages and task text; held-out rows are pages only.'
+_RL_CHARTS = (
+  ('accuracy', 'Accuracy of rollouts', 'percent'),
+  ('eval_greedy', 'Greedy accuracy, held out', 'percent'),
+  ('eval_sampled', 'Sampled accuracy, held out', 'percent'),
+  ('think_share', 'Share of answers that think', 'percent'),
+  ('reflection_share', 'Share of answers that look back', 'percent'),
+  ('truncated_share', 'Share of answers cut off', 'percent'),
+  ('mean_length', 'Length of answers', 'tokens'),
+  ('entropy', 'Entropy of rollouts', 'nats per token'),
+  ('dead_group_share', 'Groups without signal', 'percent'),
+)
+_MAX_ANSWERS = 4
 
 
-def render(report: Mapping[str, Any]) -> str:
-  """Make the page.
+def html(report: Mapping[str, Any]) -> str:
+  """Make the page, which needs nothing but itself.
 
   Args:
     report: the record that `artifacts.collect` makes.
@@ -23,290 +55,176 @@ def render(report: Mapping[str, Any]) -> str:
   Returns:
     An HTML document.
   """
-  sections = [
-    ('path', 'The path', _path),
-    ('funnel', 'Cleaning', _funnel),
-    ('tokenizer', 'Tokenizer', _tokenizer),
-    ('training', 'Training', _training),
-    ('samples', 'Samples over time', _samples),
-    ('accuracy', 'Accuracy', results.accuracy),
-    ('direct', 'Without thinking', results.direct),
-    ('pass', 'Many attempts', results.pass_at_k),
-    ('rl', 'What RL changed', results.reinforcement),
-    ('rollouts', 'Rollouts', results.rollouts),
-    ('bytes', 'Held-out text', results.held_out),
-    ('answers', 'Answers', results.answers),
-    ('provenance', 'Provenance', _provenance),
-  ]
-  links = ''.join(
-    f'<li><a href="#{anchor}">{heading}</a></li>'
-    for anchor, heading, _ in sections
-  )
-  body = ''.join(
-    parts.section(anchor, heading, *make(report))
-    for anchor, heading, make in sections
-  )
-  return (
-    '<!DOCTYPE html>\n<html lang="en"><head><meta charset="utf-8">'
-    '<meta name="viewport" content="width=device-width, initial-scale=1">'
-    '<meta http-equiv="Content-Security-Policy" content="default-src '
-    "'none'; style-src 'unsafe-inline'\">"
-    '<title>Report of a run</title>'
-    f'<style>{style.CSS}</style></head><body>'
-    '<a class="skip" href="#path">Skip to the report</a>'
-    f'<header>{_header(report)}<nav aria-label="Sections"><ul>{links}</ul>'
-    f'</nav></header><main>{body}</main><footer>{_footer(report)}</footer>'
-    '</body></html>\n'
-  )
-
-
-def _header(report: Mapping[str, Any]) -> str:
-  tiles = ''.join(
-    f'<div><dt>{parts.text(what)}</dt><dd class="value">{parts.text(value)}'
-    f'</dd><dd>{parts.text(explanation)}</dd></div>'
-    for what, value, explanation in findings.headline(report)
-  )
   seconds = [stage['seconds'] for stage in report['stages']]
   known = [value for value in seconds if value is not None]
-  total = findings.duration(sum(known)) if known else 'unknown time'
-  return (
-    '<h1>From raw pages to a model that reasons</h1>'
-    f'<p class="lead">{len(seconds)} stages in {total}, each trained and '
-    'measured on this machine. Every number below comes from the files that '
-    'the stages left.</p>'
-    + (f'<dl class="tiles">{tiles}</dl>' if tiles else '')
+  return _rendered(
+    'report.html',
+    report,
+    autoescape=True,
+    finalize=_visible,
+    sections=_SECTIONS,
+    headline=findings.headline(report),
+    total_time=findings.duration(sum(known)) if known else 'unknown time',
+    funnel=findings.funnel_steps(report),
+    charts=_charts(report),
+    answers=_answers(report),
+    indented=lambda value: json.dumps(value, indent=1, ensure_ascii=False),
   )
 
 
-def _footer(report: Mapping[str, Any]) -> str:
-  if not report['missing']:
-    return '<p>No artifact of the run is missing.</p>'
-  items = ''.join(f'<li>{parts.text(line)}</li>' for line in report['missing'])
-  return f'<h2>Missing from this run</h2><ul>{items}</ul>'
+def markdown(report: Mapping[str, Any]) -> str:
+  """Make the document of tables, without pictures and samples.
+
+  Args:
+    report: the record that `artifacts.collect` makes.
+
+  Returns:
+    Markdown.
+  """
+  return _rendered(
+    'report.md', report, autoescape=False, finalize=tables.markdown
+  )
 
 
-def _path(report: Mapping[str, Any]) -> tuple[str, str]:
-  if not report['stages']:
-    return parts.missing('every stage'), ''
-  sentences = dict(findings.achieved(report))
-  longest = max((stage['seconds'] or 0) for stage in report['stages']) or 1
-  return parts.table(
-    'What each stage took and achieved',
-    ('Stage', 'Time', '', 'Tokens', 'Result'),
-    [
-      (
-        stage['name'],
-        findings.duration(stage['seconds']),
-        parts.Bar((stage['seconds'] or 0) / longest),
-        findings.count(stage['tokens']),
-        sentences[stage['name']],
+def _rendered(
+  template: str,
+  report: Mapping[str, Any],
+  autoescape: bool,
+  finalize: Callable[..., Any],
+  **values: Any,
+) -> str:
+  """A template with its values; `finalize` makes the text of each of them."""
+  environment = jinja2.Environment(
+    loader=jinja2.PackageLoader('llm_jax.report'),
+    autoescape=autoescape,
+    finalize=finalize,
+    undefined=jinja2.StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
+    keep_trailing_newline=True,
+  )
+  environment.globals |= {'count': findings.count, 'cut': findings.cut}
+  made = tables.of_sections(report)
+  return environment.get_template(template).render(
+    report=report, tables=made, **values
+  )
+
+
+def _visible(value: object) -> object:
+  """Text with its control characters seen; markup stays as it is."""
+  if isinstance(value, markupsafe.Markup):
+    return value
+  return visible_text.visible(str(value))
+
+
+def _charts(report: Mapping[str, Any]) -> dict[str, list[charts.Chart]]:
+  """The charts of each section; one that the record lacks is not there."""
+  free = findings.accuracies(report, 'free')
+  direct = findings.accuracies(report, 'direct')
+  made = {
+    'funnel': _funnel(findings.funnel_steps(report)),
+    'training': _training(report),
+    'free': _intervals(free, 'answers'),
+    'direct': _intervals(direct, 'answers, not thinking'),
+    'pass_at_k': [_pass_at_k(free)],
+    'rl': _rl(report),
+    'bits_per_byte': _bits_per_byte(report),
+  }
+  return {section: list(filter(None, found)) for section, found in made.items()}
+
+
+def _funnel(steps: Sequence[Mapping[str, Any]]) -> Iterator[charts.Chart]:
+  for key, heading, unit, size in (
+    ('documents', 'Documents kept', 'documents', 1),
+    ('bytes', 'Text kept', 'MB', 1e6),
+  ):
+    rows = []
+    for step in steps:
+      whole = steps[0][f'{key}_in'] or 1
+      came, kept = step[f'{key}_in'], step[f'{key}_kept']
+      shown = findings.count(kept) if size == 1 else f'{kept / size:.2f}'
+      rows.append(
+        (step['name'], kept / whole, max(came - kept, 0) / whole, shown)
       )
-      for stage in report['stages']
-    ],
-    numbers=(1, 3),
-  ), 'Working time of each stage, over all resumes.'
+    if rows:
+      yield charts.bars(heading, unit, rows)
 
 
-def _funnel(report: Mapping[str, Any]) -> tuple[str, str]:
-  steps = findings.funnel_steps(report)
-  if not steps:
-    return parts.missing('the funnel, clean/funnel.json'), ''
-  whole = steps[0]['documents_in'] or 1
-  drawing = parts.bars(
-    'Documents kept by each cleaning step; the table holds the numbers.',
-    [
-      (
-        step['name'],
-        step['documents_kept'] / whole,
-        max(step['documents_in'] - step['documents_kept'], 0) / whole,
-        findings.count(step['documents_kept']),
-      )
-      for step in steps
-    ],
-  )
-  removed = [
-    _removed(step['name'], reason, found)
-    for step in steps
-    for reason, found in step['removed'].items()
-  ]
-  heading = '<h3>What was removed, and why</h3>' if removed else ''
-  return (
-    drawing
-    + parts.table(
-      'Documents and text through the cleaning steps',
-      findings.FUNNEL_COLUMNS,
-      findings.funnel_rows(steps),
-      numbers=(1, 2, 3, 4, 5),
-    )
-    + heading
-    + ''.join(removed)
-    + _counted(
-      'What was replaced in documents that were kept', 'replaced', steps
-    )
-    + _counted('Records of the crawl that hold no document', 'others', steps)
-  ), 'The full bar is every document that came in; hatched is what a step took.'
-
-
-def _counted(caption: str, key: str, steps: Sequence[Mapping[str, Any]]) -> str:
-  rows = [
-    (f'{step["name"]}: {kind.replace("_", " ")}', findings.count(number))
-    for step in steps
-    for kind, number in step[key].items()
-  ]
-  return parts.table(caption, ('Kind', 'Times'), rows, (1,)) if rows else ''
-
-
-def _removed(step: str, reason: str, found: Mapping[str, Any]) -> str:
-  samples = [s for s in found.get('samples') or [] if any(s.values())]
-  body = ''.join(
-    f'<p class="note">{parts.text(sample.get("url", ""))}</p>'
-    f'<pre>{parts.text(parts.cut(str(sample.get("text", ""))))}</pre>'
-    for sample in samples[:_MAX_REMOVED_SAMPLES]
-  )
-  documents = found.get('documents') or 0
-  return parts.folded(
-    f'{step}: {reason.replace("_", " ")} — {findings.count(documents)} '
-    f'document{"s" * (documents != 1)}, '
-    f'{(found.get("bytes") or 0) / 1e3:,.1f} kB',
-    body or '<p class="note">No sample was kept.</p>',
-  )
-
-
-def _tokenizer(report: Mapping[str, Any]) -> tuple[str, str]:
-  found = report['tokenizer']
-  if not found:
-    return parts.missing('the tokenizer report, tokenizer/report.json'), ''
-  compared = found.get('bytes_per_token') or {}
-  plain = [
-    (key.replace('_', ' '), _value(value))
-    for key, value in found.items()
-    if isinstance(value, str | int | float)
-  ]
-  return parts.table(
-    'Bytes of held-out text in a token',
-    ('Vocabulary', 'Bytes per token'),
-    [(name, _value(value)) for name, value in compared.items()],
-    numbers=(1,),
-  ) + parts.table(
-    'The vocabulary', ('Property', 'Value'), plain, numbers=(1,)
-  ), 'More bytes in a token mean fewer steps for the same text.'
-
-
-def _training(report: Mapping[str, Any]) -> tuple[str, str]:
-  if not report['training']:
-    return parts.missing('metrics of pretrain, sft and rl'), ''
-  charts = []
+def _training(report: Mapping[str, Any]) -> Iterator[charts.Chart | None]:
+  compressors = (report['held_out'] or {}).get('compressors') or {}
   for folder, found in report['training'].items():
     metrics = found['series']
     if found['stage'] == 'rl':
       continue  # its loss is not comparable over steps; see "What RL changed"
-    mixed = (
-      'Training rows mix pages and task text; held-out rows are pages only.'
-      if metrics.get('valid_loss')
-      else ''
-    )
-    charts.append(
-      parts.chart(
-        f'Loss of {folder}',
-        [
-          parts.series_line('training', metrics.get('loss'), 0),
-          parts.series_line(
-            'held out', metrics.get('valid_loss'), 1, strong=True
-          ),
-        ],
-        'step',
-        'nats per token',
-        mixed,
+    for key, heading, unit, reference in (
+      ('loss', 'Loss', 'nats per token', {}),
+      ('bits_per_byte', 'Bits per byte', 'bits per byte', compressors),
+    ):
+      held_out = metrics.get(f'valid_{key}', ())
+      yield charts.lines(
+        f'{heading} of {folder}',
+        unit,
+        [('training', metrics.get(key, ())), ('held out', held_out)],
+        strong={'held out'},
+        reference=reference if folder == 'pretrain' else {},
+        caption=_MIXED if held_out else '',
       )
-    )
-    charts.append(
-      parts.chart(
-        f'Bits per byte of {folder}',
-        [
-          parts.series_line('training', metrics.get('bits_per_byte'), 0),
-          parts.series_line(
-            'held out', metrics.get('valid_bits_per_byte'), 1, strong=True
-          ),
-        ],
-        'step',
-        'bits per byte',
-        mixed,
-        reference=_compressors(report) if folder == 'pretrain' else (),
-      )
-    )
-  drawn = ''.join(charts)
-  if not drawn:
-    return parts.missing('loss in metrics.jsonl'), ''
-  return f'<div class="charts">{drawn}</div>', (
-    'Long curves are drawn as means of equal bins; metrics.jsonl of each '
-    'stage holds every step.'
-  )
 
 
-def _compressors(report: Mapping[str, Any]) -> list[tuple[str, float]]:
-  held_out = report['held_out'] or {}
-  return list((held_out.get('compressors') or {}).items())
-
-
-def _samples(report: Mapping[str, Any]) -> tuple[str, str]:
-  if not report['samples']:
-    return parts.missing('samples.jsonl of pretrain, sft and rl'), ''
-  blocks = []
-  for folder, rows in report['samples'].items():
-    body = parts.timeline(
+def _intervals(
+  lines: Sequence[findings.Accuracy], what: str
+) -> Iterator[charts.Chart]:
+  for style, kind in enumerate(('sampled', 'greedy') if lines else ()):
+    rows = [
       (
-        f'step {findings.count(row["step"])}'
-        + (f', {row["mode"]}' if row['mode'] else ''),
-        row['prompt'],
-        parts.cut(row['text']),
+        line.name,
+        line.n_seeds > 1,
+        getattr(line, kind),
+        getattr(line, f'{kind}_interval'),
       )
-      for row in rows
-    )
-    blocks.append(
-      parts.folded(f'{folder}: {len(rows)} samples', body, opened=not blocks)
-    )
-  return ''.join(blocks), (
-    'The same prompts, continued at steps from first to last. The prompt is '
-    'set lighter than what the model wrote.'
+      for line in lines
+    ]
+    yield charts.intervals(f'{kind.capitalize()} {what}', rows, style)
+
+
+def _pass_at_k(lines: Sequence[findings.Accuracy]) -> charts.Chart | None:
+  return charts.lines(
+    'pass@k',
+    'percent of problems solved by at least one of k attempts',
+    [
+      (line.name, [(k, v) for k, (v, _) in sorted(line.pass_at_k.items())])
+      for line in lines
+    ],
+    strong={line.name for line in lines if line.n_seeds > 1},
+    x_label='attempts k',
   )
 
 
-def _provenance(report: Mapping[str, Any]) -> tuple[str, str]:
-  if not report['provenance']:
-    return parts.missing('run.json of every stage'), ''
-  rows = [
-    (
-      name,
-      str(run.get('git_sha', 'unknown'))[:12]
-      + {True: ' + changes', False: ''}.get(
-        run.get('git_dirty'), ' (changes unknown)'
-      ),
-      run.get('start', '–'),
-      str(len(run.get('resumed') or [])),
-      ', '.join(f'{k} {v}' for k, v in (run.get('seeds') or {}).items()) or '–',
-      str(run.get('config_fingerprint', '–'))[:12],
-    )
-    for name, run in report['provenance'].items()
-  ]
-  table = parts.table(
-    'Which code and which seeds made each stage',
-    ('Stage', 'Commit', 'Started', 'Resumed', 'Seeds', 'Configuration'),
-    rows,
-    numbers=(3,),
-  )
-  folded = ''.join(
-    parts.folded(
-      f'{name}: versions, hardware, inputs',
-      f'<pre>{parts.text(json.dumps(run, indent=1, ensure_ascii=False))}</pre>',
-    )
-    for name, run in report['provenance'].items()
-  )
-  return table + folded, ''
+def _rl(report: Mapping[str, Any]) -> Iterator[charts.Chart | None]:
+  runs = {
+    folder: found['series']
+    for folder, found in report['training'].items()
+    if found['stage'] == 'rl'
+  }
+  for key, heading, unit in _RL_CHARTS:
+    series = [(name, found.get(key, ())) for name, found in runs.items()]
+    yield charts.lines(heading, unit, series)
 
 
-def _value(value: str | float | None) -> str:
-  if value is None:
-    return '–'
-  if isinstance(value, str):
-    return value if len(value) <= 60 else value[:24] + '…'
-  return findings.count(value) if isinstance(value, int) else f'{value:.3f}'
+def _bits_per_byte(report: Mapping[str, Any]) -> Iterator[charts.Chart]:
+  held_out = report['held_out'] or {}
+  if models := held_out.get('models'):
+    found = models | (held_out.get('compressors') or {})
+    most = max(found.values()) or 1
+    rows = [(name, x / most, 0, f'{x:.3f}') for name, x in found.items()]
+    unit = 'bits per byte; smaller is better'
+    yield charts.bars('Bits per byte on held-out text', unit, rows)
+
+
+def _answers(report: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+  """A few right and wrong answers of each checkpoint."""
+  for row in report['evaluation']:
+    if row.get('samples') and row['mode'] == 'free':
+      right = [a for a in row['samples'] if a['correct']][:_MAX_ANSWERS]
+      wrong = [a for a in row['samples'] if not a['correct']][:_MAX_ANSWERS]
+      yield {'checkpoint': row['checkpoint'], 'right': right, 'wrong': wrong}

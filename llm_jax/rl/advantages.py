@@ -1,63 +1,109 @@
-"""From rewards of answers to advantages.
+"""From rewards of answers to advantages, one short function a formula.
 
-Does not know where rewards come from. Works on the whole batch, on the host.
+Works on the whole batch, on the host. How a method puts them together is in
+algorithms.py.
 """
 
+import chex
 import numpy as np
 
-BASELINES = ('group_mean', 'leave_one_out', 'none')
-SCALES = ('none', 'group', 'batch')
 _TINY = 1e-6  # added to a standard deviation
 
 
-def group_advantages(
-  reward_PR: np.ndarray, baseline: str = 'group_mean', scale: str = 'none'
-) -> tuple[np.ndarray, np.ndarray]:
-  """Reward minus a baseline made of the answers to the same prompt.
+def group_mean(reward_PR: np.ndarray) -> np.ndarray:
+  """Reward minus the mean over the answers to the same prompt.
 
-  >>> group_advantages(np.array([[1., 0., 0., 1.], [1., 1., 1., 1.]]))[0][0]
-  array([ 0.5, -0.5, -0.5,  0.5], dtype=float32)
+  >>> group_mean(np.array([[1., 0., 0., 1.], [1., 1., 1., 1.]]))
+  array([[ 0.5, -0.5, -0.5,  0.5],
+         [ 0. ,  0. ,  0. ,  0. ]])
 
-  group_mean:     the mean of the group; the gradient is (R - 1) / R times that
-                  of the expected reward
-  leave_one_out:  the mean of the others; the very gradient
-  none:           the reward itself; the very gradient, with more variance
-
-  A scale divides by the standard deviation of the group's rewards, or of the
-  batch's. That of the group weighs prompts by how nearly they are solved or
-  hopeless, and makes the gradient that of something else.
+  The gradient is (R - 1) / R times that of the expected reward. Exactly 0 where
+  all rewards of a group are equal, also where their mean is rounded.
 
   Args:
-    reward_PR: rewards of R answers to each of P prompts.
-    baseline: one of BASELINES.
-    scale: one of SCALES.
+    reward_PR: rewards of R answers to each of P prompts, R at least 2.
 
-  Returns:
-    advantage_PR, float32, and is_dead_P: prompts that teach nothing, as each
-    answer's advantage is 0 but for rounding.
-
-  Source: arXiv:2503.20783 section 3; leave_one_out arXiv:2402.14740 section
-  3.3 (RLOO); scale by group arXiv:2402.03300 section 4.1.2.
+  Source: arXiv:2503.20783 section 3.
   """
+  _check_groups(reward_PR)
   reward_PR = np.asarray(reward_PR, np.float64)
-  n_rollouts = reward_PR.shape[1]
+  is_equal_P1 = (reward_PR == reward_PR[:, :1]).all(axis=1, keepdims=True)
   mean_P1 = reward_PR.mean(axis=1, keepdims=True)
-  if baseline == 'none':
-    is_dead_P, advantage_PR = (reward_PR == 0).all(axis=1), reward_PR
-  elif baseline in BASELINES:
-    is_dead_P = (reward_PR == reward_PR[:, :1]).all(axis=1)
-    advantage_PR = np.where(is_dead_P[:, None], 0.0, reward_PR - mean_P1)
-    if baseline == 'leave_one_out':
-      advantage_PR = advantage_PR * (n_rollouts / (n_rollouts - 1))
-  else:
-    raise ValueError(f'baseline {baseline!r}; use one of {BASELINES}')
-  if scale == 'group':
-    advantage_PR /= reward_PR.std(axis=1, ddof=1, keepdims=True) + _TINY
-  elif scale == 'batch':
-    advantage_PR = advantage_PR / (reward_PR.std(ddof=1) + _TINY)
-  elif scale != 'none':
-    raise ValueError(f'scale {scale!r}; use one of {SCALES}')
-  return advantage_PR.astype(np.float32), is_dead_P
+  return np.where(is_equal_P1, 0.0, reward_PR - mean_P1)
+
+
+def leave_one_out(reward_PR: np.ndarray) -> np.ndarray:
+  """Reward minus the mean over the other answers to the same prompt.
+
+  The gradient is that of the expected reward.
+
+  Source: arXiv:2402.14740 section 3.3 (RLOO).
+  """
+  n_answers = reward_PR.shape[1]
+  return group_mean(reward_PR) * (n_answers / (n_answers - 1))
+
+
+def no_baseline(reward_PR: np.ndarray) -> np.ndarray:
+  """The reward itself: the gradient is right too, with more variance."""
+  return np.array(reward_PR, np.float64)
+
+
+BASELINES = {
+  'group_mean': group_mean,
+  'leave_one_out': leave_one_out,
+  'none': no_baseline,
+}
+
+
+def by_group_deviation(
+  advantage_PR: np.ndarray, reward_PR: np.ndarray
+) -> np.ndarray:
+  """Advantage over the standard deviation of the group's rewards.
+
+  It weighs prompts by how nearly they are solved or hopeless, and makes the
+  gradient that of something else than the expected reward.
+
+  Args:
+    advantage_PR: with a baseline, so that it is 0 where the deviation is.
+    reward_PR: rewards of R answers to each of P prompts, R at least 2.
+
+  Source: arXiv:2402.03300 section 4.1.2.
+  """
+  _check_groups(reward_PR)
+  deviation_P1 = np.asarray(reward_PR, np.float64).std(
+    axis=1, ddof=1, keepdims=True
+  )
+  return advantage_PR / (deviation_P1 + _TINY)
+
+
+def by_batch_deviation(
+  advantage_PR: np.ndarray, reward_PR: np.ndarray
+) -> np.ndarray:
+  """Advantage over the standard deviation of the batch's rewards."""
+  deviation = np.asarray(reward_PR, np.float64).std(ddof=1)
+  return advantage_PR / (deviation + _TINY)
+
+
+def unscaled(advantage_PR: np.ndarray, reward_PR: np.ndarray) -> np.ndarray:
+  """The advantage as it is."""
+  del reward_PR
+  return advantage_PR
+
+
+SCALES = {
+  'none': unscaled,
+  'group': by_group_deviation,
+  'batch': by_batch_deviation,
+}
+
+
+def _check_groups(reward_PR: np.ndarray) -> None:
+  chex.assert_rank(reward_PR, 2)
+  if reward_PR.shape[1] < 2:
+    raise ValueError(
+      f'groups of {reward_PR.shape[1]} answers have no mean or deviation to '
+      'compare with; draw 2 or more to each prompt'
+    )
 
 
 def whiten(advantage_BT: np.ndarray, mask_BT: np.ndarray) -> np.ndarray:
@@ -74,6 +120,7 @@ def whiten(advantage_BT: np.ndarray, mask_BT: np.ndarray) -> np.ndarray:
 
   Source: arXiv:2501.03262 section 3.
   """
+  chex.assert_rank([advantage_BT, mask_BT], 2)
   x_BT = np.broadcast_to(np.asarray(advantage_BT, np.float64), mask_BT.shape)
   kept_X = x_BT[mask_BT > 0]
   if kept_X.size < 2:
@@ -110,6 +157,8 @@ def gae(
 
   Source: arXiv:1506.02438 eq. 16.
   """
+  chex.assert_rank(mask_BT, 2)
+  chex.assert_equal_shape([reward_BT, value_BT, mask_BT])
   advantage_BT = np.zeros(mask_BT.shape)
   next_value_B = next_advantage_B = np.zeros(len(mask_BT))
   for t in reversed(range(mask_BT.shape[1])):
@@ -142,3 +191,18 @@ def overlong_penalty(
   Source: arXiv:2503.14476 eq. 13.
   """
   return np.clip((max_length - margin - length_PR) / margin, -1.0, 0.0)
+
+
+def explained_variance(
+  return_BT: np.ndarray, value_BT: np.ndarray, mask_BT: np.ndarray
+) -> float:
+  """Share of the variance of returns that the values account for.
+
+  1 - var(return - value) / var(return), over sampled tokens; 0 where all
+  returns are equal.
+  """
+  chex.assert_equal_shape([return_BT, value_BT, mask_BT])
+  return_X, value_X = return_BT[mask_BT > 0], value_BT[mask_BT > 0]
+  variance = return_X.var(dtype=np.float64)
+  error = (return_X - value_X).var(dtype=np.float64)
+  return float(1 - error / variance) if variance else 0.0

@@ -1,8 +1,8 @@
-"""One step's learning: from its rollouts to the updates of the policy.
+"""One step's learning: from its batch of rollouts to updates of the policy.
 
-Before the first update the model is asked what its method must know of the
-answers: values, log-probabilities of its own and of a reference. Does not
-sample or judge.
+The batch is annotated with what its method must know of the answers (values,
+log-probabilities under the trainer and a reference), its tokens get advantages,
+and the policy one or several updates.
 """
 
 import dataclasses
@@ -14,18 +14,15 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.experimental import multihost_utils
-from jax.sharding import Mesh
 
 from llm_jax import types
 from llm_jax.losses import policy
-from llm_jax.model import config, likelihood
+from llm_jax.model import likelihood
 from llm_jax.parallel import device_mesh
-from llm_jax.rl import algorithm as algorithm_lib
-from llm_jax.rl import credit, rollout
-from llm_jax.rl import metrics as measures
-from llm_jax.train import train_state, update
+from llm_jax.rl import advantages, algorithms, metrics
+from llm_jax.train import start, train_state, update
 
-LookFn = Callable[[types.Params, credit.Arrays], credit.Arrays]
+Arrays = dict[str, np.ndarray]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,30 +62,161 @@ class Updates:
 
 @dataclasses.dataclass(frozen=True)
 class Learner:
-  """All that it takes to learn from rollouts, but the state."""
+  """All that it takes to learn from a batch, but the state."""
 
-  algorithm: algorithm_lib.Algorithm
+  stage: start.Stage
+  algorithm: algorithms.Algorithm
   updates: Updates
-  look_fn: LookFn
   update_fn: update.UpdateFn
-  mesh: Mesh
-  row_length: int  # tokens of a row
-  max_new_tokens: int  # of the longest answer
-  seed: int  # of the run
+  max_length: int  # tokens of the longest answer that could be sampled
 
 
-def learn(
-  learner: Learner,
-  state: train_state.TrainState,
-  collected: rollout.Collected,
-  step: int,
+def make_annotate_fn(
+  learner: Learner, micro_batch: int, temperature: float
+) -> Callable[[types.Params, Arrays], Arrays]:
+  """Compile what a method must know of its answers before it learns from them.
+
+  Args:
+    learner: with the method. The first parameters of its stage are the
+      reference, the policy to stay near; they are copied if there is a KL,
+      since training donates its own.
+    micro_batch: rows that are computed at once.
+    temperature: at which answers are drawn, and so of every log-probability.
+
+  Returns:
+    (params, batch) -> the batch with ref_logp_BT if there is a KL, value_BT for
+    baseline value, and trainer_logp_BT if tokens are weighed by importance.
+  """
+  algorithm, stage = learner.algorithm, learner.stage
+  has_kl, has_values = algorithm.has_reference, algorithm.has_values
+  is_weighed = bool(algorithm.max_importance)
+  if not (has_kl or has_values or is_weighed):
+    return lambda params, batch: batch
+  cfg, mesh = stage.model_config, stage.mesh
+  reference = jax.tree.map(jnp.copy, stage.params) if has_kl else None
+
+  @jax.jit
+  def annotations(params, reference, batch):
+    def one_part(part):
+      found = {}
+      if has_kl:
+        found['ref_logp_BT'] = likelihood.target_logp(
+          cfg, reference, part, temperature=temperature
+        )
+      if has_values or is_weighed:
+        logp_BT, value_BT = likelihood.target_logp_and_value(
+          cfg, params, part, temperature=temperature
+        )
+        found |= {'value_BT': value_BT} if has_values else {}
+        found |= {'trainer_logp_BT': logp_BT} if is_weighed else {}
+      return found
+
+    n_parts = len(batch['inputs_BT']) // micro_batch
+    with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):
+      return update.map_micro_batches(one_part, batch, n_parts)
+
+  def annotate(params, batch):
+    names = ('inputs_BT', 'targets_BT', 'positions_BT')
+    placed = device_mesh.put_batch(mesh, {name: batch[name] for name in names})
+    found = annotations(params, reference, placed)
+    return batch | multihost_utils.process_allgather(found, tiled=True)
+
+  return annotate
+
+
+def token_advantages(
+  learner: Learner, batch: Arrays, reward_PR: np.ndarray
+) -> tuple[Arrays, dict[str, float]]:
+  """Give each token its advantage, and leave out those that teach nothing.
+
+  A KL in the reward is log pi - log ref of each drawn token, so that the mean
+  over answers is the KL of answers to the reference, each policy at the
+  temperature of the rollouts.
+
+  Args:
+    learner: with the method.
+    batch: annotated; rows in order of reward_PR.
+    reward_PR: rewards of R answers to each of P prompts.
+
+  Returns:
+    What changes in the batch: advantage_BT (or of a row, (B, 1)), return_BT
+    for baseline value, loss_mask_BT without dead groups, and old_logp_BT of
+    the trainer if tokens are weighed by importance. Metrics: the mean of each
+    part of the reward beside the verifier's, what the values explain, and how
+    far the sampler's log-probabilities are from the trainer's.
+  """
+  cfg, mask_BT = learner.algorithm, batch['loss_mask_BT']
+  changed: Arrays = {}
+  reward_PR, kl_BT, found = _rewards(learner, batch, reward_PR)
+  if cfg.has_values:
+    # The verdict is on the last token.
+    reward_BT = -kl_BT
+    last_B = mask_BT.shape[1] - 1 - mask_BT[:, ::-1].argmax(axis=1)
+    reward_BT[np.arange(len(mask_BT)), last_B] += reward_PR.reshape(-1)
+    advantage_BT, changed['return_BT'] = advantages.gae(
+      reward_BT,
+      batch['value_BT'],
+      mask_BT=mask_BT,
+      gamma=cfg.gamma,
+      gae_lambda=cfg.gae_lambda,
+    )
+    found['explained_variance'] = advantages.explained_variance(
+      changed['return_BT'], batch['value_BT'], mask_BT
+    )
+  else:
+    reward_PR = reward_PR - kl_BT.sum(axis=1).reshape(reward_PR.shape)
+    unscaled_PR = advantages.BASELINES[cfg.baseline](reward_PR)
+    is_dead_P = ~unscaled_PR.any(axis=1)
+    if cfg.whiten:
+      is_dead_P = algorithms.dead_groups(cfg, unscaled_PR)
+    advantage_PR = advantages.SCALES[cfg.scale](unscaled_PR, reward_PR)
+    advantage_BT = advantage_PR.astype(np.float32).reshape(-1, 1)
+    mask_BT = mask_BT * ~np.repeat(is_dead_P, reward_PR.shape[1])[:, None]
+    if cfg.only_right:
+      mask_BT = mask_BT * (advantage_BT > 0)
+  if cfg.whiten:
+    advantage_BT = advantages.whiten(advantage_BT, mask_BT)
+  if cfg.max_importance:
+    sampler_logp_BT, logp_BT = batch['old_logp_BT'], batch['trainer_logp_BT']
+    changed['old_logp_BT'] = logp_BT
+    advantage_BT = advantage_BT * np.asarray(
+      policy.truncated_importance(logp_BT, sampler_logp_BT, cfg.max_importance)
+    )
+    difference_BT = np.abs(logp_BT - sampler_logp_BT) * mask_BT
+    found['max_logp_difference'] = float(difference_BT.max())
+    n_tokens = max(mask_BT.sum(), 1)
+    found['mean_logp_difference'] = float(difference_BT.sum() / n_tokens)
+  changed |= {'loss_mask_BT': mask_BT, 'advantage_BT': advantage_BT}
+  return changed, found
+
+
+def _rewards(learner, batch, reward_PR):
+  """Rewards with what length takes off, the KL of each token, and metrics."""
+  cfg, mask_BT, found = learner.algorithm, batch['loss_mask_BT'], {}
+  if cfg.overlong_share:
+    length_PR = mask_BT.sum(axis=1).astype(int).reshape(reward_PR.shape)
+    penalty_PR = advantages.overlong_penalty(
+      length_PR, learner.max_length, cfg.overlong_share * learner.max_length
+    )
+    found['reward_overlong'] = float(penalty_PR.mean())
+    reward_PR = reward_PR + penalty_PR
+  kl_BT = np.zeros(mask_BT.shape)
+  if cfg.kl_in_reward:
+    kl_BT = (batch['old_logp_BT'] - batch['ref_logp_BT']) * mask_BT
+    kl_BT = cfg.kl_in_reward * kl_BT.astype(np.float64)
+    found['reward_kl'] = -float(kl_BT.sum(axis=1).mean())
+  return reward_PR, kl_BT, found
+
+
+def update_policy(
+  learner: Learner, state: train_state.TrainState, batch: Arrays, step: int
 ) -> tuple[train_state.TrainState, dict[str, float]]:
   """Update the policy by what one step sampled.
 
   Args:
     learner: how.
     state: before it; it is donated.
-    collected: rollouts of these parameters.
+    batch: annotated, with the advantages of its tokens.
     step: of the run.
 
   Returns:
@@ -96,96 +224,22 @@ def learn(
     of which those of updates are missing if every group was dead.
   """
   started = time.monotonic()
-  groups, reward_PR = collected.batch
-  batch = rollout.training_batch(groups, learner.row_length)
-  batch, metrics = credit.assign(
-    learner.algorithm,
-    learner.look_fn(state.params, batch),
-    reward_PR,
-    learner.max_new_tokens,
-  )
   done = []
   for minibatch in minibatches(learner, batch, step):
-    placed = device_mesh.put_batch(learner.mesh, minibatch)
+    placed = device_mesh.put_batch(learner.stage.mesh, minibatch)
     state, found = learner.update_fn(state, placed)
     done.append(found)
   state = dataclasses.replace(state, step=state.step + 1 - len(done))
-  metrics = measures.join_updates(jax.device_get(done)) | metrics
+  joined = metrics.join_updates(jax.device_get(done))
   update_s = time.monotonic() - started
   n_tokens = learner.updates.n_epochs * batch['inputs_BT'].size
-  return state, metrics | {
+  return state, joined | {
     'update_s': update_s,
     'trained_tokens_per_s': n_tokens / update_s,
   }
 
 
-def make_look_fn(
-  cfg: algorithm_lib.Algorithm,
-  model_cfg: config.ModelConfig,
-  reference: types.Params,
-  mesh: Mesh,
-  micro_batch: int,
-) -> LookFn:
-  """Compile what a method must know of its answers before it learns from them.
-
-  Args:
-    cfg: the method.
-    model_cfg: the model.
-    reference: the policy to stay near; copied if there is a KL, since training
-      donates its own.
-    mesh: where it lives.
-    micro_batch: rows that are computed at once.
-
-  Returns:
-    (params, batch) -> the batch with ref_logp_BT if there is a KL, value_BT for
-    baseline value, and trainer_logp_BT if tokens are weighed by importance.
-  """
-  has_kl = cfg.kl_coefficient or cfg.kl_in_reward
-  has_values, is_weighed = cfg.baseline == 'value', cfg.max_importance
-  if not (has_kl or has_values or is_weighed):
-    return lambda params, batch: batch
-  kept = jax.tree.map(jnp.copy, reference) if has_kl else None
-
-  @jax.jit
-  def look(params, kept, batch):
-    def one_part(part):
-      found = {}
-      if has_kl:
-        found['ref_logp_BT'] = likelihood.target_logp(model_cfg, kept, part)
-      if has_values or is_weighed:
-        logp_BT, value_BT = likelihood.target_logp_and_value(
-          model_cfg, params, part
-        )
-        found |= {'value_BT': value_BT} if has_values else {}
-        found |= {'trainer_logp_BT': logp_BT} if is_weighed else {}
-      return found
-
-    with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):
-      n_parts = len(batch['inputs_BT']) // micro_batch
-      if n_parts == 1:
-        return one_part(batch)
-      # Every n-th row, so that no row leaves its device.
-      parts = {
-        name: jnp.swapaxes(x.reshape(-1, n_parts, x.shape[1]), 0, 1)
-        for name, x in batch.items()
-      }
-      return {
-        name: jnp.swapaxes(x, 0, 1).reshape(-1, x.shape[-1])
-        for name, x in jax.lax.map(one_part, parts).items()
-      }
-
-  def look_and_fetch(params, batch):
-    names = ('inputs_BT', 'targets_BT', 'positions_BT')
-    placed = device_mesh.put_batch(mesh, {name: batch[name] for name in names})
-    found = look(params, kept, placed)
-    return batch | multihost_utils.process_allgather(found, tiled=True)
-
-  return look_and_fetch
-
-
-def minibatches(
-  learner: Learner, batch: credit.Arrays, step: int
-) -> Iterator[credit.Arrays]:
+def minibatches(learner: Learner, batch: Arrays, step: int) -> Iterator[Arrays]:
   """The batches of a step's updates, one behind the other.
 
   Rows are dealt anew each epoch, by seed and step. A minibatch that teaches
@@ -193,27 +247,23 @@ def minibatches(
 
   Args:
     learner: how.
-    batch: from credit.assign.
+    batch: annotated, with the advantages of its tokens.
     step: of the run.
 
   Yields:
-    Batches for algorithm.loss, with weight_BT.
+    Batches for algorithms.loss, with weight_BT.
   """
   n_rows, n_parts = len(batch['loss_mask_BT']), learner.updates.n_minibatches
+  weigh = policy.AGGREGATIONS[learner.algorithm.aggregation]
   for epoch in range(learner.updates.n_epochs):
     rows_B = np.arange(n_rows)
     if n_parts > 1:
       key = zlib.crc32(f'minibatches/{step}/{epoch}'.encode())
-      rows_B = np.random.RandomState([learner.seed, key]).permutation(n_rows)
+      seed = learner.stage.cfg.seed
+      rows_B = np.random.RandomState([seed, key]).permutation(n_rows)
     for part_B in np.split(rows_B, n_parts):
       minibatch = {name: x[part_B] for name, x in batch.items()}
       mask_BT = minibatch['loss_mask_BT']
       if mask_BT.any():
-        yield minibatch | {
-          'weight_BT': policy.token_weights(
-            learner.algorithm.aggregation,
-            mask_BT,
-            len(mask_BT),
-            learner.max_new_tokens,
-          )
-        }
+        weight_BT = weigh(mask_BT, learner.max_length)
+        yield minibatch | {'weight_BT': weight_BT}

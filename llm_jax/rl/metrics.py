@@ -1,7 +1,4 @@
-"""What is measured and written of the rollouts and the updates of a step.
-
-Does not judge answers, and does not write files.
-"""
+"""What is measured and written of the rollouts and the updates of a step."""
 
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -42,7 +39,8 @@ def describe(
     accuracy, which is pass@1, and pass_at_k of larger k; reward_mean,
     dead_group_share and drawn_groups; mean_length, min_length and max_length
     (tokens, stop token included), truncated_share, entropy (nats a token,
-    estimated from the drawn tokens), think_share, reflection_share;
+    estimated from the drawn tokens, so at their temperature), think_share,
+    reflection_share;
     sampled_tokens (their sum) and how many a second, rollout_s, score_s
     (waiting for verdicts) and verifier_s (of all verdicts, in however many
     threads).
@@ -93,6 +91,12 @@ def evaluation(result: Mapping[str, Any]) -> dict[str, float]:
   }
 
 
+def first_sample(result: Mapping[str, Any]) -> dict[str, str]:
+  """An answer of scoring.evaluate, for samples.jsonl."""
+  sample = result['samples'][0]
+  return {'prompt': sample['prompt'], 'text': sample['answer']}
+
+
 def join_updates(
   updates: Sequence[Mapping[str, Any]],
 ) -> dict[str, float]:
@@ -130,24 +134,25 @@ def lines(collected: rollout.Collected, limit: int) -> Iterator[dict[str, Any]]:
 
   Yields:
     group, answer (their numbers, from 0), of (answers of the step), prompt,
-    text, correct, reason, reward, tokens, logp (mean, nats a token), finished,
-    and trained (whether the group is of the batch).
+    text, correct, reason, reward, tokens, logp (mean, nats a token, at the
+    temperature of the draw), finished, and trained (whether the group is of
+    the batch).
   """
   reward_PR = collected.reward_PR
   n_answers, n_samples = reward_PR.size, reward_PR.shape[1]
   for number in range(min(limit, n_answers)):
-    index, place = divmod(number, n_samples)
+    index, sample = divmod(number, n_samples)
     group = collected.groups[index]
-    answer, score = group.answers[place], group.scores[place]
+    answer, score = group.answers[sample], group.scores[sample]
     yield {
       'group': index,
-      'answer': place,
+      'answer': sample,
       'of': n_answers,
-      'prompt': group.question.problem.prompt,
-      'text': group.texts[place],
+      'prompt': group.prompt.problem.prompt,
+      'text': group.texts[sample],
       'correct': score.correct,
       'reason': score.reason,
-      'reward': float(reward_PR[index, place]),
+      'reward': float(reward_PR[index, sample]),
       'tokens': len(answer.token_ids),
       'logp': sum(answer.logps) / len(answer.logps),
       'finished': answer.stopped,

@@ -1,7 +1,7 @@
 """Groups of answers, judged while others are still drawn, and their batch.
 
 Token ids end to end: what the model drew is what it is trained on, never
-text encoded again. Does not know of advantages.
+text encoded again.
 """
 
 import dataclasses
@@ -11,17 +11,19 @@ from collections.abc import Callable, Sequence
 from concurrent import futures
 
 import numpy as np
-from jax.sharding import Mesh
+from jax.experimental import multihost_utils
 
 from llm_jax import types
 from llm_jax.chat import prompting
 from llm_jax.infer import generate
-from llm_jax.model import config
 from llm_jax.rl import prompts
-from llm_jax.rl import reward as reward_lib
 from llm_jax.tasks import protocol
-from llm_jax.tokenizer import encoding
-from llm_jax.verify import verdict
+from llm_jax.train import start
+from llm_jax.verify import grading
+
+# Whatever accuracy rises under random rewards does not come from the verifier.
+REWARDS = ('verifier', 'random')
+_LEAST = {'batch_size': 0, 'max_refills': 0, 'n_threads': 1, 'n_written': 0}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,9 +36,7 @@ class Rollouts:
   n_written: int = 16  # answers of each step in rollouts.jsonl
 
   def __post_init__(self):
-    for name, least in (
-      ('batch_size', 0), ('max_refills', 0), ('n_threads', 1), ('n_written', 0),
-    ):  # fmt: skip
+    for name, least in _LEAST.items():
       if getattr(self, name) < least:
         raise ValueError(
           f'Rollouts.{name} = {getattr(self, name)}; use {least} or more'
@@ -47,28 +47,45 @@ class Rollouts:
 class Sampler:
   """All that it takes to draw and judge answers, but the parameters."""
 
-  config: config.ModelConfig
-  request: generate.Request  # length limit, stop tokens and temperature
+  stage: start.Stage
+  cfg: Rollouts
   task: protocol.Task
-  tokenizer: encoding.Tokenizer
-  questions: Sequence[prompts.Question]  # of the run
-  n_prompts: int  # questions of a draw
+  problems: Sequence[prompts.Prompt]  # of the run
+  n_prompts: int  # of a draw
   n_samples: int  # answers to each
-  batch_size: int  # answers drawn together; 0: all of a draw
-  reward: str  # one of reward.KINDS
-  seed: int  # of the run
-  mesh: Mesh  # where the parameters live
+  request: generate.Request  # length limit, stop tokens and temperature
+  reward: str  # one of REWARDS
+  dead_groups: Callable[[np.ndarray], np.ndarray]  # reward_PR -> is_dead_P
   pool: futures.Executor  # threads that judge
+
+
+def make_request(
+  max_new_tokens: int, stop_ids: tuple[int, ...], temperature: float
+) -> generate.Request:
+  """How answers are drawn: from the whole distribution that is trained.
+
+  Args:
+    max_new_tokens: of the longest answer.
+    stop_ids: any of them ends an answer.
+    temperature: divisor of the logits, of the sampler and of the trainer.
+
+  Raises:
+    ValueError: for a number out of range, and for a temperature of 0, at which
+      all answers to a prompt are equal.
+  """
+  if temperature == 0:
+    raise ValueError('temperature 0 draws equal answers to a prompt; use 1.0')
+  return generate.Request(max_new_tokens, stop_ids, temperature)
 
 
 @dataclasses.dataclass(frozen=True)
 class Group:
   """The answers to one prompt, with their verdicts."""
 
-  question: prompts.Question
+  prompt: prompts.Prompt
   answers: list[generate.Answer]
   texts: list[str]
-  scores: list[verdict.Score]
+  scores: list[grading.Score]
   score_s: float  # seconds that the verifier took
 
   @property
@@ -79,11 +96,69 @@ class Group:
 
 @dataclasses.dataclass(frozen=True)
 class Draw:
-  """Answers to n_prompts questions."""
+  """Answers to n_prompts prompts."""
 
   groups: list[Group]
   reward_PR: np.ndarray
   sample_s: float  # seconds of sampling
+
+
+@dataclasses.dataclass(frozen=True)
+class Collected:
+  """What one step has to learn from."""
+
+  groups: list[Group]  # all that were drawn
+  reward_PR: np.ndarray  # of them
+  is_dead_P: np.ndarray  # those that teach nothing
+  batch_P: np.ndarray  # indices of the groups to train on, ascending
+  rollout_s: float  # seconds of drawing
+  score_s: float  # seconds of waiting for verdicts beyond that
+
+  @property
+  def trained_groups(self) -> list[Group]:
+    """The groups to train on."""
+    return [self.groups[i] for i in self.batch_P]
+
+  @property
+  def trained_reward_PR(self) -> np.ndarray:
+    """Their rewards."""
+    return self.reward_PR[self.batch_P]
+
+
+def collect(sampler: Sampler, params: types.Params, step: int) -> Collected:
+  """Draw until as many groups teach something as one draw has.
+
+  Args:
+    sampler: how, and how often at most.
+    params: the very arrays that are trained.
+    step: of the run.
+
+  Returns:
+    All groups; the batch is the first ones that live, filled up with dead ones
+    to the size of a draw.
+
+  Source: arXiv:2503.14476 section 3.2, dynamic sampling.
+  """
+  started = time.monotonic()
+  draws = [draw(sampler, params, step=step, number=0)]
+  size = len(draws[0].groups)
+  reward_PR = draws[0].reward_PR
+  is_dead_P = sampler.dead_groups(reward_PR)
+  while len(draws) <= sampler.cfg.max_refills and (
+    np.count_nonzero(~is_dead_P) < size
+  ):
+    draws.append(draw(sampler, params, step=step, number=len(draws)))
+    reward_PR = np.concatenate([reward_PR, draws[-1].reward_PR])
+    is_dead_P = sampler.dead_groups(reward_PR)
+  rollout_s = sum(one.sample_s for one in draws)
+  return Collected(
+    groups=[group for one in draws for group in one.groups],
+    reward_PR=reward_PR,
+    is_dead_P=is_dead_P,
+    batch_P=np.sort(np.argsort(is_dead_P, kind='stable')[:size]),
+    rollout_s=rollout_s,
+    score_s=time.monotonic() - started - rollout_s,
+  )
 
 
 def draw(
@@ -101,107 +176,83 @@ def draw(
       and number give the same answers.
 
   Returns:
-    The groups in the order of their questions.
+    The groups in the order of their prompts.
   """
-  questions = prompts.of_step(
-    sampler.questions, sampler.n_prompts, sampler.seed, step, number
+  seed, n_samples = sampler.stage.cfg.seed, sampler.n_samples
+  chosen = prompts.of_step(
+    sampler.problems, sampler.n_prompts, seed=seed, step=step, draw=number
   )
-  n_samples = sampler.n_samples
-  rows = [q.token_ids for q in questions for _ in range(n_samples)]
+  rows = [prompt.token_ids for prompt in chosen for _ in range(n_samples)]
   first = number * len(rows)
   seeds = [
-    zlib.crc32(f'rollout/{sampler.seed}/{step}/{first + i}'.encode())
+    zlib.crc32(f'rollout/{seed}/{step}/{first + i}'.encode())
     for i in range(len(rows))
   ]
-  answers: list[dict[int, generate.Answer]] = [{} for _ in questions]
-  verdicts: dict[int, futures.Future[Group]] = {}
+  answers: list[dict[int, generate.Answer]] = [{} for _ in chosen]
+  judged: dict[int, futures.Future[Group]] = {}
 
   def on_answer(row: int, answer: generate.Answer) -> None:
-    index, place = divmod(row, n_samples)
-    answers[index][place] = answer
+    index, sample = divmod(row, n_samples)
+    answers[index][sample] = answer
     if len(answers[index]) == n_samples:
       group = [answers[index][i] for i in range(n_samples)]
-      verdicts[index] = sampler.pool.submit(
-        _judge, sampler, questions[index], group
-      )
+      judged[index] = sampler.pool.submit(_judge, sampler, chosen[index], group)
 
   started = time.monotonic()
   generate.generate(
-    sampler.config, params, rows, seeds, sampler.request,
-    sampler.batch_size or len(rows), mesh=sampler.mesh, on_answer=on_answer,
-  )  # fmt: skip
-  sample_s = time.monotonic() - started
-  groups = [verdicts[i].result() for i in range(len(questions))]
-  correct = [[score.correct for score in group.scores] for group in groups]
-  reward_PR = reward_lib.choose(
-    sampler.reward, np.array(correct), sampler.seed, step, number
+    sampler.stage.model_config,
+    params,
+    prompts=rows,
+    seeds=seeds,
+    request=sampler.request,
+    batch_size=sampler.cfg.batch_size or len(rows),
+    mesh=sampler.stage.mesh,
+    on_answer=on_answer,
   )
+  sample_s = time.monotonic() - started
+  groups = [judged[i].result() for i in range(len(chosen))]
+  if sampler.reward == 'random':
+    shape = len(groups), n_samples
+    reward_PR = coins(shape, seed=seed, step=step, draw=number)
+  else:
+    reward_PR = verdicts(groups)
   return Draw(groups, reward_PR, sample_s)
 
 
-def _judge(sampler, question, answers) -> Group:
+def _judge(sampler, prompt, answers) -> Group:
   started = time.monotonic()
-  texts = [
-    prompting.answer_text(sampler.tokenizer, a.token_ids) for a in answers
-  ]
-  scores = [sampler.task.score(question.problem, text) for text in texts]
+  tokenizer = sampler.stage.tokenizer
+  texts = [prompting.answer_text(tokenizer, a.token_ids) for a in answers]
+  scores = [sampler.task.score(prompt.problem, text) for text in texts]
   score_s = time.monotonic() - started
-  return Group(question, answers, texts, scores, score_s)
+  return Group(prompt, answers, texts=texts, scores=scores, score_s=score_s)
 
 
-@dataclasses.dataclass(frozen=True)
-class Collected:
-  """What one step has to learn from."""
+def verdicts(groups: Sequence[Group]) -> np.ndarray:
+  """reward_PR, float32: 1 for each answer that the verifier found right.
 
-  groups: list[Group]  # all that were drawn
-  reward_PR: np.ndarray  # of them
-  is_dead_P: np.ndarray  # those that teach nothing
-  batch_P: np.ndarray  # indices of the groups to train on, ascending
-  rollout_s: float  # seconds of drawing
-  score_s: float  # seconds of waiting for verdicts beyond that
-
-  @property
-  def batch(self) -> tuple[list[Group], np.ndarray]:
-    """The groups to train on, and their reward_PR."""
-    return [self.groups[i] for i in self.batch_P], self.reward_PR[self.batch_P]
+  Of several processes the first one's verdicts count for all: an answer that
+  runs into a time limit may be judged otherwise elsewhere.
+  """
+  correct = [[score.correct for score in group.scores] for group in groups]
+  reward_PR = np.array(correct, np.float32)
+  return np.asarray(multihost_utils.broadcast_one_to_all(reward_PR))
 
 
-def collect(
-  draw_fn: Callable[[int], Draw],
-  dead: Callable[[np.ndarray], np.ndarray],
-  max_refills: int,
-) -> Collected:
-  """Draw until as many groups teach something as one draw has.
+def coins(
+  shape: tuple[int, int], seed: int, step: int, draw: int
+) -> np.ndarray:
+  """reward_PR, float32, by the toss of a coin, whatever was answered.
 
   Args:
-    draw_fn: from the number of a draw, from 0, to the draw.
-    dead: from reward_PR to is_dead_P, the groups that teach nothing.
-    max_refills: draws beyond the first one, at most.
-
-  Returns:
-    All groups; the batch is the first ones that live, filled up with dead ones
-    to the size of a draw.
-
-  Source: arXiv:2503.14476 section 3.2, dynamic sampling.
+    shape: prompts and answers to each.
+    seed: of the run.
+    step: of the run; the same seed, step and draw toss the same coins.
+    draw: of the step.
   """
-  started = time.monotonic()
-  draws = [draw_fn(0)]
-  size = len(draws[0].groups)
-  reward_PR = draws[0].reward_PR
-  is_dead_P = dead(reward_PR)
-  while len(draws) <= max_refills and np.count_nonzero(~is_dead_P) < size:
-    draws.append(draw_fn(len(draws)))
-    reward_PR = np.concatenate([reward_PR, draws[-1].reward_PR])
-    is_dead_P = dead(reward_PR)
-  rollout_s = sum(one.sample_s for one in draws)
-  return Collected(
-    [group for one in draws for group in one.groups],
-    reward_PR,
-    is_dead_P,
-    np.sort(np.argsort(is_dead_P, kind='stable')[:size]),
-    rollout_s,
-    time.monotonic() - started - rollout_s,
-  )
+  name = f'reward/{seed}/{step}' + (f'/{draw}' if draw else '')
+  source = np.random.default_rng(zlib.crc32(name.encode()))
+  return source.integers(2, size=shape).astype(np.float32)
 
 
 def training_batch(
@@ -220,9 +271,7 @@ def training_batch(
   Raises:
     ValueError: if a prompt with its answer is longer than length + 1.
   """
-  rows = [
-    (g.question.token_ids, answer) for g in groups for answer in g.answers
-  ]
+  rows = [(g.prompt.token_ids, answer) for g in groups for answer in g.answers]
   tokens_BT = np.zeros((len(rows), length + 1), np.int32)
   old_logp_BT = np.zeros((len(rows), length), np.float32)
   loss_mask_BT = np.zeros((len(rows), length), np.float32)

@@ -10,7 +10,7 @@ import random
 from collections.abc import Iterator
 
 from llm_jax.tasks import protocol, splits
-from llm_jax.verify import answers, verdict
+from llm_jax.verify import grading
 
 
 @dataclasses.dataclass(frozen=True)
@@ -19,7 +19,7 @@ class Addition:
 
   n_digits: int = 3
   name: str = 'addition'
-  think_start: str = answers.THINK_START
+  think_start: str = grading.THINK_START
 
   def problems(
     self, split: str, count: int, seed: int
@@ -87,9 +87,9 @@ class Addition:
       total = int(x) + int(y) + carry
       lines.append(f'{x}{y}{carry}:{total // 10}{total % 10}')
       carry = total // 10
-    return answers.with_thought(lines, problem.reference)
+    return grading.with_thought(lines, problem.reference)
 
-  def score(self, problem: protocol.Problem, answer: str) -> verdict.Score:
+  def score(self, problem: protocol.Problem, answer: str) -> grading.Score:
     """Compare the digits after the last thought with the sum.
 
     Args:
@@ -100,9 +100,9 @@ class Addition:
       Correct if the last answer is the sum, zero-padded or not, and nothing
       else.
     """
-    return answers.compare(answer, int(problem.reference), answers.whole_number)
+    return grading.compare(answer, int(problem.reference), grading.whole_number)
 
-  thinks = staticmethod(answers.thinks)
+  thinks = staticmethod(grading.thinks)
 
 
 def text_documents(

@@ -7,7 +7,7 @@ import dataclasses
 import random
 
 from llm_jax.tasks import protocol, splits
-from llm_jax.verify import answers, equality, verdict
+from llm_jax.verify import equality, grading
 
 
 @dataclasses.dataclass(frozen=True)
@@ -17,7 +17,7 @@ class Comparison:
   n_decimals: int = 3
   max_whole: int = 99  # before the point
   name: str = 'comparison'
-  think_start: str = answers.THINK_START
+  think_start: str = grading.THINK_START
 
   def __post_init__(self):
     if not 1 <= self.n_decimals <= 12 or not 0 <= self.max_whole < 10**12:
@@ -72,14 +72,14 @@ class Comparison:
     if not think:
       return problem.reference
     _, _, a, _, b = problem.prompt.rstrip('=').split(' ')
-    return answers.with_thought(_padded(a, b), problem.reference)
+    return grading.with_thought(_padded(a, b), problem.reference)
 
-  def score(self, problem: protocol.Problem, answer: str) -> verdict.Score:
+  def score(self, problem: protocol.Problem, answer: str) -> grading.Score:
     """Correct if the last answer is the larger number and nothing else."""
     reference = equality.number(problem.reference)
-    return answers.compare(answer, reference, equality.number)
+    return grading.compare(answer, reference, equality.number)
 
-  thinks = staticmethod(answers.thinks)
+  thinks = staticmethod(grading.thinks)
 
 
 def _padded(a: str, b: str) -> list[str]:

@@ -11,7 +11,7 @@ import re
 from collections.abc import Sequence
 
 from llm_jax.tasks import protocol, splits
-from llm_jax.verify import answers, arithmetic, verdict
+from llm_jax.verify import arithmetic, grading
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,7 +23,7 @@ class Countdown:
   max_target: int = 99
   n_tries: int = 3  # wrong sums in a demonstrated thought, at most
   name: str = 'countdown'
-  think_start: str = answers.THINK_START
+  think_start: str = grading.THINK_START
 
   def __post_init__(self):
     if not (2 <= self.n_numbers <= 8 and 2 <= self.max_number <= 999):
@@ -89,9 +89,9 @@ class Countdown:
     sums = [_random_sum(draw, numbers) for _ in range(self.n_tries)]
     wrong = [text for text in sums if _value(text) not in (target, None)]
     lines = [f'{text}={_value(text)}' for text in [*wrong, problem.reference]]
-    return answers.with_thought(lines, problem.reference)
+    return grading.with_thought(lines, problem.reference)
 
-  def score(self, problem: protocol.Problem, answer: str) -> verdict.Score:
+  def score(self, problem: protocol.Problem, answer: str) -> grading.Score:
     """Evaluate the last answer, a sum with or without `= target`.
 
     Args:
@@ -114,9 +114,9 @@ class Countdown:
       return value, sorted(used)
 
     reference = fractions.Fraction(target), sorted(numbers)
-    return answers.compare(answer, reference, read, 'a sum')
+    return grading.compare(answer, reference, read, 'a sum')
 
-  thinks = staticmethod(answers.thinks)
+  thinks = staticmethod(grading.thinks)
 
 
 def _read(prompt: str) -> tuple[int, list[int]]:

@@ -8,7 +8,7 @@ import json
 import random
 
 from llm_jax.tasks import letters, protocol, splits
-from llm_jax.verify import answers, verdict
+from llm_jax.verify import grading
 
 _FORMS = (
   'a JSON list',
@@ -24,7 +24,7 @@ class Format:
 
   n_words: int = 4
   name: str = 'format'
-  think_start: str = answers.THINK_START
+  think_start: str = grading.THINK_START
 
   def __post_init__(self):
     if self.n_words < 2:
@@ -64,7 +64,7 @@ class Format:
     del think
     return problem.reference
 
-  def score(self, problem: protocol.Problem, answer: str) -> verdict.Score:
+  def score(self, problem: protocol.Problem, answer: str) -> grading.Score:
     """Correct if the last answer has the form and words asked for.
 
     JSON may be spaced and escaped as it likes, other forms as demonstrated.
@@ -78,9 +78,9 @@ class Format:
     """
     form = problem.prompt.rpartition(' as ')[2].rstrip('=')
     read = _json_list if form == 'a JSON list' else _lines
-    return answers.compare(answer, problem.reference, read, form)
+    return grading.compare(answer, problem.reference, read, form)
 
-  thinks = staticmethod(answers.thinks)
+  thinks = staticmethod(grading.thinks)
 
 
 def _written(words: list[str], form: str) -> str:

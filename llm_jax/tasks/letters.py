@@ -9,7 +9,7 @@ import random
 from typing import Literal
 
 from llm_jax.tasks import protocol, splits
-from llm_jax.verify import answers, verdict
+from llm_jax.verify import grading
 
 _CONSONANTS = 'bcdfghjklmnprstvwz'
 _VOWELS = 'aeiou'
@@ -30,7 +30,7 @@ class Letters:
   kind: Literal['count', 'spell'] = 'count'
   n_syllables: int = 4
   name: str = 'letters'
-  think_start: str = answers.THINK_START
+  think_start: str = grading.THINK_START
 
   def __post_init__(self):
     if self.n_syllables < 2:
@@ -83,16 +83,16 @@ class Letters:
     lines = [
       f'{other}{text[:end].count(letter)}' for end, other in enumerate(text, 1)
     ]
-    return answers.with_thought(lines, problem.reference)
+    return grading.with_thought(lines, problem.reference)
 
-  def score(self, problem: protocol.Problem, answer: str) -> verdict.Score:
+  def score(self, problem: protocol.Problem, answer: str) -> grading.Score:
     """Correct if the last answer is the count, or the spelling."""
     if self.kind == 'spell':
-      return answers.compare(answer, problem.reference, spelt, 'a spelling')
+      return grading.compare(answer, problem.reference, spelt, 'a spelling')
     reference = int(problem.reference)
-    return answers.compare(answer, reference, answers.whole_number)
+    return grading.compare(answer, reference, grading.whole_number)
 
-  thinks = staticmethod(answers.thinks)
+  thinks = staticmethod(grading.thinks)
 
 
 def spelt(text: str) -> str | None:

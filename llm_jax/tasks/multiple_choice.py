@@ -9,7 +9,7 @@ import string
 from typing import Any
 
 from llm_jax.tasks import protocol, published
-from llm_jax.verify import answers, verdict
+from llm_jax.verify import grading
 
 _MAX_LENGTH = 2000  # characters; of a longer answer the last ones are read
 # `B` or `b` alone on a line; `(B)`, `B.`, `B)` before its text; `answer is B`.
@@ -27,7 +27,7 @@ class MultipleChoice:
   path: str = ''  # JSONL or JSONL.gz
   held_out_path: str = ''  # such as the published test set; '': a tenth of path
   name: str = 'multiple_choice'
-  think_start: str = answers.THINK_START
+  think_start: str = grading.THINK_START
 
   def problems(
     self, split: str, count: int, seed: int
@@ -70,7 +70,7 @@ class MultipleChoice:
     del think
     return problem.reference[0]
 
-  def score(self, problem: protocol.Problem, answer: str) -> verdict.Score:
+  def score(self, problem: protocol.Problem, answer: str) -> grading.Score:
     """Compare the last letter, or the text of a choice in full.
 
     Args:
@@ -89,6 +89,6 @@ class MultipleChoice:
       found = _LETTER.findall(text[-_MAX_LENGTH:])
       return ''.join(found[-1]).upper() if found else None
 
-    return answers.compare(answer, right, read, 'a letter')
+    return grading.compare(answer, right, read, 'a letter')
 
-  thinks = staticmethod(answers.thinks)
+  thinks = staticmethod(grading.thinks)

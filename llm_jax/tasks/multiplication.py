@@ -7,7 +7,7 @@ import dataclasses
 import random
 
 from llm_jax.tasks import protocol, splits
-from llm_jax.verify import answers, verdict
+from llm_jax.verify import grading
 
 
 @dataclasses.dataclass(frozen=True)
@@ -17,7 +17,7 @@ class Multiplication:
   n_left: int = 3  # digits of the first number
   n_right: int = 1  # digits of the second; together at most 12
   name: str = 'multiplication'
-  think_start: str = answers.THINK_START
+  think_start: str = grading.THINK_START
 
   def __post_init__(self):
     if min(self.n_left, self.n_right) < 1 or self.n_left + self.n_right > 12:
@@ -81,11 +81,11 @@ class Multiplication:
         sums = (total, part, total + part)
         lines.append('{:0{n}}+{:0{n}}={:0{n}}'.format(*sums, n=width))
         total += part
-    return answers.with_thought(lines, problem.reference)
+    return grading.with_thought(lines, problem.reference)
 
-  def score(self, problem: protocol.Problem, answer: str) -> verdict.Score:
+  def score(self, problem: protocol.Problem, answer: str) -> grading.Score:
     """Correct if the last answer is the product and nothing else."""
     reference = int(problem.reference)
-    return answers.compare(answer, reference, answers.whole_number)
+    return grading.compare(answer, reference, grading.whole_number)
 
-  thinks = staticmethod(answers.thinks)
+  thinks = staticmethod(grading.thinks)

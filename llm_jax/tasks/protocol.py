@@ -9,8 +9,8 @@ import random
 from collections.abc import Sequence
 from typing import Protocol
 
-from llm_jax import record
-from llm_jax.verify import verdict
+from llm_jax import files
+from llm_jax.verify import grading
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,7 +36,7 @@ class Task(Protocol):
     """The answer that a demonstrator would write."""
     ...
 
-  def score(self, problem: Problem, answer: str) -> verdict.Score:
+  def score(self, problem: Problem, answer: str) -> grading.Score:
     """Judge an answer; never raises on what a model wrote."""
     ...
 
@@ -76,7 +76,5 @@ def file_sums(task: Task) -> dict[str, str]:
   """sha256 of each file that a task reads, by the setting that names it."""
   paths = {name: getattr(task, name, '') for name in ('path', 'held_out_path')}
   return {
-    f'task.{name}': record.file_sha256(path)
-    for name, path in paths.items()
-    if path
+    f'task.{name}': files.sha256(path) for name, path in paths.items() if path
   }

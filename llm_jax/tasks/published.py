@@ -5,9 +5,6 @@ stays in one split. It does not fetch anything.
 """
 
 import dataclasses
-import gzip
-import json
-import pathlib
 import random
 import re
 from collections.abc import Callable
@@ -15,6 +12,7 @@ from typing import Any
 
 from absl import logging
 
+from llm_jax import files
 from llm_jax.tasks import protocol, splits
 
 # A row as a problem; None if its right answer cannot be read.
@@ -52,22 +50,13 @@ def load(path: str, read: ReadFn) -> Loaded:
     raise ValueError(
       'the task has no file; set its path to a JSONL file of problems'
     )
-  opened = gzip.open if pathlib.Path(path).suffix == '.gz' else open
   problems: dict[str, protocol.Problem] = {}
   n_unreadable = 0
-  with opened(path, 'rt', encoding='utf-8') as file:
-    for number, line in enumerate(file, start=1):
-      try:
-        problem = read(json.loads(line))
-      except (AttributeError, LookupError, TypeError, ValueError) as error:
-        raise ValueError(
-          f'line {number} of {path} has another form ({error!r}); see the '
-          'class of the task'
-        ) from error
-      if problem is None:
-        n_unreadable += 1
-      else:
-        problems.setdefault(problem.prompt, problem)
+  for problem in files.read_jsonl(path, read):
+    if problem is None:
+      n_unreadable += 1
+    else:
+      problems.setdefault(problem.prompt, problem)
   if n_unreadable:
     logging.warning(
       '%d problems of %s are dropped: their right answer cannot be read',

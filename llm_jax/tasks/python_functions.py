@@ -11,19 +11,17 @@ import ast
 import atexit
 import dataclasses
 import functools
-import gzip
-import json
 import operator
-import pathlib
 import random
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from absl import logging
 
+from llm_jax import files
 from llm_jax.tasks import protocol, splits
-from llm_jax.verify import answers, verdict
+from llm_jax.verify import grading
 from llm_jax.verify.sandbox import sandbox
 
 FIRST_TRAINING_ID = 601  # of MBPP; the others are its test and validation
@@ -92,7 +90,7 @@ class PythonFunctions:
   path: str = ''  # JSONL as published, plain or .gz
   timeout_s: float = 3.0  # that an answer may take for all of its calls
   name: str = 'python_functions'
-  think_start: str = answers.THINK_START
+  think_start: str = grading.THINK_START
 
   def problems(
     self, split: str, count: int, seed: int
@@ -135,7 +133,7 @@ class PythonFunctions:
     del think
     return problem.reference
 
-  def score(self, problem: protocol.Problem, answer: str) -> verdict.Score:
+  def score(self, problem: protocol.Problem, answer: str) -> grading.Score:
     """Execute an answer, and compare each value that it returns out here.
 
     Args:
@@ -148,7 +146,7 @@ class PythonFunctions:
     """
     code = code_of(answer)
     if len(code) > _MAX_CODE_CHARS:
-      return verdict.Score(
+      return grading.Score(
         False, f'the code has more than {_MAX_CODE_CHARS} characters'
       )
     start, cases = _read(self.path, self.name).tests[problem.prompt]
@@ -159,14 +157,14 @@ class PythonFunctions:
     )
     for case, value in zip(cases, done.values, strict=False):
       if not case.accepts(value):
-        return verdict.Score(False, _disagreement(case, value))
+        return grading.Score(False, _disagreement(case, value))
     if done.error:
-      return verdict.Score(False, done.error)
+      return grading.Score(False, done.error)
     if len(done.values) != len(cases):
-      return verdict.Score(False, f'{len(done.values)} values came back')
-    return verdict.Score(True, f'{len(cases)} calls are right')
+      return grading.Score(False, f'{len(done.values)} values came back')
+    return grading.Score(True, f'{len(cases)} calls are right')
 
-  thinks = staticmethod(answers.thinks)
+  thinks = staticmethod(grading.thinks)
 
 
 @functools.cache
@@ -186,16 +184,8 @@ def _read(path: str, name: str) -> _File:
   tests: dict[str, tuple[str, list[Case]]] = {}
   by_split: dict[str, list[protocol.Problem]] = {'train': [], 'held_out': []}
   n_dropped = 0
-  for n, row in enumerate(_rows(pathlib.Path(path)), 1):
-    if 'test_list' in row:
-      problem, split, start, cases = _read_mbpp(row, name)
-    elif 'entry_point' in row:
-      problem, split, start, cases = _read_humaneval(row, name)
-    else:
-      raise ValueError(
-        f'{path}:{n} has the fields {sorted(row)}; a problem of MBPP has '
-        'test_list, one of HumanEval entry_point'
-      )
+  rows = files.read_jsonl(path, functools.partial(_read_row, name))
+  for problem, split, start, cases in rows:
     if cases is None or problem.prompt in tests:
       n_dropped += 1
       continue
@@ -217,7 +207,7 @@ def code_of(answer: str) -> str:
   >>> code_of('<think>hm</think>Try\n```python\nx = 1\n```\nGood?')
   'x = 1\n'
   """
-  last = answer.rpartition(answers.THINK_END)[2]
+  last = answer.rpartition(grading.THINK_END)[2]
   fences = _FENCE.findall(last)
   return fences[-1] if fences else last
 
@@ -228,14 +218,18 @@ def _disagreement(case: Case, value: Any) -> str:
   return text if len(text) < 200 else text[:200] + '…'
 
 
-def _rows(path: pathlib.Path) -> Iterator[dict[str, Any]]:
-  opened = gzip.open if path.suffix == '.gz' else open
-  with opened(path, 'rt', encoding='utf-8') as lines:
-    for line in lines:
-      yield json.loads(line)
-
-
 _Row = tuple[protocol.Problem, str, str, list[Case] | None]
+
+
+def _read_row(name: str, row: Mapping[str, Any]) -> _Row:
+  if 'test_list' in row:
+    return _read_mbpp(row, name)
+  if 'entry_point' in row:
+    return _read_humaneval(row, name)
+  raise ValueError(
+    f'the fields are {sorted(row)}; a problem of MBPP has test_list, one of '
+    'HumanEval entry_point'
+  )
 
 
 def _read_mbpp(row: Mapping[str, Any], name: str) -> _Row:

@@ -4,7 +4,7 @@ import dataclasses
 import random
 
 from llm_jax.tasks import letters, protocol, splits
-from llm_jax.verify import answers, verdict
+from llm_jax.verify import grading
 
 
 @dataclasses.dataclass(frozen=True)
@@ -13,7 +13,7 @@ class Reversal:
 
   n_syllables: int = 4
   name: str = 'reversal'
-  think_start: str = answers.THINK_START
+  think_start: str = grading.THINK_START
 
   def __post_init__(self):
     if self.n_syllables < 2:
@@ -55,12 +55,12 @@ class Reversal:
     if not think:
       return problem.reference
     lines = [' '.join(problem.reference[::-1]), ' '.join(problem.reference)]
-    return answers.with_thought(lines, problem.reference)
+    return grading.with_thought(lines, problem.reference)
 
-  def score(self, problem: protocol.Problem, answer: str) -> verdict.Score:
+  def score(self, problem: protocol.Problem, answer: str) -> grading.Score:
     """Correct if the last answer is the reversed word and nothing else."""
-    return answers.compare(
+    return grading.compare(
       answer, problem.reference, lambda text: text, 'a word'
     )
 
-  thinks = staticmethod(answers.thinks)
+  thinks = staticmethod(grading.thinks)

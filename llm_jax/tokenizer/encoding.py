@@ -20,8 +20,14 @@ from typing import Any
 
 import tiktoken
 
-from llm_jax import record
-from llm_jax.tokenizer import bpe, huggingface, patterns, specials
+from llm_jax import files
+from llm_jax.tokenizer import (
+  bpe,
+  huggingface,
+  patterns,
+  specials,
+  text_tokenizer,
+)
 
 RANKS_FILE = 'ranks.tiktoken'
 SPEC_FILE = 'spec.json'
@@ -32,13 +38,10 @@ HUGGING_FACE_FILE = 'tokenizer.json'
 _LONG_RUN = 1 << 16
 
 
-class Tokenizer:
+class Tokenizer(text_tokenizer.TextTokenizer):
   """A byte-level BPE vocabulary with control tokens.
 
   Attributes:
-    vocab_size: ids lie below it; some may be unused.
-    special_ids: ids of the control tokens.
-    special_names: their names, in the order of the ids.
     pattern: name of the split pattern.
     fingerprint: sha256 over everything that decides ids.
   """
@@ -63,17 +66,14 @@ class Tokenizer:
         an id is not below vocab_size.
     """
     _check_vocabulary(ranks, special_ids, vocab_size)
-    self.vocab_size = vocab_size
-    self.special_ids = frozenset(special_ids.values())
-    self.special_names = tuple(sorted(special_ids, key=special_ids.__getitem__))
-    self.pattern = pattern
-    self._special_ids = {name: special_ids[name] for name in self.special_names}
-    self._ranks = dict(ranks)
-    self._bytes: list[bytes | None] = [None] * vocab_size
+    tokens: list[bytes | None] = [None] * vocab_size
     for token, rank in ranks.items():
-      self._bytes[rank] = token
+      tokens[rank] = token
     for name, token_id in special_ids.items():
-      self._bytes[token_id] = name.encode()
+      tokens[token_id] = name.encode()
+    super().__init__(tokens, special_ids)
+    self.pattern = pattern
+    self._ranks = dict(ranks)
     form = patterns.by_name(pattern)
     self._engine = _make_engine(form.split, self._ranks)
     # The look-behind keeps the search from starting again inside a run.
@@ -187,29 +187,20 @@ class Tokenizer:
     """
     directory = pathlib.Path(directory)
     directory.mkdir(parents=True, exist_ok=True)
-    unfinished = directory / f'{RANKS_FILE}.unfinished'
-    with open(unfinished, 'wb') as file:
+    with files.replacing(directory / RANKS_FILE) as file:
       file.write(self._ranks_file())
-      file.flush()
-      os.fsync(file.fileno())
-    os.replace(unfinished, directory / RANKS_FILE)
-    record.write_json(
+    files.write_json(
       directory / HUGGING_FACE_FILE,
       huggingface.tokenizer_json(
         self._ranks, patterns.by_name(self.pattern).split, self._special_ids
       ),
     )
     spec = {**self._spec(), 'fingerprint': self.fingerprint}
-    record.write_json(directory / SPEC_FILE, spec)
+    files.write_json(directory / SPEC_FILE, spec)
 
   def encode(self, text: str) -> list[int]:
-    """Ids of a text; what looks like a control token is ordinary text.
-
-    Raises:
-      ValueError: if the text holds half of a surrogate pair, which no UTF-8
-        text can.
-    """
-    _check_utf8(text)
+    """Ids of a text; what looks like a control token is ordinary text."""
+    text_tokenizer.check_utf8(text)
     if len(text) < _LONG_RUN:
       return self._engine.encode_ordinary(text)
     ids: list[int] = []
@@ -224,44 +215,6 @@ class Tokenizer:
       ids += self._unsplit_engine.encode_ordinary(text[run.start() : end])
       start = end
     return ids + self._engine.encode_ordinary(text[start:])
-
-  def decode(self, ids: Iterable[int]) -> str:
-    """The text of ids, with U+FFFD where their bytes are not UTF-8.
-
-    Raises:
-      ValueError: if an id is not in the vocabulary.
-    """
-    text = b''.join([self.token_bytes(token_id) for token_id in ids])
-    return text.decode('utf-8', errors='replace')
-
-  def token_bytes(self, token_id: int) -> bytes:
-    """The bytes of one token; of a control token, its name.
-
-    Raises:
-      ValueError: if the id is not in the vocabulary.
-    """
-    token = None
-    if 0 <= token_id < self.vocab_size:
-      token = self._bytes[token_id]
-    if token is None:
-      raise ValueError(
-        f'no token has id {token_id} in this vocabulary of {self.vocab_size}; '
-        f'decode with the tokenizer that the ids come from'
-      )
-    return token
-
-  def special_id(self, name: str) -> int:
-    """The id of a control token.
-
-    Raises:
-      ValueError: if the vocabulary has none of that name.
-    """
-    if name not in self._special_ids:
-      raise ValueError(
-        f'the tokenizer has no control token {name!r}; it has '
-        f'{", ".join(self.special_names)}'
-      )
-    return self._special_ids[name]
 
   @functools.cached_property
   def _unsplit_engine(self) -> tiktoken.Encoding:
@@ -315,17 +268,6 @@ def _check_vocabulary(ranks, special_ids, vocab_size):
         f'{name!r} is both a control token and ordinary text of token '
         f'{ranks[name.encode()]}; rename the control token'
       )
-
-
-def _check_utf8(text: str) -> None:
-  try:
-    text.encode()
-  except UnicodeEncodeError as error:
-    raise ValueError(
-      f'character {error.start} of the text is the lone surrogate '
-      f'U+{ord(text[error.start]):04X}, which is not Unicode text; decode its '
-      f"bytes with errors='replace' first"
-    ) from error
 
 
 def _read(path: pathlib.Path) -> bytes:

@@ -18,17 +18,19 @@ import sentencepiece
 from google.protobuf import message
 from sentencepiece import sentencepiece_model_pb2
 
+from llm_jax import files
+from llm_jax.tokenizer import text_tokenizer
+
 _BLANK = '\u2581'  # how pieces spell a blank
 # protobuf makes its classes at import, where pyright cannot see them.
 _Model: Any = sentencepiece_model_pb2.ModelProto  # pyright: ignore
 _Piece = _Model.SentencePiece
 
 
-class SentencePieceTokenizer:
+class SentencePieceTokenizer(text_tokenizer.TextTokenizer):
   """A SentencePiece model.
 
   Attributes:
-    vocab_size: ids lie below it.
     fingerprint: sha256 over the model and the names of its control pieces.
   """
 
@@ -59,19 +61,26 @@ class SentencePieceTokenizer:
     self._processor = sentencepiece.SentencePieceProcessor(
       model_proto=model.SerializeToString()
     )
-    self._bytes = [_piece_bytes(piece) for piece in model.pieces]
-    self._special_ids = {
-      piece.piece: token_id
-      for token_id, piece in enumerate(model.pieces)
-      if piece.type == _Piece.CONTROL
-    }
-    self._prefix = ' ' if model.normalizer_spec.add_dummy_prefix else ''
-    self.vocab_size = len(model.pieces)
+    unknown = model.trainer_spec.unk_surface
+    super().__init__(
+      [_piece_bytes(piece, unknown) for piece in model.pieces],
+      {
+        piece.piece: token_id
+        for token_id, piece in enumerate(model.pieces)
+        if piece.type == _Piece.CONTROL
+      },
+    )
+    normalizer = model.normalizer_spec
+    begins_with_blank = (
+      normalizer.add_dummy_prefix or normalizer.remove_extra_whitespaces
+    )
+    self._prefix = ' ' if begins_with_blank else ''
     spec = json.dumps(sorted(self._special_ids.items())).encode()
     self.fingerprint = hashlib.sha256(path.read_bytes() + spec).hexdigest()
 
   def encode(self, text: str) -> list[int]:
     """Ids of a text; what looks like a control token is ordinary text."""
+    text_tokenizer.check_utf8(text)
     return self._processor.encode(text)
 
   def decode(self, ids: Iterable[int]) -> str:
@@ -82,34 +91,7 @@ class SentencePieceTokenizer:
     Raises:
       ValueError: if an id is not in the vocabulary.
     """
-    text = b''.join([self.token_bytes(token_id) for token_id in ids])
-    return text.decode('utf-8', errors='replace').removeprefix(self._prefix)
-
-  def token_bytes(self, token_id: int) -> bytes:
-    """The bytes of one token; of a control token, its name.
-
-    Raises:
-      ValueError: if the id is not in the vocabulary.
-    """
-    if not 0 <= token_id < self.vocab_size:
-      raise ValueError(
-        f'no token has id {token_id} in this vocabulary of {self.vocab_size}; '
-        f'decode with the tokenizer that the ids come from'
-      )
-    return self._bytes[token_id]
-
-  def special_id(self, name: str) -> int:
-    """The id of a control token.
-
-    Raises:
-      ValueError: if the vocabulary has none of that name.
-    """
-    if name not in self._special_ids:
-      raise ValueError(
-        f'the tokenizer has no control token {name!r}; it has '
-        f'{", ".join(self._special_ids)}'
-      )
-    return self._special_ids[name]
+    return super().decode(ids).removeprefix(self._prefix)
 
 
 def train(
@@ -142,10 +124,8 @@ def train(
     num_threads=1,
     minloglevel=2,
   )
-  path = pathlib.Path(path)
-  unfinished = path.with_name(path.name + '.unfinished')
-  unfinished.write_bytes(model.getvalue())
-  os.replace(unfinished, path)
+  with files.replacing(pathlib.Path(path)) as file:
+    file.write(model.getvalue())
 
 
 def _parse(path: pathlib.Path) -> Any:
@@ -159,7 +139,10 @@ def _parse(path: pathlib.Path) -> Any:
   return model
 
 
-def _piece_bytes(piece: Any) -> bytes:
+def _piece_bytes(piece: Any, unknown: str) -> bytes:
+  """What SentencePiece shows of a piece; `unknown` is its sign for any text."""
+  if piece.type == _Piece.UNKNOWN:
+    return unknown.encode()
   if piece.type == _Piece.BYTE:
     return bytes([int(piece.piece[3:-1], 16)])  # spelled <0x0A>
   if piece.type == _Piece.CONTROL:

@@ -1,11 +1,8 @@
-"""Token ids to text while they arrive, without breaking a character.
-
-Does not know control tokens: who streams decides which ids to show.
-"""
+"""Token ids to text while they arrive, without breaking a character."""
 
 import codecs
 
-from llm_jax.tokenizer import protocol
+from llm_jax.tokenizer import text_tokenizer
 
 
 class StreamDecoder:
@@ -15,7 +12,7 @@ class StreamDecoder:
   three bytes are held back, the beginning of a character.
   """
 
-  def __init__(self, tokenizer: protocol.TextTokenizer):
+  def __init__(self, tokenizer: text_tokenizer.TextTokenizer):
     self._tokenizer = tokenizer
     self._decoder = codecs.getincrementaldecoder('utf-8')(errors='replace')
 

@@ -25,7 +25,7 @@ from absl import logging
 from jax.sharding import Mesh
 from orbax.checkpoint import v1 as ocp
 
-from llm_jax import dataclass_json, record, types
+from llm_jax import dataclass_json, files, types
 from llm_jax.model import config, params, value_head
 from llm_jax.parallel import device_mesh
 from llm_jax.train import train_state
@@ -206,7 +206,7 @@ def save_model_files(
   shutil.copytree(
     tokenizer_dir, os.path.join(folder, _TOKENIZER), dirs_exist_ok=True
   )
-  record.write_json(
+  files.write_json(
     os.path.join(folder, _MODEL_FILE),
     {'stage': stage, 'is_chat': is_chat, 'model': dataclass_json.to_dict(cfg)},
   )
@@ -246,7 +246,7 @@ def load_model(stage_dir: str, mesh: Mesh | None = None) -> LoadedModel:
       'and a folder named by its step); give the folder of a finished '
       'pretrain, sft or rl stage'
     )
-  saved = record.read_json(model_file)
+  saved = files.read_json(model_file)
   # An option that is younger than the file has its default, which is what the
   # model was before there was that option.
   defaults = dataclass_json.to_dict(config.ModelConfig())

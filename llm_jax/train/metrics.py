@@ -9,7 +9,8 @@ import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, TextIO
 
-from llm_jax.train import watch
+from llm_jax import files
+from llm_jax.train import monitoring
 
 METRICS = 'metrics.jsonl'
 SAMPLES = 'samples.jsonl'
@@ -20,7 +21,7 @@ class Writer:
   """Appends lines to a run's files, and forgets what a resume will redo."""
 
   def __init__(
-    self, workdir: str, resume_step: int, views: Sequence[watch.View] = ()
+    self, workdir: str, resume_step: int, views: Sequence[monitoring.View] = ()
   ):
     """Open the files of a run.
 
@@ -39,12 +40,7 @@ class Writer:
       if name == ROLLOUTS and not os.path.exists(path):
         continue
       lines = (r for r in read(path) if r['step'] <= resume_step)
-      temporary = f'{path}.tmp'
-      with open(temporary, 'w', encoding='utf-8') as f:
-        f.writelines(json.dumps(line) + '\n' for line in lines)
-        f.flush()
-        os.fsync(f.fileno())
-      os.replace(temporary, path)
+      files.write_jsonl(path, lines)
       self._files[name] = _append_to(path)
 
   def metrics(self, step: int, values: Mapping[str, Any]) -> None:
@@ -65,6 +61,11 @@ class Writer:
     for line in lines:
       self._append(ROLLOUTS, {'step': step} | dict(line))
 
+  def total(self, name: str) -> float:
+    """The sum of a number over all lines of metrics.jsonl that have it."""
+    lines = read(os.path.join(self._workdir, METRICS))
+    return sum(line.get(name, 0) for line in lines)
+
   def sync(self) -> None:
     """Force what was written to disk: call before a checkpoint is taken."""
     for f in self._files.values():
@@ -74,10 +75,10 @@ class Writer:
       view.flush()
 
   def close(self) -> None:
-    """Sync and close the files."""
+    """Sync and close the files; a second time does nothing."""
     self.sync()
-    for f in self._files.values():
-      f.close()
+    while self._files:
+      self._files.popitem()[1].close()
 
   def _append(self, name: str, line: Mapping[str, Any]) -> None:
     self._files[name].write(json.dumps(line) + '\n')
@@ -95,12 +96,7 @@ def read(path: str) -> Iterator[dict[str, Any]]:
     path: metrics.jsonl, samples.jsonl or rollouts.jsonl.
 
   Yields:
-    One dict a line. A last line without its newline was cut short by a crash
-    and is left out.
+    One dict a line. A last line that a crash cut short is left out.
   """
-  if not os.path.exists(path):
-    return
-  with open(path, encoding='utf-8') as f:
-    for line in f:
-      if line.endswith('\n'):
-        yield json.loads(line)
+  if os.path.exists(path):
+    yield from files.read_jsonl(path, dict, torn_end=True)

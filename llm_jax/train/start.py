@@ -1,87 +1,236 @@
 """How every training stage starts: new, from another stage, or where it was.
 
-Does not load other stages' models; see checkpoint.load_model.
+stage = start.after('sft', cfg, workdir, restore_from, n_rows=16)
+if stage.begin(inputs):
+  return  # it is finished already
+state, loop = stage.start(tx)
+for step, state in loop.train(state, update_fn, batch_fn):
+  ...
 """
 
 import dataclasses
 import functools
+from collections.abc import Mapping
+from typing import Protocol
 
 import jax
 import optax
 from absl import logging
 from jax.sharding import Mesh
 
-from llm_jax import types
-from llm_jax.model import config, transformer, value_head
-from llm_jax.model import lora as lora_lib
-from llm_jax.model import params as table
-from llm_jax.train import checkpoint, metrics, train_state, watch
+from llm_jax import record, types
+from llm_jax.model import config, lora, params, transformer, value_head
+from llm_jax.parallel import device_mesh
+from llm_jax.tokenizer import encoding
+from llm_jax.train import (
+  checkpoint,
+  fit,
+  metrics,
+  monitoring,
+  train_state,
+  training_loop,
+)
 
-_NO_ADAPTERS = lora_lib.Lora()
+_NO_ADAPTERS = lora.Lora()
 
 
-def start(
-  workdir: str,
-  stage: str,
-  cfg: config.ModelConfig,
-  tokenizer_dir: str,
-  is_chat: bool,
-  tx: optax.GradientTransformation,
-  seed: int,
-  mesh: Mesh,
-  watch_cfg: watch.Watch,
-  params: types.Params | None = None,
-  lora: lora_lib.Lora = _NO_ADAPTERS,
-  has_values: bool = False,
-) -> tuple[train_state.TrainState, metrics.Writer]:
-  """Make the folder of a stage self-contained and find the state to train.
+class RecipeConfig(Protocol):
+  """What the configuration of every training recipe has."""
+
+  @property
+  def seed(self) -> int:
+    """Of new parameters, and of the key that training splits."""
+    ...
+
+  @property
+  def loop(self) -> training_loop.LoopConfig:
+    """How long, how often saved, what is shown."""
+    ...
+
+  @property
+  def mesh(self) -> device_mesh.MeshConfig:
+    """How devices are arranged."""
+    ...
+
+
+class NewModelConfig(RecipeConfig, Protocol):
+  """What that of a recipe has which trains a new model."""
+
+  @property
+  def model(self) -> config.ModelConfig:
+    """The model."""
+    ...
+
+  @property
+  def batch_size(self) -> int:
+    """Rows of a batch, over all devices."""
+    ...
+
+
+@dataclasses.dataclass(frozen=True)
+class Stage:
+  """What a stage has from its first line to its last; see `new` and `after`."""
+
+  name: str
+  cfg: RecipeConfig  # the recipe's
+  workdir: str
+  mesh: Mesh
+  model_config: config.ModelConfig
+  tokenizer: encoding.Tokenizer
+  tokenizer_dir: str  # copied into every stage
+  is_chat: bool  # whether its model is prompted through the chat template
+  params: types.Params | None  # of the stage before; None: new ones
+  inputs: Mapping[str, str]  # fingerprint of the model or tokenizer read
+
+  def begin(
+    self, inputs: Mapping[str, str], plan: fit.Plan | None = None
+  ) -> bool:
+    """Open the record of the run; see record.begin, whose errors it raises.
+
+    Args:
+      inputs: fingerprint of each artifact that the stage reads besides.
+      plan: how a batch is computed, for the record.
+
+    Returns:
+      True if the same run is finished there, so that nothing is left to do.
+    """
+    machine = {'devices': str(jax.devices()), 'mesh': dict(self.mesh.shape)}
+    if plan is not None:
+      machine['plan'] = dataclasses.asdict(plan)
+    all_inputs = {**inputs, **self.inputs}
+    is_finished = record.begin(
+      self.workdir, self.name, self.cfg, inputs=all_inputs, extra=machine
+    )
+    if is_finished:
+      logging.info('%s in %s is already finished', self.name, self.workdir)
+    return is_finished
+
+  def start(
+    self,
+    tx: optax.GradientTransformation,
+    adapters: lora.Lora = _NO_ADAPTERS,
+    has_values: bool = False,
+  ) -> tuple[train_state.TrainState, training_loop.Loop]:
+    """Make the folder self-contained and find the state to train.
+
+    Args:
+      tx: the optimizer.
+      adapters: what is trained in place of the parameters, if of any rank.
+      has_values: whether a new value head is trained beside the parameters.
+
+    Returns:
+      The state of the newest whole checkpoint in workdir, or else one at step
+      0; and the loop, with the writer of metrics.
+    """
+    state = self._first_state(tx, adapters, has_values)
+    restored = checkpoint.restore(self.workdir, state)
+    if restored is not None:
+      state = restored
+    checkpoint.save_model_files(
+      self.workdir,
+      stage=self.name,
+      cfg=self.model_config,
+      tokenizer_dir=self.tokenizer_dir,
+      is_chat=self.is_chat,
+    )
+    logging.info(
+      '%s: %d parameters on mesh %s, from step %d',
+      self.name,
+      params.count(self.model_config)['total'],
+      dict(self.mesh.shape),
+      int(state.step),
+    )
+    # Without a checkpoint even what was written before step 1 is redone.
+    n_done = -1 if restored is None else int(state.step)
+    views = monitoring.open_views(self.cfg.loop.watch, self.workdir, n_done)
+    writer = metrics.Writer(self.workdir, n_done, views)
+    return state, training_loop.Loop(
+      self.cfg.loop, workdir=self.workdir, mesh=self.mesh, writer=writer
+    )
+
+  def _first_state(self, tx, adapters, has_values) -> train_state.TrainState:
+    given = self.params
+    lines = params.table(self.model_config, has_values)
+    lines = lora.trained(adapters, lines)
+    init = functools.partial(transformer.init, self.model_config)
+    if adapters.rank:
+      init = functools.partial(lora.init, lines)
+    if has_values:
+      head = {value_head.NAME: value_head.init(self.model_config)}
+      given = None if given is None else given | head
+      init_model = init
+      init = lambda key: init_model(key) | head  # noqa: E731
+    state = train_state.create(
+      init, tx, seed=self.cfg.seed, mesh=self.mesh, lines=lines
+    )
+    if adapters.rank:
+      n_trained = sum(x.size for x in jax.tree.leaves(state.params))
+      logging.info('%s: %s trains %d', self.name, adapters, n_trained)
+      return dataclasses.replace(state, base=given, lora_cfg=adapters)
+    if given is None:
+      return state
+    return train_state.replace_params(state, given)
+
+
+def new(
+  name: str, cfg: NewModelConfig, workdir: str, tokenizer_dir: str
+) -> Stage:
+  """A stage that trains a new model, in batches of cfg.batch_size rows.
 
   Args:
-    workdir: folder of the stage.
-    stage: its name.
-    cfg: the model.
-    tokenizer_dir: the model's tokenizer, which is copied.
-    is_chat: whether the model is prompted through the chat template.
-    tx: the optimizer.
-    seed: of new parameters and of the key that training splits.
-    mesh: where the state lives.
-    watch_cfg: which views of the metrics to open.
-    params: parameters of the stage before; None: new ones.
-    lora: adapters that are trained in place of those parameters.
-    has_values: whether a new value head is trained beside them.
-
-  Returns:
-    The state of the newest whole checkpoint in workdir, or else a state at
-    step 0; and the writer of its metrics.
+    name: of the stage, such as 'pretrain'.
+    cfg: the recipe's configuration.
+    workdir: folder of the stage; the same folder resumes.
+    tokenizer_dir: folder of the model's tokenizer.
   """
-  init = functools.partial(transformer.init, cfg)
-  lines = lora_lib.trained(lora, table.table(cfg, has_values))
-  if lora.rank:
-    init = functools.partial(lora_lib.init, lines)
-  if has_values:
-    head = {value_head.NAME: value_head.init(cfg)}
-    params = None if params is None else params | head
-    init_model = init
-    init = lambda key: init_model(key) | head  # noqa: E731
-  state = train_state.create(init, tx, seed, mesh, lines=lines)
-  if lora.rank:
-    state = dataclasses.replace(state, base=params, lora_cfg=lora)
-    n_trained = sum(x.size for x in jax.tree.leaves(state.params))
-    logging.info('%s: %s trains %d parameters', stage, lora, n_trained)
-  elif params is not None:
-    state = train_state.replace_params(state, params)
-  restored = checkpoint.restore(workdir, state)
-  if restored is not None:
-    state = restored
-  checkpoint.save_model_files(workdir, stage, cfg, tokenizer_dir, is_chat)
-  logging.info(
-    '%s: %d parameters on mesh %s, from step %d',
-    stage,
-    table.count(cfg)['total'],
-    dict(mesh.shape),
-    int(state.step),
+  tokenizer = encoding.Tokenizer.load(tokenizer_dir)
+  return Stage(
+    name=name,
+    cfg=cfg,
+    workdir=workdir,
+    mesh=device_mesh.make(cfg.mesh, cfg.batch_size),
+    model_config=cfg.model,
+    tokenizer=tokenizer,
+    tokenizer_dir=tokenizer_dir,
+    is_chat=False,
+    params=None,
+    inputs={'tokenizer': tokenizer.fingerprint},
   )
-  # Without a checkpoint even what was written before the first step is redone.
-  n_done = -1 if restored is None else int(state.step)
-  views = watch.open_views(watch_cfg, workdir, n_done)
-  return state, metrics.Writer(workdir, n_done, views)
+
+
+def after(
+  name: str,
+  cfg: RecipeConfig,
+  workdir: str,
+  restore_from: str,
+  n_rows: int,
+  teaches_chat: bool = False,
+) -> Stage:
+  """A stage that goes on with the model of another one.
+
+  Args:
+    name: of the stage, such as 'sft'.
+    cfg: the recipe's configuration.
+    workdir: folder of the stage; the same folder resumes.
+    restore_from: folder of the stage before.
+    n_rows: of a batch, over all devices.
+    teaches_chat: whether its model is prompted through the chat template,
+      even if the one before was not.
+
+  Raises:
+    FileNotFoundError, ValueError: see checkpoint.load_model.
+  """
+  mesh = device_mesh.make(cfg.mesh, n_rows)
+  model = checkpoint.load_model(restore_from, mesh)
+  return Stage(
+    name=name,
+    cfg=cfg,
+    workdir=workdir,
+    mesh=mesh,
+    model_config=model.model_config,
+    tokenizer=encoding.Tokenizer.load(model.tokenizer_dir),
+    tokenizer_dir=model.tokenizer_dir,
+    is_chat=model.is_chat or teaches_chat,
+    params=model.params,
+    inputs={'model': model.fingerprint},
+  )

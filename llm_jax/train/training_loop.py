@@ -1,9 +1,10 @@
-"""The loop of the stages whose batches do not depend on the parameters.
+"""The loop of every training stage, whose recipe sees every step.
 
-A generator: the recipe sees every step and evaluates or samples when it
-wants. Metrics are fetched one step late, so that the device never waits for
-the host, and batches are placed before their step, so that it does not wait
-for data. Does not build batches and does not evaluate.
+`Loop.train` is a generator, for batches that do not depend on the parameters:
+the recipe evaluates or samples when it wants. Metrics are fetched one step
+late, so that the device never waits for the host, and batches are placed before
+their step, so that it does not wait for data. A recipe whose batches do depend
+on the parameters counts `Loop.steps` and updates by itself.
 """
 
 import contextlib
@@ -22,9 +23,7 @@ from jax.sharding import Mesh
 from llm_jax import record, types
 from llm_jax.data import prefetch
 from llm_jax.parallel import device_mesh
-from llm_jax.train import checkpoint, train_state
-from llm_jax.train import metrics as metrics_lib
-from llm_jax.train import watch as watch_lib
+from llm_jax.train import checkpoint, metrics, monitoring, train_state
 
 MAX_SKIPPED = 10  # non-finite steps in a row that end a run
 
@@ -35,7 +34,7 @@ class LoopConfig:
 
   n_steps: int = 300
   save_every: int = 100  # steps between checkpoints
-  watch: watch_lib.Watch = watch_lib.Watch()
+  watch: monitoring.Watch = monitoring.Watch()
 
   def __post_init__(self):
     for name in ('n_steps', 'save_every'):
@@ -45,76 +44,8 @@ class LoopConfig:
         )
 
 
-def steps(
-  cfg: LoopConfig,
-  workdir: str,
-  state: train_state.TrainState,
-  update: Callable,
-  batch_fn: Callable[[int], types.Batch],
-  mesh: Mesh,
-  writer: metrics_lib.Writer,
-  flops_per_token: float = 0.0,
-) -> Iterator[tuple[int, train_state.TrainState]]:
-  """Train from the state's step to n_steps.
-
-  After each update the recipe gets its turn; then, if it is due, the state
-  is saved, so that a resume redoes neither the step nor what the recipe did
-  after it. See Run for what SIGTERM does.
-
-  Args:
-    cfg: lengths and intervals.
-    workdir: folder of the stage.
-    state: where to start; it is donated.
-    update: from train/update.py.
-    batch_fn: from a step, counted from 0, to its global batch.
-    mesh: to place batches on.
-    writer: gets one line a step: loss, metrics, tokens a second, time left, and
-      the seconds that the step waited for its batch.
-    flops_per_token: operations of one token's training, for MFU.
-
-  Yields:
-    (updates done, state); the state may not be kept past the next step.
-
-  Raises:
-    FloatingPointError: after MAX_SKIPPED steps in a row that were not finite.
-  """
-  meter = watch_lib.Meter(cfg.watch, flops_per_token)
-  pending: tuple[int, int, types.Metrics] | None = None
-
-  def write_pending() -> None:
-    """Fetch a step's metrics only when the next step is under way."""
-    nonlocal pending
-    if pending is not None:
-      step, n_tokens, metrics = pending
-      values = {k: float(v) for k, v in jax.device_get(metrics).items()}
-      values |= meter.lap(n_tokens, cfg.n_steps - step, mesh.size)
-      run.write(step, values)
-    pending = None
-
-  def make(step: int) -> types.Batch:
-    return device_mesh.put_batch(mesh, batch_fn(step - 1))
-
-  n_done = int(jax.device_get(state.step))
-  batches = prefetch.ahead(make, range(n_done + 1, cfg.n_steps + 1))
-  with Run(cfg, workdir, writer) as run, contextlib.closing(batches):
-    for step in run.steps(n_done):
-      batch, wait_s = next(batches)
-      state, metrics = update(state, batch)
-      write_pending()
-      n_tokens = math.prod(batch['inputs_BT'].shape)
-      pending = step, n_tokens, metrics | {'data_wait_s': wait_s}
-      started = time.monotonic()
-      yield step, state
-      meter.pause(time.monotonic() - started)
-      if run.is_due(step):
-        write_pending()
-        started = time.monotonic()
-        run.save(step, state)
-        meter.pause(time.monotonic() - started)
-
-
-class Run:
-  """What every loop shares: the console, checkpoints, and how it ends.
+class Loop:
+  """What every loop shares: the console, metrics, checkpoints, its end.
 
   SIGTERM saves and ends the process with exit code 0; sent to one process of
   many it ends all of them after the same step. A step that takes longer than
@@ -122,16 +53,28 @@ class Run:
   leaving it waits until everything is on disk.
   """
 
-  def __init__(self, cfg: LoopConfig, workdir: str, writer: metrics_lib.Writer):
+  def __init__(
+    self, cfg: LoopConfig, workdir: str, mesh: Mesh, writer: metrics.Writer
+  ):
+    """Prepare, without starting.
+
+    Args:
+      cfg: lengths and intervals.
+      workdir: folder of the stage.
+      mesh: to place batches on.
+      writer: of the run's numbers and texts; closed when the loop is left.
+    """
+    self.writer = writer
     self._cfg = cfg
     self._workdir = workdir
-    self._writer = writer
-    self._profile = watch_lib.Profile(cfg.watch, workdir)
+    self._mesh = mesh
+    self._profile = monitoring.Profile(cfg.watch, workdir)
     self._stop_requested = self._stops = False
     self._on_exit = contextlib.ExitStack()
 
-  def __enter__(self) -> 'Run':
+  def __enter__(self) -> 'Loop':
     on_exit = self._on_exit  # the last one in is the first one out
+    on_exit.callback(self.writer.close)
     on_exit.callback(faulthandler.cancel_dump_traceback_later)
     self._checkpointer = checkpoint.Checkpointer(self._workdir)
     on_exit.callback(self._checkpointer.close)
@@ -140,7 +83,7 @@ class Run:
       on_exit.callback(signal.signal, signal.SIGTERM, previous)
     on_exit.callback(self._profile.close)
     self._draw = on_exit.enter_context(
-      watch_lib.progress_bar(self._cfg.watch, self._cfg.n_steps)
+      monitoring.progress_bar(self._cfg.watch, self._cfg.n_steps)
     )
     return self
 
@@ -150,10 +93,71 @@ class Run:
   def _request_stop(self, *_) -> None:
     self._stop_requested = True
 
+  def train(
+    self,
+    state: train_state.TrainState,
+    update_fn: Callable,
+    batch_fn: Callable[[int], types.Batch],
+    flops_per_token: float = 0.0,
+  ) -> Iterator[tuple[int, train_state.TrainState]]:
+    """Train from the state's step to n_steps.
+
+    After each update the recipe gets its turn; then, if it is due, the state
+    is saved, so that a resume redoes neither the step nor what the recipe did
+    after it.
+
+    Args:
+      state: where to start; it is donated.
+      update_fn: from train/update.py.
+      batch_fn: from a step, counted from 0, to its global batch.
+      flops_per_token: operations of one token's training, for MFU.
+
+    Yields:
+      (updates done, state); the state may not be kept past the next step.
+      metrics.jsonl gets one line a step: loss, metrics, tokens a second, time
+      left, and the seconds that the step waited for its batch.
+
+    Raises:
+      FloatingPointError: after MAX_SKIPPED steps in a row that were not finite.
+    """
+    meter = monitoring.Meter(self._cfg.watch, flops_per_token)
+    pending: tuple[int, int, types.Metrics] | None = None
+
+    def write_pending() -> None:
+      """Fetch a step's metrics only when the next step is under way."""
+      nonlocal pending
+      if pending is not None:
+        step, n_tokens, found = pending
+        values = {k: float(v) for k, v in jax.device_get(found).items()}
+        n_left = self._cfg.n_steps - step
+        self.write(step, values | meter.lap(n_tokens, n_left, self._mesh.size))
+      pending = None
+
+    def make(step: int) -> types.Batch:
+      return device_mesh.put_batch(self._mesh, batch_fn(step - 1))
+
+    n_done = int(jax.device_get(state.step))
+    batches = prefetch.ahead(make, range(n_done + 1, self._cfg.n_steps + 1))
+    with self, contextlib.closing(batches):
+      for step in self.steps(n_done):
+        batch, wait_s = next(batches)
+        state, found = update_fn(state, batch)
+        write_pending()
+        n_tokens = math.prod(batch['inputs_BT'].shape)
+        pending = step, n_tokens, found | {'data_wait_s': wait_s}
+        started = time.monotonic()
+        yield step, state
+        meter.pause(time.monotonic() - started)
+        if self.is_due(step):
+          write_pending()
+          started = time.monotonic()
+          self.save(step, state)
+          meter.pause(time.monotonic() - started)
+
   def steps(self, n_done: int) -> Iterator[int]:
     """Count the steps that are left, from n_done + 1 on."""
     for step in range(n_done + 1, self._cfg.n_steps + 1):
-      watch_lib.expect_progress(self._cfg.watch)
+      monitoring.expect_progress(self._cfg.watch)
       self._profile.before(step)
       with jax.profiler.StepTraceAnnotation('train', step_num=step):
         yield step
@@ -175,7 +179,7 @@ class Run:
       logging.warning('step %d is skipped, it is not finite: %s', step, values)
     # JSON has no NaN.
     finite = {k: v if math.isfinite(v) else None for k, v in values.items()}
-    self._writer.metrics(step, finite)
+    self.writer.metrics(step, finite)
     if n_skipped >= MAX_SKIPPED:
       raise FloatingPointError(
         f'step {step}: {MAX_SKIPPED} steps in a row had a loss or gradient '
@@ -184,7 +188,7 @@ class Run:
       )
     n_steps = self._cfg.n_steps
     if step % self._cfg.watch.log_every == 0 or step == n_steps:
-      logging.info(watch_lib.line(step, n_steps, values))
+      logging.info(monitoring.line(step, n_steps, values))
 
   def is_due(self, step: int) -> bool:
     """Whether the state is to be saved; every process asks once a step."""
@@ -202,7 +206,7 @@ class Run:
       step: updates done, all of them written.
       state: the state after them; it may be donated afterwards.
     """
-    self._writer.sync()  # first: a resume never lacks a line
+    self.writer.sync()  # first: a resume never lacks a line
     self._checkpointer.save(state)
     if not jax.process_index():
       record.tick(self._workdir)

@@ -1,10 +1,6 @@
-"""The one update of every stage.
-
-Does not build batches, log or save; see train/loop.py.
-"""
+"""The one update of every stage, and the sums over micro-batches in it."""
 
 import dataclasses
-import functools
 import operator
 from collections.abc import Callable
 
@@ -25,13 +21,6 @@ LossFn = Callable[
 UpdateFn = stages.Wrapped
 
 
-def _join(name):
-  """How a metric of micro-batches adds up, and what it starts from."""
-  if name.startswith('max_'):
-    return jnp.maximum, -jnp.inf
-  return (jnp.minimum, jnp.inf) if name.startswith('min_') else (jnp.add, 0)
-
-
 def make_update_fn(
   loss_fn: LossFn,
   tx: optax.GradientTransformation,
@@ -43,10 +32,6 @@ def make_update_fn(
   A step whose loss or gradient norm is not finite leaves parameters and
   optimizer state bit-identical; its batch is spent and it is counted in
   n_skipped, which any finite step sets back to 0.
-
-  With micro-batches, gradients and losses are added up weighted by the tokens
-  that loss_mask_BT keeps, so that each token of the batch counts the same:
-  the step of the whole batch, but for the order of its sums.
 
   Args:
     loss_fn: (params, batch, key) -> (scalar loss, metrics). The loss is a mean
@@ -64,39 +49,6 @@ def make_update_fn(
     gain loss, grad_norm (before clipping) and skipped (in a row).
   """
 
-  def in_parts(value_and_grad, params, batch, key):
-    # Every n-th row, so that no row leaves its device.
-    parts = {
-      name: jnp.swapaxes(x.reshape(-1, n_micro, *x.shape[1:]), 0, 1)
-      for name, x in batch.items()
-    }
-    n_tokens = jnp.maximum(batch['loss_mask_BT'].sum(), 1)
-
-    def add(sums, xs):
-      part, part_key = xs
-      (loss, metrics), grads = value_and_grad(params, part, part_key)
-      share = part['loss_mask_BT'].sum() / n_tokens
-      shared = jax.tree.map(lambda x: share * x, (loss, grads))
-      *added, old = sums
-      metrics = {
-        name: jax.tree.map(_join(name)[0], old[name], new)
-        for name, new in metrics.items()
-      }
-      return (*jax.tree.map(jnp.add, tuple(added), shared), metrics), None
-
-    keys = jax.random.split(key, n_micro)
-    first = jax.tree.map(operator.itemgetter(0), (parts, keys))
-    (loss, metrics), grads = jax.eval_shape(value_and_grad, params, *first)
-
-    def full(tree, value: float = 0):
-      return jax.tree.map(lambda x: jnp.full(x.shape, value, x.dtype), tree)
-
-    start = {name: full(x, _join(name)[1]) for name, x in metrics.items()}
-    (loss, grads, metrics), _ = jax.lax.scan(
-      add, (*full((loss, grads)), start), (parts, keys)
-    )
-    return (loss, metrics), grads
-
   def update(state: train_state.TrainState, batch: types.Batch):
     def trained_loss(params, batch, key):
       params = train_state.model_params(
@@ -105,11 +57,11 @@ def make_update_fn(
       return loss_fn(params, batch, key)
 
     key, loss_key = jax.random.split(state.key)
-    gradient = jax.value_and_grad(trained_loss, has_aux=True)
+    value_and_grad = jax.value_and_grad(trained_loss, has_aux=True)
     if n_micro > 1:
-      gradient = functools.partial(in_parts, gradient)
+      value_and_grad = accumulated(value_and_grad, n_micro)
     with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):
-      (loss, metrics), grads = gradient(state.params, batch, loss_key)
+      (loss, metrics), grads = value_and_grad(state.params, batch, loss_key)
     metrics = {
       name: value[0] / value[1] if isinstance(value, tuple) else value
       for name, value in metrics.items()
@@ -134,3 +86,86 @@ def make_update_fn(
     ), metrics
 
   return jax.jit(update, donate_argnums=0)
+
+
+def accumulated(value_and_grad: Callable, n_micro: int) -> Callable:
+  """`value_and_grad` of a batch from those of its micro-batches.
+
+  Gradients and losses are added up weighted by the tokens that loss_mask_BT
+  keeps, so that each token of the batch counts the same: the step of the whole
+  batch, but for the order of its sums.
+
+  Args:
+    value_and_grad: (params, batch, key) -> ((loss, metrics), gradients), as
+      `jax.value_and_grad` makes it.
+    n_micro: parts of the batch, computed one after the other.
+
+  Returns:
+    A function of the same arguments and results.
+  """
+
+  def of_whole(params, batch, key):
+    parts = micro_batches(batch, n_micro)
+    keys = jax.random.split(key, n_micro)
+    n_tokens = jnp.maximum(batch['loss_mask_BT'].sum(), 1)
+
+    def add(sums, xs):
+      part, part_key = xs
+      (loss, metrics), grads = value_and_grad(params, part, part_key)
+      share = part['loss_mask_BT'].sum() / n_tokens
+      shared = jax.tree.map(lambda x: share * x, (loss, grads))
+      *added, old = sums
+      metrics = {
+        name: jax.tree.map(_join(name)[0], old[name], new)
+        for name, new in metrics.items()
+      }
+      return (*jax.tree.map(jnp.add, tuple(added), shared), metrics), None
+
+    def full(tree, value: float = 0):
+      return jax.tree.map(lambda x: jnp.full(x.shape, value, x.dtype), tree)
+
+    first = jax.tree.map(operator.itemgetter(0), (parts, keys))
+    (loss, metrics), grads = jax.eval_shape(value_and_grad, params, *first)
+    start = {name: full(x, _join(name)[1]) for name, x in metrics.items()}
+    (loss, grads, metrics), _ = jax.lax.scan(
+      add, (*full((loss, grads)), start), (parts, keys)
+    )
+    return (loss, metrics), grads
+
+  return of_whole
+
+
+def _join(name):
+  """How a metric of micro-batches adds up, and what it starts from."""
+  if name.startswith('max_'):
+    return jnp.maximum, -jnp.inf
+  return (jnp.minimum, jnp.inf) if name.startswith('min_') else (jnp.add, 0)
+
+
+def micro_batches(batch: types.Batch, n_micro: int) -> types.Batch:
+  """A batch with a leading axis of parts: every n-th row, so none moves."""
+  return {
+    name: jnp.swapaxes(x.reshape(-1, n_micro, *x.shape[1:]), 0, 1)
+    for name, x in batch.items()
+  }
+
+
+def map_micro_batches(
+  fn: Callable[[types.Batch], types.Batch], batch: types.Batch, n_micro: int
+) -> types.Batch:
+  """What fn gives of each row, for micro-batches one after the other.
+
+  Args:
+    fn: from rows of a batch to arrays with as many rows.
+    batch: all rows.
+    n_micro: parts.
+
+  Returns:
+    The arrays, in the order of the batch's rows.
+  """
+  if n_micro == 1:
+    return fn(batch)
+  return jax.tree.map(
+    lambda x: jnp.swapaxes(x, 0, 1).reshape(-1, *x.shape[2:]),
+    jax.lax.map(fn, micro_batches(batch, n_micro)),
+  )

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
-from llm_jax import files as storage
+from llm_jax import files
 from llm_jax.web import pipeline
 from llm_jax.web.dedup import deduplication
 
@@ -87,7 +87,7 @@ def _keys(number: int, todo: pipeline.Plan) -> Iterator[tuple[bytes, int]]:
   """(which key and its value, document) for each key of each document."""
   part = todo.part(number)
   first = deduplication.document_id(number, 0)
-  for i, row in enumerate(storage.read_array(part.keys)):
+  for i, row in enumerate(files.read_array(part.keys)):
     values = row.tobytes()
     for place in range(len(row)):
       value = values[8 * place : 8 * place + 8]
@@ -102,10 +102,10 @@ def _pairs(
   if len(ids) > 1:
     place = int.from_bytes(group[0][:2], 'big')
     pairs = deduplication.pairs(np.zeros_like(ids), ids, place)
-    files, _ = deduplication.file_and_row(pairs[0])
-    for file, *pair in zip(files.tolist(), *pairs.tolist(), strict=True):
-      if file >= len(todo.earlier):
-        yield file, tuple(pair)
+    numbers, _ = deduplication.file_and_row(pairs[0])
+    for number, *pair in zip(numbers.tolist(), *pairs.tolist(), strict=True):
+      if number >= len(todo.earlier):
+        yield number, tuple(pair)
 
 
 def _verify(

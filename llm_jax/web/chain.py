@@ -92,8 +92,8 @@ class Lists:
     evaluation: as `decontamination.build` writes it.
   """
 
-  blocklist: files.Place
-  evaluation: files.Place
+  blocklist: files.Path
+  evaluation: files.Path
 
 
 def _extractor(cfg: html_text.Extraction) -> html_text.Extractor:
@@ -131,7 +131,7 @@ class Chain:
     """The counts of each step, for `funnel.merge`."""
     return [step.to_json() for step in self._steps.values()]
 
-  def run(self, path: files.Place) -> Iterator[documents.Document]:
+  def run(self, path: files.Path) -> Iterator[documents.Document]:
     """The documents of a WARC or WET file that pass, in the file's order."""
     name = files.name(path)
     languages: dict[int, tuple[str, float]] = {}

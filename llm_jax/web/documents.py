@@ -10,9 +10,9 @@ import dataclasses
 from collections.abc import Callable, Iterator, Sequence
 
 import pyarrow as pa
-from pyarrow import parquet
+import pyarrow.parquet as pq
 
-from llm_jax import files
+from llm_jax import files, parquet
 from llm_jax.web import funnel
 
 SCHEMA = pa.schema(
@@ -57,7 +57,7 @@ class Document:
 
 @contextlib.contextmanager
 def writing(
-  path: files.Place, row_group: int = 1000
+  path: files.Path, row_group: int = 1000
 ) -> Iterator[Callable[[Document], None]]:
   """A file of documents; the same documents give the same bytes.
 
@@ -75,7 +75,7 @@ def writing(
   rows: list[Document] = []
   with (
     files.replacing(path) as file,
-    parquet.ParquetWriter(file, SCHEMA, compression='zstd') as writer,
+    pq.ParquetWriter(file, SCHEMA, compression='zstd') as writer,
   ):
 
     def flush():
@@ -106,8 +106,8 @@ def _table(rows: Sequence[Document]) -> pa.Table:
   return pa.table(columns, schema=SCHEMA)
 
 
-def read(path: files.Place) -> Iterator[Document]:
-  """The documents of a file in order, a row group in memory at a time.
+def read(path: files.Path) -> Iterator[Document]:
+  """The documents of a file in order, a few in memory at a time.
 
   Raises:
     ValueError: the file is no Parquet file or lacks a column.
@@ -120,13 +120,11 @@ def read(path: files.Place) -> Iterator[Document]:
         f'{path} lacks the columns {sorted(missing)}; it has '
         f"{file.schema_arrow.names}, and FineWeb's names are needed"
       )
-    for i in range(file.num_row_groups):
-      group = file.read_row_group(i, columns=names, use_threads=False)
-      for row in group.to_pylist():
-        yield Document(**row)
+    for row in parquet.rows(file, names):
+      yield Document(**row)
 
 
-def read_texts(path: files.Place, rows: Sequence[int]) -> list[str]:
+def read_texts(path: files.Path, rows: Sequence[int]) -> list[str]:
   """Texts of some documents; reads no row group that holds none of them.
 
   Args:
@@ -150,21 +148,13 @@ def read_texts(path: files.Place, rows: Sequence[int]) -> list[str]:
 
 
 @contextlib.contextmanager
-def _opened(path: files.Place) -> Iterator[parquet.ParquetFile]:
+def _opened(path: files.Path) -> Iterator[pq.ParquetFile]:
   _share_memory()
-  with path.open('rb') as file:
-    try:
-      opened = parquet.ParquetFile(file)
-    except pa.ArrowInvalid as error:
-      raise ValueError(
-        f'{path} is not a Parquet file of documents ({error}); make it again '
-        'with experiments.clean'
-      ) from error
-    with opened:
-      yield opened
+  with parquet.opened(path) as file:
+    yield file
 
 
-def count(path: files.Place) -> dict[str, int]:
+def count(path: files.Path) -> dict[str, int]:
   """Documents and estimated tokens of a file."""
   with _opened(path) as file:
     tokens = file.read(columns=['token_count'])['token_count']

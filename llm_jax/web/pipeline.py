@@ -27,8 +27,7 @@ from collections.abc import Callable, Mapping, Sequence
 import numpy as np
 from absl import logging
 
-from llm_jax import dataclass_json, pool
-from llm_jax import files as storage
+from llm_jax import dataclass_json, files, pool
 from llm_jax.web import chain, documents, funnel
 from llm_jax.web.dedup import deduplication
 from llm_jax.web.filter import decontamination, language_id, url_filter
@@ -59,8 +58,8 @@ class Part:
   """
 
   number: int
-  documents: storage.Place
-  keys: storage.Place
+  documents: files.Path
+  keys: files.Path
 
 
 @dataclasses.dataclass(frozen=True)
@@ -75,13 +74,13 @@ class Shard:
     first_number: parts of earlier runs, which stand before this run's.
   """
 
-  output: storage.Place
+  output: files.Path
   number: int
-  warc: storage.Place
+  warc: files.Path
   fingerprint: str
   first_number: int = 0
 
-  def intermediate(self, suffix: str) -> storage.Place:
+  def intermediate(self, suffix: str) -> files.Path:
     """A file that only an unfinished run needs."""
     return self.output / _INTERMEDIATE / f'{self.number:05d}{suffix}'
 
@@ -121,7 +120,7 @@ class Plan:
   lists: chain.Lists
   shards: tuple[Shard, ...]
   earlier: tuple[Part, ...]
-  output: storage.Place
+  output: files.Path
   key: str
 
   def part(self, number: int) -> Part:
@@ -138,11 +137,11 @@ class Plan:
 
 def plan(
   cfg: chain.Clean,
-  warcs: Mapping[storage.Place, str],
-  output: storage.Place,
+  warcs: Mapping[files.Path, str],
+  output: files.Path,
   blocklists: Sequence[pathlib.Path] = (),
   evaluation_sets: Sequence[pathlib.Path] = (),
-  earlier: Sequence[storage.Place] = (),
+  earlier: Sequence[files.Path] = (),
 ) -> Plan:
   """Prepares a run, or the rest of one that was killed.
 
@@ -162,7 +161,7 @@ def plan(
   folder = output / _INTERMEDIATE
   folder.mkdir(parents=True, exist_ok=True)
   for stale in (output, folder):
-    storage.remove_leftovers(stale)
+    files.remove_leftovers(stale)
   lists = chain.Lists(folder / 'blocklist.bin', folder / 'evaluation.bin')
   _build(lists.blocklist, url_filter.build, cfg.url_filter, blocklists)
   _build(
@@ -177,8 +176,8 @@ def plan(
     code_version(),
     language_id.identifier(),
     dataclass_json.to_dict(cfg),
-    [storage.fingerprint(storage.local_copy(p)) for p in vars(lists).values()],
-    [storage.show(part.documents) for part in parts],
+    [files.fingerprint(files.local_copy(p)) for p in vars(lists).values()],
+    [files.show(part.documents) for part in parts],
   )
   shards = tuple(
     Shard(output, i, path, fingerprint, len(parts))
@@ -187,31 +186,47 @@ def plan(
   return Plan(cfg, lists, shards, tuple(parts), output, key)
 
 
-def _build(path: storage.Place, build: Callable, cfg, sources: Sequence):
+def _build(path: files.Path, build: Callable, cfg, sources: Sequence):
   """Builds a list on this machine and puts it where every worker reads it."""
   if isinstance(path, pathlib.Path):
     counts = build(cfg, sources, path)
   else:
-    with storage.replacing(path) as file:
+    with files.replacing(path) as file:
       counts = build(cfg, sources, pathlib.Path(file.name))
   logging.info('%s: %s', path.name, counts)
 
 
-def _written_parts(cfg: chain.Clean, output: storage.Place) -> list[Part]:
-  manifest = output / 'manifest.json'
+def manifest_of(earlier: files.Path) -> files.Path:
+  """The manifest of an earlier run.
+
+  Raises:
+    ValueError: the run is unfinished, or the folder is none of a run.
+  """
+  manifest = earlier / 'manifest.json'
   if not manifest.exists():
     raise ValueError(
-      f'earlier run {output} has no manifest.json; finish it or leave it out'
+      f'--earlier {files.show(earlier)} holds no manifest.json, so that run '
+      'of clean is not finished; give its command again, or leave it out'
     )
-  found = storage.read_json(manifest)
-  asked = _key_config(cfg)
-  if found['keys'] != asked:
+  return manifest
+
+
+def _written_parts(cfg: chain.Clean, earlier: files.Path) -> list[Part]:
+  found, asked = files.read_json(manifest_of(earlier)), _key_config(cfg)
+  if found.get('keys') != asked:
     raise ValueError(
-      f'earlier run {output} has keys of {found["keys"]}, but this run of '
-      f'{asked}; configure MinHash as it was'
+      f'earlier run {files.show(earlier)} has keys of {found.get("keys")}, but '
+      f'this run of {asked}; configure MinHash as it was'
     )
-  files = [shard['file'] for shard in found['shards']]
-  return [Part(0, output / name, output / _keys_name(name)) for name in files]
+  names = [shard['file'] for shard in found['shards']]
+  parts = [Part(0, earlier / n, earlier / _keys_name(n)) for n in names]
+  for path in itertools.chain(*((p.documents, p.keys) for p in parts)):
+    if not path.exists():
+      raise ValueError(
+        f'earlier run {files.show(earlier)} lacks {path.name}, which its '
+        'manifest.json names; restore the file, or leave the run out'
+      )
+  return parts
 
 
 def _keys_name(documents_name: str) -> str:
@@ -270,14 +285,14 @@ def clean(
     tasks = [(*number, n) for number in numbers]
     workers.run(write_verified, tasks, on_shard)
     verified = (_verified_path(shard) for shard in todo.shards)
-    gone = copies(todo, [storage.read_array(path) for path in verified])
+    gone = copies(todo, [files.read_array(path) for path in verified])
     tasks = [(number, gone.get(number, ())) for (number,) in numbers]
     workers.run(write_shard, tasks, on_shard)
   return summarize(todo)
 
 
-def _is_done(path: storage.Place, key: str) -> bool:
-  return path.exists() and storage.read_json(path)['key'] == key
+def _is_done(path: files.Path, key: str) -> bool:
+  return path.exists() and files.read_json(path)['key'] == key
 
 
 def filter_shard(todo: Plan, number: int):
@@ -296,8 +311,8 @@ def filter_shard(todo: Plan, number: int):
       write(document)
       keys.append(deduplication.keys(minhash, document.text)[:, None])
   keys = np.concatenate(keys, axis=1)
-  storage.write_array(shard.filtered.keys, keys)
-  storage.write_json(
+  files.write_array(shard.filtered.keys, keys)
+  files.write_json(
     counts,
     {'key': key, 'documents': keys.shape[1], 'steps': steps.to_json()},
   )
@@ -306,10 +321,10 @@ def filter_shard(todo: Plan, number: int):
 def n_ranges(todo: Plan) -> int:
   """Into how many parts the range of keys is cut, so that each fits memory."""
   n = sum(
-    storage.read_json(s.intermediate('.filtered.json'))['documents']
+    files.read_json(s.intermediate('.filtered.json'))['documents']
     for s in todo.shards
   )
-  n += sum(storage.read_array(p.keys).shape[1] for p in todo.earlier)
+  n += sum(files.read_array(p.keys).shape[1] for p in todo.earlier)
   return max(1, math.ceil(n / _MAX_SORTED))
 
 
@@ -320,7 +335,7 @@ def write_candidates(todo: Plan, number: int, n: int):
   for row in range(deduplication.n_keys(todo.cfg.minhash)):
     values, ids = [], []
     for part in map(todo.part, range(todo.n_parts)):
-      keys = np.asarray(storage.read_array(part.keys)[row])
+      keys = np.asarray(files.read_array(part.keys)[row])
       inside = np.flatnonzero((keys >= low) & (keys <= high - 1))
       values.append(keys[inside])
       base = np.uint64(deduplication.document_id(part.number, 0))
@@ -329,10 +344,10 @@ def write_candidates(todo: Plan, number: int, n: int):
       deduplication.pairs(np.concatenate(values), np.concatenate(ids), row)
     )
   pairs = deduplication.unique_pairs(np.concatenate(found, axis=1))
-  storage.write_array(_pairs_path(todo, number), pairs)
+  files.write_array(_pairs_path(todo, number), pairs)
 
 
-def _pairs_path(todo: Plan, number: int) -> storage.Place:
+def _pairs_path(todo: Plan, number: int) -> files.Path:
   return todo.output / _INTERMEDIATE / f'pairs-{number:05d}.npy'
 
 
@@ -344,14 +359,14 @@ def write_verified(todo: Plan, number: int, n: int):
   ]
   found = [np.zeros((3, 0), 'u8')]
   for i in range(n):
-    pairs = storage.read_array(_pairs_path(todo, i))
+    pairs = files.read_array(_pairs_path(todo, i))
     first, last = np.searchsorted(pairs[0], np.array(limits, 'u8'))
     found.append(np.asarray(pairs[:, first:last]))
   pairs = deduplication.unique_pairs(np.concatenate(found, axis=1))
-  storage.write_array(_verified_path(shard), verify(todo, pairs))
+  files.write_array(_verified_path(shard), verify(todo, pairs))
 
 
-def _verified_path(shard: Shard) -> storage.Place:
+def _verified_path(shard: Shard) -> files.Path:
   return shard.intermediate('.copies.npy')
 
 
@@ -360,9 +375,9 @@ def verify(todo: Plan, pairs: np.ndarray) -> np.ndarray:
 
   def texts_of(ids: Sequence[int]) -> Mapping[int, str]:
     texts = {}
-    files, rows = deduplication.file_and_row(np.array(ids, 'u8'))
-    for number in np.unique(files).tolist():
-      inside = np.flatnonzero(files == number)
+    numbers, rows = deduplication.file_and_row(np.array(ids, 'u8'))
+    for number in np.unique(numbers).tolist():
+      inside = np.flatnonzero(numbers == number)
       found = documents.read_texts(
         todo.part(number).documents, rows[inside].tolist()
       )
@@ -378,12 +393,12 @@ def copies(
   """For each shard the rows that go, and whether each is an exact copy."""
   first = deduplication.document_id(len(todo.earlier), 0)
   ids, is_exact = deduplication.copies(np.concatenate(verified, axis=1), first)
-  files, rows = deduplication.file_and_row(ids)
+  numbers, rows = deduplication.file_and_row(ids)
   gone: dict[int, list[tuple[int, bool]]] = {}
-  for file, *row in zip(
-    files.tolist(), rows.tolist(), is_exact.tolist(), strict=True
+  for number, *row in zip(
+    numbers.tolist(), rows.tolist(), is_exact.tolist(), strict=True
   ):
-    gone.setdefault(file - len(todo.earlier), []).append(tuple(row))
+    gone.setdefault(number - len(todo.earlier), []).append(tuple(row))
   return gone
 
 
@@ -413,16 +428,16 @@ def write_shard(todo: Plan, number: int, gone: Sequence[tuple[int, bool]] = ()):
         step.keep(n_bytes, n_bytes)
         write(document)
         kept.append(row)
-  keys = storage.read_array(shard.filtered.keys)
-  storage.write_array(shard.written.keys, keys[:, kept])
+  keys = files.read_array(shard.filtered.keys)
+  files.write_array(shard.written.keys, keys[:, kept])
   path = shard.written.documents
   file = {
     'file': path.name,
-    'warc': storage.name(shard.warc),
-    'sha256': storage.sha256(path),
+    'warc': files.name(shard.warc),
+    'sha256': files.sha256(path),
     **documents.count(path),
   }
-  storage.write_json(
+  files.write_json(
     counts, {'key': key, 'steps': [step.to_json()], 'file': file}
   )
 
@@ -432,34 +447,52 @@ def summarize(todo: Plan) -> dict:
 
   Returns:
     documents, bytes of their text, estimated tokens, records read.
+
+  Raises:
+    ValueError: no page could be read.
   """
-  files = []
+  shards = []
 
   def steps_of(shard: Shard) -> list[dict]:
     filtered, written = (
-      storage.read_json(shard.intermediate(f'.{name}.json'))
+      files.read_json(shard.intermediate(f'.{name}.json'))
       for name in ('filtered', 'written')
     )
-    files.append({**written['file'], 'key': filtered['key']})
+    shards.append({**written['file'], 'key': filtered['key']})
     return [*filtered['steps'], *written['steps']]
 
   steps = funnel.merge(map(steps_of, todo.shards))
-  storage.write_json(todo.output / 'funnel.json', {'steps': steps})
+  files.write_json(todo.output / 'funnel.json', {'steps': steps})
   manifest = {
     'code': code_version(),
     'language_model': language_id.identifier(),
     'keys': _key_config(todo.cfg),
-    'shards': files,
+    'shards': shards,
   }
-  storage.write_json(todo.output / 'manifest.json', manifest)
+  files.write_json(todo.output / 'manifest.json', manifest)
+  _refuse_unreadable(todo, steps)
   return {
     'documents': steps[-1]['documents_kept'],
     'bytes': steps[-1]['bytes_kept'],
-    'tokens': sum(file['tokens'] for file in files),
+    'tokens': sum(shard['tokens'] for shard in shards),
     'records': steps[0]['documents_in'],
   }
 
 
-def remove_intermediate(output: storage.Place):
+def _refuse_unreadable(todo: Plan, steps: Sequence[dict]):
+  """An empty corpus is no result where nothing could be read."""
+  records, _, extraction = steps[:3]
+  for what, step in (('page', records), ('text', extraction)):
+    n_in = step['documents_in']
+    if not step['documents_kept'] and (n_in or step is records):
+      counts = {name: r['documents'] for name, r in step['removed'].items()}
+      counts = step['others'] | counts if step is records else counts
+      raise ValueError(
+        f'no {what} could be read: {len(todo.shards)} files hold '
+        f'{n_in} candidates, {counts}; give WARC, WET or ARC files of pages'
+      )
+
+
+def remove_intermediate(output: files.Path):
   """Removes what only an unfinished run needs."""
-  storage.remove_folder(output / _INTERMEDIATE)
+  files.remove_folder(output / _INTERMEDIATE)

@@ -4,8 +4,7 @@ import hypothesis
 import pytest
 from hypothesis import strategies as st
 
-from llm_jax.chat import messages as messages_lib
-from llm_jax.chat import template
+from llm_jax.chat import conversation, template
 from llm_jax.tokenizer import encoding
 
 BYTES = encoding.Tokenizer.from_merges([], 'qwen2')
@@ -99,4 +98,4 @@ class TestRender:
 )
 def test_refused(messages, error):
   with pytest.raises(ValueError, match=error):
-    messages_lib.check(messages)
+    conversation.check(messages)

@@ -75,7 +75,8 @@ def test_continues_after_a_kill(tmp_path):
   ('line', 'error'),
   [
     ('{"messages": [', 'not JSON'),
-    ('[]', 'an object with "messages" and nothing else, not list'),
+    ('[]', 'a line is an object, not list'),
+    ('{"x": []}', r'an object with "messages" and nothing else, not ..x'),
     ('{"messages": [], "weight": 1}', r"not \['messages', 'weight'\]"),
     ('{"messages": []}', 'not a list of at least one message'),
     ('{"messages": ["hi"]}', "message 0 is 'hi'; it must be an object"),
@@ -83,7 +84,8 @@ def test_continues_after_a_kill(tmp_path):
     ('{"messages": [{"role": "user"}]}', 'must be an object of two strings'),
     ('{"messages": [{"role": "user", "content": 1}]}', 'of two strings'),
     ('{"messages": [{"role": "u", "content": "", "x": ""}]}', 'two strings'),
-    ('', 'not JSON'),
+    ('\\', 'not JSON'),
+    ('{"messages": [{"role": "user", "content": "\\ud800"}]}', 'surrogate'),
   ],
 )
 def test_wrong_line(tmp_path, line, error):
@@ -105,8 +107,8 @@ def test_light_modules_load_neither_tfds_nor_jax():
   script = (
     'import sys\n'
     'from llm_jax.chat import template\n'
-    'from llm_jax.data import documents, mixture, packing, shards\n'
-    'from llm_jax.tokenizer import stream, tokenizer\n'
+    'from llm_jax.data import readers, mixture, packing, shards\n'
+    'from llm_jax.tokenizer import encoding, stream\n'
     "heavy = {'tensorflow', 'tensorflow_datasets', 'jax'} & set(sys.modules)\n"
     'sys.exit(str(heavy) if heavy else 0)\n'
   )

@@ -103,17 +103,6 @@ def test_order_is_fixed_for_ever():
   assert rows.tolist() == [5, 0, 6, 5, 3, 4, 1, 2, 9]
 
 
-@pytest.mark.parametrize('n_hosts', [1, 2, 4])
-def test_hosts_make_the_same_batch(sources, n_hosts):
-  batch = make(sources)
-  for step in (0, 5):
-    parts = [batch(step, host, n_hosts) for host in range(n_hosts)]
-    whole = {
-      name: np.concatenate([part[name] for part in parts]) for name in parts[0]
-    }
-    assert_same(whole, batch(step))
-
-
 def test_documents_are_apart(sources):
   batch = make(sources)(3)
   for inputs, segments, positions in zip(
@@ -143,8 +132,6 @@ def test_refused(sources):
     make(sources, weights=(0.99, 0.01))
   with pytest.raises(ValueError, match='separates documents by token 0, but'):
     mixture.make_batch_fn([(sources[0], 1)], 8, 0, end_of_text_id=5)
-  with pytest.raises(ValueError, match='8 is not a multiple of 3 hosts; use 6'):
-    make(sources)(0, 0, 3)
 
 
 def test_lengths_differ(sources, tmp_path):
@@ -185,20 +172,3 @@ def test_epochs_are_limited(sources):
     mixture.check_epochs(pairs, 8, most + 1, (0, 1.5))
   with pytest.raises(ValueError, match='6 of 8 rows from web/train'):
     mixture.check_epochs(pairs, 8, 1000, (2, 0))
-
-
-@pytest.mark.parametrize('n_hosts', [2, 4])
-def test_a_host_reads_its_rows_only(sources, n_hosts, monkeypatch):
-  read = []
-  plain = shards.TokenSource.rows
-
-  def rows(self, indices):
-    read.append(len(indices))
-    return plain(self, indices)
-
-  monkeypatch.setattr(shards.TokenSource, 'rows', rows)
-  batch = make(sources)
-  for host in range(n_hosts):
-    read.clear()
-    batch(3, host, n_hosts)
-    assert sum(read) == 8 // n_hosts

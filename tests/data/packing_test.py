@@ -77,17 +77,6 @@ def test_a_step_needs_no_history():
   assert (other(0)['inputs_BT'] != history[0]['inputs_BT']).any()
 
 
-@pytest.mark.parametrize('n_hosts', [2, 4])
-def test_hosts_make_the_same_batch(n_hosts):
-  batch = packing.make_batch_fn(make_conversations(20), 16, 8, 0, PAD)
-  parts = [batch(3, host, n_hosts) for host in range(n_hosts)]
-  for name, whole in batch(3).items():
-    assert {len(part[name]) for part in parts} == {8 // n_hosts}
-    np.testing.assert_array_equal(
-      np.concatenate([part[name] for part in parts]), whole
-    )
-
-
 def test_refused():
   conversations = [([1, 2, 3], [0, 1, 1]), (list(range(18)), [0] * 18)]
   with pytest.raises(ValueError, match='conversation 1 has 18 tokens.*2 to 17'):

@@ -55,11 +55,11 @@ def test_a_corpus_is_a_folder_a_file_or_a_pattern(tmp_path):
     write(tmp_path / f'{name}.parquet', [name])
   (tmp_path / 'notes.txt').write_text('no document')
   a, b = tmp_path / 'a.parquet', tmp_path / 'b.parquet'
-  assert readers.files(str(tmp_path)) == [a, b]
-  assert readers.files(f'{tmp_path}/*.parquet') == [a, b]
-  assert readers.files(str(b)) == [b]
-  assert readers.files(b.as_uri()) == readers.files(f'file://{b}')
-  assert [d.url for d in readers.read_file(readers.files(b.as_uri())[0])]
+  assert readers.find(str(tmp_path)) == [a, b]
+  assert readers.find(f'{tmp_path}/*.parquet') == [a, b]
+  assert readers.find(str(b)) == [b]
+  assert readers.find(b.as_uri()) == readers.find(f'file://{b}')
+  assert [d.url for d in readers.read_file(readers.find(b.as_uri())[0])]
 
 
 def test_text_of_another_column_and_no_url(tmp_path):
@@ -67,6 +67,56 @@ def test_text_of_another_column_and_no_url(tmp_path):
   pyarrow.parquet.write_table(pyarrow.table({'story': ['one', 'two']}), path)
   pages = list(readers.read_file(path, 'story'))
   assert pages == [('one', ''), ('two', '')]
+
+
+@pytest.mark.parametrize(
+  'type_',
+  [
+    pyarrow.string(),
+    pyarrow.large_string(),
+    pyarrow.binary(),
+    pyarrow.large_binary(),
+    pyarrow.dictionary(pyarrow.int32(), pyarrow.string()),
+  ],
+)
+def test_rows_without_text_or_url(tmp_path, type_, caplog):
+  """A row without text is counted; one without URL is a document."""
+  text = pyarrow.array(['韬', None, '', None], pyarrow.string()).cast(type_)
+  table = pyarrow.table({'text': text, 'url': [None, 'u', 'v', 'w']})
+  pyarrow.parquet.write_table(table, tmp_path / 'a.parquet')
+  pages = list(readers.read_file(tmp_path / 'a.parquet'))
+  assert pages == [('韬', ''), ('', 'v')]
+  assert '2 rows of' in caplog.text
+  assert 'have no text and are left out' in caplog.text
+
+
+@pytest.mark.parametrize(
+  ('column', 'values', 'error'),
+  [
+    ('text', [1, 2], "holds 1 in column 'text', which is int and not text"),
+    ('text', [None, 0.5], "holds 0.5 in column 'text', which is float"),
+    ('text', [['a']], r"holds \['a'\] in column 'text', which is list"),
+    ('text', [{'a': 1}], "column 'text', which is dict"),
+    ('text', [b'\xff'], "bytes that are not UTF-8 in column 'text'"),
+    ('url', [7], "holds 7 in column 'url', which is int"),
+    ('url', [b'\xed\xa0\x80'], "bytes that are not UTF-8 in column 'url'"),
+  ],
+)
+def test_other_values_are_named(tmp_path, column, values, error):
+  columns = {'text': ['a'] * len(values), 'url': ['u'] * len(values)}
+  table = pyarrow.table({**columns, column: values})
+  pyarrow.parquet.write_table(table, tmp_path / 'a.parquet')
+  with pytest.raises(ValueError, match=rf'a\.parquet .*{error}'):
+    list(readers.read_file(tmp_path / 'a.parquet'))
+
+
+def test_text_that_is_not_utf8_names_the_file(tmp_path):
+  """Arrow checks no column that says it is text."""
+  bad = pyarrow.array([b'ok', b'\xff']).view(pyarrow.string())
+  table = pyarrow.table({'text': bad})
+  pyarrow.parquet.write_table(table, tmp_path / 'a.parquet')
+  with pytest.raises(ValueError, match=r'a\.parquet is not a whole .*0xff'):
+    list(readers.read_file(tmp_path / 'a.parquet'))
 
 
 class Counted(type(pathlib.Path())):
@@ -107,15 +157,12 @@ def test_documents_are_read_in_pieces(tmp_path, group):
 
 def test_refused(tmp_path):
   with pytest.raises(ValueError, match=r'no \.parquet file'):
-    readers.files(str(tmp_path))
+    readers.find(str(tmp_path))
   with pytest.raises(FileNotFoundError, match='nowhere is no folder; give a'):
-    readers.files(str(tmp_path / 'nowhere'))
+    readers.find(str(tmp_path / 'nowhere'))
   path = tmp_path / 'a.parquet'
   write(path, URLS[:10], column='content')
   with pytest.raises(ValueError, match="no column 'text', only"):
-    list(readers.read(str(tmp_path), 'train'))
-  write(path, [None])
-  with pytest.raises(ValueError, match='without text or url'):
     list(readers.read(str(tmp_path), 'train'))
   write(path, URLS)
   path.write_bytes(path.read_bytes()[:-20])

@@ -52,7 +52,7 @@ def folder(tmp_path_factory):
 
 
 def test_shard_by_shard(folder):
-  files = readers.files(folder)
+  files = readers.find(folder)
   parts = [list(readers.read_file(path, 'story')) for path in files]
   assert len(parts) == 3
   assert all(parts)
@@ -77,14 +77,14 @@ def test_tokenized(folder, tmp_path):
 
 
 def test_refused(folder, tmp_path):
-  first = readers.files(folder)[0]
+  first = readers.find(folder)[0]
   with pytest.raises(ValueError, match=r"no column 'text', only \['n', 'story"):
     list(readers.read_file(first))
   with pytest.raises(ValueError, match='example 0 of .* is no conversation'):
     conversations.build([folder], tmp_path / 'set')
   (tmp_path / tfds_folder.INFO_FILE).write_text('{}')
   with pytest.raises(ValueError, match="build it with file_format='array_rec"):
-    readers.files(str(tmp_path))
+    readers.find(str(tmp_path))
 
 
 def test_conversations_of_another_set(tmp_path):
@@ -99,8 +99,8 @@ def test_conversations_of_another_set(tmp_path):
 
 def test_tensorflow_is_not_loaded(folder):
   code = (
-    'import pathlib, sys; from llm_jax.data import documents as d; '
-    'print(len([*d.read_file(d.files(sys.argv[1])[0], "story")])); '
+    'import pathlib, sys; from llm_jax.data import readers as d; '
+    'print(len([*d.read_file(d.find(sys.argv[1])[0], "story")])); '
     'assert "tensorflow" not in sys.modules'
   )
   done = subprocess.run(

@@ -11,6 +11,7 @@ from llm_jax.data import shards
 from llm_jax.evals import bits_per_byte
 from llm_jax.model import transformer
 from tests.evals import tiny_checkpoint
+from tests.model import start_params
 
 TOKENIZER = tiny_checkpoint.tokenizer()
 TEXTS = ['short', 'a document of more than one row: ' + 'x' * 40, '你好 ' * 9]
@@ -18,7 +19,9 @@ TEXTS = ['short', 'a document of more than one row: ' + 'x' * 40, '你好 ' * 9]
 
 @pytest.fixture(name='source')
 def _source(tmp_path):
-  folder = tiny_checkpoint.write_tokens(tmp_path / 'tokens', TEXTS)
+  folder = tiny_checkpoint.write_tokens(
+    tmp_path / 'tokens', {'documents': {'valid': TEXTS}}
+  )
   return shards.TokenSource(folder, 'documents', 'valid', TOKENIZER.fingerprint)
 
 
@@ -68,7 +71,7 @@ def _plain(cfg, params, row, mask, end_of_text_id):
 
 def test_equals_one_document_at_a_time(source):
   cfg = tiny_checkpoint.MODEL
-  params = transformer.init(cfg, jax.random.key(1))
+  params = start_params.init(cfg, 1)
   text = bits_per_byte.read(source, TOKENIZER, max_rows=10**6)
   expected = sum(
     _plain(cfg, params, row, mask, text.end_of_text_id)
@@ -84,7 +87,7 @@ def test_equals_one_document_at_a_time(source):
 def test_uniform_model_costs_its_vocabulary(source):
   """With equal logits every token costs log2 of the vocabulary's size."""
   cfg = tiny_checkpoint.MODEL
-  params = dict(transformer.init(cfg, jax.random.key(1)))
+  params = dict(start_params.init(cfg, 1))
   params['head'] = np.zeros_like(params['head'])
   text = bits_per_byte.read(source, TOKENIZER, max_rows=10**6)
   n_targets = sum(len(t.encode()) + 1 for t in TEXTS)

@@ -1,18 +1,17 @@
 """Texts that a base model continues, by a model that was never trained."""
 
-import jax
-
-from llm_jax.evals import continuations
-from llm_jax.model import transformer
+from llm_jax.evals import continuations, scoring
 from tests.evals import tiny_checkpoint
+from tests.model import start_params
 
 CFG = tiny_checkpoint.MODEL
 
 
 def sample(prompts):
-  params = transformer.init(CFG, jax.random.key(0))
+  params = start_params.init(CFG)
   vocabulary = tiny_checkpoint.tokenizer()
-  return list(continuations.sample(CFG, params, vocabulary, prompts, 8))
+  model = scoring.Model(CFG, params, vocabulary, is_chat=False)
+  return list(continuations.sample(model, prompts, 8))
 
 
 def test_each_prompt_comes_with_what_follows():

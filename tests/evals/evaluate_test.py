@@ -36,7 +36,8 @@ def _made(tmp_path_factory):
   tiny_checkpoint.write(folder / 'base', is_chat=False)
   # Another seed and not another form: prompts of one length compile once.
   tiny_checkpoint.write(folder / 'sft', is_chat=False, seed=1)
-  tiny_checkpoint.write_tokens(folder / 'tokens', ['some text ' * 9, 'more'])
+  texts = {'valid': ['some text ' * 9, 'more']}
+  tiny_checkpoint.write_tokens(folder / 'tokens', {'documents': texts})
   return folder
 
 

@@ -1,15 +1,14 @@
 """Scoring against answers that the test writes itself."""
 
-import jax
 import numpy as np
 import pytest
 
 from llm_jax.chat import template
 from llm_jax.evals import scoring
 from llm_jax.infer import generate
-from llm_jax.model import transformer
 from llm_jax.tasks import addition, splits
 from tests.evals import tiny_checkpoint
+from tests.model import start_params
 
 TOKENIZER = tiny_checkpoint.tokenizer()
 CFG = scoring.Scoring(n_problems=6, n_samples=4, batch_size=8)
@@ -150,7 +149,7 @@ def test_real_model_never_thinks_when_forbidden():
 
 
 def _favouring(letter):
-  params = dict(transformer.init(tiny_checkpoint.MODEL, jax.random.key(0)))
+  params = dict(start_params.init(tiny_checkpoint.MODEL))
   head_VD = np.zeros_like(params['head'])
   head_VD[ord(letter)] = 1
   params['head'] = head_VD

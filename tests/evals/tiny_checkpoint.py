@@ -74,32 +74,41 @@ def write(
   return folder
 
 
-def write_tokens(folder: pathlib.Path, texts: list[str]) -> pathlib.Path:
-  """Write texts as the held-out documents of a folder of token shards.
+def write_tokens(
+  folder: pathlib.Path,
+  sources: dict[str, dict[str, list[str]]],
+  sequence_length: int = 32,
+) -> pathlib.Path:
+  """Write texts as a folder of token shards.
 
   Args:
     folder: of the shards.
-    texts: the documents.
+    sources: documents by source and split.
+    sequence_length: of the rows.
 
   Returns:
     The folder.
   """
   vocabulary = tokenizer()
-  end_of_text_id = vocabulary.special_id('<|endoftext|>')
-  (folder / 'documents').mkdir(parents=True)
-  entry = shards.write_shard(
-    folder / 'documents' / 'valid-00000.array_record',
-    [(vocabulary.encode(text), len(text.encode())) for text in texts],
-    32,
-    end_of_text_id,
-    vocabulary.vocab_size,
-  )
+  end = vocabulary.special_id('<|endoftext|>')
+  layout = shards.Layout(sequence_length, end, vocabulary.vocab_size)
+  entries = {}
+  for source, splits in sources.items():
+    (folder / source).mkdir(parents=True)
+    entries[source] = {
+      split: [
+        shards.write_shard(
+          folder / source / f'{split}-00000.array_record',
+          [(vocabulary.encode(text), len(text.encode())) for text in texts],
+          layout,
+        )
+      ]
+      for split, texts in splits.items()
+    }
   shards.write_manifest(
     folder,
-    {'documents': {'valid': [entry]}},
-    vocabulary.fingerprint,
-    vocabulary.vocab_size,
-    end_of_text_id,
-    32,
+    shards=entries,
+    tokenizer_fingerprint=vocabulary.fingerprint,
+    layout=layout,
   )
   return folder

@@ -11,14 +11,16 @@ import pytest
 from tests.experiments import resume_test
 
 artifacts = resume_test.artifacts  # a fixture
-STEPS = 8
+STEPS = 4
 SETTINGS = resume_test.SETTINGS['pretrain']
 BINDINGS = (
   'Config.batch_size = 8',
   'ModelConfig.n_experts = 4',
   'MeshConfig.fsdp = 2',
   'MeshConfig.expert = 2',
-  'LoopConfig.save_every = 4',
+  'LoopConfig.save_every = 2',
+  'Config.evaluate_every = 2',
+  'Config.sample_tokens = 1',
   f'LoopConfig.n_steps = {STEPS}',
 )
 

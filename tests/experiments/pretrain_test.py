@@ -7,7 +7,6 @@ import shutil
 import pytest
 
 from experiments import pretrain
-from llm_jax.data import shards
 from llm_jax.model import config as model_config
 from llm_jax.optim import optimizers
 from llm_jax.train import training_loop
@@ -31,32 +30,10 @@ CONFIG = pretrain.Config(
 def inputs(tmp_path_factory):
   """Two folders of tokens with one source each, and the tokenizer."""
   folder = tmp_path_factory.mktemp('inputs')
-  vocabulary = tiny_checkpoint.tokenizer()
-  vocabulary.save(folder / 'tokenizer')
-  end_of_text_id = vocabulary.special_id('<|endoftext|>')
+  tiny_checkpoint.tokenizer().save(folder / 'tokenizer')
   for name, text in (('web', 'to be or not, '), ('sums', '12+34=46.')):
-    (folder / name / name).mkdir(parents=True)
-    documents = [(vocabulary.encode(text), len(text))] * 40
-    entries = {
-      split: [
-        shards.write_shard(
-          folder / name / name / f'{split}-00000.array_record',
-          documents,
-          32,
-          end_of_text_id,
-          vocabulary.vocab_size,
-        )
-      ]
-      for split in ('train', 'valid')
-    }
-    shards.write_manifest(
-      folder / name,
-      {name: entries},
-      vocabulary.fingerprint,
-      vocabulary.vocab_size,
-      end_of_text_id,
-      32,
-    )
+    splits = dict.fromkeys(('train', 'valid'), [text] * 40)
+    tiny_checkpoint.write_tokens(folder / name, {name: splits})
   return [str(folder / 'web'), str(folder / 'sums')], str(folder / 'tokenizer')
 
 

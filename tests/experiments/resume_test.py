@@ -1,9 +1,10 @@
 """Recipes killed by SIGKILL at any moment go on as if nothing had happened.
 
 Real processes on a tiny run: every loss after a resume equals, as hex, that
-of a run that was left alone. Ten kills over all stages; for more of them:
+of a run that was left alone. Every stage is killed once, by night four times;
+for more:
 
-  LLM_JAX_KILLS=50 python -m pytest tests/experiments/resume_test.py -k kills
+  LLM_JAX_KILLS=20 ./tools/test.sh --nightly tests/experiments/resume_test.py
 """
 
 import json
@@ -17,15 +18,14 @@ import time
 
 import pytest
 
-from llm_jax.data import shards
 from llm_jax.tasks import addition
-from llm_jax.tokenizer import encoding
 from llm_jax.train import checkpoint
 from llm_jax.train import metrics as metrics_lib
+from tests.evals import tiny_checkpoint
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 GOLDEN = pathlib.Path(__file__).parent / 'first_losses.json'
-N_KILLS = int(os.environ.get('LLM_JAX_KILLS', 10))
+N_KILLS = int(os.environ.get('LLM_JAX_KILLS', 4))
 NUMBERS = (
   'loss',
   'grad_norm',
@@ -88,32 +88,15 @@ SETTINGS = {
 def artifacts(tmp_path_factory):
   """A byte tokenizer and token shards of additions."""
   folder = tmp_path_factory.mktemp('artifacts')
-  vocabulary = encoding.Tokenizer.from_merges([], 'qwen2')
-  vocabulary.save(folder / 'tokenizer')
-  end_of_text_id = vocabulary.special_id('<|endoftext|>')
-  (folder / 'tokens' / 'addition').mkdir(parents=True)
-  entries = {}
-  for split, seed in (('train', 0), ('valid', 1)):
-    texts = [
+  tiny_checkpoint.tokenizer().save(folder / 'tokenizer')
+  splits = {
+    split: [
       prompt + answer
       for prompt, answer in addition.text_documents(3, 'train', 300, seed, 0.4)
     ]
-    entry = shards.write_shard(
-      folder / 'tokens' / 'addition' / f'{split}-00000.array_record',
-      [(vocabulary.encode(text), len(text.encode())) for text in texts],
-      64,
-      end_of_text_id,
-      vocabulary.vocab_size,
-    )
-    entries[split] = [entry]
-  shards.write_manifest(
-    folder / 'tokens',
-    {'addition': entries},
-    vocabulary.fingerprint,
-    vocabulary.vocab_size,
-    end_of_text_id,
-    64,
-  )
+    for split, seed in (('train', 0), ('valid', 1))
+  }
+  tiny_checkpoint.write_tokens(folder / 'tokens', {'addition': splits}, 64)
   return folder
 
 
@@ -195,9 +178,12 @@ def uninterrupted(artifacts, tmp_path_factory):
   return folder
 
 
+@pytest.mark.parametrize(
+  'n_kills', [1, pytest.param(N_KILLS, marks=pytest.mark.nightly)]
+)
 @pytest.mark.parametrize('stage', list(SETTINGS))
 def test_losses_after_kills_equal_an_uninterrupted_run(
-  stage, artifacts, uninterrupted, tmp_path
+  stage, n_kills, artifacts, uninterrupted, tmp_path
 ):
   before = {'sft': 'pretrain', 'rl': 'sft'}.get(stage)
   workdir = tmp_path / stage
@@ -205,11 +191,7 @@ def test_losses_after_kills_equal_an_uninterrupted_run(
     stage, workdir, artifacts, before and uninterrupted / before
   )
   draw = random.Random(stage)
-  index, n_lines = (
-    list(SETTINGS).index(stage),
-    len(steps(uninterrupted / stage)),
-  )
-  n_kills = N_KILLS // 3 + (index < N_KILLS % 3)
+  n_lines = len(steps(uninterrupted / stage))
   (save_every,) = (
     int(setting.split(' = ')[1])
     for setting in SETTINGS[stage]
@@ -217,8 +199,8 @@ def test_losses_after_kills_equal_an_uninterrupted_run(
   )
   n_killed = 0
   for i in range(n_kills):
-    after = 1 + n_lines * 2 * i // (3 * n_kills)
-    n_killed += kill_after(arguments, workdir, after, draw.random() * 0.2)
+    after = n_lines * 2 * (i + 1) // (3 * (n_kills + 1))
+    n_killed += kill_after(arguments, workdir, after, draw.random() * 0.1)
     # A save may be under way, so that the one before it is the newest.
     n_lost = max(steps(workdir)) - max(saved_steps(workdir), default=0)
     assert n_lost <= 2 * save_every

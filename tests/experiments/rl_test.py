@@ -112,7 +112,7 @@ def test_another_file_of_problems_is_refused(tmp_path, monkeypatch):
   def stop(*args, **kwargs):
     raise Begun
 
-  monkeypatch.setattr(start, 'start', stop)
+  monkeypatch.setattr(start.Stage, 'start', stop)
   for _ in range(2):
     with pytest.raises(Begun):
       rl.run(cfg, str(tmp_path / 'rl'), str(base))

@@ -41,16 +41,16 @@ def workdir(base, tmp_path_factory):
   return folder
 
 
-def newest_state(workdir, model):
+def newest_state(workdir, base):
   """The state that a resume would go on from."""
-  lines = lora.trained(CFG.lora, params.table(model.model_config))
-  tx = optimizers.make(CFG.optimizer, CFG.loop.n_steps, lines)
-  mesh = device_mesh.make(CFG.mesh)
-  state, writer = start.start(
-    str(workdir), 'sft', model.model_config, model.tokenizer_dir, True, tx,
-    CFG.seed, mesh, CFG.loop.watch, model.params, CFG.lora,
+  stage = start.after(
+    'sft', CFG, workdir=str(workdir), restore_from=base, n_rows=4,
+    teaches_chat=True,
   )  # fmt: skip
-  writer.close()
+  lines = lora.trained(CFG.lora, params.table(stage.model_config))
+  tx = optimizers.make(CFG.optimizer, CFG.loop.n_steps, lines)
+  state, loop = stage.start(tx, CFG.lora)
+  loop.writer.close()
   return state
 
 
@@ -64,12 +64,12 @@ def test_later_stages_load_base_plus_adapters(base, workdir, caplog):
   after = checkpoint.load_model(str(workdir))
   assert (after.stage, after.step, after.is_chat) == ('sft', 8, True)
   caplog.set_level('INFO', 'absl')
-  state = newest_state(workdir, before)
+  state = newest_state(workdir, base)
   assert int(state.step) == 8
   # a and b of wq 16 x 16, wo 16 x 16 and down 16 x 16; two moments of each.
   sizes = [x.size for x in jax.tree.leaves(state.params)]
   assert sizes == [32] * 6
-  assert 'trains 192 parameters' in caplog.text
+  assert 'trains 192' in caplog.text
   moments = [x.size for x in jax.tree.leaves(state.opt_state) if x.size > 1]
   assert moments == 2 * sizes
   adapters = state.params['layers']

@@ -13,6 +13,7 @@ from llm_jax.infer import generate, quantize, sampling, slots
 from llm_jax.model import config, transformer
 from llm_jax.model import params as param_table
 from llm_jax.parallel import device_mesh
+from tests.model import start_params
 
 CFG = config.ModelConfig(
   vocab_size=50, n_layers=2, d_model=16, n_heads=2, n_kv_heads=1, head_dim=8,
@@ -26,7 +27,7 @@ Request = engine_lib.Request
 
 @pytest.fixture(scope='module')
 def params():
-  tree = transformer.init(CFG, jax.random.key(0))
+  tree = start_params.init(CFG)
   # Sharper logits, so that draws and greedy choices differ clearly.
   return tree | {'head': tree['head'] * 6}
 

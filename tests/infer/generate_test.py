@@ -8,6 +8,7 @@ import pytest
 from llm_jax.infer import generate, sampling
 from llm_jax.model import config, transformer
 from llm_jax.parallel import device_mesh
+from tests.model import start_params
 
 CFG = config.ModelConfig(
   vocab_size=50, n_layers=2, d_model=16, n_heads=2, n_kv_heads=1, head_dim=8,
@@ -19,7 +20,7 @@ STOP = 49
 
 @pytest.fixture(scope='module')
 def params():
-  tree = transformer.init(CFG, jax.random.key(0))
+  tree = start_params.init(CFG)
   # Sharper logits, so that draws and greedy choices differ clearly.
   return tree | {'head': tree['head'] * 6}
 

@@ -39,12 +39,10 @@ def test_loss_and_gradient(name):
     )
     assert (importance_BT == 2).any()
     advantage_BT = advantage_BT * importance_BT
-  weight_BT = policy.token_weights(
-    ours.pop('aggregation', 'token_mean'),
-    mask_BT,
-    len(mask_BT),
-    make_golden_policy.MAX_LENGTH,
-  )
+  weigh = policy.AGGREGATIONS[ours.pop('aggregation', 'token_mean')]
+  weight_BT = weigh(mask_BT, make_golden_policy.MAX_LENGTH)
+  surrogate = policy.SURROGATES[ours.pop('surrogate', 'clipped')]
+  clips = policy.Clips(ours.pop('clip_low'), ours.pop('clip_high'))
   if 'kl_coefficient' in ours:
     ours['ref_logp_BT'] = given['ref_logp_BT']
 
@@ -55,6 +53,8 @@ def test_loss_and_gradient(name):
       given['old_logp_BT'],
       advantage_BT,
       mask_BT,
+      surrogate=surrogate,
+      clips=clips,
       weight_BT=weight_BT,
       **ours,
     )

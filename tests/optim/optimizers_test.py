@@ -7,9 +7,10 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from llm_jax.model import config, transformer
+from llm_jax.model import config
 from llm_jax.model import params as param_table
 from llm_jax.optim import optimizers
+from tests.model import start_params
 
 CFG = config.ModelConfig(
   vocab_size=20, n_layers=2, d_model=16, n_heads=2, n_kv_heads=1, head_dim=8,
@@ -85,7 +86,7 @@ MODEL = dataclasses.replace(CFG, n_experts=3, d_shared=32)
 
 @pytest.fixture(scope='module')
 def params():
-  return transformer.init(MODEL, jax.random.key(0))
+  return start_params.init(MODEL)
 
 
 def first_update(cfg, params):
@@ -171,9 +172,7 @@ def test_weight_decay_spares_biases_and_position_rows_decay():
   layout = dataclasses.replace(
     CFG, norm='layer', bias='all', positions='learned', max_length=8
   )
-  params = jax.tree.map(
-    jnp.ones_like, transformer.init(layout, jax.random.key(0))
-  )
+  params = jax.tree.map(jnp.ones_like, start_params.init(layout))
   tx = optimizers.make(cfg, 10, param_table.table(layout))
   zero = jax.tree.map(jnp.zeros_like, params)
   updates, _ = tx.update(zero, tx.init(params), params)

@@ -21,6 +21,16 @@ CFG = config.ModelConfig(
 )  # fmt: skip
 LINES = params.table(CFG)
 AXES = ('data', 'fsdp', 'tensor', 'context', 'expert')
+# Every pair of axes is in one of these.
+TRIPLES = [
+  dict.fromkeys(axes, 2)
+  for axes in (
+    ('data', 'fsdp', 'tensor'),
+    ('data', 'context', 'expert'),
+    ('fsdp', 'context', 'expert'),
+    ('tensor', 'context', 'expert'),
+  )
+]
 # Every axis alone and in pairs, on as many of eight devices as it can take.
 ALONE = [{axis: 4 if axis == 'tensor' else 8} for axis in AXES]
 PAIRS = [{a: 4, b: 2} for a, b in itertools.combinations(AXES, 2)]
@@ -96,7 +106,12 @@ def single():
   return train(mesh_config())
 
 
-@pytest.mark.parametrize('axes', ALONE + PAIRS, ids=str)
+@pytest.mark.parametrize(
+  'axes',
+  TRIPLES
+  + [pytest.param(axes, marks=pytest.mark.nightly) for axes in ALONE + PAIRS],
+  ids=str,
+)
 def test_sharded_equals_single_device(single, axes):
   losses, trained, shapes = train(mesh_config(**axes))
   # Only the order of float32 sums differs.

@@ -1,21 +1,22 @@
 """The report of a hand-written run: complete, escaped, honest about gaps."""
 
 import html.parser
+import importlib.resources
 import json
-import pathlib
+import os
 import re
-import shutil
+import subprocess
+import sys
 
 import pytest
 
 from experiments import report as report_recipe
-from llm_jax.report import artifacts, findings, markdown
-from llm_jax.report import page as report_html
+from llm_jax.report import artifacts, findings, page, tables
 from tests.report import synthetic_run
 
+CSS = importlib.resources.files('llm_jax.report') / 'templates' / 'report.css'
 _VOID = {'meta', 'br', 'img', 'link', 'input', 'hr'}
-# SVG elements that the charts close at once.
-_SELF_CLOSED = {'path', 'circle', 'rect'}
+_SELF_CLOSED = {'g', 'path', 'use', 'rect'}  # of the charts
 
 
 class Page(html.parser.HTMLParser):
@@ -23,9 +24,10 @@ class Page(html.parser.HTMLParser):
 
   def __init__(self, text):
     super().__init__()
-    self.tags, self.attributes, self.text, self._open = [], [], [], []
+    self.tags, self.attributes, self._text, self._open = [], [], [], []
     self.feed(text)
     assert self._open == [], f'not closed: {self._open}'
+    self.text = ' '.join(''.join(self._text).split())
 
   def handle_starttag(self, tag, attrs):
     self.tags.append(tag)
@@ -36,13 +38,14 @@ class Page(html.parser.HTMLParser):
   def handle_startendtag(self, tag, attrs):
     assert tag in _SELF_CLOSED
     self.tags.append(tag)
+    self.attributes += [(tag, name, value or '') for name, value in attrs]
 
   def handle_endtag(self, tag):
     assert self._open, f'</{tag}> without a start'
     assert self._open.pop() == tag
 
   def handle_data(self, data):
-    self.text.append(data)
+    self._text.append(data)
 
 
 @pytest.fixture(name='run_dir')
@@ -50,61 +53,66 @@ def _run_dir(tmp_path):
   return synthetic_run.write(tmp_path / 'run', n_steps=300)
 
 
-def _html(run_dir):
-  return report_html.render(artifacts.collect(run_dir))
+@pytest.fixture(name='whole', scope='module')
+def _whole(tmp_path_factory):
+  """The record, the page and the Markdown of a run that lacks nothing."""
+  run_dir = synthetic_run.write(tmp_path_factory.mktemp('whole') / 'run', 300)
+  record = artifacts.collect(run_dir)
+  return record, page.html(record), page.markdown(record)
 
 
-def test_hostile_text_is_only_text(run_dir):
-  text = _html(run_dir)
-  page = Page(text)
-  assert 'script' not in page.tags
-  assert not [a for a in page.attributes if a[1].startswith('on')]
-  shown = ''.join(page.text)
-  assert r'<script>alert(1)</script>"' in shown  # as text, not as a tag
-  assert r'\x1b[31m\u202e' in shown
-  assert '\x1b' not in text
-  assert '\u202e' not in text
+def _edit(path, change):
+  value = json.loads(path.read_text())
+  change(value)
+  path.write_text(json.dumps(value))
+
+
+def test_hostile_text_is_only_text(whole):
+  _, text, markdown = whole
+  parsed = Page(text)
+  assert 'script' not in parsed.tags
+  assert not [a for a in parsed.attributes if a[1].startswith('on')]
+  assert r'<script>alert(1)</script>"' in parsed.text  # text, not a tag
+  assert r'\x1b[31m\u202e' in parsed.text
+  assert not re.search('[\x1b\u202e]', text + markdown)
   # Samples, removed documents, answers and the command line all carry it.
   assert text.count('&lt;script&gt;') > 20
 
 
-def test_page_needs_nothing_else(run_dir):
-  text = _html(run_dir)
-  page = Page(text)
-  for tag, name, value in page.attributes:
+def test_page_needs_nothing_else(whole):
+  _, text, _ = whole
+  for tag, name, value in Page(text).attributes:
     assert name not in {'src', 'srcset', 'data', 'action'}, (tag, value)
     if name == 'href':
       assert value.startswith('#')
   style = text[text.index('<style>') : text.index('</style>')]
-  assert 'url(' not in style
-  assert '@import' not in style
+  assert style.count('</') == 0
+  assert not re.search(r'url\(|@import', style)
+  assert not re.search(r'url\((?!#)', text)
   assert "default-src 'none'" in text
 
 
-def test_page_is_accessible(run_dir):
-  text = _html(run_dir)
-  page = Page(text)
+def test_page_is_accessible(whole):
+  _, text, _ = whole
+  parsed = Page(text)
   assert '<html lang="en">' in text
-  assert page.tags.count('h1') == 1
-  assert page.tags.count('table') == page.tags.count('caption') > 5
-  charts = text.count('<svg viewBox="0 0 440')
-  assert charts >= 8
-  assert text.count('<desc>') == text.count('</title><desc>') == charts
-  ids = [value for _, name, value in page.attributes if name == 'id']
+  assert parsed.tags.count('h1') == 1
+  assert parsed.tags.count('table') == parsed.tags.count('caption') > 5
+  charts = [a for a in parsed.attributes if a == ('svg', 'role', 'img')]
+  spoken = [a for a in parsed.attributes if a[:2] == ('svg', 'aria-label')]
+  assert parsed.tags.count('svg') == len(charts) == len(spoken) == 15
+  ids = [value for _, name, value in parsed.attributes if name == 'id']
   assert len(ids) == len(set(ids))
-  for _, name, value in page.attributes:
-    if name == 'href':
-      assert value[1:] in ids
-    if name == 'aria-labelledby':
-      assert value in ids
-  assert 'prefers-color-scheme: dark' in text
+  for _, name, value in parsed.attributes:
+    if name in ('href', 'aria-labelledby'):
+      assert value.removeprefix('#') in ids
 
 
-def test_colours_are_legible():
-  """WCAG AA: text and lines against the page in both schemes."""
-  style = report_html.report_style.CSS
-  schemes = re.findall(r':root \{(.*?)\}', style, re.DOTALL)
+def test_colours_are_legible_in_both_schemes():
+  """WCAG AA: text and lines against the page."""
+  schemes = re.findall(r':root \{(.*?)\}', CSS.read_text(), re.DOTALL)
   assert len(schemes) == 2
+  assert 'prefers-color-scheme: dark' in CSS.read_text()
   for scheme in schemes:
     colours = dict(re.findall(r'--(\w+): (#\w{6})', scheme))
     for name, colour in colours.items():
@@ -128,8 +136,8 @@ def _contrast(first, second):
   return (high + 0.05) / (low + 0.05)
 
 
-def test_record_has_the_promised_keys(run_dir):
-  report = artifacts.collect(run_dir)
+def test_record_has_the_promised_keys(whole):
+  report, _, _ = whole
   assert [stage['name'] for stage in report['stages']] == [
     'crawl', 'clean', 'tokenizer', 'tokens', 'pretrain', 'sft',
     'rl_seed0', 'rl_seed1', 'rl_seed2', 'rl_zero', 'evaluate',
@@ -151,43 +159,43 @@ def test_record_has_the_promised_keys(run_dir):
   json.dumps(report, allow_nan=False)
 
 
-def test_numbers_reach_the_page(run_dir):
-  report = artifacts.collect(run_dir)
-  for text in (report_html.render(report), markdown.render(report)):
-    assert 'rl, mean of 3 seeds' in text
-    assert '84.1' in text  # (82.5 + 84.5 + 85.3) / 3
-    assert '4,915,200' in text
-    assert '012345678' in text
-    assert 'gzip -9' in text
-  page = ''.join(Page(report_html.render(report)).text)
-  assert 'Accuracy without thinking tokens' in page
-  assert 'pii: e mail48' in page
-  assert 'quality: too many symbols — 3 documents, 9.0 kB' in page
+def test_numbers_reach_the_page(whole):
+  _, text, markdown = whole
+  shown = Page(text).text
+  for number in ('rl, mean of 3 seeds', '84.1 (80.5–87.7)', '4,915,200',
+                 '012345678', 'gzip -9', '97.5 (96.3–98.6)'):  # fmt: skip
+    assert number in shown
+    assert number in markdown
+  assert 'Accuracy without thinking tokens' in shown
+  assert 'pii: e mail 48' in shown
+  assert 'quality: too many symbols — 3 documents, 9.0 kB' in shown
+  assert 'language: not English — 1 document, 3.0 kB' in shown
+  assert 'step 20, sampled' in shown
+  assert shown.count('Missing from this run') == 0
 
 
-def test_mean_of_seeds_by_hand(run_dir):
-  line = findings.best_rl(artifacts.collect(run_dir), 'free')
+def test_mean_of_seeds_by_hand(whole):
+  line = findings.best_rl(whole[0], 'free')
   assert line is not None
   assert line.n_seeds == 3
   assert line.sampled == pytest.approx(0.841, abs=1e-12)
   # s = 0.0144222, t(0.975; 2) = 4.302653: ± 0.0358266.
-  assert line.sampled_interval == pytest.approx(
-    (0.8051734, 0.8768266), abs=1e-6
-  )
+  limits = (0.8051734, 0.8768266)
+  assert line.sampled_interval == pytest.approx(limits, abs=1e-6)
 
 
 def test_all_of_the_headline_is_of_means_where_each_has_seeds(run_dir):
-  path = run_dir / 'evaluate' / 'evaluation.json'
-  evaluation = json.loads(path.read_text())
-  rows = []
-  for row in evaluation['rows']:
-    if row['checkpoint'] in ('base', 'sft'):
-      for i in range(3):
-        name, sampled = f'{row["checkpoint"]}_seed{i}', 0.1 * (1 + i)
-        rows.append(row | {'checkpoint': name, 'sampled': sampled})
-    else:
-      rows.append(row)
-  path.write_text(json.dumps(evaluation | {'rows': rows}))
+  def with_seeds(evaluation):
+    evaluation['rows'] = [
+      row | {'checkpoint': name, 'sampled': 0.1 * i}
+      for row in evaluation['rows']
+      for i, name in enumerate(
+        [f'{row["checkpoint"]}_seed{i}' for i in range(4)][1:], 1
+      )
+      if row['checkpoint'] in ('base', 'sft')
+    ] + [row for row in evaluation['rows'] if 'rl' in row['checkpoint']]
+
+  _edit(run_dir / 'evaluate' / 'evaluation.json', with_seeds)
   report = artifacts.collect(run_dir)
   shown = {what: number for what, number, _ in findings.headline(report)}
   assert (shown['Base model'], shown['After SFT']) == ('20.0%', '20.0%')
@@ -200,72 +208,107 @@ def test_all_of_the_headline_is_of_means_where_each_has_seeds(run_dir):
 
 def test_pass_at_k_with_intervals(run_dir):
   """Of a checkpoint over problems, of a mean over seeds."""
-  path = run_dir / 'evaluate' / 'evaluation.json'
-  evaluation = json.loads(path.read_text())
-  for row in evaluation['rows']:
-    if row['checkpoint'] == 'sft':
-      row['interval']['pass_at_k'] = {
-        k: [value - 0.05, value + 0.05] for k, value in row['pass_at_k'].items()
-      }
-  path.write_text(json.dumps(evaluation))
+
+  def with_limits(evaluation):
+    for row in evaluation['rows']:
+      passes = row['pass_at_k']
+      if row['checkpoint'] == 'sft':
+        limits = {k: [x - 0.05, x + 0.05] for k, x in passes.items()}
+        row['interval']['pass_at_k'] = limits
+      if row['checkpoint'] == 'rl_zero':
+        del passes['8']  # fewer samples than the others
+
+  _edit(run_dir / 'evaluate' / 'evaluation.json', with_limits)
   report = artifacts.collect(run_dir)
-  by_name = {name: cells for name, *cells in findings.pass_at_k(report)}
-  assert by_name['Checkpoint'] == ['k = 1', 'k = 2', 'k = 4', 'k = 8']
+  table = tables.pass_at_k(findings.accuracies(report, 'free'))
+  by_name = {name: cells for name, *cells in table.rows}
+  assert list(table.header[1:]) == ['k = 1', 'k = 2', 'k = 4', 'k = 8']
   assert by_name['base'][0] == '26.8'  # an evaluation of before
-  assert by_name['sft'][0] == '29.1 (24.1–34.1)'
-  assert by_name['rl, mean of 3 seeds'][0] == '84.1 (80.5–87.7)'
+  assert by_name['sft'][0] == ('29.1', '(24.1–34.1)')
   # 1 - (1 - p)² is .969375, .975975, .978391; s = .0046496, ± .0115502.
-  assert by_name['rl, mean of 3 seeds'][1] == '97.5 (96.3–98.6)'
-  page = ''.join(Page(report_html.render(report)).text)
-  for text in (page, markdown.render(report)):
-    assert '29.1 (24.1–34.1)' in text
-    assert '97.5 (96.3–98.6)' in text
+  assert by_name['rl, mean of 3 seeds'][1] == ('97.5', '(96.3–98.6)')
+  assert by_name['rl_zero'][3] == '–'
 
 
-def test_same_artifacts_give_the_same_bytes(run_dir):
-  assert _html(run_dir) == _html(run_dir)
+def test_same_artifacts_give_the_same_bytes(run_dir, whole):
+  assert page.html(artifacts.collect(run_dir)) == whole[1]
+
+
+def test_what_is_missing_is_said_in_its_place(run_dir):
+  lost = {
+    'clean/funnel.json': 'the funnel, clean/funnel.json',
+    'tokenizer/report.json': 'the tokenizer report, tokenizer/report.json',
+    'evaluate/evaluation.json': 'the evaluation, evaluate/evaluation.json',
+    'pretrain/done.json': 'pretrain/done.json: missing',
+    'rl_zero/rollouts.jsonl': 'rl_zero/rollouts.jsonl: missing',
+    'pretrain/metrics.jsonl': 'pretrain/metrics.jsonl: missing',
+    'rl_seed0/run.json': '',
+    'crawl/run.json': 'crawl/: no run of this stage',
+  }
+  for name in lost:
+    (run_dir / name).unlink()
+  report = artifacts.collect(run_dir)
+  shown = Page(page.html(report)).text
+  markdown = page.markdown(report)
+  assert all(said in shown for said in lost.values())
+  assert all(line in markdown for line in report['missing'])
+  for said in ('direct answers', 'pass@k', 'held-out bits per byte', 'sample'):
+    assert f'Missing from this run: {said}' in shown
+
+
+_DEEP = '[' * 100_000
+_EVALUATION = 'evaluate/evaluation.json'
+_ROW = '{"rows": [{"checkpoint": "a", "mode": "free", "greedy": %s}]}'
 
 
 @pytest.mark.parametrize(
-  ('gone', 'said'),
+  ('name', 'content', 'said'),
   [
-    ('clean/funnel.json', 'the funnel'),
-    ('tokenizer/report.json', 'the tokenizer report'),
-    ('evaluate/evaluation.json', 'the evaluation'),
-    ('pretrain/done.json', 'pretrain/done.json: missing'),
-    ('rl_zero/rollouts.jsonl', 'rl_zero/rollouts.jsonl: missing'),
-    ('pretrain/metrics.jsonl', 'pretrain/metrics.jsonl: missing'),
-    ('rl_zero/run.json', ''),
-    ('crawl', 'crawl/: no run of this stage'),
+    *(
+      (name, content, said)
+      for name in ('clean/funnel.json', 'tokenizer/report.json', _EVALUATION,
+                   'sft/done.json', 'sft/run.json')
+      for content, said in (
+        ('{"steps": [', 'unreadable'), ('[]', 'not a JSON object'),
+        ('\xff', 'unreadable'), (_DEEP, 'recursion depth'),
+      )
+    ),
+    (_EVALUATION, _ROW % 0.5, '1 rows of another form'),
+    (_EVALUATION, _ROW % 'NaN', '1 rows of another form'),
+    (_EVALUATION, '{"rows": 3}', 'of another form in rows'),
+    (_EVALUATION, '{"held_out": {"models": 1}}', 'another form in held_out'),
+    ('clean/funnel.json', '{"steps": [{"name": 1}]}', 'another form in steps'),
+    ('sft/done.json', '{"seconds": "soon"}', 'of another form in seconds'),
+    ('sft/run.json', '{"git_dirty": []}', 'of another form in git_dirty'),
+    ('tokenizer/report.json', '{"vocab_size": true}', 'form in vocab_size'),
   ],
-)
-def test_what_is_missing_is_said(run_dir, gone, said):
-  path = run_dir / gone
-  shutil.rmtree(path) if path.is_dir() else path.unlink()
-  assert said in ''.join(Page(_html(run_dir)).text)
-  markdown.render(artifacts.collect(run_dir))
-
-
-@pytest.mark.parametrize(
-  'name',
-  ['clean/funnel.json', 'tokenizer/report.json', 'evaluate/evaluation.json',
-   'sft/done.json'],
 )  # fmt: skip
-@pytest.mark.parametrize('content', ['{"steps": [', '[]', '{}', '\xff'])
-def test_damaged_artifacts_stop_nothing(run_dir, name, content):
+def test_damaged_artifacts_stop_nothing(run_dir, name, content, said):
   (run_dir / name).write_text(content, encoding='latin-1')
   report = artifacts.collect(run_dir)
-  Page(report_html.render(report))
-  markdown.render(report)
-  if content != '{}':
-    assert any(line.startswith(f'{name}: ') for line in report['missing'])
+  json.dumps(report, allow_nan=False)
+  found = [line for line in report['missing'] if line.startswith(f'{name}: ')]
+  assert len(found) == 1
+  assert said in found[0]
+  assert found[0][:40] in page.markdown(report)
+
+
+def test_artifacts_may_lack_what_they_need_not_have(run_dir):
+  for path in run_dir.glob('*/*.json'):
+    path.write_text('{}')
+  removed = '{"steps": [{"name": "a", "removed": {"b": {"samples": [{}]}}}]}'
+  (run_dir / 'clean' / 'run.json').write_text('{"stage": "clean"}')
+  (run_dir / 'clean' / 'funnel.json').write_text(removed)
+  report = artifacts.collect(run_dir)
+  assert 'a: b — 0 documents, 0.0 kB' in Page(page.html(report)).text
+  assert '| a ' in page.markdown(report)
 
 
 def test_empty_run_is_all_missing(tmp_path):
   report = artifacts.collect(tmp_path)
   assert len(report['missing']) == len(artifacts.STAGES)
-  assert 'Missing from this run' in report_html.render(report)
-  assert '% ' not in markdown.render(report)
+  assert Page(page.html(report)).text.count('Missing from this run') == 14
+  assert '% ' not in page.markdown(report)
 
 
 def test_no_folder_is_named(tmp_path):
@@ -275,20 +318,19 @@ def test_no_folder_is_named(tmp_path):
 
 def test_torn_and_repeated_lines(run_dir):
   """After kill -9 and a resume the last line of a step counts."""
-  path = run_dir / 'sft' / 'metrics.jsonl'
-  path.write_text(
+  (run_dir / 'sft' / 'metrics.jsonl').write_text(
     '{"step": 1, "loss": 4.0}\n{"step": 2, "loss": 3.0}\n'
-    '{"step": 2, "loss": 2.5}\n{"step": 3, "loss": NaN}\n{"step": 3, "lo'
+    '{"step": 2, "loss": 2.5}\n{"step": 3, "loss": NaN}\n'
+    '{"step": 4, "loss": 1e999}\n{"step": 5, "loss": %s}\n{"step": 6, "lo'
+    % ('7' * 400)
   )
   report = artifacts.collect(run_dir)
   assert report['training']['sft']['series']['loss'] == [
-    [1, 4.0],
-    [2, 2.5],
-    [3, None],
-  ]
+    [1, 4.0], [2, 2.5], [3, None], [4, None], [5, None],
+  ]  # fmt: skip
   assert 'sft/metrics.jsonl: 1 unreadable lines' in report['missing']
-  page = report_html.render(report)
-  assert '1 values that are not finite are left out' in page
+  shown = page.html(report)
+  assert '3 values that are not finite are left out' in shown
 
 
 def test_long_series_are_means_of_bins():
@@ -301,70 +343,96 @@ def test_long_series_are_means_of_bins():
   assert all(abs(y - 0.5) < 0.012 for _, y in points[:-1])
 
 
-def test_samples_show_first_and_last_step():
+def test_samples_show_first_and_last_step(whole):
   rows = [
     {'step': step, 'prompt': p, 'text': f'{p}{step}'}
     for step in range(0, 1000, 10)
     for p in 'abcde'
   ]
-  shown = artifacts.spread(rows)
-  steps = [row['step'] for row in shown]
-  assert steps[0] == 0
-  assert steps[-1] == 990
+  steps = [row['step'] for row in artifacts.spread(rows)]
+  assert (steps[0], steps[-1]) == (0, 990)
   assert steps == sorted(steps)
-  assert len(shown) <= 18
-
-
-def test_samples_of_one_prompt_differ_by_mode(run_dir):
-  samples = artifacts.collect(run_dir)['samples']['rl_zero']
+  assert len(steps) <= 18
+  # One prompt may have two modes.
+  samples = whole[0]['samples']['rl_zero']
   assert [row['mode'] for row in samples] == ['greedy', 'sampled'] * 3
-  assert 'step 20, sampled' in ''.join(Page(_html(run_dir)).text)
 
 
-def test_rollouts_of_steps_are_browsed_without_a_script(run_dir):
-  report = artifacts.collect(run_dir)
+def test_rollouts_of_steps_are_browsed_without_a_script(whole):
+  report, text, _ = whole
   steps = report['rollouts']['rl_zero']
   assert [steps[0]['step'], steps[-1]['step']] == [1, 60]
   assert len(steps) == 24
   assert all(len(step['answers']) == 8 for step in steps)
-  text = report_html.render(report)
-  page = ''.join(Page(text).text)
-  assert 'step 60: 8 of 256 answers, 4 of these right' in page
-  assert 'reward 1, 3 tokens' in page
-  assert 'reward 0, 3 tokens, cut off' in page
-  assert 'more characters)' in page
+  shown = Page(text).text
+  for said in (
+    'step 60: 8 of 256 answers, 4 of these right',
+    '✓ right reward 1, 3 tokens',
+    '✗ wrong reward 0, 3 tokens, cut off',
+    'more characters)',
+  ):
+    assert said in shown
   section = text[text.index('<section id="rollouts"') :]
   section = section[: section.index('</section>')]
   assert section.count('<article class="good"') == 4 * 24 * 4
   assert section.count('type="radio" name="show-rl_zero"') == 3
-  for shown, hidden in (('right', 'bad'), ('wrong', 'good')):
-    rule = f'[value="{shown}"]:checked) .{hidden} {{ display: none; }}'
-    assert rule in report_html.report_style.CSS
+  for kind, hidden in (('right', 'bad'), ('wrong', 'good')):
+    rule = f'[value="{kind}"]:checked) .{hidden} {{ display: none; }}'
+    assert rule in CSS.read_text()
 
 
-def test_torn_and_foreign_rollouts_are_passed_over(run_dir):
+def test_torn_and_foreign_rollouts_are_counted(run_dir):
   path = run_dir / 'rl_zero' / 'rollouts.jsonl'
   line = json.loads(path.read_text().split('\n')[0]) | {'reward': 'much'}
   path.write_text(f'{{"step": 1}}\n{json.dumps(line)}\n{{"step": 2, "te')
   report = artifacts.collect(run_dir)
   assert 'rl_zero' not in report['rollouts']
-  assert 'rl_zero/rollouts.jsonl: 1 unreadable lines' in report['missing']
-  Page(report_html.render(report))
+  assert report['missing'] == [
+    'rl_zero/rollouts.jsonl: 3 unreadable lines',
+  ]
 
 
-def test_recipe_writes_three_forms(run_dir, tmp_path, capsys):
+def test_recipe_writes_three_forms(run_dir, tmp_path, capsys, whole):
   workdir = tmp_path / 'out' / 'report'
   report_recipe.run(report_recipe.Config(), str(workdir), str(run_dir))
-  names = {path.name for path in pathlib.Path(workdir).iterdir()}
+  names = {path.name for path in workdir.glob('[!.]*')}
   assert names == {'report.html', 'report.md', 'report.json'}
   record = json.loads((workdir / 'report.json').read_text())
-  assert report_html.render(record) == (workdir / 'report.html').read_text()
+  assert page.html(record) == (workdir / 'report.html').read_text() == whole[1]
   assert '| pretrain' in capsys.readouterr().out
 
 
+def test_charts_are_drawn_without_a_home(tmp_path):
+  """Nothing is written there, and a matplotlibrc of the user's is not read.
+
+  The parts that other recipes use do not load the libraries of the report.
+  """
+  program = (
+    'import sys\n'
+    'from llm_jax.report import artifacts, findings, tables\n'
+    'assert not {"jinja2", "matplotlib"} & set(sys.modules)\n'
+    'from llm_jax.report import charts\n'
+    'print(charts.bars("h", "MB", [("a", 0.5, 0.25, "1")]).svg)\n'
+  )
+  home = tmp_path / 'home'
+  home.mkdir()
+  (tmp_path / 'matplotlibrc').write_text('font.size: 40\nlines.marker: o\n')
+  environment = {k: v for k, v in os.environ.items() if 'MPL' not in k}
+  environment |= {'HOME': str(home), 'XDG_CACHE_HOME': str(home / '.cache'),
+                  'PYTHONPATH': os.getcwd()}  # fmt: skip
+  shown = subprocess.run(
+    [sys.executable, '-c', program],
+    cwd=tmp_path, env=environment, check=True, capture_output=True, text=True,
+  )  # fmt: skip
+  assert shown.stderr == ''
+  assert list(home.iterdir()) == []
+  chart = page.charts.bars('h', 'MB', [('a', 0.5, 0.25, '1')])
+  assert shown.stdout.strip() == chart.svg.strip()
+
+
 def test_markdown_cells_cannot_break_the_table():
-  text = markdown.table(('a', 'b'), [('x|y', '<b>\nz\x1b')])
-  lines = text.splitlines()
+  table = tables.Table('c', ('a', 'b'), [('x|y', '<b>\nz\x1b')])
+  lines = tables.markdown(table).splitlines()
   assert len(lines) == 3
   assert len({len(line) for line in lines}) == 1
   assert r'x\|y' in lines[2]

@@ -6,44 +6,47 @@ import pytest
 from llm_jax.rl import advantages
 from tests.losses.golden_policy_test import GOLDEN, relative
 
+REWARD_PR = np.array([[1.0, 0.0, 0.0, 0.0], [2.0, 2.0, 0.0, 0.0]])
 
-def test_advantage_is_reward_minus_the_mean_of_the_group():
-  reward_PR = np.array([[1.0, 0.0, 0.0, 0.0], [0.0] * 4, [1.0] * 4])
-  advantage_PR, is_dead_P = advantages.group_advantages(reward_PR)
-  np.testing.assert_allclose(advantage_PR[0], [0.75, -0.25, -0.25, -0.25])
-  assert not advantage_PR[1:].any()
-  assert is_dead_P.tolist() == [False, True, True]
+
+@pytest.mark.parametrize(
+  ('baseline', 'expected_R'),
+  [
+    ('group_mean', [0.75, -0.25, -0.25, -0.25]),
+    ('leave_one_out', [1, -1 / 3, -1 / 3, -1 / 3]),
+    ('none', [1, 0, 0, 0]),
+  ],
+)
+def test_baselines(baseline, expected_R):
+  found_PR = advantages.BASELINES[baseline](REWARD_PR)
+  np.testing.assert_allclose(found_PR[0], expected_R)
+
+
+@pytest.mark.parametrize(
+  ('scale', 'deviation_P1'),
+  [('none', 1), ('group', [[0.5], [np.sqrt(4 / 3)]]),
+   ('batch', np.sqrt(5.875 / 7))],
+)  # fmt: skip
+def test_scales(scale, deviation_P1):
+  advantage_PR = REWARD_PR - [[0.25], [1.0]]
+  found_PR = advantages.SCALES[scale](advantage_PR, REWARD_PR)
+  np.testing.assert_allclose(found_PR, advantage_PR / deviation_P1, rtol=1e-5)
 
 
 @pytest.mark.parametrize('baseline', ['group_mean', 'leave_one_out'])
 @pytest.mark.parametrize('scale', advantages.SCALES)
-def test_equal_rewards_are_dead_even_where_their_mean_rounds(baseline, scale):
-  reward_PR = np.full((1, 3), 0.1)
-  advantage_PR, is_dead_P = advantages.group_advantages(
-    reward_PR, baseline, scale
-  )
-  assert is_dead_P.all()
-  assert not advantage_PR.any()
+def test_equal_rewards_are_0_even_where_their_mean_rounds(baseline, scale):
+  reward_PR = np.full((2, 3), 0.1)
+  advantage_PR = advantages.BASELINES[baseline](reward_PR)
+  assert not advantages.SCALES[scale](advantage_PR, reward_PR).any()
 
 
-def test_other_baselines_and_scales():
-  reward_PR = np.array([[1.0, 0.0, 0.0, 0.0], [2.0, 2.0, 0.0, 0.0]])
-  third = 1 / 3
-  found, _ = advantages.group_advantages(reward_PR, 'leave_one_out')
-  np.testing.assert_allclose(found[0], [1, -third, -third, -third], rtol=1e-6)
-  found, is_dead_P = advantages.group_advantages(
-    np.array([[1.0, 1.0], [0.0, 0.0]]), 'none'
-  )
-  assert found.tolist() == [[1, 1], [0, 0]]
-  assert is_dead_P.tolist() == [False, True]
-  found, _ = advantages.group_advantages(reward_PR, scale='batch')
-  np.testing.assert_allclose(
-    found, (reward_PR - [[0.25], [1.0]]) / np.sqrt(5.875 / 7), rtol=1e-5
-  )
-  with pytest.raises(ValueError, match="baseline 'mean'; use one of"):
-    advantages.group_advantages(reward_PR, 'mean')
-  with pytest.raises(ValueError, match="scale 'std'; use one of"):
-    advantages.group_advantages(reward_PR, scale='std')
+def test_a_group_of_one_is_refused():
+  for function in (advantages.group_mean, advantages.leave_one_out):
+    with pytest.raises(ValueError, match='groups of 1 answers'):
+      function(np.ones((3, 1)))
+  with pytest.raises(ValueError, match='groups of 1 answers'):
+    advantages.by_group_deviation(np.zeros((3, 1)), np.ones((3, 1)))
 
 
 @pytest.mark.parametrize(
@@ -51,10 +54,13 @@ def test_other_baselines_and_scales():
   [('group_mean', 'none'), ('group_mean', 'group'), ('leave_one_out', 'none')],
 )
 def test_groups_of_verl(baseline, scale):
-  found, _ = advantages.group_advantages(GOLDEN['reward_PR'], baseline, scale)
+  reward_PR = GOLDEN['reward_PR']
+  found_PR = advantages.BASELINES[baseline](reward_PR)
+  found_PR = advantages.SCALES[scale](found_PR, reward_PR)
   expected_BT = GOLDEN[f'verl_{baseline}_{scale}/advantage_BT']
-  mask_BT = GOLDEN['mask_BT']
-  assert relative(found.reshape(-1, 1) * mask_BT, expected_BT) < 1e-5
+  assert relative(found_PR.reshape(-1, 1) * GOLDEN['mask_BT'], expected_BT) < (
+    1e-5
+  )
 
 
 def test_reinforce_plus_plus_of_verl():

@@ -69,14 +69,16 @@ def expected_step(
   group.
   """
   mask_BT = MASK_BT[rows]
-  weight_BT = policy.token_weights(aggregation, mask_BT, n, 1)
+  # Over n answers a group, of which there are as many as rows.
+  weight_BT = policy.AGGREGATIONS[aggregation](mask_BT, 1) * len(mask_BT) / n
 
   @jax.jit
   @jax.grad
   def gradient(theta):
     loss, _ = policy.policy_gradient(
-      logp(theta)[rows], old[rows], advantage_BT, mask_BT, 1e9, 1e9,
-      weight_BT=weight_BT * chance_B[:, None], **settings,
+      logp(theta)[rows], old[rows], advantage_BT, mask_BT,
+      clips=policy.Clips(1e9, 1e9), weight_BT=weight_BT * chance_B[:, None],
+      **settings,
     )  # fmt: skip
     return -loss
 
@@ -94,9 +96,9 @@ def test_answers_are_all_there_are():
 
 def group_step(baseline, scale='none', **settings):
   """Expected over every group of two answers to the prompt."""
-  advantage_PR, _ = advantages.group_advantages(
-    REWARD_B[EVERY_PAIR], baseline, scale
-  )
+  reward_PR = REWARD_B[EVERY_PAIR]
+  advantage_PR = advantages.BASELINES[baseline](reward_PR)
+  advantage_PR = advantages.SCALES[scale](advantage_PR, reward_PR)
   chance_P = P_B[EVERY_PAIR].prod(axis=1)
   return expected_step(
     advantage_PR.reshape(-1, 1), np.repeat(chance_P, 2),
@@ -104,7 +106,7 @@ def group_step(baseline, scale='none', **settings):
   )  # fmt: skip
 
 
-@pytest.mark.parametrize('surrogate', policy.SURROGATES)
+@pytest.mark.parametrize('surrogate', policy.SURROGATES.values())
 def test_unbiased_baselines(surrogate):
   for baseline, factor in (
     ('none', 1), ('leave_one_out', 1), ('group_mean', 1 / 2),

@@ -1,4 +1,4 @@
-"""Updates from rollouts, on a tiny model; PPO learns a game of two tokens."""
+"""What tokens are taught, by hand; and updates of a tiny model."""
 
 import functools
 
@@ -9,133 +9,256 @@ import optax
 import pytest
 
 from llm_jax.infer import generate
-from llm_jax.model import (
-  config,
-  likelihood,
-  params,
-  transformer,
-  value_head,
-)
-from llm_jax.parallel import device_mesh
-from llm_jax.rl import algorithm, learn, prompts, rollout
+from llm_jax.model import config, likelihood, transformer, value_head
+from llm_jax.model import params as param_table
+from llm_jax.rl import algorithms, learn, rollout
 from llm_jax.train import train_state, update
+from tests.model import start_params
+from tests.rl import tiny_stage
 
 CFG = config.ModelConfig(
   vocab_size=8, n_layers=1, d_model=16, n_heads=2, n_kv_heads=1, head_dim=8,
   d_ff=16, max_length=8,
 )  # fmt: skip
+LINES = param_table.table(CFG, has_value_head=True)
 PROMPTS = [[1], [2], [3], [4]]
 N_SAMPLES, N_NEW, LENGTH = 8, 2, 2
-REQUEST = generate.Request(N_NEW, (0,))
-LINES = params.table(CFG, has_value_head=True)
-REWARD_PR = np.random.default_rng(0).integers(2, size=(4, N_SAMPLES))
-REWARD_PR[:, :2] = [0, 1]  # no group is dead
+RANDOM_PR = np.random.default_rng(0).integers(2, size=(4, N_SAMPLES))
+RANDOM_PR[:, :2] = [0, 1]  # no group is dead
+ONE = learn.Updates()
+
+# By hand: prompts of one token, answers of 1 and 2, twice, each token at -1.
+HAND = rollout.training_batch(
+  [tiny_stage.group([1], [([5] * n, [-1.0] * n) for n in (1, 2)])] * 2, 2
+)
+REF_BT = np.array([[-1.5, 9], [-1.25, -1.75], [-1, 9], [-1, -1]], 'f4')
+
+
+def advantages(annotated=None, **parts):
+  learner = learn.Learner(None, algorithms.Algorithm(**parts), ONE, None, 2)
+  reward_PR = np.array([[1.0, 0.0], [0.0, 0.0]])
+  return learn.token_advantages(learner, HAND | (annotated or {}), reward_PR)
+
+
+def test_groups():
+  """The first answer is right; its group alone teaches."""
+  found, metrics = advantages()
+  assert found['advantage_BT'].tolist() == [[0.5], [-0.5], [0], [0]]
+  assert found['loss_mask_BT'].tolist() == [[1, 0], [1, 1], [0, 0], [0, 0]]
+  assert metrics == {}
+  found, _ = advantages(baseline='none', only_right=True)
+  assert found['loss_mask_BT'].tolist() == [[1, 0], [0, 0], [0, 0], [0, 0]]
+
+
+def test_whitening():
+  # Rewards 1, 0, 0, 0, 0, 0 at six tokens: mean 1/6, variance 1/6.
+  found, _ = advantages(baseline='none', whiten=True)
+  low, high = -1 / 6 / np.sqrt(1 / 6), 5 / 6 / np.sqrt(1 / 6)
+  expected = [[high, 0], [low, low], [low, 0], [low, low]]
+  np.testing.assert_allclose(found['advantage_BT'], expected, rtol=1e-5)
+  np.testing.assert_array_equal(found['loss_mask_BT'], HAND['loss_mask_BT'])
+
+
+def test_long_answers():
+  # Half of the longest answer is free; the reward then falls to -1.
+  found, metrics = advantages(overlong_share=0.5)
+  assert found['advantage_BT'].tolist() == [[1], [-1], [0.5], [-0.5]]
+  assert found['loss_mask_BT'].sum() == 6
+  assert metrics == {'reward_overlong': -0.5}
+
+
+def test_kl_is_taken_off_the_reward_of_its_answer():
+  """log pi - log ref is 0.5 and, of two tokens, 0.25 + 0.75; times 0.4."""
+  found, metrics = advantages({'ref_logp_BT': REF_BT}, kl_in_reward=0.4)
+  # Rewards are 1 - 0.2 and 0 - 0.4 in the first group, equal in the second.
+  np.testing.assert_allclose(
+    found['advantage_BT'], [[0.6], [-0.6], [0], [0]], atol=1e-6
+  )
+  assert metrics == {'reward_kl': pytest.approx(-(0.2 + 0.4) / 4)}
+
+
+def test_values_with_a_kl_at_each_token():
+  value_BT = np.array([[0.5, 9], [0.25, 0.75], [0, 9], [0, 0]], 'f4')
+  found, metrics = advantages(
+    {'value_BT': value_BT, 'ref_logp_BT': REF_BT},
+    baseline='value',
+    kl_in_reward=0.4,
+    gae_lambda=0.5,
+  )
+  # Row 0: 1 - 0.2 - 0.5. Row 1: d = (-0.1 + 0.75 - 0.25, -0.3 - 0.75).
+  last = -0.3 - 0.75
+  first = 0.4 + 0.5 * last
+  np.testing.assert_allclose(
+    found['advantage_BT'], [[0.3, 0], [first, last], [0, 0], [0, 0]], atol=1e-6
+  )
+  np.testing.assert_allclose(
+    found['return_BT'],
+    [[0.8, 0], [first + 0.25, last + 0.75], [0, 0], [0, 0]],
+    atol=1e-6,
+  )
+  assert found['loss_mask_BT'].sum() == 6  # nothing is dead
+  returns = np.array([0.8, first + 0.25, last + 0.75, 0, 0, 0])
+  error = returns - np.array([0.5, 0.25, 0.75, 0, 0, 0])
+  assert metrics['explained_variance'] == pytest.approx(
+    1 - error.var() / returns.var(), abs=1e-5
+  )
+
+
+def test_importance_weights_up_to_a_cap():
+  """The trainer's log-probabilities are not the sampler's -1."""
+  logp_BT = np.array([[-0.5, 9], [-1.25, 0], [-1, 9], [-1, -1]], 'f4')
+  found, metrics = advantages({'trainer_logp_BT': logp_BT}, max_importance=2.0)
+  np.testing.assert_allclose(found['advantage_BT'][0, 0], 0.5 * np.exp(0.5))
+  np.testing.assert_allclose(
+    found['advantage_BT'][1], [-0.5 * np.exp(-0.25), -0.5 * 2]
+  )
+  np.testing.assert_array_equal(found['old_logp_BT'], logp_BT)
+  assert metrics['max_logp_difference'] == 1.0
+  assert metrics['mean_logp_difference'] == pytest.approx(1.75 / 3)
 
 
 def params_of(seed, with_head=False):
-  params = transformer.init(CFG, jax.random.key(seed))
+  params = start_params.init(CFG, seed)
   head = {'w_D': jnp.linspace(-1, 1, CFG.d_model), 'bias': jnp.float32(0.5)}
   return params | ({value_head.NAME: head} if with_head else {})
 
 
-def mesh_of(data=1):
-  return device_mesh.make(device_mesh.MeshConfig(data=data))
-
-
-def collect(params, step, reward_fn=None):
+def sample(params, step, temperature=1.0):
+  """Groups of drawn answers, without verdicts."""
   rows = [prompt for prompt in PROMPTS for _ in range(N_SAMPLES)]
-  seeds = [1000 * step + i for i in range(len(rows))]
-  answers = generate.generate(CFG, params, rows, seeds, REQUEST, len(rows))
-  groups = []
-  for i, prompt in enumerate(PROMPTS):
-    drawn = answers[i * N_SAMPLES : (i + 1) * N_SAMPLES]
-    question = prompts.Question(None, prompt)
-    groups.append(rollout.Group(question, drawn, [], [], 0.0))
-  reward_PR = REWARD_PR
-  if reward_fn is not None:
-    reward_PR = np.array(
-      [[reward_fn(p, a.token_ids) for a in g.answers]
-       for p, g in zip(PROMPTS, groups, strict=True)], 'f4'
-    )  # fmt: skip
-  everyone = np.arange(len(PROMPTS))
-  return rollout.Collected(groups, reward_PR, everyone < 0, everyone, 0, 0)
+  answers = generate.generate(
+    CFG,
+    params,
+    prompts=rows,
+    seeds=[1000 * step + i for i in range(len(rows))],
+    request=rollout.make_request(N_NEW, (0,), temperature),
+    batch_size=len(rows),
+  )
+  return [
+    tiny_stage.group(prompt, answers[i * N_SAMPLES : (i + 1) * N_SAMPLES])
+    for i, prompt in enumerate(PROMPTS)
+  ]
 
 
-ONE = learn.Updates()
-
-
-def make(cfg, updates=ONE, tx=None, params=None, micro_batch=32):
-  """A state and what it learns with."""
-  mesh = mesh_of()
+def make(
+  cfg, updates=ONE, tx=None, params=None, micro_batch=32, temperature=1.0
+):
+  """A state, what it learns with, and all of a step but its rollouts."""
+  stage, tx = tiny_stage.make(CFG), tx or optax.sgd(1.0)
+  loss_fn = algorithms.make_loss_fn(cfg, CFG, first=0, temperature=temperature)
   update_fn = update.make_update_fn(
-    algorithm.make_loss_fn(cfg, CFG, first=0), tx or optax.sgd(1.0), mesh,
-    updates.rows(32) // micro_batch,
-  )  # fmt: skip
-  params = params or params_of(0, cfg.baseline == 'value')
+    loss_fn, tx, stage.mesh, updates.rows(32) // micro_batch
+  )
+  params = params or params_of(0, cfg.has_values)
   state = train_state.create(
-    lambda _: params, tx or optax.sgd(1.0), seed=0, mesh=mesh, lines=LINES
+    lambda _: params, tx, seed=0, mesh=stage.mesh, lines=LINES
   )
-  look_fn = learn.make_look_fn(cfg, CFG, params_of(1), mesh, micro_batch)
-  return state, learn.Learner(
-    cfg, updates, look_fn, update_fn, mesh, LENGTH, N_NEW, 0
+  learner = learn.Learner(stage, cfg, updates, update_fn, max_length=N_NEW)
+  annotate = learn.make_annotate_fn(learner, micro_batch, temperature)
+
+  def one_step(state, groups, reward_PR, step):
+    batch = annotate(state.params, rollout.training_batch(groups, LENGTH))
+    changed, found = learn.token_advantages(learner, batch, reward_PR)
+    state, metrics = learn.update_policy(learner, state, batch | changed, step)
+    return state, metrics | found
+
+  return state, one_step, annotate
+
+
+def slow_logp(params, batch, temperature):
+  """Of each target under the tempered policy, in float64."""
+  hidden_BTD, _ = transformer.apply(
+    CFG, params, batch['inputs_BT'], batch['positions_BT']
+  )
+  logits_BTV = transformer.unembed(CFG, params, hidden_BTD)[..., :8]
+  p_BTV = np.exp(np.asarray(logits_BTV, np.float64) / temperature)
+  p_BTV /= p_BTV.sum(axis=-1, keepdims=True)
+  at_BT1 = batch['targets_BT'][..., None]
+  return np.log(np.take_along_axis(p_BTV, at_BT1, axis=-1))[..., 0]
+
+
+@pytest.mark.parametrize('temperature', [0.6, 1.3])
+def test_sampler_trainer_and_reference_are_of_one_temperature(temperature):
+  """The ratio of the first update is 1, and the KL is of what was drawn."""
+  cfg = algorithms.Algorithm(
+    kl_coefficient=0.1, kl_in_reward=0.2, max_importance=2.0
+  )
+  state, one_step, annotate = make(cfg, temperature=temperature)
+  groups = sample(state.params, 0, temperature)
+  batch = annotate(state.params, rollout.training_batch(groups, LENGTH))
+  kept_BT = batch['loss_mask_BT'] > 0
+  logp_BT = slow_logp(state.params, batch, temperature)
+  ref_BT = slow_logp(params_of(1), batch, temperature)
+  for name, expected_BT in (
+    ('old_logp_BT', logp_BT), ('trainer_logp_BT', logp_BT),
+    ('ref_logp_BT', ref_BT),
+  ):  # fmt: skip
+    np.testing.assert_allclose(
+      batch[name][kept_BT], expected_BT[kept_BT], atol=1e-4, err_msg=name
+    )
+  _, metrics = one_step(state, groups, RANDOM_PR, 1)
+  for name in ('mean_ratio', 'min_ratio', 'max_ratio'):
+    assert metrics[name] == pytest.approx(1, abs=1e-4)
+  assert metrics['max_logp_difference'] < 1e-4
+  log_x_BT = (ref_BT - logp_BT)[kept_BT]
+  assert metrics['kl'] == pytest.approx(
+    (np.exp(log_x_BT) - log_x_BT - 1).mean(), rel=1e-3
+  )
+  assert metrics['reward_kl'] == pytest.approx(
+    0.2 * log_x_BT.sum() / RANDOM_PR.size, rel=1e-3
   )
 
 
-def test_a_look_in_parts_is_the_whole_and_outlives_the_reference():
-  cfg = algorithm.Algorithm(
+def test_annotations_in_parts_are_the_whole_and_outlive_the_reference():
+  cfg = algorithms.Algorithm(
     baseline='value', kl_coefficient=0.1, max_importance=2.0
   )
-  policy, reference = params_of(0, with_head=True), params_of(1)
-  batch = rollout.training_batch(collect(policy, 0).groups, LENGTH)
+  params = params_of(0, with_head=True)
+  batch = rollout.training_batch(sample(params, 0), LENGTH)
   logp_BT, value_BT = jax.jit(
     functools.partial(likelihood.target_logp_and_value, CFG)
-  )(policy, batch)
-  ref_BT = jax.jit(functools.partial(likelihood.target_logp, CFG))(
-    reference, batch
-  )
-  mesh = mesh_of(2)
-  placed = jax.device_put(
-    reference, params.state_shardings(LINES, mesh, reference)
-  )
+  )(params, batch)
+  ref_BT = slow_logp(params_of(1), batch, 1.0)
+  stage = tiny_stage.make(CFG, data=2)
+  learner = learn.Learner(stage, cfg, ONE, None, N_NEW)
   whole, parts = (
-    learn.make_look_fn(cfg, CFG, placed, mesh, micro_batch)
-    for micro_batch in (32, 8)
+    learn.make_annotate_fn(learner, micro_batch, 1.0) for micro_batch in (32, 8)
   )
-  jax.tree.map(lambda x: x.delete(), placed)  # as donation does
-  policy = jax.device_put(policy, params.shardings(LINES, mesh))
-  for look_fn in (whole, parts):
-    found = look_fn(policy, batch)
+  jax.tree.map(lambda x: x.delete(), stage.params)  # as donation does
+  for annotate in (whole, parts):
+    found = annotate(params, batch)
     np.testing.assert_allclose(found['ref_logp_BT'], ref_BT, atol=1e-5)
     np.testing.assert_allclose(found['trainer_logp_BT'], logp_BT, atol=1e-5)
     np.testing.assert_allclose(found['value_BT'], value_BT, atol=1e-5)
-  plain = learn.make_look_fn(algorithm.Algorithm(), CFG, params, mesh, 32)
-  assert plain(params, batch) is batch
+  learner = learn.Learner(stage, algorithms.Algorithm(), ONE, None, N_NEW)
+  assert learn.make_annotate_fn(learner, 32, 1.0)(params, batch) is batch
 
 
 def test_minibatches_use_each_answer_once_an_epoch():
   updates = learn.Updates(n_epochs=2, n_minibatches=4)
-  cfg = algorithm.Algorithm(aggregation='sequence_mean')
-  learner = learn.Learner(cfg, updates, None, None, None, LENGTH, N_NEW, 0)
+  cfg = algorithms.Algorithm(aggregation='sequence_mean')
+  learner = learn.Learner(tiny_stage.make(None), cfg, updates, None, N_NEW)
   mask_BT = np.ones((32, 2), 'f4')
   mask_BT[::2, 1] = 0
   batch = {'loss_mask_BT': mask_BT, 'rows_BT': np.arange(32)[:, None]}
-  found = list(learn.minibatches(learner, batch, 5))
-  rows = [one['rows_BT'].ravel().tolist() for one in found]
-  assert [len(one) for one in rows] == [8] * updates.n_a_step
-  for epoch in (rows[:4], rows[4:]):
+
+  def rows(step):
+    found = list(learn.minibatches(learner, batch, step))
+    return [one['rows_BT'].ravel().tolist() for one in found]
+
+  dealt = rows(5)
+  assert [len(one) for one in dealt] == [8] * updates.n_a_step
+  for epoch in (dealt[:4], dealt[4:]):
     assert sorted(i for one in epoch for i in one) == list(range(32))
-  assert rows[:4] != rows[4:]
-  again = [one['rows_BT'].ravel().tolist()
-           for one in learn.minibatches(learner, batch, 5)]  # fmt: skip
-  assert again == rows
-  other = next(learn.minibatches(learner, batch, 6))
-  assert other['rows_BT'].ravel().tolist() != rows[0]
-  for one in found:  # weights are of the minibatch: 1/8 for each answer
+  assert dealt[:4] != dealt[4:]
+  assert rows(5) == dealt
+  assert rows(6) != dealt
+  for one in learn.minibatches(learner, batch, 5):  # 1/8 for each answer
     kept_BT = one['loss_mask_BT']
     weight_B = (one['weight_BT'] * kept_BT).sum(axis=1) / kept_BT.sum()
     np.testing.assert_allclose(weight_B, 1 / 8, rtol=1e-5)
-  batch['loss_mask_BT'] = mask_BT * (np.arange(32) == rows[0][0])[:, None]
-  assert len(list(learn.minibatches(learner, batch, 5))) == 2  # one an epoch
+  batch['loss_mask_BT'] = mask_BT * (np.arange(32) == dealt[0][0])[:, None]
+  assert len(rows(5)) == 2  # one an epoch
   with pytest.raises(ValueError, match='n_minibatches = 3 does not divide 32'):
     learn.Updates(n_minibatches=3).rows(32)
   with pytest.raises(ValueError, match='n_epochs = 0; use 1 or more'):
@@ -143,51 +266,53 @@ def test_minibatches_use_each_answer_once_an_epoch():
 
 
 def test_several_updates_are_one_step_and_leave_the_policy_that_sampled():
-  cfg = algorithm.Algorithm()
-  state, learner = make(cfg, learn.Updates(2, 2))
-  state, metrics = learn.learn(learner, state, collect(state.params, 0), 1)
+  state, one_step, _ = make(algorithms.Algorithm(), learn.Updates(2, 2))
+  groups = sample(state.params, 0)
+  state, metrics = one_step(state, groups, RANDOM_PR, 1)
   assert int(state.step) == 1
   assert metrics['max_logp_difference'] < 1e-4  # of the first update
   assert metrics['max_ratio'] > 1.01
   assert metrics['min_ratio'] < 0.99
-  state, learner = make(cfg)
-  state, once = learn.learn(learner, state, collect(state.params, 0), 1)
-  assert abs(once['max_ratio'] - 1) < 1e-4
-  dead = collect(state.params, 0, lambda *_: 1.0)
   before = jax.device_get(state.params)
-  state, nothing = learn.learn(learner, state, dead, 2)
+  state, nothing = one_step(state, groups, np.ones_like(RANDOM_PR), 2)
   assert int(state.step) == 2
   assert 'loss' not in nothing
   jax.tree.map(np.testing.assert_array_equal, before, state.params)
 
 
 def test_micro_batches_are_the_whole():
-  found = []
+  ends = []
   for micro_batch in (32, 8):
-    state, learner = make(
-      algorithm.PRESETS['ppo'], tx=optax.sgd(0.1), micro_batch=micro_batch
+    state, one_step, _ = make(
+      algorithms.PRESETS['ppo'], tx=optax.sgd(0.1), micro_batch=micro_batch
     )
-    state, metrics = learn.learn(learner, state, collect(state.params, 0), 1)
-    found.append((jax.device_get(state.params), metrics['value_loss']))
-  jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, atol=2e-6), *found)
+    groups = sample(state.params, 0)
+    state, metrics = one_step(state, groups, RANDOM_PR, 1)
+    ends.append((jax.device_get(state.params), metrics['value_loss']))
+  jax.tree.map(lambda x, y: np.testing.assert_allclose(x, y, atol=2e-6), *ends)
 
 
 def test_ppo_learns_and_knows_what_to_expect():
   """Prompts 1 and 2 want the number after them; 3 and 4 reward nothing."""
 
-  def reward(prompt, answer):
-    return float(prompt[0] <= 2 and answer[0] == prompt[0] + 1)
+  def rewards(groups):
+    return np.array(
+      [
+        [float(p[0] <= 2 and a.token_ids[0] == p[0] + 1) for a in group.answers]
+        for p, group in zip(PROMPTS, groups, strict=True)
+      ]
+    )
 
-  tx = optax.adam(0.005)
-  state, learner = make(
-    algorithm.PRESETS['ppo'], learn.Updates(2, 2), tx,
-    params_of(0) | {value_head.NAME: value_head.init(CFG)},
-  )  # fmt: skip
+  params = params_of(0) | {value_head.NAME: value_head.init(CFG)}
+  state, one_step, _ = make(
+    algorithms.PRESETS['ppo'], learn.Updates(2, 2), optax.adam(0.005), params
+  )
   means, explained = [], []
   for step in range(13):
-    collected = collect(state.params, step, reward)
-    state, metrics = learn.learn(learner, state, collected, step)
-    means.append(collected.reward_PR.mean())
+    groups = sample(state.params, step)
+    reward_PR = rewards(groups)
+    state, metrics = one_step(state, groups, reward_PR, step)
+    means.append(reward_PR.mean())
     explained.append(metrics['explained_variance'])
   assert means[0] < 0.2
   assert np.mean(means[-3:]) > 0.45  # of 0.5
@@ -197,13 +322,9 @@ def test_ppo_learns_and_knows_what_to_expect():
 
 def test_a_value_head_changes_no_token_and_no_log_probability():
   bare, headed = params_of(0), params_of(0, with_head=True)
-  rows, seeds = [[1], [2]] * 4, range(8)
-  answers = [
-    generate.generate(CFG, params, rows, seeds, REQUEST, 8)
-    for params in (bare, headed)
-  ]
-  assert answers[0] == answers[1]
-  batch = rollout.training_batch(collect(bare, 0).groups, LENGTH)
+  groups = sample(bare, 0)
+  assert [g.answers for g in sample(headed, 0)] == [g.answers for g in groups]
+  batch = rollout.training_batch(groups, LENGTH)
   logp = jax.jit(functools.partial(likelihood.target_logp_and_value, CFG))
   without, value_BT = logp(bare, batch)
   assert value_BT is None

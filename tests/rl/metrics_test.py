@@ -4,40 +4,28 @@ import numpy as np
 import pytest
 
 from llm_jax.infer import generate
-from llm_jax.rl import metrics, prompts, rollout
-from llm_jax.tasks import addition, protocol
-from llm_jax.verify import verdict
-
-
-def group(prompt, answers):
-  """From (text, right, log-probabilities, whether it ended)."""
-  question = prompts.Question(protocol.Problem('addition', prompt, ''), [1])
-  drawn = [
-    generate.Answer([5] * len(logps), logps, stopped)
-    for _, _, logps, stopped in answers
-  ]
-  texts = [text for text, *_ in answers]
-  scores = [
-    verdict.Score(right, 'right' if right else 'wrong')
-    for _, right, _, _ in answers
-  ]
-  return rollout.Group(question, drawn, texts, scores, 0.25)
-
+from llm_jax.rl import metrics, rollout
+from llm_jax.tasks import addition
+from tests.rl import tiny_stage
 
 COLLECTED = rollout.Collected(
-  [
-    group('1+1=', [
-      ('2', True, [-1.0], True),
-      ('<think>wait', False, [-2.0, -3.0], False),
-    ]),
-    group('2+2=', [('3', False, [-0.5], True), ('5', False, [-1.5], True)]),
+  groups=[
+    tiny_stage.group(
+      [1],
+      [([5], [-1.0]), generate.Answer([5, 5], [-2.0, -3.0], False)],
+      texts=['2', '<think>wait'],
+      right={0},
+    ),
+    tiny_stage.group(
+      [1], [([5], [-0.5]), ([5], [-1.5])], texts=['3', '5'], problem='2+2='
+    ),
   ],
-  np.array([[1, 0], [0, 0]], 'f4'),
-  np.array([False, True]),
-  np.array([0]),
+  reward_PR=np.array([[1, 0], [0, 0]], 'f4'),
+  is_dead_P=np.array([False, True]),
+  batch_P=np.array([0]),
   rollout_s=2.0,
   score_s=0.1,
-)  # fmt: skip
+)
 
 
 def test_numbers_of_a_step():
@@ -84,11 +72,14 @@ def test_updates_are_joined_by_the_names_of_their_metrics():
 
 def test_evaluation_is_followed():
   result = {'greedy': 0.5, 'sampled': 0.4, 'think_share': 1.0,
-            'mean_length': 3.0, 'pass_at_k': {'1': 0.4, '8': 0.9}}  # fmt: skip
+            'mean_length': 3.0, 'pass_at_k': {'1': 0.4, '8': 0.9},
+            'samples': [{'prompt': '1+1=', 'answer': '2', 'correct': True}],
+            }  # fmt: skip
   assert metrics.evaluation(result) == {
     'eval_greedy': 0.5, 'eval_sampled': 0.4, 'eval_think_share': 1.0,
     'eval_mean_length': 3.0, 'eval_pass_at_8': 0.9,
   }  # fmt: skip
+  assert metrics.first_sample(result) == {'prompt': '1+1=', 'text': '2'}
 
 
 def test_lines_are_cut_where_they_say():

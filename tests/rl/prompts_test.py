@@ -1,4 +1,4 @@
-"""Epochs and refills of a pool of questions, without any state."""
+"""Epochs and refills of a pool of problems, without any state."""
 
 import collections
 
@@ -6,15 +6,15 @@ import pytest
 
 from llm_jax.rl import prompts
 
-POOL = [prompts.Question(None, [i]) for i in range(10)]
+POOL = [prompts.Prompt(None, [i]) for i in range(10)]
 
 
 def numbers(step, draw=0, n_prompts=4, seed=0):
-  asked = prompts.of_step(POOL, n_prompts, seed, step, draw)
-  return [question.token_ids[0] for question in asked]
+  chosen = prompts.of_step(POOL, n_prompts, seed, step, draw)
+  return [prompt.token_ids[0] for prompt in chosen]
 
 
-def test_every_epoch_asks_every_question_once_in_another_order():
+def test_every_epoch_asks_every_problem_once_in_another_order():
   read = [i for step in range(1, 11) for i in numbers(step)]
   assert read[:10] == list(range(10))
   epochs = [tuple(read[start : start + 10]) for start in range(0, 40, 10)]
@@ -37,6 +37,6 @@ def test_refills_are_new_to_the_step_and_need_no_state():
   assert numbers(1, 1, 3) != numbers(1, 1, 3, seed=1)
 
 
-def test_too_few_questions_are_refused():
+def test_too_few_problems_are_refused():
   with pytest.raises(ValueError, match='draw 2 of a step asks for 12 problems'):
     numbers(1, 2)

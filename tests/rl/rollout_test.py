@@ -10,11 +10,11 @@ import pytest
 from llm_jax.infer import generate
 from llm_jax.losses import next_token
 from llm_jax.model import config, transformer
-from llm_jax.parallel import device_mesh
-from llm_jax.rl import prompts, reward, rollout
-from llm_jax.tasks import addition, protocol
+from llm_jax.rl import prompts, rollout
+from llm_jax.tasks import addition
 from llm_jax.tokenizer import encoding
-from llm_jax.verify import verdict
+from tests.model import start_params
+from tests.rl import tiny_stage
 
 TASK = addition.Addition(2)
 TOKENIZER = encoding.Tokenizer.from_merges([], 'qwen2')
@@ -25,23 +25,14 @@ CFG = config.ModelConfig(
 N_SAMPLES = 4
 
 
-def question(token_ids, prompt='1+1='):
-  return prompts.Question(protocol.Problem('addition', prompt, '2'), token_ids)
-
-
-def group(token_ids, answers):
-  scores = [verdict.Score(False, 'no')] * len(answers)
-  texts = ['x'] * len(answers)
-  return rollout.Group(question(token_ids), answers, texts, scores, 0.5)
-
-
 def sampler(pool, **changes):
-  asked = prompts.load(TASK, 6, 0, TOKENIZER, False)
+  stage = tiny_stage.make(CFG, tokenizer=TOKENIZER, data=2)
   settings = {
-    'config': CFG, 'request': generate.Request(10, (9,)), 'task': TASK,
-    'tokenizer': TOKENIZER, 'questions': asked, 'n_prompts': 2,
-    'n_samples': N_SAMPLES, 'batch_size': 0, 'reward': 'verifier', 'seed': 0,
-    'mesh': device_mesh.make(device_mesh.MeshConfig(data=2)), 'pool': pool,
+    'stage': stage, 'cfg': rollout.Rollouts(), 'task': TASK,
+    'problems': prompts.load(stage, TASK, 6), 'n_prompts': 2,
+    'n_samples': N_SAMPLES, 'reward': 'verifier', 'pool': pool,
+    'request': rollout.make_request(10, (9,), 1.0),
+    'dead_groups': lambda reward_PR: np.ptp(reward_PR, axis=1) == 0,
   }  # fmt: skip
   return rollout.Sampler(**(settings | changes))
 
@@ -53,11 +44,9 @@ def _pool():
 
 
 def test_batch_by_hand():
-  answers = [
-    generate.Answer([7, 8, 9], [-1.0, -2.0, -3.0], True),
-    generate.Answer([7], [-4.0], True),
-  ]
-  batch = rollout.training_batch([group([1, 2], answers)], 5)
+  answers = [([7, 8, 9], [-1.0, -2.0, -3.0]), ([7], [-4.0])]
+  groups = [tiny_stage.group([1, 2], answers)]
+  batch = rollout.training_batch(groups, 5)
   assert batch['inputs_BT'].tolist() == [[1, 2, 7, 8, 9], [1, 2, 7, 0, 0]]
   assert batch['targets_BT'].tolist() == [[2, 7, 8, 9, 0], [2, 7, 0, 0, 0]]
   assert batch['loss_mask_BT'].tolist() == [[0, 1, 1, 1, 0], [0, 1, 0, 0, 0]]
@@ -65,12 +54,12 @@ def test_batch_by_hand():
     [0, -1, -2, -3, 0], [0, -4, 0, 0, 0],
   ]  # fmt: skip
   with pytest.raises(ValueError, match='do not fit a row of 4'):
-    rollout.training_batch([group([1, 2], answers)], 3)
+    rollout.training_batch(groups, 3)
 
 
 def test_draws_are_reproducible_and_their_logps_those_of_training(pool):
   """In the layout of the batch, on the drawn tokens, in float32."""
-  params = transformer.init(CFG, jax.random.key(0))
+  params = start_params.init(CFG)
   drawn = rollout.draw(sampler(pool), params, 3, 0)
 
   def answers(step, number=0):
@@ -109,12 +98,11 @@ def test_a_group_is_judged_while_others_are_sampled(pool, monkeypatch):
       judged.set()
       return addition.Addition.score(self, problem, answer)
 
-  def generate_all(cfg, params, rows, seeds, request, size, mesh, on_answer):
-    del cfg, params, seeds, request, size, mesh
+  def generate_all(cfg, params, prompts, on_answer, **_):
     order = [3, 0, 2, 1, 7, 6, 5, 4]  # as they happen to end
-    assert len(rows) == len(order)
-    for place, row in enumerate(order):
-      if place == 4:
+    assert len(prompts) == len(order)
+    for n, row in enumerate(order):
+      if n == 4:
         assert judged.wait(20), 'nothing was judged before the last group'
       on_answer(row, generate.Answer(TOKENIZER.encode(f'{row}'), [-1.0], True))
 
@@ -124,55 +112,69 @@ def test_a_group_is_judged_while_others_are_sampled(pool, monkeypatch):
   assert [group.texts for group in drawn.groups] == [
     list('0123'), list('4567')
   ]  # fmt: skip
-  assert [group.question for group in drawn.groups] == made.questions[:2]
+  assert [group.prompt for group in drawn.groups] == made.problems[:2]
   correct = [[s.correct for s in group.scores] for group in drawn.groups]
   np.testing.assert_array_equal(drawn.reward_PR, np.array(correct, 'f4'))
   assert len(right) == 2
 
 
-def collect(rewards, max_refills, n_groups=2):
-  """From the rewards of each draw; groups are numbered."""
-  numbers = iter(range(100))
+@pytest.mark.parametrize(
+  ('n_draws', 'max_refills', 'trained', 'dead'),
+  [
+    # Draws of two groups: dead and live, both dead, dead and live, both live.
+    (3, 3, [1, 5], [0, 2, 3, 4]),  # no fourth is needed
+    (3, 2, [1, 5], [0, 2, 3, 4]),
+    (2, 1, [0, 1], [0, 2, 3]),  # filled up with a dead group, in order
+    (1, 0, [0, 1], [0]),
+  ],
+)
+def test_dead_groups_are_replaced_until_the_batch_lives(
+  n_draws, max_refills, trained, dead, monkeypatch
+):
+  right, equal, wrong = [1, 0], [1, 1], [0, 1]
+  draws = [[equal, wrong], [equal, equal], [equal, right], [right, right]]
 
-  def draw(number):
-    groups = [next(numbers) for _ in range(n_groups)]
-    return rollout.Draw(groups, np.array(rewards[number], 'f4'), 1.5)
+  def draw(sampler, params, step, number):
+    del sampler, params, step
+    groups = [2 * number, 2 * number + 1]  # numbered
+    return rollout.Draw(groups, np.array(draws[number], 'f4'), 1.5)
 
-  dead = lambda reward_PR: np.ptp(reward_PR, axis=1) == 0  # noqa: E731
-  return rollout.collect(draw, dead, max_refills)
-
-
-def test_dead_groups_are_replaced_until_the_batch_lives():
-  live, dead, other = [1, 0], [1, 1], [0, 1]
-  found = collect([[live, other], [live, live]], 3)
-  assert (found.groups, found.batch_P.tolist()) == ([0, 1], [0, 1])
-  draws = [[dead, other], [dead, dead], [dead, live], [live, live]]
-  assert collect(draws, 3).groups == list(range(6))  # no fourth is needed
-  found = collect(draws, 2)
-  assert found.groups == list(range(6))
-  groups, reward_PR = found.batch
-  assert groups == [1, 5]
-  assert reward_PR.tolist() == [other, live]
-  assert found.is_dead_P.tolist() == [True, False, True, True, True, False]
-  assert found.rollout_s == 4.5
-  found = collect(draws, 1)  # filled up with a dead group, in order
-  assert found.batch[0] == [0, 1]
-  assert collect([[dead, dead]], 0).batch[0] == [0, 1]
+  monkeypatch.setattr(rollout, 'draw', draw)
+  cfg = rollout.Rollouts(max_refills=max_refills)
+  found = rollout.collect(sampler(None, cfg=cfg), None, 1)
+  assert found.groups == list(range(2 * n_draws))
+  assert found.trained_groups == trained
+  assert found.is_dead_P.nonzero()[0].tolist() == dead
+  assert found.rollout_s == 1.5 * n_draws
+  rewards = [reward for one in draws for reward in one]
+  assert found.trained_reward_PR.tolist() == [rewards[i] for i in trained]
 
 
-def test_coins_are_tossed_by_seed_step_and_draw():
-  correct_PR = np.array([[1, 0], [0, 1]])
-  found = reward.choose('verifier', correct_PR, 0, 1, 0)
-  np.testing.assert_array_equal(found, correct_PR)
-  tossed = reward.choose('random', np.zeros((50, 40)), 0, 1, 0)
+def test_verdicts_and_coins():
+  groups = [
+    tiny_stage.group([1], [([5], [0.0])] * 2, right={i}) for i in (0, 1)
+  ]
+  assert rollout.verdicts(groups).tolist() == [[1, 0], [0, 1]]
+  tossed = rollout.coins((50, 40), seed=0, step=1, draw=0)
   assert abs(tossed.mean() - 0.5) < 0.05  # four standard deviations
-  np.testing.assert_array_equal(tossed, reward.toss((50, 40), 0, 1))
-  assert (tossed != reward.toss((50, 40), 0, 2)).any()
-  assert (tossed != reward.toss((50, 40), 0, 1, 1)).any()
+  again = rollout.coins((50, 40), seed=0, step=1, draw=0)
+  np.testing.assert_array_equal(tossed, again)
+  for step, draw in ((2, 0), (1, 1)):
+    assert (tossed != rollout.coins((50, 40), 0, step, draw)).any()
 
 
 def test_settings_that_mean_nothing_are_refused():
-  with pytest.raises(ValueError, match='n_threads = 0; use 1 or more'):
-    rollout.Rollouts(n_threads=0)
-  with pytest.raises(ValueError, match='max_refills = -1; use 0 or more'):
-    rollout.Rollouts(max_refills=-1)
+  for settings, message in (
+    ({'n_threads': 0}, 'n_threads = 0; use 1 or more'),
+    ({'max_refills': -1}, 'max_refills = -1; use 0 or more'),
+  ):
+    with pytest.raises(ValueError, match=message):
+      rollout.Rollouts(**settings)
+  for temperature in (0, -1.0, float('nan'), float('inf')):
+    with pytest.raises(ValueError, match=f'temperature {temperature}'):
+      rollout.make_request(10, (9,), temperature)
+  for rule in ({'top_k': 3}, {'top_p': 0.9}, {'min_p': 0.1}, {'slides': True},
+               {'repetition_penalty': 1.1}, {'banned_ids': (3,)}):  # fmt: skip
+    request = generate.Request(10, (9,), **rule)
+    with pytest.raises(ValueError, match='the whole tempered distribution'):
+      sampler(None, request=request)

@@ -62,7 +62,7 @@ def test_an_unreadable_answer_drops_the_problem_and_is_counted(
     ('{"question": 3, "answer": "#### 1"}', 'line 2 of .*the question is 3'),
     ('{"question": " ", "answer": "#### 1"}', 'the question is . .; write'),
     ('[]', 'line 2 of'),
-    ('{', 'line 2 of .*JSONDecodeError'),
+    ('{', 'line 2 of .*not JSON'),
     ('{"question": "q", "answer": null}', 'line 2 of .*NoneType'),
   ],
 )

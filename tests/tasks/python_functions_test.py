@@ -144,7 +144,7 @@ def test_what_cannot_be_had_is_refused(tmp_path):
   (tmp_path / 'other').mkdir()
   other_form = _task(tmp_path / 'other', {'question': 1})
   with pytest.raises(
-    ValueError, match=r'gz:1 has the fields .*MBPP has test_l'
+    ValueError, match=r'line 1 of .*gz: the fields are .*MBPP'
   ):
     other_form.problems('train', 1, 0)
 

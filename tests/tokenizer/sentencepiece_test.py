@@ -5,6 +5,7 @@ import inspect
 
 import hypothesis
 import pytest
+import sentencepiece as library
 from hypothesis import strategies as st
 from sentencepiece import sentencepiece_model_pb2
 
@@ -26,6 +27,22 @@ def own(model_path):
   return sentencepiece.SentencePieceTokenizer(model_path)
 
 
+@pytest.fixture(scope='module')
+def edited(model_path, tmp_path_factory):
+  """Makes a model of other settings: edited(lambda model: ...)."""
+  folder = tmp_path_factory.mktemp('edited')
+
+  def make(edit):
+    model = sentencepiece_model_pb2.ModelProto()
+    model.ParseFromString(model_path.read_bytes())
+    edit(model)
+    path = folder / f'{len(list(folder.iterdir()))}.model'
+    path.write_bytes(model.SerializeToString())
+    return path
+
+  return make
+
+
 @hypothesis.settings(
   deadline=None,
   suppress_health_check=[hypothesis.HealthCheck.function_scoped_fixture],
@@ -38,8 +55,7 @@ def own(model_path):
   ).map(''.join)
 )
 def test_text_comes_back_and_makes_no_control_token(own, text):
-  # NUL ends a text, and U+2581 is how SentencePiece spells a blank.
-  hypothesis.assume('\0' not in text and '\u2581' not in text)
+  hypothesis.assume('\u2581' not in text)  # how SentencePiece spells a blank
   ids = own.encode(text)
   assert own.decode(ids) == text
   assert own.special_id('</s>') not in ids
@@ -57,14 +73,14 @@ def test_vocabulary(own):
     own.special_id('<x>')
 
 
-def test_pieces_named_as_control_never_come_from_text(model_path, tmp_path):
+def test_pieces_named_as_control_never_come_from_text(edited):
   """A piece that users define, as Gemma's turns, is taken from any text."""
-  model = sentencepiece_model_pb2.ModelProto()
-  model.ParseFromString(model_path.read_bytes())
-  model.pieces[-1].piece = '<start_of_turn>'
-  model.pieces[-1].type = _Piece.USER_DEFINED
-  path = tmp_path / 'turns.model'
-  path.write_bytes(model.SerializeToString())
+
+  def edit(model):
+    model.pieces[-1].piece = '<start_of_turn>'
+    model.pieces[-1].type = _Piece.USER_DEFINED
+
+  path = edited(edit)
   plain = sentencepiece.SentencePieceTokenizer(path)
   safe = sentencepiece.SentencePieceTokenizer(path, ['<start_of_turn>'])
   last = plain.vocab_size - 1
@@ -74,13 +90,96 @@ def test_pieces_named_as_control_never_come_from_text(model_path, tmp_path):
   assert safe.fingerprint != plain.fingerprint
 
 
-def test_dummy_prefix(model_path, tmp_path):
-  model = sentencepiece_model_pb2.ModelProto()
-  model.ParseFromString(model_path.read_bytes())
-  model.normalizer_spec.add_dummy_prefix = True
-  path = tmp_path / 'prefix.model'
-  path.write_bytes(model.SerializeToString())
-  prefix = sentencepiece.SentencePieceTokenizer(path)
+def without_bytes(model, surface=None):
+  """As old models are: what no piece spells is unknown."""
+  for piece in model.pieces:
+    if piece.type == _Piece.BYTE:
+      piece.type = _Piece.UNUSED
+  model.trainer_spec.byte_fallback = False
+  if surface is not None:
+    model.trainer_spec.unk_surface = surface
+
+
+@pytest.mark.parametrize('surface', [None, '', '<?>', '韬'])
+@pytest.mark.parametrize('text', ['return 韬', '韬', 'a韬韬b', '\ue000 x', ''])
+def test_unknown_decodes_as_in_sentencepiece(edited, surface, text):
+  """As the library itself shows it: ` ⁇ `, unless the model says otherwise."""
+  path = edited(lambda model: without_bytes(model, surface))
+  ours = sentencepiece.SentencePieceTokenizer(path)
+  theirs = library.SentencePieceProcessor(model_file=str(path))
+  ids = ours.encode(text)
+  assert ids == theirs.encode(text)
+  assert (theirs.unk_id() in ids) == (text not in ('', 'return'))
+  assert ours.decode(ids) == theirs.decode(ids)
+  if surface is None and text == 'a韬韬b':
+    assert ours.decode(ids) == 'a \u2047 b'
+  decoder = stream.StreamDecoder(ours)
+  streamed = ''.join([*map(decoder.push, ids), decoder.flush()])
+  assert streamed == ours.decode(ids)
+
+
+@pytest.mark.parametrize(
+  ('text', 'error'),
+  [
+    ('ab\ud800', r'character 2 .* U\+D800'),
+    ('\udfff', r'character 0 .* U\+DFFF'),
+    ('\ud83d\ude00', r'character 0 .* U\+D83D'),
+  ],
+)
+def test_lone_surrogate(own, text, error):
+  with pytest.raises(ValueError, match=error):
+    own.encode(text)
+
+
+@pytest.mark.parametrize('text', ['\0', 'a\0b', '\ue000\U0010ffff', '\x1b[0m'])
+def test_odd_characters_come_back(own, text):
+  assert own.decode(own.encode(text)) == text
+
+
+def test_a_very_long_line_comes_back(own):
+  text = 'to be or not, 韬 ' * 60_000
+  assert own.decode(own.encode(text)) == text
+
+
+@pytest.mark.parametrize('ids', [[600], [-1], [3, 10**9]])
+def test_ids_outside_the_vocabulary(own, ids):
+  with pytest.raises(ValueError, match=f'no token has id {ids[-1]}'):
+    own.decode(ids)
+
+
+@pytest.mark.parametrize('dummy', [False, True])
+@pytest.mark.parametrize('extra', [False, True])
+@pytest.mark.parametrize('suffix', [False, True])
+def test_decodes_as_the_library(edited, dummy, extra, suffix):
+  def edit(model):
+    model.normalizer_spec.add_dummy_prefix = dummy
+    model.normalizer_spec.remove_extra_whitespaces = extra
+    model.trainer_spec.treat_whitespace_as_suffix = suffix
+
+  path = edited(edit)
+  ours = sentencepiece.SentencePieceTokenizer(path)
+  theirs = library.SentencePieceProcessor(model_file=str(path))
+  for text in (
+    '',
+    ' ',
+    '\u2581a',
+    '\u2581\u2581a',
+    '  a  b ',
+    'return x',
+    '韬 ',
+    '\n',
+    ' 韬',
+  ):
+    ids = ours.encode(text)
+    assert ids == theirs.encode(text)
+    assert ours.decode(ids) == theirs.decode(ids)
+
+
+def test_dummy_prefix(edited):
+  def edit(model):
+    model.normalizer_spec.add_dummy_prefix = True
+
+  prefix = sentencepiece.SentencePieceTokenizer(edited(edit))
   assert prefix.token_bytes(prefix.encode('return')[0]).startswith(b' ')
   assert prefix.decode(prefix.encode('return x')) == 'return x'
 

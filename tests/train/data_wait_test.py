@@ -27,18 +27,13 @@ def test_waits_are_written_until_data_fails(tmp_path):
     return state, {'loss': np.float32(0)}
 
   writer = metrics.Writer(str(tmp_path), -1)
+  mesh = device_mesh.make(device_mesh.MeshConfig(), 4)
+  loop = training_loop.Loop(
+    training_loop.LoopConfig(), workdir=str(tmp_path), mesh=mesh, writer=writer
+  )
   with pytest.raises(OSError, match='the disk is gone'):
-    for _ in training_loop.steps(
-      training_loop.LoopConfig(),
-      str(tmp_path),
-      types.SimpleNamespace(step=0),
-      update,
-      batch_fn,
-      device_mesh.make(device_mesh.MeshConfig(), 4),
-      writer,
-    ):
+    for _ in loop.train(types.SimpleNamespace(step=0), update, batch_fn):
       pass
-  writer.close()
   assert seen == [0, 1]
   lines = (tmp_path / metrics.METRICS).read_text().splitlines()
   waits = [json.loads(line)['data_wait_s'] for line in lines]

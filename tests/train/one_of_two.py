@@ -58,9 +58,8 @@ def run(cfg: Config, workdir: str, fault: str = '') -> None:
     return {'inputs_BT': draw.integers(8, size=(4, 3), dtype=np.int32)}
 
   update = update_lib.make_update_fn(loss_fn, tx, mesh)
-  for step, _ in training_loop.steps(
-    cfg.loop, workdir, state, update, batch_fn, mesh, writer
-  ):
+  loop = training_loop.Loop(cfg.loop, workdir=workdir, mesh=mesh, writer=writer)
+  for step, _ in loop.train(state, update, batch_fn):
     if fault == 'slow':  # so that a signal finds it under way
       print(f'at step {step}', flush=True)
       time.sleep(0.2)
@@ -72,7 +71,6 @@ def run(cfg: Config, workdir: str, fault: str = '') -> None:
         raise RuntimeError('a planted bug')
       elif fault == 'hang':
         time.sleep(3600)
-  writer.close()
 
 
 if __name__ == '__main__':

@@ -95,7 +95,14 @@ def test_sigterm_to_one_stops_both_after_the_same_step(uninterrupted, tmp_path):
   assert losses(tmp_path) == uninterrupted
 
 
-@pytest.mark.parametrize('fault', ['kill', 'exception', 'hang'])
+@pytest.mark.parametrize(
+  'fault',
+  [
+    'kill',
+    pytest.param('exception', marks=pytest.mark.nightly),
+    pytest.param('hang', marks=pytest.mark.nightly),
+  ],
+)
 def test_a_lost_peer_ends_both_and_they_start_again(
   fault, uninterrupted, tmp_path
 ):

@@ -57,14 +57,13 @@ def train(
   restored = checkpoint.restore(str(workdir), state)
   if restored is not None:
     state, n_done = restored, int(restored.step)
-  writer = metrics.Writer(str(workdir), n_done, views)
-  try:
-    yield from training_loop.steps(
-      cfg, str(workdir), state, update or update_fn(), batches, mesh(), writer,
-      flops_per_token,
-    )  # fmt: skip
-  finally:
-    writer.close()
+  loop = training_loop.Loop(
+    cfg,
+    workdir=str(workdir),
+    mesh=mesh(),
+    writer=metrics.Writer(str(workdir), n_done, views),
+  )
+  yield from loop.train(state, update or update_fn(), batches, flops_per_token)
 
 
 def losses(workdir):

@@ -81,7 +81,7 @@ def test_many_bad_steps_end_the_run_with_what_was_before_them(tmp_path):
 
 DISK_FULL = """
 import pathlib, resource, sys, time
-from llm_jax.train import loop
+from llm_jax.train import training_loop
 from tests.train import tiny_run
 workdir = pathlib.Path(sys.argv[1])
 cfg = training_loop.LoopConfig(n_steps=30, save_every=1)

@@ -103,11 +103,13 @@ def test_spike_is_clipped_and_not_remembered():
 def test_many_bad_steps_in_a_row_end_the_run(tmp_path):
   writer = metrics.Writer(str(tmp_path), 0)
   values = {'skipped': training_loop.MAX_SKIPPED - 1, 'loss': float('nan')}
-  run = training_loop.Run(training_loop.LoopConfig(), str(tmp_path), writer)
-  run.write(7, values)
+  loop = training_loop.Loop(
+    training_loop.LoopConfig(), workdir=str(tmp_path), mesh=None, writer=writer
+  )
+  loop.write(7, values)
   values['skipped'] += 1
   with pytest.raises(FloatingPointError, match='step 8: 10 steps in a row'):
-    run.write(8, values)
+    loop.write(8, values)
   writer.close()
   lines = list(metrics.read(str(tmp_path / metrics.METRICS)))
   assert [line['loss'] for line in lines] == [None, None]

@@ -23,7 +23,11 @@ from tests.verify import sandbox_attack_run, sandbox_attacks
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 _NOBODY = kernel.NOBODY
-_WHO = ('self', 'nobody', 'nobody without namespaces')
+_WHO = (
+  'self',
+  pytest.param('nobody', marks=pytest.mark.nightly),
+  pytest.param('nobody without namespaces', marks=pytest.mark.nightly),
+)
 
 if sys.platform != 'linux':
   pytest.skip('the sandbox needs Linux', allow_module_level=True)

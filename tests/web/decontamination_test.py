@@ -164,9 +164,11 @@ def test_random_texts_equal_the_slow_filter(tmp_path):
 def test_bad_sets_are_refused(tmp_path):
   path = tmp_path / 'set.jsonl'
   path.write_text('{}\n{')
-  with pytest.raises(ValueError, match=r'set\.jsonl:2: .*Expecting'):
+  with pytest.raises(ValueError, match=r'line 2 of .*set\.jsonl: .*Expecting'):
     decontamination.build(CFG, [path], tmp_path / 'index')
-  with pytest.raises(ValueError, match='1: an item must be a JSON object'):
+  with pytest.raises(
+    ValueError, match='line 1 of .*: a line is an object, not str'
+  ):
     build(tmp_path, {'set': ['text']})
   path.write_text('{}\n')
   with pytest.raises(ValueError, match='two evaluation sets are named'):

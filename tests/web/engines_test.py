@@ -10,6 +10,7 @@ import json
 import os
 import pathlib
 import random
+import shutil
 import socket
 import subprocess
 import sys
@@ -21,7 +22,8 @@ import numpy as np
 import pytest
 from pyarrow import parquet
 
-from llm_jax import files as storage
+from experiments import clean
+from llm_jax import files
 from llm_jax.web import beam_runner, chain, documents, pipeline
 from llm_jax.web.crawl import warc_write
 from llm_jax.web.dedup import deduplication
@@ -32,7 +34,7 @@ from tools import make_golden_copies
 CFG = chain.Clean(extraction=html_text.Extraction(extractor='resiliparse'))
 
 
-def clean(*command: str, code: int = 0, env: dict | None = None) -> str:
+def run(*command: str, code: int = 0, env: dict | None = None) -> str:
   done = subprocess.run(
     command,
     cwd=corpus.ROOT,
@@ -57,17 +59,65 @@ def test_beam_writes_the_same_bytes(warcs, finished, tmp_path, mode):
   pytest.importorskip('apache_beam')
   options = [f'--direct_running_mode={mode}', '--direct_num_workers=2']
   more = ['--runner', 'beam', *(f'--beam_option={o}' for o in options)]
-  clean(*corpus.command(warcs, tmp_path, *more))
+  run(*corpus.command(warcs, tmp_path, *more))
   assert corpus.results(tmp_path) == corpus.results(finished)
 
 
-def test_unknown_runner_is_named(warcs, tmp_path):
-  command = corpus.command(warcs, tmp_path, '--runner', 'spark')
-  assert '--runner spark: give pool or beam' in clean(*command, code=1)
+def test_mistakes_get_one_message(warcs, finished, tmp_path):
+  """Each names the value and the remedy."""
+  (tmp_path / 'begun').mkdir()
+  shutil.copytree(finished, tmp_path / 'part')
+  (tmp_path / 'part' / 'keys-00001.npy').unlink()
+  for name, data in {
+    'empty': b'',
+    'other': b'%PDF-1.7 and so on',
+    'broken': gzip.compress(b'WARC/1.0\r\nno header'),
+    'missing': corpus.record('missing', b'<p>no</p>', 404),
+    'silent': corpus.record('silent', b'<p></p>'),
+  }.items():
+    (tmp_path / name).mkdir()
+    (tmp_path / name / f'{name}.warc.gz').write_bytes(data)
+  mistakes = [
+    (warcs, {'runner': 'spark'}, '--runner spark: give pool or beam'),
+    (warcs, {'earlier': [f'{tmp_path}/no']}, '--earlier .*/no: no file match'),
+    (warcs, {'earlier': [f'{tmp_path}/begun']}, 'begun holds no manifest.json'),
+    (warcs, {'earlier': [f'{tmp_path}/part']}, 'part lacks keys-00001.npy'),
+    (warcs, {'blocklist': [f'{tmp_path}/no']}, '--blocklist .*no file matches'),
+    (tmp_path / 'no', {}, '--warc .*/no/.*: no file matches'),
+    (tmp_path / 'empty', {}, 'no page could be read: 1 files hold 0'),
+    (tmp_path / 'other', {}, "no page could be read.*'damaged_file': 1"),
+    (tmp_path / 'broken', {}, "no page could be read.*'damaged_file': 1"),
+    (tmp_path / 'missing', {}, "no page could be read.*'http_404': 1"),
+    (tmp_path / 'silent', {}, "no text could be read.*'no_text': 1"),
+  ]
+  for i, (folder, more, message) in enumerate(mistakes):
+    out = tmp_path / f'out{i}'
+    with pytest.raises((ValueError, OSError), match=message):
+      clean.run(
+        clean.Config(CFG),
+        str(out),
+        [f'{folder}/*.warc.gz'],
+        n_workers=1,
+        **more,
+      )
+    assert not (out / 'done.json').exists()
+
+
+def test_a_second_process_in_a_folder_is_told_of_the_first(warcs, tmp_path):
+  for more in ([], ['--output', f'{tmp_path}/out']):
+    first = tmp_path / f'first{len(more)}'
+    output = tmp_path / 'out' if more else first
+    output.mkdir()
+    files.lock(output)
+    second = tmp_path / 'second' if more else first
+    printed = run(*corpus.command(warcs, second, *more), code=1)
+    assert f'is in use by process {os.getpid()}' in printed
+    assert 'Traceback' not in printed
+    files.unlock(output)
 
 
 def test_number_of_workers_does_not_matter(warcs, finished, tmp_path):
-  clean(*corpus.command(warcs, tmp_path, '--n_workers', '1'))
+  run(*corpus.command(warcs, tmp_path, '--n_workers', '1'))
   assert corpus.results(tmp_path) == corpus.results(finished)
 
 
@@ -95,13 +145,13 @@ def test_list_of_paths_at_a_web_server(warcs, finished, tmp_path):
   with http_site(warcs) as site:
     command = corpus.command(warcs, tmp_path / 'out', '--warc_root', f'{site}/')
     command[command.index('--warc') + 1] = str(paths)
-    clean(*command)
+    run(*command)
     table = parquet.read_table(tmp_path / 'out' / 'documents-00000.parquet')
     # The same documents; where they come from is now a URL.
     assert texts(tmp_path / 'out') == texts(finished)
     assert table['file_path'][0].as_py() == f'{site}/{names[0]}'
-    run = json.loads((tmp_path / 'out' / 'run.json').read_text())
-    assert f'00000 {site}/{names[0]}' in run['inputs']
+    record = json.loads((tmp_path / 'out' / 'run.json').read_text())
+    assert f'00000 {site}/{names[0]}' in record['inputs']
 
 
 _FTP_SERVER = """
@@ -140,12 +190,12 @@ def test_output_at_a_url(warcs, finished, tmp_path, ftp_site):
   """Every file is written to and read back from a real server."""
   folder, url = ftp_site
   url = f'{url.strip()}/run'
-  clean(*corpus.command(warcs, tmp_path / 'a', '--output', url))
+  run(*corpus.command(warcs, tmp_path / 'a', '--output', url))
   assert corpus.results(folder / 'run') == corpus.results(finished)
   assert not (folder / 'run' / 'filtered').exists()
   # And as an earlier run of another one.
   more = ('--earlier', url)
-  clean(*corpus.command(warcs, tmp_path / 'b', *more))
+  run(*corpus.command(warcs, tmp_path / 'b', *more))
   assert texts(tmp_path / 'b') == []
 
 
@@ -194,7 +244,7 @@ def test_input_and_output_in_a_bucket(
 
   def call(code: str):
     code = f'import fsspec; fs = fsspec.filesystem("{scheme}"); {code}'
-    clean(sys.executable, '-c', code, env=env)
+    run(sys.executable, '-c', code, env=env)
 
   try:
     while not _answers(port):
@@ -204,12 +254,12 @@ def test_input_and_output_in_a_bucket(
     call(f'fs.put("{warcs}/", "bucket/in/", recursive=True)')
     url = f'{scheme}://bucket'
     command = corpus.command(warcs, tmp_path / 'a', '--output', f'{url}/run')
-    clean(*command, env=env)
+    run(*command, env=env)
     call(f'fs.get("bucket/run/", "{tmp_path}/copy/", recursive=True)')
     assert corpus.results(tmp_path / 'copy') == corpus.results(finished)
     command = corpus.command(warcs, tmp_path / 'b')
     command[command.index('--warc') + 1] = f'{url}/in/*.warc.gz'
-    clean(*command, env=env)
+    run(*command, env=env)
     assert texts(tmp_path / 'b') == texts(finished)
   finally:
     server.kill()
@@ -223,7 +273,7 @@ def test_earlier_runs_are_an_index_that_grows(warcs, finished, tmp_path):
   second = _warc(tmp_path, 'b', [*pages, ('near', near)])
   command = corpus.command(warcs, tmp_path / 'b', '--earlier', str(finished))
   command[command.index('--warc') + 1] = str(second)
-  clean(*command)
+  run(*command)
   assert texts(tmp_path / 'b') == ['new']
   steps = json.loads((tmp_path / 'b' / 'funnel.json').read_text())['steps']
   removed = steps[-1]['removed']
@@ -235,11 +285,11 @@ def test_earlier_runs_are_an_index_that_grows(warcs, finished, tmp_path):
   more = ['--earlier', str(finished), '--earlier', str(tmp_path / 'b')]
   command = corpus.command(warcs, tmp_path / 'c', *more)
   command[command.index('--warc') + 1] = str(third)
-  clean(*command)
+  run(*command)
   assert texts(tmp_path / 'c') == ['newer']
   command[command.index('--workdir') + 1] = str(tmp_path / 'd')
   bindings = ['--gin_bindings', 'MinHash.seed = 2']
-  assert 'configure MinHash as it was' in clean(*command, *bindings, code=1)
+  assert 'configure MinHash as it was' in run(*command, *bindings, code=1)
 
 
 def _warc(folder: pathlib.Path, name: str, pages) -> pathlib.Path:
@@ -256,7 +306,7 @@ def test_lists_and_evaluation_sets_remove(warcs, tmp_path):
   questions.write_text(json.dumps({'question': secret}) + '\n')
   more = ['--blocklist', str(tmp_path / 'lists')]
   more += ['--evaluation_set', str(questions)]
-  clean(*corpus.command(warcs, tmp_path / 'out', *more))
+  run(*corpus.command(warcs, tmp_path / 'out', *more))
   steps = json.loads((tmp_path / 'out' / 'funnel.json').read_text())['steps']
   removed = {step['name']: step['removed'] for step in steps}
   assert list(removed['url']) == ['url_malware']
@@ -266,7 +316,7 @@ def test_lists_and_evaluation_sets_remove(warcs, tmp_path):
   # Another list in the same folder is another run.
   (tmp_path / 'lists' / 'malware' / 'urls').write_text('h/fill4\n')
   command = corpus.command(warcs, tmp_path / 'out', *more)
-  assert 'inputs blocklist lists' in clean(*command, code=1)
+  assert 'inputs blocklist lists' in run(*command, code=1)
 
 
 def _text_record(text: str, n: int = 0) -> bytes:
@@ -321,7 +371,7 @@ def test_groups_of_pages_change_nothing_and_are_small(tmp_path, monkeypatch):
 
 def _plan(folder: pathlib.Path, paths) -> pipeline.Plan:
   """A run in this process up to its candidates."""
-  warcs = {path: storage.fingerprint(path) for path in paths}
+  warcs = {path: files.fingerprint(path) for path in paths}
   todo = pipeline.plan(CFG, warcs, folder)
   for number in range(len(todo.shards)):
     pipeline.filter_shard(todo, number)
@@ -338,11 +388,11 @@ def test_keys_in_parts_of_their_range_give_the_same_pairs(warcs, tmp_path):
   keys = np.random.default_rng(0).integers(1 << 60, 1 << 61, (15, 12), 'u8')
   for i, value in enumerate(limits):
     keys[i % 15, 2 * i : 2 * i + 2] = value
-  storage.write_array(todo.shards[0].filtered.keys, keys)
+  files.write_array(todo.shards[0].filtered.keys, keys)
   found = []
   for i in range(n):
     pipeline.write_candidates(todo, i, n)
-    found.append(storage.read_array(pipeline._pairs_path(todo, i)).T.tolist())
+    found.append(files.read_array(pipeline._pairs_path(todo, i)).T.tolist())
   assert found == [
     [[1, 0, 0], [5, 4, 1]],
     [[3, 2, 0], [9, 8, 3]],
@@ -355,19 +405,19 @@ def test_engines_agree_on_survivors(tmp_path):
 
   Texts of the index resemble each other too, and a new one may join them.
   """
-  files = make_golden_copies.files()
+  golden = make_golden_copies.files()
   todo = pipeline.plan(CFG, {tmp_path / f'{i}': 'x' for i in (1, 2)}, tmp_path)
   index = dataclasses.replace(
     pipeline.Shard(tmp_path, 0, tmp_path, '').written, number=0
   )
   shards = [dataclasses.replace(s, first_number=1) for s in todo.shards]
   todo = dataclasses.replace(todo, earlier=(index,), shards=tuple(shards))
-  for part, texts in zip(map(todo.part, range(3)), files, strict=True):
+  for part, texts in zip(map(todo.part, range(3)), golden, strict=True):
     with documents.writing(part.documents) as write:
       for text in texts:
         write(documents.Document(text, *([''] * 6), 0.0))
     keys = [deduplication.keys(CFG.minhash, text) for text in texts]
-    storage.write_array(part.keys, np.stack(keys, axis=1))
+    files.write_array(part.keys, np.stack(keys, axis=1))
 
   found = []
   for n in (1, 3):
@@ -376,7 +426,7 @@ def test_engines_agree_on_survivors(tmp_path):
     for number in (0, 1):
       pipeline.write_verified(todo, number, n)
     paths = map(pipeline._verified_path, shards)
-    found.append(pipeline.copies(todo, [*map(storage.read_array, paths)]))
+    found.append(pipeline.copies(todo, [*map(files.read_array, paths)]))
   elements = [0, 1, 2]
   for step in (beam_runner._keys, beam_runner._pairs, beam_runner._verify):
     elements = [pair for e in elements for pair in step(e, todo)]
@@ -408,7 +458,7 @@ def test_finished_shard_of_other_code_is_done_again(warcs, tmp_path):
 
 def test_no_file_matches(tmp_path):
   with pytest.raises(FileNotFoundError, match=r'--warc .*no/\*\.gz: no file'):
-    storage.find('warc', [f'{tmp_path}/no/*.gz'])
+    files.find('warc', [f'{tmp_path}/no/*.gz'])
 
 
 def test_threads_do_not_share_a_child(warcs, tmp_path):
@@ -421,5 +471,5 @@ def test_threads_do_not_share_a_child(warcs, tmp_path):
   with futures.ThreadPoolExecutor(2) as threads:
     list(threads.map(functools.partial(pipeline.filter_shard, todo), [0, 1]))
   for shard in todo.shards:
-    keys = storage.read_array(shard.filtered.keys)
-    np.testing.assert_array_equal(keys, storage.read_array(alone.keys))
+    keys = files.read_array(shard.filtered.keys)
+    np.testing.assert_array_equal(keys, files.read_array(alone.keys))

@@ -1,12 +1,14 @@
 """Text out of pages, well formed and hostile."""
 
-import gc
+import json
 import os
+import pydoc
 import signal
 import threading
 import time
 
 import pytest
+import trafilatura
 
 from llm_jax.web.extract import html_text
 
@@ -31,9 +33,8 @@ HARD = (
 
 @pytest.mark.parametrize('extractor', html_text._EXTRACTORS)
 @pytest.mark.parametrize('favor', html_text._FAVORS)
-@pytest.mark.parametrize('full_below', [0.0, 0.6, 1e9])
-def test_every_setting_finds_the_text(extractor, favor, full_below):
-  cfg = html_text.Extraction(extractor, favor, full_below)
+def test_every_setting_finds_the_text(extractor, favor):
+  cfg = html_text.Extraction(extractor, favor)
   text = html_text.extract(cfg, PAGE)
   assert PARAGRAPH in text
   assert 'Second part of the page' in text
@@ -42,52 +43,16 @@ def test_every_setting_finds_the_text(extractor, favor, full_below):
   assert '\xa0' not in text
 
 
-def test_short_text_of_the_first_attempt_brings_the_full_one():
-  lengths = [
-    len(html_text.extract(html_text.Extraction(full_below=share), HARD))
-    for share in (0.0, 0.6, 1e9)
-  ]
-  assert lengths[0] < lengths[1] == lengths[2]
-
-
-def test_second_extractor_is_asked_only_where_its_answer_counts(monkeypatch):
-  """Not if the text is most of the page, or so short that it counts anyway."""
-  lengths = []
-
-  def extract_fast(page: str) -> str:
-    lengths.append(len(page))
-    return 'x' * 10_000
-
-  cfg = html_text.Extraction()
-  filler = '<aside>' + 'Some words of the menu. ' * 50 + '</aside>'
-  most = PAGE.replace('<p>Second', f'<p>Then {PARAGRAPH}</p><p>Second')
-  monkeypatch.setattr(html_text, '_extract_fast', extract_fast)
-  assert len(html_text.extract(cfg, most)) > html_text._MIN_CHARS
-  short = html_text.extract(cfg, PAGE.replace('</article>', filler))
-  assert 0 < len(short) < html_text._MIN_CHARS
-  assert not lengths
-  part = most.replace('</article>', f'</article>{filler}')
-  html_text.extract(cfg, part)
-  assert lengths == [len(part)]
-
-
-def test_collector_is_as_before_after_a_page(monkeypatch):
-  def fail(*_):
-    assert not gc.isenabled()
-    raise RuntimeError
-
-  html_text.extract(html_text.Extraction(), PAGE)
-  assert gc.isenabled()
-  monkeypatch.setattr(html_text.trafilatura_fast, 'extract', fail)
-  for is_on in (True, False):
-    try:
-      if not is_on:
-        gc.disable()
-      with pytest.raises(RuntimeError):
-        html_text.extract(html_text.Extraction(), PAGE)
-      assert gc.isenabled() == is_on
-    finally:
-      gc.enable()
+@pytest.mark.parametrize('favor', html_text._FAVORS)
+def test_text_is_that_of_the_library_alone(favor):
+  """What is dropped from the tree before decides nothing."""
+  settings = {f'favor_{favor}': True} if favor else {}
+  pages = [PAGE, HARD, pydoc.HTMLDoc().document(json), '<p>x</p>', '<', 'none']
+  pages += [PAGE.replace('<p>', f'<p>{c}') for c in '\x07\x1f\x85\ufffe']
+  for page in pages:
+    alone = trafilatura.extract(page, include_comments=False, **settings)
+    text = html_text.extract(html_text.Extraction(favor=favor), page)
+    assert text == html_text._tidy(alone or '', False)
 
 
 def test_resiliparse_keeps_lines_and_repeated_lines_can_go():

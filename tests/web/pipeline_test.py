@@ -111,17 +111,6 @@ def test_full_disk_is_named_and_loses_nothing(warcs, finished, tmp_path):
   assert corpus.results(tmp_path) == corpus.results(finished)
 
 
-def test_missing_warc_is_named(tmp_path):
-  done = subprocess.run(
-    [*corpus.command(tmp_path / 'no', tmp_path / 'out')],
-    cwd=corpus.ROOT,
-    capture_output=True,
-    text=True,
-  )
-  assert done.returncode == 1
-  assert f'--warc {tmp_path}/no/*.warc.gz: no file matches' in done.stderr
-
-
 def test_lost_documents_are_noticed():
   step = funnel.Step('s')
   step.keep(1, 1)

@@ -3,11 +3,14 @@
 import datetime
 import gzip
 import io
+import zlib
 
+import brotli
 import pytest
+from warcio import archiveiterator
 
 from llm_jax.web.crawl import fetch, warc_write
-from llm_jax.web.extract import warc
+from llm_jax.web.extract import http_body, warc
 
 DATE = datetime.datetime(2026, 3, 4, 5, 6, 7, tzinfo=datetime.UTC)
 BODY = b'<p>hello</p>' * 60
@@ -185,15 +188,234 @@ def test_writer_cuts_what_does_not_count(tmp_path):
 
 
 def test_warcio_reads_the_same():
-  archiveiterator = pytest.importorskip(
-    'warcio.archiveiterator', reason='pip install warcio'
-  )
-  found = [
-    (item.rec_headers['WARC-Target-URI'], item.content_stream().read())
-    for item in archiveiterator.ArchiveIterator(io.BytesIO(WHOLE))
-  ]
   records = warc.read(io.BytesIO(WHOLE), 1 << 20)
-  assert found == [(record.url, record.body) for record in records]
+  assert as_warcio(WHOLE) == [(record.url, record.body) for record in records]
+
+
+def as_warcio(data: bytes) -> list[tuple[str, bytes]]:
+  return [
+    (
+      item.rec_headers['WARC-Target-URI'].replace('%20', ' '),
+      item.content_stream().read(),
+    )
+    for item in archiveiterator.ArchiveIterator(io.BytesIO(data), arc2warc=True)
+    if (item.rec_headers['WARC-Target-URI'] or '').startswith('http')
+  ]
+
+
+HEAD = b'HTTP/1.1 200 OK\r\nContent-Type: text/html\r\n'
+PAGE = 'A page of 1 línea.\n'.encode() * 20
+
+
+def as_record(block: bytes, head: bytes = b'') -> bytes:
+  return (
+    b'WARC/1.0\r\nWARC-Type: response\r\nWARC-Target-URI: http://h/\r\n'
+    b'WARC-Date: 2026-01-02T03:04:05Z\r\nWARC-Record-ID: <urn:uuid:1>\r\n'
+    b'Content-Type: application/http; msgtype=response\r\n%b'
+    b'Content-Length: %d\r\n\r\n%b\r\n\r\n'
+  ) % (head, len(block), block)
+
+
+def with_lf(data: bytes) -> bytes:
+  """The record with LF after each line of the archive's own."""
+  head, _, rest = data.partition(b'\r\n\r\n')
+  return head.replace(b'\r\n', b'\n') + b'\n\n' + rest[:-4] + b'\n\n'
+
+
+ANSWER = HEAD + b'\r\n' + PAGE
+PLAIN_RECORD = as_record(ANSWER)
+MANY = b''.join(b'X-%d: y\r\n' % i for i in range(500))
+ARC = (
+  b'filedesc://a.arc 127.0.0.1 20260102030405 text/plain 68\n1 0 Crawler\n'
+  b'URL IP-address Archive-date Content-type Archive-length\n\n'
+  b'dns:h 127.0.0.1 20260102030405 text/dns 9\n20260102\n\n'
+  b'http://h/ 127.0.0.1 20260102030405 text/html %d\n%b\n'
+) % (len(ANSWER), ANSWER)
+ENCODINGS = {
+  'gzip': gzip.compress,
+  'deflate': zlib.compress,
+  'br': brotli.compress,
+  'zstd': http_body.zstd.compress,
+}
+
+
+@pytest.mark.parametrize(
+  'data',
+  [
+    PLAIN_RECORD,
+    with_lf(PLAIN_RECORD),
+    as_record(ANSWER.replace(b'\r\n', b'\n')),
+    with_lf(as_record(ANSWER.replace(b'\r\n', b'\n'))),
+    as_record(HEAD + b'\n' + PAGE),
+    as_record(HEAD.replace(b'\r\n', b'\n') + b'\r\n' + PAGE),
+    as_record(HEAD + b'no colon\r\n: no name\r\n\r\n' + PAGE),
+    as_record(HEAD + b'X: folded\r\n  twice\r\n\r\n' + PAGE),
+    as_record(HEAD + b'X\xe9: \xff\r\n\r\n' + PAGE),
+    as_record(HEAD + MANY + b'\r\n' + PAGE),
+    as_record(HEAD.replace(b'HTTP/1.1 200 OK', b'HTTP/2 200') + b'\r\n' + PAGE),
+    as_record(HEAD.replace(b' OK', b'') + b'\r\n' + PAGE),
+    as_record(ANSWER, b'no colon\r\n' + MANY),
+    PLAIN_RECORD.replace(b'Content-Length', b'content-length'),
+    PLAIN_RECORD.replace(b'Content-Length:', b'CONTENT-LENGTH :\t'),
+    PLAIN_RECORD.replace(b'WARC-Type', b'warc-type'),
+    PLAIN_RECORD.replace(b'WARC/1.0', b'WARC/0.18'),
+    PLAIN_RECORD[:-2],
+    PLAIN_RECORD + b'\r\n' * 5,
+    ARC,
+    ARC.replace(b'http://h/ ', b'http://h/a b ', 1),
+    *(
+      as_record(HEAD + b'Content-Encoding: %b\r\n\r\n%b' % (name, PAGE))
+      for name in (b'gzip', b'deflate', b'x-unknown', b'identity')
+    ),
+    *(
+      as_record(
+        HEAD + b'Content-Encoding: ' + name.encode() + b'\r\n\r\n' + pack(PAGE)
+      )
+      for name, pack in ENCODINGS.items()
+      if name in ('gzip', 'deflate')  # what warcio decodes here
+    ),
+    as_record(HEAD + b'Transfer-Encoding: chunked\r\n\r\n' + PAGE),
+  ],
+)
+def test_variants_are_read_as_warcio_reads_them(data):
+  twice = data if data is ARC else data * 2
+  ways = [twice, gzip.compress(data) * 2, gzip.compress(twice)]
+  for way in ways if data[:4] == b'WARC' else [data, gzip.compress(data)]:
+    records = list(warc.read(io.BytesIO(way), 1 << 20))
+    found = [(r.url, r.body) for r in records if not r.problem]
+    assert {body for _, body in found} == {PAGE}
+    if way is data or way[:4] == b'WARC':
+      assert found == as_warcio(way)
+    others = {r.problem for r in records if r.problem}
+    assert others <= {'type_warcinfo', 'not_http'}
+    assert {r.status for r in records if not r.problem} == {200}
+    assert {r.content_type for r in records if not r.problem} == {'text/html'}
+
+
+@pytest.mark.parametrize(
+  ('block', 'problem'),
+  [
+    # Interim answers, and lines before the head, which browsers pass over.
+    (b'HTTP/1.1 103 Early Hints\r\nLink: </a>\r\n\r\n' + ANSWER, ''),
+    (b'HTTP/1.1 100 Continue\r\n\r\n' * 3 + ANSWER, ''),
+    (b'HTTP/1.1 100 Continue\n\n' + ANSWER.replace(b'\r\n', b'\n'), ''),
+    (b'\r\n' + ANSWER, ''),
+    (b'ICY 200 OK' + ANSWER[ANSWER.index(b'\r') :], ''),
+    # A body under the headers of another one.
+    *(
+      (HEAD + b'Content-Encoding: %b\r\n\r\n%b' % (name, PAGE), '')
+      for name in (b'br', b'zstd', b'BR, gzip', b'x-gzip', b'deflate, br')
+    ),
+    (
+      HEAD + b'Content-Encoding: gzip\r\n\r\n' + http_body.zstd.compress(PAGE),
+      '',
+    ),
+    (HEAD + b'\r\n' + gzip.compress(PAGE), ''),
+    (HEAD + b'\r\n' + http_body.zstd.compress(PAGE), ''),
+    # More than one encoding, in one header or in two.
+    (
+      HEAD
+      + b'Content-Encoding: gzip, br\r\n\r\n'
+      + brotli.compress(gzip.compress(PAGE)),
+      '',
+    ),
+    (
+      HEAD
+      + b'Content-Encoding: zstd\r\nContent-Encoding: gzip\r\n\r\n'
+      + gzip.compress(http_body.zstd.compress(PAGE)),
+      '',
+    ),
+    (
+      HEAD
+      + b'Content-Encoding: zstd\r\n\r\n'
+      + http_body.zstd.compress(PAGE[:9]) * 2,
+      'other',
+    ),
+    # A text that begins as a chunk does.
+    (
+      HEAD + b'Transfer-Encoding: chunked\r\n\r\nbad\n' + b'<p>x</p>' * 900,
+      'other',
+    ),
+    (HEAD + b'Content-Encoding: br\r\n\r\n' + bytes(range(40)), 'bad_http'),
+    *(
+      (
+        HEAD
+        + b'Content-Encoding: %b\r\n\r\n' % name.encode()
+        + pack(PAGE * 50)[:-9],
+        'bad_http',
+      )
+      for name, pack in ENCODINGS.items()
+    ),
+    *(
+      (
+        HEAD
+        + b'Content-Encoding: %b\r\n\r\n' % name.encode()
+        + pack(b'x' * 9_000_000),
+        'body_too_large',
+      )
+      for name, pack in ENCODINGS.items()
+    ),
+  ],
+)
+def test_answers_as_browsers_read_them(block, problem):
+  for data in (as_record(block), with_lf(as_record(block))):
+    (record,) = warc.read(io.BytesIO(data), 1 << 20)
+    assert record.problem == problem.replace('other', '')
+    if not problem:
+      assert (record.status, record.body) == (200, PAGE)
+    if problem == 'other':
+      expected = b'bad\n' + b'<p>x</p>' * 900
+      assert record.body in (expected, PAGE[:9] * 2)
+
+
+def test_charset_in_quotes():
+  block = ANSWER.replace(b'text/html', b'Text/HTML; charset="UTF-8"')
+  (record,) = warc.read(io.BytesIO(as_record(block)), 1 << 20)
+  assert (record.content_type, record.charset) == ('text/html', 'utf-8')
+
+
+def test_arc_records():
+  records = list(warc.read(io.BytesIO(ARC), 1 << 20))
+  assert [r.problem for r in records] == ['type_warcinfo', 'not_http', '']
+  assert records[-1].date == '2026-01-02T03:04:05Z'
+  lie = ARC.replace(b'text/html %d' % len(ANSWER), b'text/html 99') + b'\n'
+  lie += ARC[ARC.index(b'http:') :]
+  problems = [r.problem for r in warc.read(io.BytesIO(lie), 1 << 20)]
+  assert problems == ['type_warcinfo', 'not_http', 'bad_length', '']
+
+
+def test_zstd_archives():
+  """Frames of their own, one for all, with a dictionary, and damaged ones."""
+  pages = [as_record(HEAD + b'\r\n' + PAGE + b'%d' % i) for i in range(9)]
+  dictionary = http_body.zstd.train_dict(pages * 9, 2000)
+  for packed in (
+    dictionary.dict_content,
+    http_body.zstd.compress(dictionary.dict_content),
+  ):
+    frame = b'\x5d\x2a\x4d\x18' + len(packed).to_bytes(4, 'little') + packed
+    with_dictionary = [
+      http_body.zstd.compress(p, zstd_dict=dictionary) for p in pages
+    ]
+    for members in (
+      [http_body.zstd.compress(p) for p in pages],
+      with_dictionary,
+    ):
+      start = frame if members is with_dictionary else b''
+      assert numbers(start + b''.join(members)) == [*range(9)]
+      members[4] = flip(members[4], 8)
+      expected = [0, 1, 2, 3, 'damaged_file', 5, 6, 7, 8]
+      assert numbers(start + b''.join(members)) == expected
+      cut = (start + b''.join(members))[:-9]
+      assert numbers(cut)[-2:] in ([7, 'short_record'], [7, 'damaged_file'])
+  assert numbers(http_body.zstd.compress(b''.join(pages))) == [*range(9)]
+  assert set(numbers(b''.join(with_dictionary))) == {'damaged_file'}
+
+
+def numbers(data: bytes) -> list:
+  return [
+    record.problem or int(record.body[len(PAGE) :])
+    for record in warc.read(io.BytesIO(data), 1 << 20)
+  ]
 
 
 def test_texts_of_wet_files():

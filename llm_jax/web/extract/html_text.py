@@ -24,14 +24,12 @@ from typing import NamedTuple
 from resiliparse.extract import html2text  # pyright: ignore[reportMissingModuleSource]
 
 from llm_jax import pool
-from llm_jax.web.extract import charset, trafilatura_fast
+from llm_jax.web.extract import charset
 
 _EXTRACTORS = ('trafilatura', 'resiliparse', 'cascade')
 _FAVORS = ('', 'precision', 'recall')
-_ALWAYS = 100.0  # of `full_below`: no first attempt is worth its time
 _LARGE_BYTES = 200_000
 _LIBC = ctypes.CDLL(None)
-_MIN_CHARS = 250  # trafilatura's own idea of too short
 _QUOTED = re.compile('"[^"]*"|\'[^\']*\'')
 # Void, or closed by the next of their kind.
 _FLAT_TAGS = (
@@ -57,10 +55,6 @@ class Extraction:
     extractor: `trafilatura`, `resiliparse`, or `cascade`: resiliparse's text
       decides whether a page is kept, trafilatura's is what is kept of it.
     favor: what trafilatura favours: '', `precision` or `recall`.
-    full_below: trafilatura compares its text with that of two other
-      algorithms, which costs half of its time, only where that text is shorter
-      than this share of resiliparse's and of all text of the page, or very
-      short; 0 for never, a large number for always.
     max_html_bytes: a larger page is removed, as parsers need quadratic time.
     max_depth: a page whose tags may nest deeper is removed at once.
     max_attributes: the same for attributes of one tag.
@@ -75,7 +69,6 @@ class Extraction:
 
   extractor: str = 'trafilatura'
   favor: str = ''
-  full_below: float = 0.6
   max_html_bytes: int = 2 << 20
   max_depth: int = 4000
   max_attributes: int = 10_000
@@ -104,7 +97,7 @@ def extract(cfg: Extraction, page: str) -> str:
   page = _without_surrogates(page)
   if cfg.extractor == 'resiliparse':
     return _tidy(_extract_fast(page), cfg.drop_repeated_lines)
-  return _extract_well(cfg, page, None)
+  return _extract_well(cfg.favor, page)
 
 
 def _without_surrogates(page: str) -> str:
@@ -127,42 +120,24 @@ def _extract_fast(page: str) -> str:
   )
 
 
-def _extract_well(cfg: Extraction, page: str, n_chars: int | None) -> str:
-  """Trafilatura's text; `n_chars` is the length of resiliparse's if known."""
-  # Trees hold no cycles, so the collector only walks their elements in vain.
-  was_on = gc.isenabled()
-  gc.disable()
-  try:
-    text = None
-    if cfg.full_below < _ALWAYS:
-      text = _first_attempt(cfg, page, n_chars)
-    if text is None:
-      tree = trafilatura_fast.load_tree(page)
-      text = trafilatura_fast.extract(tree, cfg.favor, False, False)
-    return _tidy(text, False)
-  finally:
-    if was_on:
-      gc.enable()
+def _extract_well(favor: str, page: str) -> str:
+  """Trafilatura's text of a page, '' if there is none."""
+  import trafilatura  # which takes a second of CPU time
 
-
-def _first_attempt(
-  cfg: Extraction, page: str, n_chars: int | None
-) -> str | None:
-  """The text without other algorithms', or None if it is too short."""
-  tree = trafilatura_fast.load_tree(page)
-  n_visible = trafilatura_fast.n_visible(tree)
-  is_first = cfg.full_below > 0
-  text = trafilatura_fast.extract(tree, cfg.favor, True, is_first)
-  # In this order, as each asks for more time than the one before.
-  if not cfg.full_below:
-    return text
-  if len(text) < _MIN_CHARS:
-    return None
-  if len(text) >= cfg.full_below * n_visible:
-    return text
-  if n_chars is None:
-    n_chars = len(_extract_fast(page))
-  return text if len(text) >= cfg.full_below * n_chars else None
+  tree = trafilatura.load_html(page)
+  if tree is None:
+    return ''
+  # Nothing of these is ever read, but copies of the tree are made.
+  for element in list(tree.iter('script', 'style', 'svg', 'link')):
+    if element.get('type') != 'application/ld+json':
+      element.drop_tree()
+  text = trafilatura.extract(
+    tree,
+    favor_precision=favor == 'precision',
+    favor_recall=favor == 'recall',
+    include_comments=False,
+  )
+  return _tidy(text or '', False)
 
 
 def _tidy(text: str, drop_repeated_lines: bool) -> str:
@@ -225,11 +200,10 @@ class Page(NamedTuple):
 
 
 class _Request(NamedTuple):
-  """A page, the extractor, resiliparse's length if known, CPU seconds left."""
+  """A page, the extractor, CPU seconds left."""
 
   page: Page
   extractor: str
-  n_chars: int | None
   left_s: float
 
 
@@ -238,7 +212,6 @@ class _Reply(NamedTuple):
 
   reason: str
   text: str = ''
-  n_chars: int = 0
   left_s: float = 0.0
 
 
@@ -289,7 +262,7 @@ class Extractor:
 
     def send(group: Sequence[Page]) -> list[_Request]:
       left_s = self._cfg.deadline_s
-      requests = [_Request(page, name, None, left_s) for page in group]
+      requests = [_Request(page, name, left_s) for page in group]
       self._send(requests)
       return requests
 
@@ -314,7 +287,7 @@ class Extractor:
   ):
     """Puts trafilatura's replies in the place of those that are kept."""
     kept = {
-      i: _Request(request.page, 'trafilatura', reply.n_chars, reply.left_s)
+      i: _Request(request.page, 'trafilatura', reply.left_s)
       for i, (request, reply) in enumerate(zip(requests, replies, strict=True))
       if reply.text and not request.page.is_text and is_kept(i, reply.text)
     }
@@ -389,7 +362,10 @@ def _serve(cfg: Extraction, pipe: connection.Connection):
   pool.end_with_parent()
   logging.disable()  # trafilatura's lines on pages that are counted anyway
   if cfg.extractor != 'resiliparse':
-    trafilatura_fast.load()
+    import trafilatura  # noqa: F401  # before the clock of the first page
+  # Trees hold no cycles, so the collector would walk their elements in vain.
+  gc.freeze()
+  gc.disable()
   while True:
     try:
       requests: list[_Request] = pipe.recv()
@@ -397,13 +373,14 @@ def _serve(cfg: Extraction, pipe: connection.Connection):
       return
     for request in requests:
       pipe.send(_reply(cfg, request))
+    gc.collect()
     if max(len(request.page.body) for request in requests) > _LARGE_BYTES:
       _give_memory_back()
 
 
 def _reply(cfg: Extraction, request: _Request) -> _Reply:
   body, http_charset, is_text = request.page
-  reason, text, n_chars = '', '', 0
+  reason, text = '', ''
   # The default action of SIGPROF ends the process inside native code too.
   signal.setitimer(signal.ITIMER_PROF, request.left_s)
   try:
@@ -413,13 +390,11 @@ def _reply(cfg: Extraction, request: _Request) -> _Reply:
     elif reason := refuse(cfg, page):
       pass
     elif request.extractor == 'trafilatura':
-      text = _extract_well(cfg, page, request.n_chars)
+      text = _extract_well(cfg.favor, page)
     else:
-      text = _extract_fast(page)
-      n_chars = len(text)
-      text = _tidy(text, cfg.drop_repeated_lines)
+      text = _tidy(_extract_fast(page), cfg.drop_repeated_lines)
   except Exception:  # a parser's own error loses this page, and is counted
     reason = 'parser_error'
   left_s = max(signal.setitimer(signal.ITIMER_PROF, 0)[0], 1e-3)
   reason = reason or ('' if text else 'no_text')
-  return _Reply(reason, '' if reason else text, n_chars, left_s)
+  return _Reply(reason, '' if reason else text, left_s)

@@ -6,14 +6,25 @@ short pages out of broken ones. It does NOT parse headers.
 Source: RFC 9112 section 7.1 (chunks), RFC 9110 section 8.4 (content codings).
 """
 
+import codecs
 import re
+import sys
 import zlib
 
-from fastwarc import warc as warc_record  # pyright: ignore[reportMissingModuleSource]
+import brotli
 
+if sys.version_info >= (3, 14):
+  from compression import zstd
+else:
+  from backports import zstd
+
+GZIP_MAGIC, ZSTD_MAGIC = MAGICS = b'\x1f\x8b\x08', b'\x28\xb5\x2f\xfd'
+ERRORS = (zlib.error, zstd.ZstdError, brotli.error)
 _CHUNK = re.compile(rb'[ \t]*([0-9a-fA-F]{1,15})[ \t]*(?:;[^\r\n]*)?\r?\n')
-_GZIP = ('gzip', 'x-gzip')
-_NATIVE = ('br', 'zstd')
+_CHUNK_END = re.compile(rb'\r?\n|\Z')
+# Bytes that no text has, by mimesniff.spec.whatwg.org.
+_BINARY = re.compile(rb'[\x00-\x08\x0b\x0e-\x1a\x1c-\x1f]')
+_LOOKED_AT_BYTES = 1024
 
 
 class BodyError(Exception):
@@ -24,13 +35,30 @@ class BodyError(Exception):
     self.reason = reason
 
 
+class _Brotli:
+  """Brotli's decoder under the names that zlib's and zstd's have."""
+
+  unused_data = b''
+
+  def __init__(self):
+    self._decoder = brotli.Decompressor()
+
+  def decompress(self, data: bytes, max_length: int) -> bytes:
+    return self._decoder.process(data, output_buffer_limit=max_length)
+
+  @property
+  def eof(self) -> bool:
+    return self._decoder.is_finished()
+
+
 def decode(
   body: bytes, transfer: str, content: str, max_bytes: int, is_cut: bool
 ) -> bytes:
   """Takes the encodings off that the headers name.
 
-  Many archives store the decoded body under the headers of the encoded one;
-  so a body that does not begin as its encoding does is left as it is.
+  Many archives store the decoded body under the headers of the encoded one,
+  and servers name encodings that they did not use; so a body that does not
+  look as its encoding does is left as it is.
 
   Args:
     body: as stored.
@@ -47,69 +75,71 @@ def decode(
   """
   if 'chunked' in transfer.lower() and _CHUNK.match(body):
     body = _join_chunks(body, is_cut)
-  for encoding in reversed(content.lower().split(',')):
-    name = encoding.strip()
-    if name in _GZIP and body.startswith(b'\x1f\x8b'):
-      body = _inflate(body, 31, max_bytes, is_cut)
-    elif name == 'deflate' and body:
-      # RFC 9110 means zlib's format; some servers send the bare stream.
-      is_zlib = body[0] & 15 == 8 and int.from_bytes(body[:2], 'big') % 31 == 0
-      if is_zlib or not _is_text(body):
-        body = _inflate(body, 15 if is_zlib else -15, max_bytes, is_cut)
-    elif name in _NATIVE and not _is_text(body):
-      body = _decode_natively(body, name, max_bytes)
+  for name in reversed(content.lower().split(',')):
+    body = _decompress(body, name.strip(), max_bytes, is_cut)
   if len(body) > max_bytes:
     raise BodyError('body_too_large')
   return body
 
 
-def _is_text(body: bytes) -> bool:
-  return body.lstrip()[:1] == b'<'
-
-
 def _join_chunks(body: bytes, is_cut: bool) -> bytes:
   chunks, start = [], 0
-  while True:
-    head = _CHUNK.match(body, start)
-    if head is None:
-      if is_cut and start >= len(body):
-        return b''.join(chunks)
-      raise BodyError('bad_http')
-    size, begin = int(head.group(1), 16), head.end()
+  while head := _CHUNK.match(body, start):
+    size, begin = int(head[1], 16), head.end()
     if not size:
       return b''.join(chunks)
     chunks.append(body[begin : begin + size])
-    start = begin + size
-    start += 2 if body[start : start + 2] == b'\r\n' else 0
-    start += 1 if body[start : start + 1] == b'\n' else 0
+    end = _CHUNK_END.match(body, begin + size)
+    if not end and not start:
+      return body  # a text whose first line looks like the size of a chunk
+    start = end.end() if end else begin + size
+  if is_cut and start >= len(body):
+    return b''.join(chunks)
+  raise BodyError('bad_http')
 
 
-def _inflate(body: bytes, bits: int, max_bytes: int, is_cut: bool) -> bytes:
-  decoded = b''
-  while body:
-    inflate = zlib.decompressobj(bits)
-    try:
-      decoded += inflate.decompress(body, max_bytes + 1 - len(decoded))
-    except zlib.error as error:
-      raise BodyError('bad_http') from error
-    if len(decoded) > max_bytes:
-      raise BodyError('body_too_large')
-    if not (inflate.eof or is_cut):
-      raise BodyError('bad_http')
-    body = inflate.unused_data if bits == 31 else b''
-    if not body.startswith(b'\x1f\x8b'):
-      break  # what stands behind the last member is no part of it
-  return decoded
-
-
-def _decode_natively(body: bytes, name: str, max_bytes: int) -> bytes:
-  answer = warc_record.WarcRecord()
-  answer.init_headers(warc_record.response)
-  answer.is_http = True
-  head = f'HTTP/1.1 200 OK\r\nContent-Encoding: {name}\r\n\r\n'
-  answer.set_bytes_content(head.encode() + body)
+def _decompress(body: bytes, name: str, max_bytes: int, is_cut: bool) -> bytes:
+  """Takes one encoding off: the one it begins with, or else the named one."""
+  if name not in ('gzip', 'x-gzip', 'deflate', 'br', 'zstd'):
+    return body
+  magic = next(filter(body.startswith, MAGICS), b'')
+  if not magic and (not body or name not in ('deflate', 'br')):
+    return body
+  decoded, rest, is_sure = b'', body, bool(magic)
   try:
-    answer.parse_http(auto_decode='content')
-    return answer.reader.read(max_bytes + 1)
-  except OSError as error:
-    raise BodyError('bad_http') from error
+    while True:
+      decoder = _decoder(rest, name)
+      decoded += decoder.decompress(rest, max_bytes + 1 - len(decoded))
+      if len(decoded) > max_bytes:
+        raise BodyError('body_too_large')
+      if not (decoder.eof or is_cut):
+        raise BodyError('bad_http')
+      # What stands behind an encoded body is no part of it.
+      rest = decoder.unused_data
+      if not (magic and rest.startswith(magic)):
+        break
+    is_sure = is_sure or (decoder.eof and not rest)
+  except (*ERRORS, BodyError) as error:
+    if is_sure or not _is_text(body):
+      raise BodyError(getattr(error, 'reason', 'bad_http')) from error
+  return decoded if is_sure or not _is_text(body) else body
+
+
+def _decoder(body: bytes, name: str):
+  if body.startswith(GZIP_MAGIC):
+    return zlib.decompressobj(31)
+  if body.startswith(ZSTD_MAGIC):
+    return zstd.ZstdDecompressor()
+  if name == 'br':
+    return _Brotli()
+  # RFC 9110 means zlib's format; some servers send the bare stream.
+  is_zlib = body[0] & 15 == 8 and int.from_bytes(body[:2], 'big') % 31 == 0
+  return zlib.decompressobj(15 if is_zlib else -15)
+
+
+def _is_text(body: bytes) -> bool:
+  if body.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+    return True
+  start = body[:_LOOKED_AT_BYTES]
+  n_ascii = len(start.decode('ascii', 'ignore'))
+  return not _BINARY.search(start) and 2 * n_ascii > len(start)

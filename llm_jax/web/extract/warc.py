@@ -1,10 +1,12 @@
-"""Reads WARC files, WET files among them, and damaged ones too.
+"""Reads WARC files, WET and ARC files among them, and damaged ones too.
 
+Plain, or compressed by gzip or zstd, each record by itself or all together.
 Damage loses the records that it touches and nothing else; each loss is
 reported. It does NOT join records that are split over files or over gzip
-members, and does not read zstd.
+members.
 
-Source: ISO 28500:2017 (WARC 1.1).
+Source: ISO 28500:2017 (WARC 1.1); archive.org/web/researcher/ArcFileFormat.php
+(ARC 1); iipc.github.io/warc-specifications/specifications/warc-zstd.
 """
 
 import base64
@@ -14,31 +16,39 @@ import io
 import itertools
 import pathlib
 import re
-import zlib
-from collections.abc import Iterator
-from typing import BinaryIO
+from collections.abc import Callable, Iterator
+from typing import Any, BinaryIO
 
 import fastwarc
 
-from llm_jax.web.extract import http_body
+from llm_jax.web.extract import http_body, streams
 
-_GZIP_MAGIC = b'\x1f\x8b\x08'
-_GZIP_READ_BYTES = 128 << 10
-_READ_BYTES = 32 << 10
 _MAX_HEADER_BYTES = 1 << 20
-_MAX_REWINDS = 20  # in a gzip member, where each starts from its beginning
 
-_VERSION = re.compile(rb'WARC/\d\.\d{1,3}\r\n')
+# Lines end by CR LF; many writers leave the CR out, and readers do not mind.
+_WARC = rb'WARC/\d\.\d{1,3}[ \t]*\r?\n'
+# Address, IP address, date, type and length, with more fields in version 2.
+_ARC = (
+  rb'((?:filedesc:|dns:|(?:https?|ftp)://)[^\r\n]{1,4000}?)[ ]'
+  rb'[0-9A-Fa-f.:]{1,45}[ ](\d{14})[ ][^\r\n]{0,400}?(\d{1,18})\r?\n'
+)
+_VERSION, _ARC_HEADER = re.compile(_WARC), re.compile(_ARC)
+_START = re.compile(rb'%b|(?<=\n)%b' % (_WARC, _ARC))
 # One pass finds either, so that many false versions cost linear time.
-_HEADER_END = re.compile(rb'\r\n\r\n|WARC/\d\.\d{1,3}\r\n')
-_LENGTH = re.compile(rb'(?im)^content-length:[ \t]*(\d{1,18})[ \t]*\r$')
-_START = re.compile(rb'\x1f\x8b\x08|WARC/\d\.\d')
+_HEADER_END = re.compile(rb'\r?\n\r?\n|(?<=\n)' + _WARC)
+_LENGTH = re.compile(rb'(?im)^content-length[ \t]*:[ \t]*(\d{1,18})[ \t]*\r?$')
 _BLANK = re.compile(rb'[\r\n]+')
-_END = b'\r\n\r\n'
-_VERSION_BYTES = 12
+_LINE_END, _END = re.compile(rb'\r?\n'), re.compile(rb'\r?\n\r?\n')
+_INNER = re.compile(_END.pattern + _WARC)
+# A record that is not compressed, in a file that may begin with damage.
+_FIRST = re.compile(
+  rb'WARC/\d\.\d|\A\s*filedesc:|\x1f\x8b\x08|\x28\xb5\x2f\xfd'
+)
+_STATUS = re.compile(rb'\s{0,4}(?:HTTP/\d(?:\.\d)?|ICY)[ \t]+(\d{3})(?!\d)')
+_PAGE_TYPES = ('text/html', 'application/xhtml+xml', '')
 _ENDLESS = 1 << 62
 _UNSURE = 'unsure'  # an end that a header in the next record has too
-_NEXT_BYTES = 32  # looked at behind a record
+_NEXT_BYTES = streams.MAX_MATCH_BYTES  # looked at behind a record
 _SHA1_BASE32_CHARS = 32
 
 
@@ -98,16 +108,20 @@ def read(
   size = source.seek(0, io.SEEK_END)
   source.seek(0)
   # In a damaged file whichever comes first, and at its very start in others.
-  first = _START.search(source.read(_MAX_HEADER_BYTES))
-  is_gzip = first is not None and first.group() == _GZIP_MAGIC
+  start = source.read(_MAX_HEADER_BYTES)
+  first = _FIRST.search(start)
+  magic = first[0] if first and first[0] in http_body.MAGICS else b''
+  if start.startswith(streams.ZSTD_DICTIONARY):  # which may hold any of these
+    magic = http_body.ZSTD_MAGIC
   source.seek(0)
   limit = max_body_bytes + _MAX_HEADER_BYTES
-  if is_gzip:
-    blocks = _read_members(source, size, limit)
+  if magic:
+    make = streams.decoder_of(start, magic)
+    blocks = _read_members(source, size, limit, magic, make)
   else:
-    blocks = _read_blocks(_Window(source, size), limit)
+    blocks = _read_blocks(streams.Window(source, size), limit)
   for is_damage, group in itertools.groupby(
-    blocks, lambda block: block.problem == 'damaged_file' and not block.record
+    blocks, lambda block: not block.record
   ):
     if is_damage:  # found more than once between two records: one loss
       n_bytes = sum(block.n_bytes for block in group)
@@ -123,8 +137,9 @@ class _Block:
 
   Attributes:
     problem: '' if the record is whole.
-    record: its header and, if whole, its block.
-    n_header: bytes of the header.
+    record: its header, as fastwarc reads it, and the block if that is whole;
+      empty for a stretch.
+    n_header: bytes of that header.
     n_bytes: length of the block, or of the stretch.
   """
 
@@ -134,127 +149,24 @@ class _Block:
   n_bytes: int
 
 
-class _Member:
-  """One gzip member as a file; at damage it ends early and says why.
-
-  fastwarc stops without an error at an empty member and loses the rest of the
-  file at a damaged one; so members are found here.
-
-  Attributes:
-    problem: '' | `short_record` (the file ends inside) | `damaged_file`.
-    rest: bytes of the file that were read and lie behind the member.
-    n_rewinds: how often it was read again.
-  """
-
-  def __init__(self, file: BinaryIO, start: int, rest: bytes):
-    self._file, self._start, self.n_rewinds = file, start, 0
-    self._open(rest)
-
-  def _open(self, rest: bytes):
-    self._inflate = zlib.decompressobj(31)
-    self.problem, self.rest, self._position = '', rest, 0
-
-  def read(self, size: int) -> bytes:
-    while not (self.problem or self._inflate.eof):
-      if not self.rest:
-        self.rest = self._file.read(_GZIP_READ_BYTES)
-        if not self.rest:
-          self.problem = 'short_record'
-          break
-      try:
-        data = self._inflate.decompress(self.rest, size)
-      except zlib.error:
-        self.problem = 'damaged_file'
-        break
-      eof = self._inflate.eof
-      unused = self._inflate.unused_data if eof else b''
-      self.rest = unused or self._inflate.unconsumed_tail
-      if data:
-        self._position += len(data)
-        return data
-    return b''
-
-  def seek(self, position: int):
-    if position < self._position:
-      self.n_rewinds += 1
-      self._file.seek(self._start)
-      self._open(b'')
-      if self.n_rewinds > _MAX_REWINDS:
-        self.problem = 'damaged_file'
-    while self._position < position:
-      if not self.read(min(_READ_BYTES, position - self._position)):
-        break
-
-
-class _Window:
-  """The bytes of a file from a position on, as many as are asked for."""
-
-  def __init__(self, file, size: int):
-    self._file, self._size = file, size
-    self._end = 0  # of the data, in the file
-    self.data = bytearray()
-
-  @property
-  def position(self) -> int:
-    """Offset of the first byte of the data in the file."""
-    return self._end - len(self.data)
-
-  @property
-  def problem(self) -> str:
-    """Why the file ended early, '' if it did not."""
-    return getattr(self._file, 'problem', '')
-
-  def fill(self, size: int) -> int:
-    """Reads until there are `size` bytes, if there are; returns how many."""
-    while len(self.data) < size:
-      chunk = self._file.read(max(_READ_BYTES, size - len(self.data)))
-      if not chunk:
-        break
-      self.data += chunk
-      self._end += len(chunk)
-    return len(self.data)
-
-  def go(self, position: int):
-    """Makes the data begin there."""
-    n_dropped = position - self.position
-    if 0 <= n_dropped <= len(self.data):
-      del self.data[:n_dropped]
-    else:
-      self.data.clear()
-      self._end = min(position, self._size)
-      self._file.seek(self._end)
-
-  def skip_to_version(self) -> int:
-    """Goes to the next start of a record behind the first byte."""
-    start = self.position
-    first = 1
-    while True:
-      found = _VERSION.search(self.data, first)
-      if found:
-        self.go(self.position + found.start())
-        return self.position - start
-      # A version may lie across the end of the data.
-      n_passed = max(len(self.data) - _VERSION_BYTES, 0)
-      self.go(self.position + n_passed)
-      first = 0 if n_passed or not first else 1
-      n_here = len(self.data)
-      if self.fill(n_here + _READ_BYTES) == n_here:
-        self.go(self._end)
-        return self.position - start
-
-
-def _read_members(file: BinaryIO, size: int, limit: int) -> Iterator[_Block]:
-  """The blocks of each gzip member, and the stretches between members."""
+def _read_members(
+  file: BinaryIO,
+  size: int,
+  limit: int,
+  magic: bytes,
+  make: Callable[[], Any],
+) -> Iterator[_Block]:
+  """The blocks of each member or frame, and the stretches between them."""
   start, rest = 0, b''
   while start < size:
-    member = _Member(file, start, rest)
+    member = streams.Member(file, start, rest, make)
     n_blocks = 0
-    for block in _read_blocks(_Window(member, _ENDLESS), limit):
+    for block in _read_blocks(streams.Window(member, _ENDLESS), limit):
       yield block
       n_blocks += 1
     if member.problem:
-      end, rest = _find(file, _GZIP_MAGIC, start + 1), b''
-      if not n_blocks or member.n_rewinds > _MAX_REWINDS:
+      end, rest = streams.find(file, magic, start + 1), b''
+      if not n_blocks or member.n_rewinds > streams.MAX_REWINDS:
         yield _Block('damaged_file', b'', 0, end - start)
       file.seek(end)
     else:
@@ -263,34 +175,19 @@ def _read_members(file: BinaryIO, size: int, limit: int) -> Iterator[_Block]:
     start = end
 
 
-def _find(file: BinaryIO, magic: bytes, start: int) -> int:
-  """Offset of the next `magic` at or after `start`, or the file's size."""
-  file.seek(start)
-  tail, offset = b'', start
-  while chunk := file.read(_GZIP_READ_BYTES):
-    window = tail + chunk
-    found = window.find(magic)
-    if found >= 0:
-      return offset - len(tail) + found
-    offset += len(chunk)
-    tail = window[-len(magic) + 1 :]
-  return offset
-
-
-def _read_blocks(window: _Window, limit: int) -> Iterator[_Block]:
+def _read_blocks(window: streams.Window, limit: int) -> Iterator[_Block]:
   """The records of one stream; behind damage it goes on at the next one."""
   while window.fill(1):
     blank = _BLANK.match(window.data)
     if blank:
       window.go(window.position + blank.end())
       continue
-    n_header = _header_bytes(window)
+    n_header, header = _header(window)
     if not n_header:
-      yield _Block('damaged_file', b'', 0, window.skip_to_version())
+      yield _Block('damaged_file', b'', 0, window.skip_to(_START))
       continue
-    start, header = window.position, bytes(window.data[:n_header])
-    length = _LENGTH.search(header)
-    n_bytes = int(length.group(1)) if length else 0
+    start, length = window.position, _LENGTH.search(header)
+    n_bytes = int(length[1]) if length else 0
     end, record = n_header + n_bytes, header
     if length is None:
       problem = 'bad_length'
@@ -303,32 +200,56 @@ def _read_blocks(window: _Window, limit: int) -> Iterator[_Block]:
     else:
       problem = _end_problem(window, end)
       if problem in ('', _UNSURE):
-        record = bytes(window.data[:end])
-        is_lie = _is_over_others(record, n_header, problem == _UNSURE)
+        block = bytes(window.data[n_header:end])
+        record = header + block
+        is_lie = _is_over_others(block, problem == _UNSURE)
         problem = 'bad_length' if is_lie else ''
     if problem:
       record = header
-      window.skip_to_version()  # there may be records inside
+      window.skip_to(_START)  # there may be records inside
     else:
       window.go(start + end)
       problem = 'body_too_large' if n_bytes > limit else ''
-    yield _Block(problem, record, n_header, n_bytes)
+    yield _Block(problem, record, len(header), n_bytes)
 
 
-def _header_bytes(window: _Window) -> int:
-  """Length of the header that starts here, 0 if none does."""
+def _header(window: streams.Window) -> tuple[int, bytes]:
+  """Length of the header that starts here, and it as fastwarc reads it.
+
+  0 if none does.
+  """
   size = 16 << 10
-  while window.fill(size) and _VERSION.match(window.data):
+  while window.fill(size):
+    if arc := _ARC_HEADER.match(window.data):
+      return arc.end(), _arc_as_warc(*arc.groups())
+    if not _VERSION.match(window.data):
+      break
     found = _HEADER_END.search(window.data, 6, _MAX_HEADER_BYTES)
     if found:
-      return found.end() if found.group() == _END else 0
+      if not _END.fullmatch(found[0]):
+        break
+      header = bytes(window.data[: found.end()])
+      return len(header), _LINE_END.sub(b'\r\n', header)
     if size > _MAX_HEADER_BYTES or len(window.data) < size:
       break
     size *= 8
-  return 0
+  return 0, b''
 
 
-def _end_problem(window: _Window, end: int) -> str:
+def _arc_as_warc(url: bytes, date: bytes, length: bytes) -> bytes:
+  kind, content = b'response', b'application/http'
+  if url.startswith(b'filedesc:'):
+    kind = b'warcinfo'
+  if not url.startswith(b'http'):
+    content = b'text/plain'
+  date = re.sub(rb'(....)(..)(..)(..)(..)(..)', rb'\1-\2-\3T\4:\5:\6Z', date)
+  return (
+    b'WARC/1.0\r\nWARC-Type: %b\r\nWARC-Target-URI: %b\r\nWARC-Date: %b\r\n'
+    b'Content-Type: %b\r\nContent-Length: %b\r\n\r\n'
+  ) % (kind, url, date, content, length)
+
+
+def _end_problem(window: streams.Window, end: int) -> str:
   """'' if a record ends at `end`, else what speaks against it."""
   n_here = window.fill(end + _NEXT_BYTES)
   if n_here < end:
@@ -336,32 +257,57 @@ def _end_problem(window: _Window, end: int) -> str:
   if n_here < end + _NEXT_BYTES and window.problem:
     return window.problem  # such as the checksum of this very member
   behind = bytes(window.data[end : end + _NEXT_BYTES])
-  rest = behind.lstrip(_END)
-  if not rest or _VERSION.match(rest):
+  rest = behind.lstrip(b'\r\n')
+  if not rest or _VERSION.match(rest) or _ARC_HEADER.match(rest):
     return ''
-  return _UNSURE if behind.startswith(_END) else 'bad_length'
+  return _UNSURE if _END.match(behind) else 'bad_length'
 
 
-def _is_over_others(record: bytes, n_header: int, is_unsure: bool) -> bool:
+def _is_over_others(block: bytes, is_unsure: bool) -> bool:
   """Whether a block's length is a lie that ends inside a later record.
 
   A page may hold a WARC file, and must not be able to forge records; so there
   must be a contradiction.
   """
-  if record.find(_END + b'WARC/', n_header) < 0:
+  if not _INNER.search(block):
     return False
-  head, _, body = record[n_header:].partition(_END)
-  length = _LENGTH.search(head + b'\r\n')
-  if is_unsure or not head.startswith(b'HTTP/'):
+  head, body = _split_answer(block)
+  length = _LENGTH.search(head)
+  if is_unsure or not head:
     return True
-  return length is not None and int(length.group(1)) != len(body)
+  return length is not None and int(length[1]) != len(body)
+
+
+def _split_answer(block: bytes) -> tuple[bytes, bytes]:
+  """Head, as fastwarc reads it, and body of an HTTP answer; '' if it is none.
+
+  Answers before the answer, such as 103 Early Hints, are passed over.
+  """
+  start = 0
+  while status := _STATUS.match(block, start):
+    end = _END.search(block, status.end(), start + _MAX_HEADER_BYTES)
+    if end is None:
+      break
+    start = end.end()
+    if not (status[1].startswith(b'1') and _STATUS.match(block, start)):
+      lines = _LINE_END.split(block[status.end() : start])
+      head = [b'HTTP/1.1 %b -' % status[1], *lines[1:]]
+      return b'\r\n'.join(head), block[start:]
+  return b'', b''
 
 
 def _decode(block: _Block, max_body_bytes: int) -> Record:
   """One record with its HTTP answer taken apart."""
-  # A whole record goes to fastwarc alone: it cannot lose another one.
+  header, payload = (
+    block.record[: block.n_header],
+    block.record[block.n_header :],
+  )
+  head, body = _split_answer(payload)
+  # A whole record goes to fastwarc alone: it cannot lose another one. It wants
+  # the one spelling of its length.
+  n_bytes = b'Content-Length: %d\r' % (len(head) or len(payload))
   iterator = fastwarc.ArchiveIterator(
-    io.BytesIO(block.record),
+    io.BytesIO(_LENGTH.sub(n_bytes, header) + (head or payload)),
     parse_http=False,
     stream_detect=False,
     max_header_len=_MAX_HEADER_BYTES,
@@ -387,7 +333,6 @@ def _decode(block: _Block, max_body_bytes: int) -> Record:
     return dataclasses.replace(found, problem=block.problem or f'type_{kind}')
   if block.problem:
     return found
-  payload = memoryview(block.record)[block.n_header :]
   if not _is_digest(headers.get('WARC-Block-Digest') or '', payload):
     return dataclasses.replace(found, problem='bad_digest')
   if kind == 'conversion':
@@ -399,7 +344,7 @@ def _decode(block: _Block, max_body_bytes: int) -> Record:
       status=200,
       content_type=media_type.partition(';')[0].strip().lower(),
       charset='utf-8',
-      body=bytes(payload),
+      body=payload,
     )
   if not (headers.get('Content-Type') or 'application/http').startswith(
     'application/http'
@@ -407,34 +352,35 @@ def _decode(block: _Block, max_body_bytes: int) -> Record:
     return dataclasses.replace(found, problem='not_http')
   record.is_http = True  # else only where that type names the message too
   try:
+    if not head:
+      raise OSError
     record.parse_http(auto_decode='none', max_header_len=_MAX_HEADER_BYTES)
-    body = record.reader.read()
   except OSError:
     return dataclasses.replace(found, problem='bad_http')
   answer = record.http_headers
-  is_whole = _END in block.record[block.n_header :]
-  if answer is None or answer.status_code is None or not is_whole:
-    return dataclasses.replace(found, problem='bad_http')
+  transfer, content = (
+    ','.join(answer.get_multiple(name))
+    for name in ('Transfer-Encoding', 'Content-Encoding')
+  )
+  media_type = (record.http_content_type or '').lower()
+  is_cut = 'WARC-Truncated' in headers
   try:
-    body = http_body.decode(
-      body,
-      answer.get('Transfer-Encoding') or '',
-      answer.get('Content-Encoding') or '',
-      max_body_bytes,
-      is_cut='WARC-Truncated' in headers,
-    )
+    body = http_body.decode(body, transfer, content, max_body_bytes, is_cut)
+    if media_type in _PAGE_TYPES and body.startswith(http_body.MAGICS):
+      # No page begins so: its header is missing.
+      body = http_body.decode(body, '', 'gzip', max_body_bytes, is_cut)
   except http_body.BodyError as error:
     return dataclasses.replace(found, problem=error.reason)
   return dataclasses.replace(
     found,
     status=answer.status_code,
-    content_type=(record.http_content_type or '').lower(),
-    charset=record.http_charset or '',
+    content_type=media_type,
+    charset=(record.http_charset or '').strip('"\' '),
     body=body,
   )
 
 
-def _is_digest(digest: str, payload: memoryview) -> bool:
+def _is_digest(digest: str, payload: bytes) -> bool:
   """Whether a SHA-1 digest is the payload's; others are not looked at."""
   algorithm, _, value = digest.partition(':')
   if algorithm.lower() != 'sha1' or len(value) != _SHA1_BASE32_CHARS:

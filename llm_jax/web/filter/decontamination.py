@@ -13,8 +13,6 @@ ignored, at least 8 words; datatrove's filter uses 12-grams.
 """
 
 import dataclasses
-import gzip
-import json
 import pathlib
 import re
 from collections.abc import Iterable, Iterator, Sequence
@@ -22,6 +20,7 @@ from typing import Any
 
 import numpy as np
 
+from llm_jax import files
 from llm_jax.web.dedup import hashes
 
 _WORD = re.compile(r'[^\W_]+')
@@ -109,7 +108,7 @@ def build(
     if name in counts:
       raise ValueError(f'two evaluation sets are named {name}; rename one')
     runs = []
-    for item in _items(set_path):
+    for item in files.read_jsonl(set_path, dict):
       n, texts = _comparable(cfg, _strings(item, cfg.fields))
       words = [hashes.of_strings(text) for text in texts]
       if n < cfg.n_gram and words:
@@ -188,21 +187,6 @@ def words_of(text: str) -> list[str]:
   if not text.isascii():
     text = _UNSPACED.sub(r' \g<0> ', text)
   return _WORD.findall(text.lower())
-
-
-def _items(path: pathlib.Path) -> Iterator[dict]:
-  opened = gzip.open if path.suffix == '.gz' else open
-  with opened(path, 'rt', encoding='utf-8') as file:
-    for number, line in enumerate(file, 1):
-      if not line.strip():
-        continue
-      try:
-        item = json.loads(line)
-      except json.JSONDecodeError as error:
-        raise ValueError(f'{path}:{number}: {error}') from error
-      if not isinstance(item, dict):
-        raise ValueError(f'{path}:{number}: an item must be a JSON object')
-      yield item
 
 
 def _strings(value: Any, fields: Sequence[str]) -> Iterator[str]:

@@ -27,16 +27,39 @@ CARD_PLACEHOLDER = '0000 0000 0000 0000'  # no issuer starts with 0
 IBAN_PLACEHOLDER = 'GB00 0000 0000 0000 0000 00'  # check digits start at 02
 ADDRESS_PLACEHOLDER = '0 Example Street'
 
-_NAME = r"[A-Za-z0-9!#$%&'*+/=?^_`{|}~-]"
-_LABEL = r'[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?'
-# ASCII only, here and below: a script without spaces may touch an address.
-_AT_HOST = re.compile(rf'(?a)@(?:{_LABEL}\.){{1,8}}[A-Za-z]{{2,24}}(?![\w@])')
+# Scripts without spaces may touch an address in another one, so that their
+# characters are a part of an address only where all of it is written in them.
+_UNSPACED = r'\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u3005-\u30ff\u3400-\u9fff'
+_LETTER = rf'(?:(?![{_UNSPACED}])[^\W_])'
+_MARK = r'\u0300-\u036f'  # of letters that are written as two characters
+_NAME = rf"(?:[A-Za-z0-9!#$%&'*+/=?^_`{{|}}~{_MARK}-]|{_LETTER})"
+_LABEL = (
+  rf'(?:{_LETTER}(?:(?:{_LETTER}|[{_MARK}-]){{0,61}}(?:{_LETTER}|[{_MARK}]))?'
+  rf'|[{_UNSPACED}][{_UNSPACED}A-Za-z0-9-]{{0,61}})'
+)
+_AT_HOST = re.compile(
+  rf'@(?:{_LABEL}\.){{1,8}}(?:xn--[A-Za-z0-9-]{{1,59}}(?![\w@])'
+  rf'|(?:(?!\d){_LETTER}|[{_MARK}]){{2,24}}(?!{_LETTER}|[_@{_MARK}])'
+  rf'|[{_UNSPACED}]{{2,24}})'
+)
 # Read backwards from the '@', so that text without one costs nothing; what
 # stands before it in `https://` or quotes is no part of it.
 _EMAIL_NAME = re.compile(
-  rf'(?a){_NAME}{{1,64}}(?:\.{_NAME}{{1,64}}){{0,8}}(?<=\w)(?!\w)'
+  rf'{_NAME}{{1,64}}(?:\.{_NAME}{{1,64}}){{0,8}}(?<=\w)(?!{_LETTER}|_)'
+  rf'|[{_UNSPACED}][{_UNSPACED}\w.-]{{0,63}}(?<=\w)'
 )
 _EMAIL_NAME_CHARS = 9 * 65 + 1
+
+# How typesetters write the spaces, hyphens and digits of numbers.
+_PLAIN = str.maketrans(
+  {
+    **dict.fromkeys('\xa0\u202f\u3000', ' '),
+    **{chr(code): ' ' for code in range(0x2000, 0x200B)},
+    **dict.fromkeys('\u2010\u2011\u2012\u2013\u2212\ufe63', '-'),
+    # Full width; letters too, for accounts.
+    **{chr(0xFF01 + i): chr(0x21 + i) for i in range(0x5E)},
+  }
+)
 
 _BYTE = r'(?:25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])'
 # Not part of a longer dotted number, which would be a version.
@@ -61,7 +84,7 @@ _CARD_ISSUERS = re.compile(
   r'|(?:5018|5020|5038|6304|6759|676[1-3])\d{8,15}'  # Maestro
   r'|62\d{14,17}'  # UnionPay
 )
-_IBAN = re.compile(r'(?<![A-Za-z0-9])[A-Z]{2}\d\d(?:[ -]?[A-Z0-9]{1,4}){3,8}')
+_IBAN = re.compile(r'(?ai)(?<![A-Z0-9])[A-Z]{2}\d\d(?:[ -]?[A-Z0-9]{1,4}){3,8}')
 _IBAN_LENGTHS = {
   country: length
   for length, countries in {
@@ -98,11 +121,34 @@ _PHONE_DIGITS = range(7, 22)
 _STREET = re.compile(
   r'(?<![\w.,/-])\d{1,5}[A-Z]?,? (?:[NSEW]\.? |North |South |East |West )?'
   r"(?:[A-Z][A-Za-z'’.-]{1,20} |\d{1,3}(?:st|nd|rd|th) ){1,3}?"
-  r'(?:Street|St|Avenue|Ave|Road|Rd|Boulevard|Blvd|Lane|Ln|Drive|Dr|Court|Ct'
-  r'|Circle|Cir|Place|Pl|Square|Sq|Terrace|Ter|Parkway|Pkwy|Highway|Hwy|Way'
-  r'|Trail|Trl|Crescent|Close)\b\.?'
+  r'(?:Street|St|Avenue|Ave|Road|Rd|Boulevard|Blvd|Ln|Dr|Ct|Cir|Pl|Sq|Ter'
+  r'|Parkway|Pkwy|Highway|Hwy|Trl|(Lane|Drive|Court|Circle|Place|Square|Terrace'
+  r'|Way|Trail|Crescent|Close))\b\.?'
   r'(?:,? (?:Apartment|Apt|Suite|Ste|Unit|Floor|Fl|#)\.? ?#?\w{1,5}\b)?'
 )
+# `10 Best Place`, `5 Minute Drive`: a number that counts is none of a house.
+_COUNTED = re.compile(
+  r'(?i)\d+,? (?:best|better|worst|most|more|top|great\w*|good|easy|easi\w+'
+  r'|simpl\w+|fast\w*|quick\w*|cheap\w*|only|other|different|right|wrong|new'
+  r'|perfect|amazing|beautiful|popular|famous|favou?rite|important|essential'
+  r'|proven|unique|(?:second|minute|hour|day|week|month|year|mile|kilometer|foot'
+  r'|feet|meter|inch|acre|star|step|point|page|player|person|people|lane|way|car'
+  r'|room|bedroom|story|percent|dollar|hundred|thousand|million|billion)s?)\b'
+)
+_COUNT_BEFORE = re.compile(
+  r'(?i)\b(?:top|best|first|last|next|chapter|figure|fig\.|table|page|section'
+  r'|episode|season|volume|part|step|level|lesson|version)\s+\Z'
+)
+# Before a word that is seldom a street's alone.
+_ARTICLE_BEFORE = re.compile(
+  r'(?i)\b(?:the|these|those|a|an|our|my|your|his|her|their|its|all|about|over'
+  r'|every|another|only)\s+\Z'
+)
+_YEAR = re.compile(r'(?:1[5-9]|20)\d\d ')
+_YEAR_BEFORE = re.compile(
+  r'(?i)\b(?:in|since|until|till|by|of|after|before|during|from|and)\s+\Z'
+)
+_WORD_CHARS = 16  # of the word before
 
 
 @dataclasses.dataclass(frozen=True)
@@ -165,6 +211,8 @@ def replace(cfg: Pii, text: str) -> tuple[str, dict[str, int]]:
     if _IPV4_MIDDLE.search(rest):
       find('ip_address', IP_PLACEHOLDER, _checked(_IPV4, _public_ip, rest))
     find('ip_address', IPV6_PLACEHOLDER, _checked(_IPV6, _public_ip, rest))
+  if (cfg.ibans or cfg.cards or cfg.ssns or cfg.phones) and not rest.isascii():
+    rest = rest.translate(_PLAIN)  # a character for each: places stay
   if cfg.ibans:
     find('iban', IBAN_PLACEHOLDER, _checked(_IBAN, _iban, rest))
   if cfg.cards:
@@ -175,7 +223,7 @@ def replace(cfg: Pii, text: str) -> tuple[str, dict[str, int]]:
     check = _phone_check(cfg.phone_regions)
     find('phone', PHONE_PLACEHOLDER, _checked(_PHONE, check, rest))
   if cfg.street_addresses:
-    find('street_address', ADDRESS_PLACEHOLDER, _checked(_STREET, len, rest))
+    find('street_address', ADDRESS_PLACEHOLDER, _streets(rest))
   return _replace(text, sorted(spans)), counts
 
 
@@ -218,6 +266,20 @@ def _emails(text: str) -> Iterator[tuple[int, int]]:
       yield at - name.end(), end
 
 
+def _streets(text: str) -> Iterator[tuple[int, int]]:
+  for match in _STREET.finditer(text):
+    start = match.start()
+    before = text[max(0, start - _WORD_CHARS) : start]
+    is_count = _COUNTED.match(match[0]) or _COUNT_BEFORE.search(before)
+    if match[1]:
+      follows = text[match.end() :].startswith(' to ')
+      is_count = is_count or _ARTICLE_BEFORE.search(before) or follows
+    if _YEAR.match(match[0]):
+      is_count = is_count or _YEAR_BEFORE.search(before)
+    if not is_count:
+      yield match.span()
+
+
 def _public_ip(found: str) -> int:
   """How much of a candidate is to be replaced: 0 for none of it."""
   try:
@@ -227,7 +289,7 @@ def _public_ip(found: str) -> int:
 
 
 def _iban(found: str) -> int:
-  n = _IBAN_LENGTHS.get(found[:2], 0)
+  n = _IBAN_LENGTHS.get(found[:2].upper(), 0)
   places = [i for i, char in enumerate(found) if char.isalnum()][:n]
   account = ''.join(found[i] for i in places)
   if not n or len(account) < n:

@@ -1,7 +1,9 @@
 """The best model outlives the newest ones, also after a kill."""
 
 import dataclasses
+import functools
 import json
+import types
 
 import jax
 import jax.numpy as jnp
@@ -11,26 +13,35 @@ import optax
 from llm_jax.model import config, transformer, value_head
 from llm_jax.parallel import device_mesh
 from llm_jax.tokenizer import encoding
-from llm_jax.train import best as best_lib
-from llm_jax.train import checkpoint, metrics, start, watch
+from llm_jax.train import (
+  best_model,
+  checkpoint,
+  metrics,
+  start,
+  training_loop,
+)
 
 TOKENIZER = encoding.Tokenizer.from_merges([], 'qwen2')
-CFG = config.ModelConfig(
+MODEL = config.ModelConfig(
   vocab_size=TOKENIZER.vocab_size, n_layers=1, d_model=8, n_heads=1,
   n_kv_heads=1, head_dim=8, d_ff=8, max_length=8,
 )  # fmt: skip
-MESH = device_mesh.make(device_mesh.MeshConfig(data=1))
+CONFIG = types.SimpleNamespace(
+  seed=0,
+  model=MODEL,
+  batch_size=1,
+  mesh=device_mesh.MeshConfig(data=1),
+  loop=training_loop.LoopConfig(),
+)
 TX = optax.adam(1e-3)
 
 
 def begin(folder, has_values=False):
+  """A state with its writer."""
   TOKENIZER.save(folder / 'tokenizer')
-  state, writer = start.start(
-    str(folder), 'rl', CFG, str(folder / 'tokenizer'), False, TX, 0, MESH,
-    watch.Watch(), transformer.init(CFG, jax.random.key(1)),
-    has_values=has_values,
-  )  # fmt: skip
-  return state, writer
+  stage = start.new('rl', CONFIG, str(folder), str(folder / 'tokenizer'))
+  state, loop = stage.start(TX, has_values=has_values)
+  return state, loop.writer
 
 
 def at(state, step):
@@ -44,7 +55,7 @@ def at(state, step):
 
 
 def evaluate(folder, state, writer, values, n_done=0):
-  with best_lib.Best(str(folder), n_done, 'eval_sampled') as best:
+  with best_model.Best(str(folder), n_done, 'eval_sampled') as best:
     for step, value in values.items():
       writer.metrics(step, {'eval_sampled': value})
       best.offer(value, at(state, step))
@@ -52,7 +63,7 @@ def evaluate(folder, state, writer, values, n_done=0):
 
 
 def step_of(folder):
-  loaded = checkpoint.load_model(str(folder / best_lib.FOLDER))
+  loaded = checkpoint.load_model(str(folder / best_model.FOLDER))
   (scale,) = jax.tree.leaves(loaded.params['final_norm'])
   assert loaded.step == int(scale[0])
   assert loaded.stage == 'rl'
@@ -101,7 +112,9 @@ def test_a_value_head_is_saved_beside_the_model(tmp_path):
   loaded = checkpoint.load_model(str(tmp_path))
   assert value_head.NAME not in loaded.params
   assert jax.tree.structure(loaded.params) == jax.tree.structure(
-    transformer.init(CFG, jax.random.key(0))
+    jax.eval_shape(
+      functools.partial(transformer.init, MODEL), jax.random.key(0)
+    )
   )
 
 

@@ -15,7 +15,7 @@ import types
 import pytest
 
 from llm_jax import record
-from llm_jax.train import hardware, metrics, training_loop, watch
+from llm_jax.train import hardware, metrics, monitoring, training_loop
 from tests.train import tiny_run
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -25,7 +25,7 @@ def test_rates_leave_out_compilation_evaluation_and_saving(monkeypatch):
   """Steps of 2 s; the first takes 60 s, an evaluation 7 s."""
   now = [1000.0]
   monkeypatch.setattr(time, 'monotonic', lambda: now[0])
-  meter = watch.Meter(watch.Watch(log_every=4, peak_tflops=1e-9), 5.0)
+  meter = monitoring.Meter(monitoring.Watch(log_every=4, peak_tflops=1e-9), 5.0)
   now[0] += 60
   assert meter.lap(100, 9, 2) == {}
   now[0] += 2
@@ -57,7 +57,7 @@ def test_cpu_has_no_mfu_unless_a_peak_is_given(tmp_path):
   for folder, peak in (('a', 0.0), ('b', 1e-6)):
     (tmp_path / folder).mkdir()
     cfg = training_loop.LoopConfig(
-      n_steps=4, watch=watch.Watch(peak_tflops=peak)
+      n_steps=4, watch=monitoring.Watch(peak_tflops=peak)
     )
     for _ in tiny_run.train(tmp_path / folder, cfg, flops_per_token=1e3):
       pass
@@ -79,20 +79,20 @@ def test_line_of_all_numbers():
     'bits_per_byte': 2.0664, 'loss': 3.5, 'grad_norm': 0.251, 'mfu': 0.4123,
     'tokens_per_s': 12345.6,
   }  # fmt: skip
-  assert watch.line(7, 90, values) == (
+  assert monitoring.line(7, 90, values) == (
     'step 7/90 | loss 3.5000 | 2.066 bits/byte | 12,346 tokens/s | MFU 41.2% '
     '| grad norm 0.251 | data wait 0.012 s | accuracy 0.5 | ETA 1:01:40'
   )
-  assert 'skipped 2' in watch.line(7, 90, {'skipped': 2})
+  assert 'skipped 2' in monitoring.line(7, 90, {'skipped': 2})
 
 
 BAR = """
 import time
 from absl import logging
 from experiments import process
-from llm_jax.train import watch
+from llm_jax.train import monitoring
 process.set_up_logging(0)
-with watch.progress_bar(watch.Watch(), 8) as draw:
+with monitoring.progress_bar(monitoring.Watch(), 8) as draw:
   for step in range(1, 9):
     draw(step)
     time.sleep(0.11)
@@ -125,14 +125,14 @@ def test_bar_on_a_terminal_gives_way_to_lines():
 
 
 def test_no_bar_elsewhere(capsys):
-  with watch.progress_bar(watch.Watch(), 8) as draw:
+  with monitoring.progress_bar(monitoring.Watch(), 8) as draw:
     draw(1)
   assert capsys.readouterr().err == ''
 
 
 def test_profile_holds_the_steps_that_were_asked_for(tmp_path):
   cfg = training_loop.LoopConfig(
-    n_steps=9, watch=watch.Watch(profile_first=4, profile_steps=3)
+    n_steps=9, watch=monitoring.Watch(profile_first=4, profile_steps=3)
   )
   for _ in tiny_run.train(tmp_path, cfg):
     pass
@@ -149,7 +149,9 @@ def test_profile_holds_the_steps_that_were_asked_for(tmp_path):
 
 
 def test_profile_is_written_where_the_run_ends_first(tmp_path):
-  cfg = training_loop.LoopConfig(n_steps=3, watch=watch.Watch(profile_first=3))
+  cfg = training_loop.LoopConfig(
+    n_steps=3, watch=monitoring.Watch(profile_first=3)
+  )
   for _ in tiny_run.train(tmp_path, cfg):
     pass
   assert list((tmp_path / 'profile').rglob('*.xplane.pb'))
@@ -157,7 +159,9 @@ def test_profile_is_written_where_the_run_ends_first(tmp_path):
 
 def test_views_get_the_lines_of_metrics_jsonl(tmp_path):
   seen, flushed = [], []
-  view = watch.View(lambda *args: seen.append(args), lambda: flushed.append(1))
+  view = monitoring.View(
+    lambda *args: seen.append(args), lambda: flushed.append(1)
+  )
   cfg = training_loop.LoopConfig(n_steps=3)
   for _ in tiny_run.train(tmp_path, cfg, views=[view]):
     pass
@@ -170,11 +174,11 @@ def test_tensorboard(tmp_path):
   pytest.importorskip('tensorboardX')
   proto = importlib.import_module('tensorboardX.proto.event_pb2')
   cfg = training_loop.LoopConfig(
-    n_steps=3, watch=watch.Watch(views=('tensorboard',))
+    n_steps=3, watch=monitoring.Watch(views=('tensorboard',))
   )
   record.begin(tmp_path, 'test', cfg)  # wandb reads it
   for _ in tiny_run.train(
-    tmp_path, cfg, views=watch.open_views(cfg.watch, str(tmp_path), 4)
+    tmp_path, cfg, views=monitoring.open_views(cfg.watch, str(tmp_path), 4)
   ):
     pass
   (path,) = (tmp_path / 'tensorboard').iterdir()
@@ -210,10 +214,10 @@ def test_wandb_goes_on_with_the_same_run(tmp_path, monkeypatch):
     return types.SimpleNamespace(log=log)
 
   monkeypatch.setitem(sys.modules, 'wandb', types.SimpleNamespace(init=init))
-  cfg = watch.Watch(views=('wandb',))
+  cfg = monitoring.Watch(views=('wandb',))
   for n in range(2):
     record.begin(tmp_path, 'test', training_loop.LoopConfig(watch=cfg))
-    (view,) = watch.open_views(cfg, str(tmp_path), n)
+    (view,) = monitoring.open_views(cfg, str(tmp_path), n)
     view.write(n, {'loss': 1.5, 'grad_norm': None})
   assert logged == [(0, {'loss': 1.5}), (1, {'loss': 1.5})]
   assert begun[0] == begun[1]
@@ -226,10 +230,10 @@ def test_wandb_goes_on_with_the_same_run(tmp_path, monkeypatch):
 )
 def test_missing_package_is_named(view, package, tmp_path, monkeypatch):
   monkeypatch.setitem(sys.modules, package, None)
-  cfg = watch.Watch(views=(view,))
+  cfg = monitoring.Watch(views=(view,))
   record.begin(tmp_path, 'test', training_loop.LoopConfig(watch=cfg))
   with pytest.raises(ValueError, match=rf"{package}; .*'\.\[{view}\]'"):
-    watch.open_views(cfg, str(tmp_path), -1)
+    monitoring.open_views(cfg, str(tmp_path), -1)
 
 
 @pytest.mark.parametrize(
@@ -243,12 +247,12 @@ def test_missing_package_is_named(view, package, tmp_path, monkeypatch):
 )
 def test_wrong_values(fields, message):
   with pytest.raises(ValueError, match=message):
-    watch.Watch(**fields)
+    monitoring.Watch(**fields)
 
 
 def test_a_resume_may_watch_otherwise(tmp_path):
   record.begin(tmp_path, 'test', training_loop.LoopConfig())
-  other = watch.Watch(log_every=1, views=('wandb',))
+  other = monitoring.Watch(log_every=1, views=('wandb',))
   record.begin(tmp_path, 'test', training_loop.LoopConfig(watch=other))
   with pytest.raises(ValueError, match='n_steps: 300 -> 2'):
     record.begin(tmp_path, 'test', training_loop.LoopConfig(n_steps=2))

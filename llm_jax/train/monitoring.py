@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 import jax
 from absl import logging
 
-from llm_jax import record
+from llm_jax import files
 from llm_jax.train import hardware
 
 _VIEWS = ('tensorboard', 'wandb')
@@ -269,7 +269,7 @@ def _tensorboard(workdir: str, resume_step: int) -> View:
 
 def _wandb(workdir: str, resume_step: int) -> View:
   del resume_step  # what is logged again is the same, and ignored there
-  asked = record.read_json(os.path.join(workdir, 'run.json'))
+  asked = files.read_json(os.path.join(workdir, 'run.json'))
   identity = f'{asked["start"]} {os.path.abspath(workdir)}'
   run = _optional('wandb', 'wandb').init(
     project=os.environ.get('WANDB_PROJECT', 'llm_jax'),

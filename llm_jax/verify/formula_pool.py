@@ -2,7 +2,7 @@
 
 There are as many as are asked at a time, and they stay for the next question.
 One that is killed or crashes is replaced; its formulas are not equal, which is
-said and counted. Does NOT compare: see symbolic.py.
+said and counted. Only children load sympy: see formula_equality.py.
 """
 
 import atexit
@@ -22,8 +22,9 @@ _START_S = 120.0
 _ROOT = pathlib.Path(__file__).resolve().parents[2]
 _BOOT = (
   'import sys; sys.path.insert(0, sys.argv[1]);'
-  'from llm_jax.verify import symbolic; sys.path.pop(0);'
-  'symbolic.serve(int(sys.argv[2]), float(sys.argv[3]), int(sys.argv[4]))'
+  'from llm_jax.verify import formula_equality; sys.path.pop(0);'
+  'formula_equality.serve(int(sys.argv[2]), float(sys.argv[3]),'
+  ' int(sys.argv[4]))'
 )
 
 

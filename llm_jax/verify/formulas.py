@@ -1,13 +1,13 @@
 r"""Formulas as a model writes them, in LaTeX or plainly, as sympy objects.
 
 A parser of its own: sympy's parsers evaluate text as code and get none. It
-knows numbers, + - * / ^ and products without a sign, roots, |x|, a few
-functions, letters as symbols (so i and e are symbols too), tuples, intervals,
-sets, lists, equations and inequalities. Units behind a value are dropped. What
-else there is, such as a word, is refused, never guessed.
+knows numbers in any base, + - * / ^ and products without a sign, roots, |x|,
+floors, factorials, a few functions, e, i and letters, matrices, tuples,
+intervals, sets, lists, equations and inequalities. Units behind a value are
+dropped. What else there is, such as a word, is refused, never guessed.
 
 Sizes are limited, but what sympy does with a small formula may still take for
-ever: symbolic.py is run in a child process for that.
+ever: formula_equality.py is run in a child process for that.
 """
 
 import dataclasses
@@ -17,41 +17,58 @@ from typing import Any
 
 import sympy
 
+from llm_jax.verify import equality
+
 MAX_LENGTH = 1000  # characters
 _MAX_DEPTH = 40
 _MAX_EXPONENT = 1000
 _MAX_BITS = 10_000  # of a power of two numbers
 
 _REPLACED = {
-  '−': '-', '×': '*', '·': '*', '÷': '/', 'π': '\\pi',
-  '∞': '\\infty', '≤': '\\le', '≥': '\\ge', '°': '\\degree', '∪': '\\cup',
-  '±': '\\pm', '**': '^', '<=': '\\le', '>=': '\\ge',
+  '−': '-', '×': '*', '·': '*', '÷': '/', 'π': '\\pi', '∪': '\\cup',
+  '∞': '\\infty', '≤': '\\le', '≥': '\\ge', '≠': '\\ne', '°': '\\degree',
+  '±': '\\pm', '∈': '\\in', '**': '^', '<=': '\\le', '>=': '\\ge',
 }  # fmt: skip
 _SAME = {
-  '\\cdot': '*', '\\times': '*', '\\div': '/', '\\dfrac': '\\frac',
-  '\\tfrac': '\\frac', '\\leq': '\\le', '\\geq': '\\ge', '\\lt': '<',
-  '\\gt': '>', '\\lvert': '|', '\\rvert': '|', '\\%': '%',
+  '\\cdot': '*', '\\times': '*', '\\div': '/', '\\leq': '\\le', '\\geq': '\\ge',
+  '\\leqslant': '\\le', '\\geqslant': '\\ge', '\\neq': '\\ne', '\\lt': '<',
+  '\\gt': '>', '\\lvert': '|', '\\rvert': '|', '\\vert': '|', '\\%': '%',
+  '\\langle': '(', '\\rangle': ')', '\\dbinom': '\\binom', ';': ',',
+  '\\tbinom': '\\binom', '\\lbrace': '\\{', '\\rbrace': '\\}', '\\colon': ':',
+  '\\varnothing': '\\emptyset', '\\backslash': '\\setminus', '\\ast': '*',
 }  # fmt: skip
 _TOKEN = re.compile(
-  r'(?P<skip>\s+|\$|\\[!,;:> ]|~'
-  r'|\\(?:left|right|displaystyle|quad|qquad)(?![a-zA-Z]))'
+  r'(?P<skip>\s+|\$|\\[!,;:> ]|~|\\(?:quad|qquad)(?![a-zA-Z]))'
   r'|(?P<unit>\\(?:text|mathrm|mbox|textbf)\s*\{[^{}]*\}(?:\s*\^\{?[0-9]\}?)?)'
   r'|(?P<degree>\^\s*(?:\\circ|\{\s*\\circ\s*\})|\\degree(?![a-zA-Z]))'
-  r'|(?P<number>[0-9]{1,3}(?:\{,\}[0-9]{3})+(?:\.[0-9]+)?'
-  r'|[0-9]+(?:\.[0-9]*)?|\.[0-9]+)'
+  r'|(?P<number>[0-9]+(?:\.[0-9]*)?|\.[0-9]+)'
   r'|(?P<word>[a-zA-Z]+)'
-  r'|(?P<sign>\\[a-zA-Z]+|\\[{}%]|[-+*/^(){}\[\]=<>,|_%])'
+  r'|(?P<sign>\\(?:begin|end)\s*\{[a-z]+\}(?:\{[lcr|]*\})?'
+  r'|\\\\(?:\[[^\]]{0,9}\])?|\\[a-zA-Z]+|\\[{}%]|[-+*/^(){}\[\]=<>,;:!|_%&])'
 )
 # At the top, where no comma separates a pair, three digits continue a number.
 _GROUPED = re.compile(r'[0-9]{1,3}(?:,[0-9]{3})+(?:\.[0-9]+)?(?![0-9,])')
 # LaTeX takes one digit for \sqrt; plain writing means the number.
 _ROOT = re.compile(r'(?:√|(?<![a-zA-Z\\])sqrt)\s*([0-9]*)')
-_JOINED = re.compile(r'\\(?:text|mathrm|mbox)\s*\{\s*,?\s*(?:or|and)\s*,?\s*\}')
+_JOINED = re.compile(r'\\(?:text|mathrm|mbox)\s*\{\s*,?\s*(or|and)\s*,?\s*\}')
+_LETTER = re.compile(
+  r'\\(?:math(?:rm|it)\s*\{([ei])\}'
+  r'|(?:mathbf|boldsymbol|vec|hat|overrightarrow|overline)'
+  r'\s*\{?([a-zA-Z]{1,2})\b\}?)'
+)
 _UNITS = re.compile(
   '[ckm]m|in|inch(es)?|f(oo|ee)?t|yards?|mi|miles?|([ck]|cent|kilo)?met(er|re)s?'
   '|units?|degrees?|(second|minute|hour|day|week|month|year)s?|percent'
   '|(dollar|cent|pound|gram|kilogram|liter|point)s?|[km]?g|lbs?|ml'
 )
+_BASED = re.compile(
+  r'(?:\\text\{)?([0-9][0-9A-Z]{0,30}|[A-Z][0-9A-Z]{0,30}(?=\}))\}?'
+  r'_\s*\{?\(?(?:\\text\{)?([0-9]{1,2}|[a-z]{3,7})\}?\)?\}?'
+)
+_BASES = {
+  'two': 2, 'three': 3, 'four': 4, 'five': 5, 'six': 6, 'seven': 7, 'eight': 8,
+  'nine': 9, 'twelve': 12,
+}  # fmt: skip
 _FUNCTIONS = {
   'sin': sympy.sin, 'cos': sympy.cos, 'tan': sympy.tan, 'cot': sympy.cot,
   'sec': sympy.sec, 'csc': sympy.csc, 'arcsin': sympy.asin,
@@ -62,50 +79,67 @@ _GREEK = re.compile(
   r'\\(alpha|beta|gamma|delta|epsilon|theta|lambda|mu|nu|phi|rho|sigma|tau|omega'
   '|psi|xi|eta|zeta|kappa)'
 )
-_RELATIONS = ('=', '<', '>', '\\le', '\\ge', '\\ne')
-_CLOSING = {'(': ')', '[': ']', '{': '}', '\\{': '\\}', '|': '|'}
+_CONSTANTS = {'e': sympy.E, 'i': sympy.I, '\\pi': sympy.pi, '\\infty': sympy.oo}
+_SETS = ('\\cup', '\\cap', '\\setminus')
+MIRRORED = {'>': '<', '\\ge': '\\le', '<': '>', '\\le': '\\ge'}
+_RELATIONS = ('=', '\\ne', '\\in', ':', *MIRRORED)
+_CLOSING = {
+  '(': ')', '[': ']', '{': '}', '\\{': '\\}', '|': '|', '\\lfloor': '\\rfloor',
+  '\\lceil': '\\rceil',
+}  # fmt: skip
+_UNARY = {'|': sympy.Abs, '\\lfloor': sympy.floor, '\\lceil': sympy.ceiling}
 
 
 @dataclasses.dataclass(frozen=True)
 class Group:
   """Several values, or two sides: what is no expression."""
 
-  kind: str  # 'set', 'cup', brackets such as '(]', or a relation
+  kind: str  # 'set', 'or', 'base', brackets such as '(]', \cup, a relation
   items: tuple[Any, ...]  # sympy expressions or groups
 
 
-def parse(text: str) -> sympy.Expr | Group:
+def parse(text: str) -> Any:
   r"""Read one answer.
 
   >>> parse(r'x = \frac{\sqrt{12}}{2}')
   Group(kind='=', items=(x, sqrt(3)))
-  >>> parse('(1, -2x]')
-  Group(kind='(]', items=(1, -2*x))
+  >>> parse('1 < x \\le 2y')
+  Group(kind='\\in', items=(x, Group(kind='(]', items=(1, 2*y))))
 
   Args:
     text: anything.
 
   Returns:
-    An expression of real symbols; or a group: tuples and intervals by their
-    brackets, sets and lists without order, equations and inequalities.
+    An expression of real symbols, or a matrix of such; or a group: tuples and
+    intervals by their brackets, sets and lists without order, equations and
+    inequalities.
 
   Raises:
     ValueError: if it is too long, too deep, too large or not understood.
   """
   if len(text) > MAX_LENGTH:
     raise ValueError(f'{len(text)} characters are more than {MAX_LENGTH}')
+  text = equality.undressed(text)
+  if based := _BASED.fullmatch(text.strip(' $')):
+    digits, base = based.groups()
+    radix = _BASES.get(base) or int(base)
+    return Group('base', (sympy.Integer(int(digits, radix)), radix))
   tokens = _tokens(text)
-  if '\\pm' not in tokens:
-    return _Parser(tokens).answer()
-  both = [
-    _Parser([sign if token == '\\pm' else token for token in tokens]).answer()
-    for sign in '+-'
-  ]
+  try:
+    if not {'\\pm', '\\mp'} & {*tokens}:
+      return _Parser(tokens).answer()
+    both = [
+      _Parser([signs.get(token, token) for token in tokens]).answer()
+      for signs in ({'\\pm': '+', '\\mp': '-'}, {'\\pm': '-', '\\mp': '+'})
+    ]
+  except (TypeError, sympy.ShapeError) as error:  # such as a matrix plus 1
+    raise ValueError(f'it cannot be computed: {error}') from error
   return Group('set', tuple(both))
 
 
 def _tokens(text: str) -> list[str]:
-  text = _JOINED.sub(',', text.strip().removesuffix('.'))
+  text = _JOINED.sub(r' \1 ', text)
+  text = _LETTER.sub(r' \1\2 ', text)
   text = _ROOT.sub(lambda m: f'\\sqrt{{{m[1]}}}' if m[1] else '\\sqrt ', text)
   for old, new in _REPLACED.items():
     text = text.replace(old, f'{new} ' if new[0] == '\\' else new)
@@ -118,12 +152,14 @@ def _tokens(text: str) -> list[str]:
       raise ValueError(f'{text[position : position + 20]!r} is not understood')
     position, kind, token = match.end(), match.lastgroup, match[0]
     if kind is None or kind == 'number':
-      tokens.append(re.sub('[{},]', '', token))
+      tokens.append(token.replace(',', ''))
     elif kind == 'word':
       tokens += _word(token, is_last=not text[position:].strip(' $'))
     elif kind == 'unit':
-      if not tokens:
+      if not tokens or equality.NO_UNIT.search(token):
         raise ValueError(f'{token[:20]!r} is no formula')
+    elif kind == 'degree':
+      tokens.append('\\degree')
     elif kind == 'sign':
       token = _SAME.get(token, token)
       depth += token in ('(', '[', '{', '\\{')
@@ -134,7 +170,7 @@ def _tokens(text: str) -> list[str]:
 
 def _word(word: str, is_last: bool) -> list[str]:
   if word in ('or', 'and'):
-    return [',']
+    return [word]
   if len(word) > 1 and is_last and _UNITS.fullmatch(word):
     return []
   if word in _FUNCTIONS or word == 'pi':
@@ -149,7 +185,7 @@ class _Parser:
 
   def __init__(self, tokens: list[str]):
     self._tokens = [*tokens, '']
-    self._at = self._depth = 0
+    self._at = self._depth = self._in_function = 0
 
   @property
   def _next(self) -> str:
@@ -169,31 +205,56 @@ class _Parser:
 
   def answer(self) -> Any:
     """All tokens as one value."""
-    items = self._list()
+    items, joints = self._list()
     if self._next:
       raise ValueError(f'{self._next[:20]!r} is out of place')
-    return items[0] if len(items) == 1 else Group('set', tuple(items))
+    if len(items) == 1:
+      return items[0]
+    return Group('or' if {*joints} == {'or'} else 'set', tuple(items))
 
-  def _list(self) -> list[Any]:
-    """What commas separate; a chain of relations is its first and last."""
-    items = []
-    while True:
-      sides, relation = [self._union()], ''
-      while sign := self._take(*_RELATIONS):
-        if relation not in ('', '='):
-          raise ValueError('a chain of inequalities is not understood')
-        relation = sign
-        sides.append(self._union())
-      ends = (sides[0], sides[-1])
-      items.append(Group(relation, ends) if relation else sides[0])
-      if not self._take(','):
-        return items
+  def _list(self) -> tuple[list[Any], list[str]]:
+    """What commas and words separate, and these."""
+    items, joints = [self._relation()], []
+    while joint := self._take(',', 'or', 'and'):
+      while self._take('or', 'and'):
+        pass
+      joints.append(joint)
+      items.append(self._relation())
+    return items, joints
+
+  def _relation(self) -> Any:
+    """A chain of equations is its first and last side."""
+    sides, signs = [self._union()], []
+    while sign := self._take(*_RELATIONS):
+      signs.append(sign)
+      sides.append(self._union())
+    if not signs:
+      return sides[0]
+    if set(signs) == {':'}:
+      first = _expression(sides[0])
+      return Group(
+        ':', tuple(_divide(_expression(side), first) for side in sides[1:])
+      )
+    if set(signs) == {'='}:
+      return Group('=', (sides[0], sides[-1]))
+    if len(signs) == 1:
+      return Group(signs[0], (sides[0], sides[1]))
+    if signs[0] in ('>', '\\ge'):  # 3 > x > 1
+      sides.reverse()
+      signs = [MIRRORED.get(sign, '') for sign in reversed(signs)]
+    if len(signs) != 2 or {*signs} - {'<', '\\le'} or not sides[1].is_Symbol:
+      raise ValueError('a chain of inequalities is not understood')
+    kind = ('(' if signs[0] == '<' else '[') + (')' if signs[1] == '<' else ']')
+    return Group('\\in', (sides[1], Group(kind, (sides[0], sides[2]))))
 
   def _union(self) -> Any:
-    items = [self._sum()]
-    while self._take('\\cup'):
+    items, kind = [self._sum()], ''
+    while sign := self._take(*_SETS):
+      if kind not in ('', sign):
+        raise ValueError(f'{kind!r} and {sign!r} are out of place')
+      kind = sign
       items.append(self._sum())
-    return items[0] if len(items) == 1 else Group('cup', tuple(items))
+    return Group(kind, tuple(items)) if kind else items[0]
 
   def _sum(self) -> Any:
     value = self._product()
@@ -217,8 +278,9 @@ class _Parser:
   def _starts_atom(self) -> bool:
     token = self._next
     return bool(token) and (
-      token[0].isalpha()
-      or token in ('(', '{', '\\frac', '\\sqrt', '\\pi')
+      (token[0].isalpha() and len(token) == 1)
+      or token in ('(', '{', '\\frac', '\\sqrt', '\\pi', '\\binom', '\\lfloor')
+      or token.startswith('\\begin')
       or token[1:] in _FUNCTIONS
       or bool(_GREEK.fullmatch(token))
     )
@@ -234,8 +296,13 @@ class _Parser:
     value = self._atom()
     if self._take('^'):
       value = _power(_expression(value), self._argument(signed=True))
-    while self._take('%'):
-      value = _expression(value) / 100
+    while sign := self._take('%', '!', '\\degree'):
+      if sign == '%':
+        value = _expression(value) / 100
+      elif sign == '!':
+        value = sympy.factorial(_small(_expression(value)))
+      elif self._in_function:
+        value = _expression(value) * sympy.pi / 180
     return value
 
   def _argument(self, signed: bool = False) -> sympy.Expr:
@@ -261,26 +328,33 @@ class _Parser:
 
   def _atom(self) -> Any:
     token = self._take()
+    name = token.removeprefix('\\')
     if token[:1].isdigit() or token[:1] == '.':
       return self._number(token)
-    if token in _CLOSING:
+    if token in _CLOSING or token.startswith('\\begin'):
       self._enter()
-      value = self._bracket(token)
+      is_matrix = token not in _CLOSING
+      value = self._matrix(token) if is_matrix else self._bracket(token)
       self._depth -= 1
       return value
     if token == '\\frac':
       return _divide(self._argument(), self._argument())
+    if token == '\\binom':
+      return sympy.binomial(_small(self._argument()), _small(self._argument()))
     if token == '\\sqrt':
       index = sympy.Integer(2)
       if self._take('['):
         index = _expression(self._sum())
         self._need(']')
       return _power(self._argument(), _divide(sympy.Integer(1), index))
-    if token == '\\pi':
-      return sympy.pi
-    if token == '\\infty':
-      return sympy.oo
-    name = token.removeprefix('\\')
+    if token == '\\emptyset':
+      return Group('set', ())
+    if token == '\\mathbb':
+      letter = self._argument()
+      is_real = str(letter) == 'R'
+      return Group('()', (-sympy.oo, sympy.oo)) if is_real else letter
+    if token in _CONSTANTS and self._next != '_':
+      return _CONSTANTS[token]
     if token[:1] == '\\' and name in _FUNCTIONS:
       return self._function(name)
     if (len(token) == 1 and token.isalpha()) or _GREEK.fullmatch(token):
@@ -308,17 +382,19 @@ class _Parser:
     return f'_{name}'
 
   def _function(self, name: str) -> sympy.Expr:
-    base, exponent = None, None
+    base, exponent = sympy.Integer(10) if name == 'log' else None, None
     if name == 'log' and self._take('_'):
       base = self._argument()
     if self._take('^'):
       exponent = self._argument(signed=True)
     self._enter()
+    self._in_function += 1
     argument = _expression(self._power())
     while self._starts_atom() and self._next[1:] not in _FUNCTIONS:
       if self._tokens[self._at - 1] in (')', '}'):
         break
       argument *= _expression(self._power())
+    self._in_function -= 1
     self._depth -= 1
     if name in ('ln', 'log') and argument.is_zero:
       raise ValueError('a logarithm of zero')
@@ -328,21 +404,47 @@ class _Parser:
     return value if exponent is None else _power(value, exponent)
 
   def _bracket(self, opening: str) -> Any:
-    items = self._list()
+    if opening == '\\{' and self._take('\\}'):
+      return Group('set', ())
+    items, _ = self._list()
+    if opening == '{' and (sign := self._take('\\over', '\\choose')):
+      top, bottom = _expression(items[0]), _expression(self._sum())
+      self._need('}')
+      if sign == '\\over':
+        return _divide(top, bottom)
+      return sympy.binomial(_small(top), _small(bottom))
     closing = self._take(_CLOSING[opening], *')]' if opening in '([' else '')
     if not closing:
       raise ValueError(f'{opening!r} is not closed')
     if opening == '\\{':
       return Group('set', tuple(items))
     if len(items) == 1 and _CLOSING[opening] == closing:
-      value = _expression(items[0])
-      return sympy.Abs(value) if opening == '|' else value
-    if opening in ('{', '|'):
+      if opening in '([{' and isinstance(items[0], Group):
+        return items[0]
+      return _UNARY.get(opening, _expression)(_expression(items[0]))
+    if opening not in '([':
       raise ValueError('a comma is out of place')
     return Group(opening + closing, tuple(items))
 
+  def _matrix(self, opening: str) -> sympy.ImmutableMatrix:
+    if 'matrix' not in opening and 'array' not in opening:
+      raise ValueError(f'{opening!r} is not understood')
+    rows = [[_expression(self._sum())]]
+    while not self._next.startswith('\\end'):
+      if self._take('&'):
+        rows[-1].append(_expression(self._sum()))
+      elif self._next.startswith('\\\\') and self._take():
+        if not self._next.startswith('\\end'):
+          rows.append([_expression(self._sum())])
+      else:
+        raise ValueError(f'{self._next!r} is out of place')
+    self._take()
+    if len({len(row) for row in rows}) > 1:
+      raise ValueError('rows have unequal lengths')
+    return sympy.ImmutableMatrix(rows)
 
-def _expression(value: Any) -> sympy.Expr:
+
+def _expression(value: Any) -> Any:
   """The value, if it can be computed with."""
   if isinstance(value, Group):
     raise ValueError(f'{value.kind!r} cannot be part of an expression')
@@ -351,13 +453,21 @@ def _expression(value: Any) -> sympy.Expr:
   return value
 
 
-def _divide(top: sympy.Expr, bottom: sympy.Expr) -> sympy.Expr:
+def _small(value: Any) -> Any:
+  if value.is_number and not abs(value) <= _MAX_EXPONENT:
+    raise ValueError(f'a number of choices is larger than {_MAX_EXPONENT}')
+  return value
+
+
+def _divide(top: Any, bottom: Any) -> Any:
   if bottom.is_zero:
     raise ValueError('a division by zero')
   return top / bottom
 
 
-def _power(base: sympy.Expr, exponent: sympy.Expr) -> sympy.Expr:
+def _power(base: Any, exponent: sympy.Expr) -> Any:
+  if isinstance(base, sympy.MatrixBase):
+    raise ValueError('a power of a matrix is not understood')
   if isinstance(exponent, sympy.Rational):
     size = abs(exponent)
     if size > _MAX_EXPONENT or exponent.q > _MAX_EXPONENT:

@@ -3,7 +3,7 @@
 import pytest
 
 from llm_jax.tasks import splits
-from llm_jax.verify import answers
+from llm_jax.verify import grading
 
 
 @pytest.mark.parametrize(
@@ -24,10 +24,32 @@ from llm_jax.verify import answers
     (r'\boxed{72} ####', ''),
     (r'\boxed 72', None),
     ('### 72', None),
+    ('##### 72', None),
+    ('#### 72\n#### Verification\n#### 2. Check', '72'),
+    ('\\boxed{72}\n#### **Step** 2', '72'),
+    ('#### edab', 'edab'),
+    ('#### one\n#### two', 'two'),
+    (r'\boxed {72} \fbox{73}', '73'),
   ],
 )
 def test_last_mark_counts(text, expected):
-  assert answers.marked(text) == expected
+  assert grading.marked(text) == expected
+
+
+@pytest.mark.parametrize(
+  ('text', 'expected'),
+  [
+    (r'\boxed{1} and $\boxed{2}$', '1, 2'),
+    (r'x=\boxed{1}, y = \boxed{2}, or \boxed{3}', '1, 2, 3'),
+    (r'\boxed{1}, so \boxed{2}', '2'),
+    (r'\boxed{1} and \boxed{', '1, '),
+    (r'\boxed{\boxed{3}}', '3'),
+    ('#### Conclusion', None),
+    ('#### 72 eggs', '72 eggs'),
+  ],
+)
+def test_marks_of_mathematics(text, expected):
+  assert grading.marked(text, is_maths=True) == expected
 
 
 @pytest.mark.parametrize(
@@ -36,14 +58,15 @@ def test_last_mark_counts(text, expected):
     ('72', '72'),
     ('<think>1</think> 72 ', '72'),
     ('<think>1</think><think>2</think>72', '72'),
-    ('<think>1</think>2<think>3', '2<think>3'),
+    ('<think>1</think>2<think>3', None),
+    ('<think>1</think><think>2', None),
     ('1</think>72', '72'),
     ('<think>72', None),
     ('<think>72</think>', ''),
   ],
 )
 def test_what_follows_the_last_thought(answer, expected):
-  assert answers.final(answer) == expected
+  assert grading.final(answer) == expected
 
 
 @pytest.mark.parametrize(
@@ -52,7 +75,7 @@ def test_what_follows_the_last_thought(answer, expected):
    ('-7', None), ('7' * 12, 777777777777), ('7' * 13, None), ('7\n', None)],
 )  # fmt: skip
 def test_whole_numbers(text, expected):
-  assert answers.whole_number(text) == expected
+  assert grading.whole_number(text) == expected
 
 
 def test_a_tenth_is_held_out():

@@ -10,8 +10,8 @@ import time
 
 import pytest
 
-from llm_jax.verify import symbolic_pool
-from tests.verify import sandbox_attack_run, symbolic_test
+from llm_jax.verify import formula_pool
+from tests.verify import formulas_test, sandbox_attack_run
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 # Small formulas that keep sympy busy for minutes.
@@ -23,7 +23,7 @@ _SLOW = [
 
 @pytest.fixture(scope='module')
 def pool():
-  with symbolic_pool.Pool() as pool:
+  with formula_pool.Pool() as pool:
     yield pool
 
 
@@ -44,7 +44,7 @@ def test_hostile_text_changes_nothing(pool, tmp_path):
   child = _children(pool)
   made = tmp_path / 'made'
   for text in (
-    *(text for text, _ in symbolic_test.REFUSED),
+    *formulas_test.HOSTILE,
     f'__import__("os").system("touch {made}")',
     f'open("{made}","w")',
     '\n', '\r\n["x", "x"]\n', '"]', '{}', 'null', '٣', '1' * 10**6,
@@ -59,7 +59,7 @@ def test_hostile_text_changes_nothing(pool, tmp_path):
 
 @pytest.mark.parametrize(('answer', 'reference'), _SLOW)
 def test_a_child_that_computes_too_long_is_killed(answer, reference, caplog):
-  with symbolic_pool.Pool(cpu_s=0.5) as pool:
+  with formula_pool.Pool(cpu_s=0.5) as pool:
     assert pool.difference('1', '1') == ''
     (child,) = _children(pool)
     reason = pool.difference(answer, reference)
@@ -73,7 +73,7 @@ def test_a_child_that_computes_too_long_is_killed(answer, reference, caplog):
 
 
 def test_a_child_that_does_not_compute_is_killed():
-  with symbolic_pool.Pool(wall_s=0.5) as pool:
+  with formula_pool.Pool(wall_s=0.5) as pool:
     pool.difference('1', '1')
     (child,) = _children(pool)
     os.kill(child, signal.SIGSTOP)
@@ -84,7 +84,7 @@ def test_a_child_that_does_not_compute_is_killed():
 
 
 def test_a_child_that_died_before_is_replaced_and_loses_nothing():
-  with symbolic_pool.Pool() as pool:
+  with formula_pool.Pool() as pool:
     pool.difference('1', '1')
     (child,) = _children(pool)
     os.kill(child, signal.SIGKILL)
@@ -96,7 +96,7 @@ def test_a_child_that_died_before_is_replaced_and_loses_nothing():
 
 
 def test_a_crash_is_said():
-  with symbolic_pool.Pool(cpu_s=60) as pool:
+  with formula_pool.Pool(cpu_s=60) as pool:
     pool.difference('1', '1')
     (child,) = _children(pool)
     timer = threading.Timer(0.3, os.kill, (child, signal.SIGSEGV))
@@ -109,7 +109,7 @@ def test_a_crash_is_said():
 
 @pytest.mark.skipif(sys.platform != 'linux', reason='no limit elsewhere')
 def test_memory_is_limited():
-  with symbolic_pool.Pool(cpu_s=60, memory_bytes=300 << 20) as pool:
+  with formula_pool.Pool(cpu_s=60, memory_bytes=300 << 20) as pool:
     assert pool.difference('1', '1') == ''
     reason = pool.difference(*_SLOW[0])
     assert reason == 'MemoryError in sympy'
@@ -134,22 +134,23 @@ def test_threads_have_children_of_their_own(pool):
 
 
 def test_a_start_that_fails_is_said(monkeypatch, capfd):
-  monkeypatch.setattr(symbolic_pool, '_BOOT', 'raise ImportError("no sympy")')
+  monkeypatch.setattr(formula_pool, '_BOOT', 'raise ImportError("no sympy")')
   with pytest.raises(OSError, match='pip install sympy'):
-    symbolic_pool.Pool().difference('1', '1')
+    formula_pool.Pool().difference('1', '1')
   assert 'no sympy' in capfd.readouterr().err
 
 
 def test_children_end_with_the_pool_and_with_who_started_it():
-  pool = symbolic_pool.Pool()
+  pool = formula_pool.Pool()
   pool.difference('1', '1')
   (child,) = _children(pool)
   pool.close()
   assert not pathlib.Path(f'/proc/{child}').exists()
   code = (
     'import os, signal, sys\n'
-    'from llm_jax.tasks import symbolic_pool, word_problems\n'
-    'pool = symbolic_pool.shared()\n'
+    'from llm_jax.tasks import word_problems\n'
+    'from llm_jax.verify import formula_pool\n'
+    'pool = formula_pool.shared()\n'
     'pool.difference("1", "1")\n'
     'assert not {"jax", "sympy"} & set(sys.modules)\n'
     'print(pool._idle[0]._process.pid, flush=True)\n'

@@ -1,0 +1,279 @@
+"""What tells one policy-gradient method from another.
+
+The formulas are in advantages.py and losses/policy.py; how rewards become the
+advantages of tokens is in learn.py.
+"""
+
+import dataclasses
+import math
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import jax
+import numpy as np
+
+from llm_jax import types
+from llm_jax.losses import policy, value
+from llm_jax.model import config, likelihood
+from llm_jax.rl import advantages
+
+
+@dataclasses.dataclass(frozen=True)
+class Algorithm:
+  """A method by its parts. See PRESETS for those that have a name."""
+
+  baseline: str = 'group_mean'  # or leave_one_out, none, value
+  scale: str = 'none'  # divide by the deviation of the group or batch
+  whiten: bool = False  # mean 0 and variance 1 over the tokens of the batch
+  only_right: bool = False  # leave answers without a reward out
+  surrogate: str = 'clipped'  # or sequence, cispo
+  clip_low: float = 0.2  # a ratio below 1 - clip_low is not pushed down
+  clip_high: float = 0.2  # a ratio above 1 + clip_high is not pushed up
+  aggregation: str = 'token_mean'  # or sequence_mean, constant
+  max_importance: float = 0.0  # cap of trainer / sampler; 0: not weighed
+  kl_coefficient: float = 0.0  # penalty in the loss, per nat
+  kl_in_reward: float = 0.0  # taken off the reward, per nat
+  overlong_share: float = 0.0  # last part of max_length that costs up to 1
+  # Of the baseline value, a head on the model that learns expected rewards:
+  gamma: float = 1.0  # discount of a reward one token later
+  gae_lambda: float = 1.0  # weight of rewards against values
+  value_coefficient: float = 0.1  # of its loss
+  value_clip: float = 0.2  # largest move of a value in one step
+
+  def __post_init__(self):
+    for name, choices in (
+      ('baseline', (*advantages.BASELINES, 'value')),
+      ('scale', advantages.SCALES),
+      ('surrogate', policy.SURROGATES),
+      ('aggregation', policy.AGGREGATIONS),
+    ):
+      if getattr(self, name) not in choices:
+        raise ValueError(
+          f'Algorithm.{name} = {getattr(self, name)!r}; use one of '
+          f'{", ".join(choices)}'
+        )
+    for name, most in _RANGES.items():
+      number = getattr(self, name)
+      if not (0 <= number <= most and math.isfinite(number)):
+        limit = '0 or more' if most == math.inf else f'0 to {most}'
+        raise ValueError(f'Algorithm.{name} = {number}; use {limit}')
+    self._refuse_parts_that_do_not_go_together()
+
+  def _refuse_parts_that_do_not_go_together(self):
+    is_valued, is_scaled = self.baseline == 'value', self.scale != 'none'
+    for is_senseless, parts, why in (
+      (
+        is_valued and (is_scaled or self.only_right),
+        ('baseline', 'scale', 'only_right'),
+        'these are of groups; use whiten',
+      ),
+      (
+        self.baseline == 'none' and is_scaled,
+        ('baseline', 'scale'),
+        'equal rewards, which nothing was taken off, would be divided by a '
+        'deviation of 0; use a baseline of the group, or whiten',
+      ),
+      (
+        self.whiten and self.scale == 'batch',
+        ('whiten', 'scale'),
+        'whitening divides by the deviation of the batch already; use one',
+      ),
+      (
+        self.whiten and self.only_right,
+        ('whiten', 'only_right'),
+        'answers that are all right differ in nothing; use one of the two',
+      ),
+    ):
+      if is_senseless:
+        shown = [f'{name} = {getattr(self, name)!r}' for name in parts]
+        raise ValueError(f'Algorithm with {", ".join(shown)}: {why}')
+    for name in () if is_valued else _OF_VALUES:
+      if getattr(self, name) != getattr(Algorithm, name):
+        raise ValueError(
+          f'Algorithm.{name} = {getattr(self, name)} is of values, which '
+          f'baseline = {self.baseline!r} does not have; leave it out, or use '
+          "baseline = 'value'"
+        )
+
+  @property
+  def is_of_groups(self) -> bool:
+    """Whether an answer is compared with others to the same prompt."""
+    return self.baseline in ('group_mean', 'leave_one_out')
+
+  @property
+  def has_values(self) -> bool:
+    """Whether a value head is trained beside the policy."""
+    return self.baseline == 'value'
+
+  @property
+  def has_reference(self) -> bool:
+    """Whether the policy is kept near the one that it was at first."""
+    return bool(self.kl_coefficient or self.kl_in_reward)
+
+  def check_answers(self, n_prompts: int, n_samples: int) -> None:
+    """Refuse a step whose answers have no others to be compared with.
+
+    Args:
+      n_prompts: problems a step.
+      n_samples: answers to each.
+
+    Raises:
+      ValueError: if the method needs more of either.
+    """
+    if self.is_of_groups and n_samples < 2:
+      raise ValueError(
+        f'Config.n_samples = {n_samples}: the baseline {self.baseline} is made '
+        'of a group; use 2 or more, or a method without groups, such as ppo or '
+        'reinforce_plus_plus'
+      )
+    if self.whiten and not self.has_values and n_prompts * n_samples < 2:
+      raise ValueError(
+        f'Config.n_prompts = {n_prompts} with n_samples = {n_samples}: one '
+        'answer cannot be compared with the mean of the batch; use more'
+      )
+
+
+# Largest value of each number, where 0 is the least.
+_RANGES = {
+  'clip_low': math.inf,
+  'clip_high': math.inf,
+  'max_importance': math.inf,
+  'kl_coefficient': math.inf,
+  'kl_in_reward': math.inf,
+  'overlong_share': 1.0,
+  'gamma': 1.0,
+  'gae_lambda': 1.0,
+  'value_coefficient': math.inf,
+  'value_clip': math.inf,
+}
+_OF_VALUES = ('gamma', 'gae_lambda', 'value_coefficient', 'value_clip')
+
+PRESETS: Mapping[str, Algorithm] = {
+  # arXiv:2402.03300, whose KL to the initial policy has the coefficient 0.04.
+  'grpo': Algorithm(scale='group', aggregation='sequence_mean'),
+  # arXiv:2503.20783
+  'dr_grpo': Algorithm(aggregation='constant'),
+  # arXiv:2503.14476 section 4.1; its dynamic sampling is Config.max_refills.
+  'dapo': Algorithm(scale='group', clip_high=0.28, overlong_share=0.2),
+  # arXiv:2507.18071 section 5.1
+  'gspo': Algorithm(
+    scale='group', surrogate='sequence', aggregation='sequence_mean',
+    clip_low=3e-4, clip_high=4e-4,
+  ),
+  # arXiv:2506.13585 section 3.1: no lower clip; the upper one is ours.
+  'cispo': Algorithm(
+    scale='group', surrogate='cispo', clip_low=1.0, clip_high=4.0
+  ),
+  # arXiv:2402.14740
+  'rloo': Algorithm(baseline='leave_one_out', aggregation='constant'),
+  # arXiv:2501.03262
+  'reinforce_plus_plus': Algorithm(baseline='none', whiten=True),
+  # arXiv:1707.06347 eq. 9, with the advantages of arXiv:1506.02438
+  'ppo': Algorithm(baseline='value', whiten=True, gae_lambda=0.95),
+  # arXiv:2203.14465, on the answers of the present policy
+  'expert_iteration': Algorithm(baseline='none', only_right=True),
+}  # fmt: skip
+
+
+def choose(preset: str, cfg: Algorithm) -> Algorithm:
+  """A preset by its name, or cfg where there is none.
+
+  Raises:
+    ValueError: for a name that is none of PRESETS, and for parts of a method
+      beside a name.
+  """
+  if not preset:
+    return cfg
+  if preset not in PRESETS:
+    raise ValueError(f'preset {preset!r}; use one of {sorted(PRESETS)} or none')
+  if cfg != Algorithm():
+    raise ValueError(
+      f'preset {preset!r} and {cfg}: give either; the parts of the preset are '
+      f'{PRESETS[preset]}'
+    )
+  return PRESETS[preset]
+
+
+def dead_groups(cfg: Algorithm, reward_PR: np.ndarray) -> np.ndarray:
+  """is_dead_P: groups that teach nothing by the verifier's rewards alone."""
+  if cfg.whiten:  # the batch is the group: an answer of no reward teaches too
+    return np.full(len(reward_PR), np.ptp(reward_PR) == 0)
+  if cfg.has_values:
+    return np.zeros(len(reward_PR), bool)
+  advantage_PR = advantages.BASELINES[cfg.baseline](reward_PR)
+  return np.logical_not(advantage_PR.any(axis=1))
+
+
+def make_loss_fn(
+  cfg: Algorithm,
+  model_cfg: config.ModelConfig,
+  first: int,
+  temperature: float,
+) -> Callable[..., tuple[jax.Array, types.Metrics]]:
+  """The loss as update.make_update_fn takes it.
+
+  Args:
+    cfg: the method.
+    model_cfg: the model.
+    first: targets of a row before this one were never drawn.
+    temperature: at which the others were drawn; the policy that is trained is
+      the one that drew them.
+
+  Returns:
+    (params, batch, key) -> (loss, metrics).
+  """
+
+  def loss_fn(params, batch, key):
+    del key  # nothing is drawn: there is no dropout
+    logp_BT, value_BT = likelihood.target_logp_and_value(
+      model_cfg, params, batch, first=first, temperature=temperature
+    )
+    return loss(cfg, logp_BT, batch=batch, value_BT=value_BT)
+
+  return loss_fn
+
+
+def loss(
+  cfg: Algorithm,
+  logp_BT: jax.Array,
+  batch: types.Batch,
+  value_BT: jax.Array | None = None,
+) -> tuple[jax.Array, dict[str, Any]]:
+  """The loss of one update.
+
+  Args:
+    cfg: the method.
+    logp_BT: of the last targets of each row under the policy that is trained,
+      at the temperature of the rollouts; no earlier target was sampled.
+    batch: from learn.minibatches.
+    value_BT: expected rewards before the same targets, for baseline value.
+
+  Returns:
+    As policy.policy_gradient; with the loss of the values and its metrics.
+  """
+  last = slice(-logp_BT.shape[1], None)
+  batch = {name: x[:, last] for name, x in batch.items()}
+  mask_BT = batch['loss_mask_BT']
+  total, metrics = policy.policy_gradient(
+    logp_BT,
+    batch['old_logp_BT'],
+    batch['advantage_BT'],
+    mask_BT,
+    surrogate=policy.SURROGATES[cfg.surrogate],
+    clips=policy.Clips(cfg.clip_low, cfg.clip_high),
+    weight_BT=batch['weight_BT'],
+    ref_logp_BT=batch.get('ref_logp_BT'),
+    kl_coefficient=cfg.kl_coefficient,
+  )
+  if value_BT is not None:
+    value_loss, value_metrics = value.clipped_value(
+      value_BT,
+      batch['value_BT'],
+      return_BT=batch['return_BT'],
+      mask_BT=mask_BT,
+      clip=cfg.value_clip,
+    )
+    total += cfg.value_coefficient * value_loss
+    n_tokens = mask_BT.sum()
+    metrics |= value_metrics | {'value_loss': (value_loss * n_tokens, n_tokens)}
+  return total, metrics

@@ -1,0 +1,49 @@
+"""A stage that has no folder, and groups of answers, for the tests of RL."""
+
+import types
+
+import jax
+
+from llm_jax.infer import generate
+from llm_jax.model import transformer
+from llm_jax.parallel import device_mesh
+from llm_jax.rl import prompts, rollout
+from llm_jax.tasks import protocol
+from llm_jax.train import start
+from llm_jax.verify import grading
+
+
+def make(model, params=None, tokenizer=None, data=1, seed=0):
+  """A stage with what RL reads of it; params are random unless given."""
+  if params is None and model is not None:
+    params = transformer.init(model, jax.random.key(1))
+  return start.Stage(
+    name='rl',
+    cfg=types.SimpleNamespace(seed=seed),
+    workdir='',
+    mesh=device_mesh.make(device_mesh.MeshConfig(data=data)),
+    model_config=model,
+    tokenizer=tokenizer,
+    tokenizer_dir='',
+    is_chat=False,
+    params=params,
+    inputs={},
+  )
+
+
+def group(token_ids, answers, texts=None, right=(), problem='1+1='):
+  """A judged group, from the token ids or whole answers to a prompt."""
+  answers = [
+    a if isinstance(a, generate.Answer) else generate.Answer(*a, True)
+    for a in answers
+  ]
+  return rollout.Group(
+    prompts.Prompt(protocol.Problem('addition', problem, '2'), token_ids),
+    answers,
+    texts=list(texts or 'x' * len(answers)),
+    scores=[
+      grading.Score(i in right, 'right' if i in right else 'wrong')
+      for i in range(len(answers))
+    ],
+    score_s=0.25,
+  )
