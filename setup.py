@@ -16,7 +16,7 @@ _BASE = [
   'absl-py>=2.3',  # flags and logging of the recipes
   'gin-config==0.5.0',  # the configuration's syntax; its parser is used
   'numpy>=2.1',  # everything that runs without JAX
-  'scipy>=1.14',  # Student's t; JAX brings it along
+  'scipy>=1.15',  # intervals; JAX brings it along
   # Formulas in answers. No extra: a verdict must not depend on what is
   # installed, and it is pure Python.
   'sympy>=1.13,<2',
@@ -35,6 +35,9 @@ _WEB = [
   'brotli>=1.1',  # bodies in br; fastwarc brings it along
   # Archives and bodies in zstd; newer Pythons have it themselves.
   'backports.zstd>=1.0; python_version < "3.14"',
+  'lxml>=6',  # links of a page; its libxml2 splits tags as HTML5 does
+  'protego>=0.6',  # matches the rules of robots.txt
+  'idna>=3.7',  # names of hosts by UTS 46
   'lxml-html-clean>=0.4.3',  # trafilatura needs it; old pips miss it
   # Runs the language model lid.176; has no wheel for newer Pythons yet.
   'fasttext-predict>=0.9.2.4; python_version < "3.14"',

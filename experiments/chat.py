@@ -56,7 +56,12 @@ def run(
     base = True
   limit = cfg.max_new_tokens if base else min(cfg.max_new_tokens, context // 2)
   settings = terminal.Settings(
-    context, limit, cfg.temperature, cfg.seed, base, single_turn
+    context_tokens=context,
+    max_new_tokens=limit,
+    temperature=cfg.temperature,
+    seed=cfg.seed,
+    base=base,
+    single_turn=single_turn,
   )
 
   def stream(prompt, max_new_tokens, temperature, seed, stop_ids):
@@ -64,7 +69,11 @@ def run(
       max_new_tokens, tuple(stop_ids), temperature, slides=base
     )
     return generate.stream(
-      loaded.model_config, loaded.params, prompt, seed, request
+      loaded.model_config,
+      loaded.params,
+      prompt=prompt,
+      seed=seed,
+      request=request,
     )
 
   print(

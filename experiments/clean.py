@@ -74,7 +74,14 @@ def run(
     if files.is_local(place):
       place.mkdir(parents=True, exist_ok=True)
       files.lock(pathlib.Path(place))  # two workdirs may share an output
-    todo = pipeline.plan(cfg.clean, warcs, place, lists, sets, before)
+    todo = pipeline.plan(
+      cfg.clean,
+      warcs,
+      output=place,
+      blocklists=lists,
+      sets=sets,
+      earlier=before,
+    )
     if runner == 'beam':
       summary = beam_runner.clean(todo, beam_option)
     else:

@@ -41,7 +41,7 @@ def main(
     **path_flags: the help text of each further flag, by parameter name.
   """
   try:
-    code = execute(config_class, run, path_flags, sys.argv)
+    code = execute(config_class, run, path_flags, argv=sys.argv)
   except Exception:
     traceback.print_exc()
     code = 1

@@ -7,7 +7,8 @@
 
 It obeys robots.txt with its Crawl-delay, reads the sitemaps that it names, and
 keeps to the seeds' hosts; Crawl and its Scope hold the limits. Each page is a
-response record, or a revisit record if its payload is known, and a request.
+response record, or a revisit record if its payload is known, and a request. It
+fails, and can be run again, if a seed's host is down or no page is stored.
 
 Without --seed_url it starts tools/pydoc_site on loopback, the documentation of
 this Python's standard library, and crawls that. The site answers under a fixed
@@ -69,6 +70,7 @@ def run(
     with _pydoc_site() as addresses:
       seeds = [_SITE_URL]
       summary = crawler.crawl(cfg.crawl, seeds, folder, addresses, tick)
+  _refuse_unfinished(summary)
   record.finish(folder, summary)
   logging.info(
     '%d pages, %d bytes, stopped: %s; addresses by outcome: %s',
@@ -77,6 +79,22 @@ def run(
     summary['stopped'],
     summary['addresses'],
   )
+
+
+def _refuse_unfinished(summary: dict):
+  down = [f'{host} ({why})' for host, why in summary.pop('down').items()]
+  if down:
+    raise OSError(
+      f'{", ".join(down)} could not be reached; give the same command again '
+      f'when it can ({summary["pages"]} pages of others are kept), or leave it '
+      'out with another --workdir'
+    )
+  if not summary['pages']:
+    raise ValueError(
+      f'no page was stored; addresses by outcome: {summary["addresses"]}, '
+      f'stopped: {summary["stopped"]}; give the same command again when the '
+      'site lets a crawler in, or other seeds with another --workdir'
+    )
 
 
 @contextlib.contextmanager

@@ -13,10 +13,11 @@ of each gin file.
 """
 
 import dataclasses
+import functools
 import pathlib
 import re
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -25,12 +26,11 @@ from absl import logging
 from experiments import command_line
 from llm_jax import files, record
 from llm_jax.data import shards
-from llm_jax.evals import bits_per_byte, compression
-from llm_jax.evals import scoring as scoring_lib
+from llm_jax.evals import bits_per_byte, compression, scoring
 from llm_jax.report import findings
 from llm_jax.tasks import addition, any_task, protocol
 from llm_jax.tokenizer import encoding
-from llm_jax.train import checkpoint as checkpoint_lib
+from llm_jax.train import checkpoint
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,7 +38,7 @@ class Config:
   """What is measured; equal for all checkpoints."""
 
   task: any_task.AnyTask = addition.Addition()
-  scoring: scoring_lib.Scoring = scoring_lib.Scoring()
+  evaluation: scoring.Scoring = scoring.Scoring()
   held_out_source: str = 'documents'  # its valid split is measured
   held_out_rows: int = 1024  # at most, from the first on
   held_out_batch_size: int = 16
@@ -55,62 +55,55 @@ def run(
     checkpoint: `name=folder of a stage` of each.
     tokens: folder of token shards, for the held-out documents.
   """
-  folders = _named(checkpoint)
+  named = _named(checkpoint)
   inputs = {'tokens': shards.fingerprint(tokens)}
   inputs |= protocol.file_sums(cfg.task)
-  extra = {'devices': str(jax.devices())}
-  finished = record.begin(workdir, 'evaluate', cfg, inputs, extra)
+  begin = functools.partial(
+    record.begin,
+    workdir,
+    'evaluate',
+    cfg,
+    inputs=inputs,
+    extra={'devices': str(jax.devices())},
+  )
+  finished = begin()
   results_dir = pathlib.Path(workdir, 'checkpoints')
   results_dir.mkdir(exist_ok=True)
 
   results: list[dict[str, Any]] = []
-  for name, folder in folders.items():
-    loaded = checkpoint_lib.load_model(folder)
+  for name, loaded in _loaded(named):
     path = results_dir / f'{name}-{loaded.fingerprint[:16]}.json'
     if not path.exists():
       if finished:  # by an earlier call, which was not given this checkpoint
         pathlib.Path(workdir, 'done.json').unlink()
-        finished = record.begin(workdir, 'evaluate', cfg, inputs, extra)
-      files.write_json(path, _measure(cfg, name, loaded, tokens))
+        finished = begin()
+      files.write_json(path, _measure(cfg, name, loaded=loaded, tokens=tokens))
       record.tick(workdir)
     results.append(files.read_json(path))
 
-  files.write_json(
-    pathlib.Path(workdir, 'evaluation.json'),
-    {
-      'rows': [row for result in results for row in result['rows']],
-      'held_out': {
-        **results[0]['held_out'],
-        'models': {
-          result['checkpoint']: result['bits_per_byte'] for result in results
-        },
-      },
-    },
-  )
+  rows = [row for result in results for row in result['rows']]
+  models = {r['checkpoint']: r['bits_per_byte'] for r in results}
+  held_out = results[0]['held_out'] | {'models': models}
+  path = pathlib.Path(workdir, 'evaluation.json')
+  files.write_json(path, {'rows': rows, 'held_out': held_out})
   if finished:
     print(f'the evaluation in {workdir} is finished')
     return
-  record.finish(
-    workdir,
-    {
-      'tokens': sum(row['tokens'] for r in results for row in r['rows']),
-      'checkpoints': len(results),
-    },
-  )
+  n_tokens = sum(row['tokens'] for row in rows)
+  record.finish(workdir, {'tokens': n_tokens, 'checkpoints': len(results)})
 
 
 def _measure(
-  cfg: Config, name: str, loaded: checkpoint_lib.LoadedModel, tokens: str
+  cfg: Config, name: str, loaded: checkpoint.LoadedModel, tokens: str
 ) -> dict[str, Any]:
   """Everything that is measured of one checkpoint."""
   start = time.monotonic()
   tokenizer = encoding.Tokenizer.load(loaded.tokenizer_dir)
-  model = scoring_lib.Model(
-    loaded.model_config, loaded.params, tokenizer, loaded.is_chat
-  )
+  config_and_params = (loaded.model_config, loaded.params)
+  model = scoring.Model(*config_and_params, tokenizer, is_chat=loaded.is_chat)
   rows = []
   for direct in (False, True):
-    found = scoring_lib.evaluate(model, cfg.task, cfg.scoring, direct)
+    found = scoring.evaluate(model, cfg.task, cfg.evaluation, direct=direct)
     rows.append({'checkpoint': name, **found})
     logging.info(
       '%s, %s: sampled %s (95%%: %s), greedy %s, %.0f%% think',
@@ -122,11 +115,14 @@ def _measure(
       100 * found['think_share'],
     )
   source = shards.TokenSource(
-    tokens, cfg.held_out_source, 'valid', tokenizer.fingerprint
+    tokens,
+    cfg.held_out_source,
+    split='valid',
+    tokenizer_fingerprint=tokenizer.fingerprint,
   )
   text = bits_per_byte.read(source, tokenizer, cfg.held_out_rows)
   bits = bits_per_byte.bits_per_byte(
-    loaded.model_config, loaded.params, text, cfg.held_out_batch_size
+    *config_and_params, held_out=text, batch_size=cfg.held_out_batch_size
   )
   logging.info('%s: %.3f bits per byte on held-out text', name, bits)
   return {
@@ -144,6 +140,14 @@ def _measure(
       'compressors': compression.bits_per_byte(text.documents),
     },
   }
+
+
+def _loaded(
+  folders: Mapping[str, str],
+) -> Iterator[tuple[str, checkpoint.LoadedModel]]:
+  """Each checkpoint with its name, one after the other."""
+  for name, folder in folders.items():
+    yield name, checkpoint.load_model(folder)
 
 
 def _named(checkpoints: Sequence[str]) -> dict[str, str]:

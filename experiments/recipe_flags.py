@@ -1,4 +1,4 @@
-"""The flags of a recipe, told by the parameters of its `run`.
+"""The flags of a recipe, which the parameters of its `run` name.
 
 `workdir` and `restore_from` are known here; every other parameter is a path
 flag whose help text the recipe gives. A parameter without a default is
@@ -7,12 +7,36 @@ a switch, one annotated `int` a number. No recipe defines flags of its own, so
 that all recipes can be imported into one process.
 """
 
+import functools
 import inspect
 import typing
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from absl import flags
+
+_DEFINE = {
+  bool: flags.DEFINE_boolean,
+  int: flags.DEFINE_integer,
+  str: flags.DEFINE_string,
+  list: flags.DEFINE_multi_string,
+}
+_SHARED = {
+  'gin_file': (list, [], 'gin file with what is trained; repeatable'),
+  'gin_bindings': (list, [], "'Class.field = value'; repeatable"),
+  'explain': (bool, False, 'print the resolved configuration and stop'),
+  'verbosity': (int, 0, '1: debug lines and tracebacks; -1: warnings only'),
+  'distributed': (
+    str,
+    '',
+    'run as one of several processes that train together: "auto" on a TPU '
+    'pod, Slurm, Kubernetes or MPI, elsewhere "HOST:PORT,INDEX,COUNT" with the '
+    'address of process 0',
+  ),
+  'workdir': (str, None, 'folder of this stage; the same folder resumes'),
+  'restore_from': (str, None, 'folder of the stage to start from'),
+  'rerun': (str, None, 'run.json of a run that is done again'),
+}
 
 
 def define(
@@ -34,34 +58,13 @@ def define(
     TypeError: if path_flags are not those of run.
   """
   own = flags.FlagValues()
-  place = {'flag_values': own}
-  flags.DEFINE_multi_string(
-    'gin_file', [], 'gin file with what is trained; repeatable', **place
-  )
-  flags.DEFINE_multi_string(
-    'gin_bindings', [], "'Class.field = value'; repeatable", **place
-  )
-  flags.DEFINE_boolean(
-    'explain', False, 'print the resolved configuration and stop', **place
-  )
-  flags.DEFINE_integer(
-    'verbosity', 0, '1: debug lines and tracebacks; -1: warnings only', **place
-  )
-  flags.DEFINE_string(
-    'distributed', '', 'run as one of several processes that train together: '
-    '"auto" on a TPU pod, Slurm, Kubernetes or MPI, elsewhere '
-    '"HOST:PORT,INDEX,COUNT" with the address of process 0', **place
-  )  # fmt: skip
-  flags.DEFINE_boolean('help', False, 'list the flags', short_name='h', **place)
-  flags.DEFINE_string(
-    'workdir', None, 'folder of this stage; the same folder resumes', **place
-  )
-  flags.DEFINE_string(
-    'restore_from', None, 'folder of the stage to start from', **place
-  )
-  flags.DEFINE_string(
-    'rerun', None, 'run.json of a run that is done again', **place
-  )
+  define = {
+    kind: functools.partial(function, flag_values=own)
+    for kind, function in _DEFINE.items()
+  }
+  for name, (kind, default, text) in _SHARED.items():
+    define[kind](name, default, text)
+  define[bool]('help', False, 'list the flags', short_name='h')
   hints = typing.get_type_hints(run)
   names = [n for n in parameters(run) if n not in ('workdir', 'restore_from')]
   if set(names) != set(path_flags):
@@ -71,17 +74,11 @@ def define(
   for name in names:
     default = parameters(run)[name].default
     default = None if default is inspect.Parameter.empty else default
-    hint = hints.get(name, str)
-    if hint is bool:
-      flags.DEFINE_boolean(name, bool(default), path_flags[name], **place)
-    elif hint is int:
-      flags.DEFINE_integer(name, default, path_flags[name], **place)
-    elif typing.get_origin(hint) in (list, tuple, Sequence):
-      flags.DEFINE_multi_string(
-        name, list(default or []), f'{path_flags[name]}; repeatable', **place
-      )
+    kind, text = hints.get(name, str), path_flags[name]
+    if typing.get_origin(kind) in (list, tuple, Sequence):
+      define[list](name, list(default or []), f'{text}; repeatable')
     else:
-      flags.DEFINE_string(name, default, path_flags[name], **place)
+      define[kind if kind in (bool, int) else str](name, default, text)
   return own
 
 

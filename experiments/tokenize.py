@@ -62,7 +62,7 @@ def run(
     name: readers.fingerprint(corpus) for name, corpus in corpora.items()
   }
   inputs['tokenizer'] = encoder.fingerprint
-  if record.begin(workdir, 'tokenize', cfg, inputs):
+  if record.begin(workdir, 'tokenize', cfg, inputs=inputs):
     print(f'the tokens in {workdir} are finished')
     return
 

@@ -50,7 +50,7 @@ def run(
   }
   inputs = {name: other.fingerprint for name, other in compared.items()}
   inputs['documents'] = readers.fingerprint(documents)
-  if record.begin(workdir, 'train_tokenizer', cfg, inputs):
+  if record.begin(workdir, 'train_tokenizer', cfg, inputs=inputs):
     print(f'the tokenizer in {workdir} is finished')
     return
 

@@ -3,19 +3,12 @@
 The type graph of a recipe's `Config` (a frozen dataclass of frozen
 dataclasses) is the whole configurable surface. Gin's parser reads the text;
 everything after that happens here, so that every complaint names a file, a
-line and a remedy.
+line and a remedy, no code runs, and gin's own configuration stays empty.
 
-It does NOT register anything with gin, import a module, call a function or
-leave state behind: gin's own configuration stays empty. It does NOT read
-flags, and it does NOT accept macros, `@functions`, blocks or `import` lines.
+A gin file holds values, and `@Class()` where a field offers several classes:
 
-A gin file holds values, at most one `include` (its first line), `@Class()`
-where a field offers several classes, and a scope where a class occurs twice:
-
-  include 'gin_configs/pretrain_tiny.gin'
   ModelConfig.d_model = 128
   Config.optimizer = @Muon()
-  valid_data/DataConfig.split = 'valid'
 """
 
 import dataclasses
@@ -24,7 +17,7 @@ import pathlib
 import textwrap
 import tokenize
 import typing
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 from gin import config_parser
@@ -32,10 +25,7 @@ from gin import config_parser
 from llm_jax import dataclass_json
 
 _Config = TypeVar('_Config')
-_Path = tuple[str, ...]
-_Place = tuple[_Path, type, str]  # path of field names, class there, field
 
-_ROOT = pathlib.Path(__file__).resolve().parent.parent
 _MAX_FILE_BYTES = 1 << 20  # a gin file has some 25 lines; more is a mistake
 
 # A recipe finds everything about its configuration in this module.
@@ -47,44 +37,35 @@ fingerprint = dataclass_json.fingerprint
 
 @dataclasses.dataclass(frozen=True)
 class _Reference:
-  """`@Class()` in a gin file, before the class is looked up."""
+  """`@Class()`, `@function` or `%macro`, before anything is looked up."""
 
-  name: str
-  called: bool
-
-  def __repr__(self) -> str:
-    return f'@{self.name}' + '()' * self.called
-
-
-@dataclasses.dataclass(frozen=True)
-class _Macro:
-  """`%name` in a gin file; always refused."""
-
-  name: str
+  text: str
 
   def __repr__(self) -> str:
-    return f'%{self.name}'
+    return self.text
 
 
 @dataclasses.dataclass(frozen=True)
 class _Binding:
-  """One `scope/Class.field = value` with the place that it came from."""
+  """One `Class.field = value` with where it was written."""
 
-  scope: str
   class_name: str
   field: str
   value: Any
   where: str
 
 
+_Bound = dict[tuple[str, str], _Binding]  # by class and field
+
+
 class _Delegate(config_parser.ParserDelegate):
   """Keeps references as values; gin would look them up and call them."""
 
   def configurable_reference(self, scoped_configurable_name, evaluate):
-    return _Reference(scoped_configurable_name, evaluate)
+    return _Reference(f'@{scoped_configurable_name}{"()" * evaluate}')
 
   def macro(self, macro_name):
-    return _Macro(macro_name)
+    return _Reference(f'%{macro_name}')
 
 
 def load(
@@ -94,9 +75,8 @@ def load(
 ) -> _Config:
   """Builds `config_class` from its defaults, the files, then the bindings.
 
-  A later file overrides an earlier one, a file overrides what it includes,
-  and the bindings override all files. The same field twice in one of them is
-  an error.
+  A later file overrides an earlier one, and the bindings override all files.
+  The same field twice in one of them is an error.
 
   Args:
     config_class: a frozen dataclass of values and frozen dataclasses.
@@ -109,78 +89,65 @@ def load(
   Raises:
     ValueError: for anything in the text that is not a value of the right
       type for a field that is used; it names the file, line and remedy.
-    FileNotFoundError: for a gin file or an include that is not there.
+    FileNotFoundError: for a gin file that is not there.
     TypeError: for a `config_class` that cannot be configured.
   """
-  places = list(_places(config_class, (), ()))
-  by_name: dict[str, type] = {}
-  for _, cls in places:
-    if by_name.setdefault(cls.__name__, cls) is not cls:
+  owners: dict[str, str] = {}
+  classes: dict[str, type] = {}
+  for cls, owner in _classes(config_class):
+    name = cls.__name__
+    if name in classes:
       raise TypeError(
-        f'{cls.__name__} names two classes, in {cls.__module__} and '
-        f'{by_name[cls.__name__].__module__}; rename one'
+        f'{name} stands at {owners[name]} and at {owner}, so that '
+        f'`{name}.field` would be unclear; give one of them a name of its own'
       )
-  layers = [layer for path in gin_files for layer in _parse_file(path)]
-  bound: dict[_Place, _Binding] = {}
-  for layer in [*layers, _parse_bindings(gin_bindings)]:
-    own: dict[_Place, _Binding] = {}
+    classes[name], owners[name] = cls, owner
+  bound: _Bound = {}
+  for layer in [*map(_parse_file, gin_files), _parse_bindings(gin_bindings)]:
+    own: _Bound = {}
     for binding in layer:
-      place = _resolve(binding, places, by_name)
-      first = own.setdefault(place, binding)
+      _refuse_unknown(binding, classes)
+      first = own.setdefault((binding.class_name, binding.field), binding)
       if first is not binding:
         raise ValueError(
           f'{binding.where}: {binding.class_name}.{binding.field} is already '
           f'set by {first.where}; keep one of the two'
         )
-    bound.update(own)
-  cfg = _build(config_class, (), {}, bound)
-  for (path, cls, _), binding in bound.items():
-    owners = [c for p, c in places if p == path[:-1] and _has(c, path[-1])]
+    bound |= own
+  cfg = _build(config_class, {}, bound)
+  for (name, _), binding in bound.items():
     raise ValueError(
-      f'{binding.where}: {cls.__name__} is not used, because '
-      f'{".".join(path)} is something else; add '
-      f'`{owners[0].__name__}.{path[-1]} = @{cls.__name__}()` or delete the '
-      'line'
+      f'{binding.where}: {name} is not used, because {owners[name]} is '
+      f'something else; add `{owners[name]} = @{name}()` or delete the line'
     )
   return cfg
 
 
-# The type graph ------------------------------------------------------------
-
-
-def _places(
-  cls: type, path: _Path, above: tuple[type, ...]
-) -> Iterator[tuple[_Path, type]]:
-  """Yields every place of the type graph: (path of field names, class)."""
+def _classes(
+  cls: type, owner: str = '', above: tuple[type, ...] = ()
+) -> Iterator[tuple[type, str]]:
+  """Yields every class of the type graph, and the field that holds it."""
   if cls in above:
-    raise TypeError(f'{cls.__name__} contains itself at {".".join(path)}')
-  yield path, dataclass_json.require_frozen(cls)
+    raise TypeError(f'{cls.__name__} contains itself at {owner}')
+  yield dataclass_json.require_frozen(cls), owner
   hints = typing.get_type_hints(cls)
   for field in dataclasses.fields(cls):
-    hint, name = hints[field.name], field.name
-    classes = dataclass_json.nested_classes(hint)
+    hint, name = hints[field.name], f'{cls.__name__}.{field.name}'
+    nested = dataclass_json.nested_classes(hint)
     options = dataclass_json.union_options(hint) or (hint,)
-    if classes and len(classes) + dataclass_json.is_optional(hint) != len(
-      options
-    ):
-      raise TypeError(f'{cls.__name__}.{name} mixes classes with values')
+    n_known = len(nested) + dataclass_json.is_optional(hint)
+    if nested and n_known != len(options):
+      raise TypeError(f'{name} mixes classes with values')
     if not field.init:
-      raise TypeError(f'{cls.__name__}.{name} has init=False; use a property')
-    for option in classes:
-      yield from _places(option, (*path, name), (*above, cls))
-
-
-def _has(cls: type, field: str) -> bool:
-  return field in {f.name for f in dataclasses.fields(cls)}
+      raise TypeError(f'{name} has init=False; use a property')
+    for option in nested:
+      yield from _classes(option, name, (*above, cls))
 
 
 # Text -> bindings ----------------------------------------------------------
 
 
-def _parse_file(
-  path: str | pathlib.Path, included: bool = False
-) -> list[list[_Binding]]:
-  """Reads a file: its include's bindings, if it has one, then its own."""
+def _parse_file(path: str | pathlib.Path) -> list[_Binding]:
   path = pathlib.Path(path)
   if not path.exists():
     raise FileNotFoundError(f'gin file {path} does not exist; check the path')
@@ -195,50 +162,16 @@ def _parse_file(
     text = path.read_text(encoding='utf-8')
   except UnicodeDecodeError as error:
     raise ValueError(f'gin file {path} is not UTF-8 text: {error}') from None
-  layers: list[list[_Binding]] = []
-  own: list[_Binding] = []
-  for n, (statement, where) in enumerate(_statements(text, str(path))):
-    if not isinstance(statement, config_parser.IncludeStatement):
-      own.append(_binding(statement, where))
-    elif n or included:
-      raise ValueError(
-        f'{where}: a file includes at most one other, in its first line, and '
-        'that one includes nothing; write the values here instead'
-      )
-    else:
-      layers = _parse_file(_include_path(path, statement.filename, where), True)
-  return [*layers, own]
-
-
-def _include_path(path: pathlib.Path, name: str, where: str) -> pathlib.Path:
-  """Finds an included file, which must lie in a gin_configs/ folder."""
-  folders = [_ROOT / 'gin_configs', pathlib.Path.cwd() / 'gin_configs']
-  folders = [folder.resolve() for folder in folders]
-  starts = [pathlib.Path.cwd(), _ROOT, path.resolve().parent]
-  found = [(start / name).resolve() for start in starts]
-  inside = [
-    file for file in found if any(file.is_relative_to(f) for f in folders)
-  ]
-  for file in inside:
-    if file.is_file():
-      return file
-  if inside and not any(file.exists() for file in found):
-    raise FileNotFoundError(f'{where}: include {name!r} does not exist')
-  raise ValueError(
-    f'{where}: include {name!r} lies outside gin_configs/; move the file '
-    'there or write its values here'
-  )
+  return [_binding(*each) for each in _statements(text, str(path))]
 
 
 def _parse_bindings(texts: Sequence[str]) -> list[_Binding]:
-  bindings = []
-  for text in texts:
-    where = f'--gin_bindings {dataclass_json.short(text)}'
-    for statement, _ in _statements(text, where):
-      if isinstance(statement, config_parser.IncludeStatement):
-        raise ValueError(f'{where}: give the file with --gin_file instead')
-      bindings.append(_binding(statement, where))
-  return bindings
+  return [
+    _binding(statement, where)
+    for text in texts
+    for where in [f'--gin_bindings {dataclass_json.short(text)}']
+    for statement, _ in _statements(text, where)
+  ]
 
 
 def _statements(text: str, source: str) -> Iterator[tuple[Any, str]]:
@@ -272,6 +205,11 @@ def _binding(statement: Any, where: str) -> _Binding:
       f'{where}: `{statement.format()}` is refused, because a configuration '
       'runs no code; delete the line'
     )
+  if isinstance(statement, config_parser.IncludeStatement):
+    raise ValueError(
+      f'{where}: include is refused; give both files with --gin_file, '
+      f'{statement.filename!r} first'
+    )
   if not isinstance(statement, config_parser.BindingStatement):
     raise ValueError(f'{where}: write `Class.field = value` instead of a block')
   value, key = statement.value, f'{statement.selector}.{statement.arg_name}'
@@ -280,16 +218,24 @@ def _binding(statement: Any, where: str) -> _Binding:
       f'{where}: {statement.arg_name or statement.selector} is no field, and '
       'macros are refused; write `Class.field = value`'
     )
+  if statement.scope:
+    raise ValueError(
+      f'{where}: the scope {statement.scope!r} is refused; write `{key} = ...`'
+    )
   for part in _flatten(value):
-    if isinstance(part, _Macro):
-      raise ValueError(f'{where}: the macro {part} is refused; write its value')
-    if isinstance(part, _Reference) and (part is not value or not part.called):
+    text = part.text if isinstance(part, _Reference) else ''
+    if text.startswith('%'):
+      raise ValueError(f'{where}: the macro {text} is refused; write its value')
+    if text and (part is not value or not text.endswith('()')):
       raise ValueError(
         f'{where}: {key} = {dataclass_json.short(value)}: functions are '
         'refused; write a value, or @Class() where a field offers classes'
       )
   return _Binding(
-    statement.scope, statement.selector, statement.arg_name, value, where
+    class_name=statement.selector,
+    field=statement.arg_name,
+    value=value,
+    where=where,
   )
 
 
@@ -306,102 +252,73 @@ def _flatten(value: Any) -> Iterator[Any]:
 # Bindings -> instance ------------------------------------------------------
 
 
-def _resolve(
-  binding: _Binding,
-  places: list[tuple[_Path, type]],
-  by_name: Mapping[str, type],
-) -> _Place:
-  """Finds the one place of the type graph that a binding speaks of."""
+def _refuse_unknown(binding: _Binding, classes: Mapping[str, type]) -> None:
+  """Refuses what is not a field of a class, with the nearest that is."""
   where, name, field = binding.where, binding.class_name, binding.field
-  if name not in by_name:
+  if name not in classes:
     raise ValueError(
-      f'{where}: unknown class {name}{_nearest(name, by_name)}; the classes '
-      f'are {", ".join(by_name)}'
+      f'{where}: unknown class {name}{_nearest(name, classes)}; the classes '
+      f'are {", ".join(classes)}'
     )
-  cls = by_name[name]
-  fields = [f.name for f in dataclasses.fields(cls)]
-  if field not in fields:
-    others = [
-      f'{c.__name__}.{field}' for c in by_name.values() if _has(c, field)
-    ]
-    hint = f'; did you mean {others[0]}?' if others else _nearest(field, fields)
+  fields = {
+    cls_name: [f.name for f in dataclasses.fields(cls)]
+    for cls_name, cls in classes.items()
+  }
+  if field not in fields[name]:
+    others = [other for other in fields if field in fields[other]]
+    hint = _nearest(field, fields[name])
+    if others:
+      hint = f'; did you mean {others[0]}.{field}?'
     raise ValueError(
       f'{where}: {name} has no field {field}{hint}; its fields are '
-      f'{", ".join(fields)}'
+      f'{", ".join(fields[name])}'
     )
-  paths = [path for path, c in places if c is cls]
-  scopes = ['/'.join(path) for path in paths]
-  if not binding.scope:
-    if len(paths) > 1:
-      options = ' or '.join(f'{s}/{name}.{field}' for s in scopes)
-      raise ValueError(
-        f'{where}: {name} occurs {len(paths)} times; write {options}'
-      )
-    return paths[0], cls, field
-  if len(paths) == 1:
-    raise ValueError(
-      f'{where}: {name} occurs once, so it takes no scope; write {name}.{field}'
-    )
-  tail = tuple(binding.scope.split('/'))
-  matches = [path for path in paths if path[-len(tail) :] == tail]
-  if len(matches) != 1:
-    raise ValueError(
-      f'{where}: the scope {binding.scope!r} fits {len(matches)} places of '
-      f'{name}; write one of {", ".join(scopes)}'
-    )
-  return matches[0], cls, field
 
 
-def _nearest(name: str, options: Sequence[str] | Mapping[str, Any]) -> str:
+def _nearest(name: str, options: Iterable[str]) -> str:
   close = difflib.get_close_matches(name, list(options), n=1)
   return f'; did you mean {close[0]}?' if close else ''
 
 
-def _build(
-  cls: type,
-  path: _Path,
-  given: Mapping[str, Any],
-  bound: dict[_Place, _Binding],
-) -> Any:
-  """Builds the class at `path`, taking what it uses out of `bound`.
+def _build(cls: type, given: Mapping[str, Any], bound: _Bound) -> Any:
+  """Builds a class, taking what it uses out of `bound`.
 
   Args:
     cls: the class to build.
-    path: its place.
     given: values that the class above gives instead of the class's defaults.
     bound: bindings not used so far.
   """
   hints = typing.get_type_hints(cls)
   values, used = {}, []
   for field in dataclasses.fields(cls):
-    hint = hints[field.name]
+    hint, name = hints[field.name], f'{cls.__name__}.{field.name}'
     default = given.get(field.name, dataclass_json.field_default(field))
-    binding = bound.pop((path, cls, field.name), None)
+    binding = bound.pop((cls.__name__, field.name), None)
     if binding:
       used.append(binding.where)
     if dataclass_json.nested_classes(hint):
-      values[field.name] = _build_nested(
-        cls, field.name, path, hint, default, binding, bound
-      )
+      chosen = _choose(name, hint, default=default, binding=binding)
+      own = _changes(default) if type(default) is chosen else {}
+      values[field.name] = chosen and _build(chosen, own, bound)
     elif binding and isinstance(binding.value, _Reference):
       raise ValueError(
-        f'{binding.where}: {cls.__name__}.{field.name} offers no classes, so '
-        f'{binding.value} is refused; write a value'
+        f'{binding.where}: {name} offers no classes, so {binding.value} is '
+        'refused; write a value'
       )
     elif binding:
-      name = f'{binding.where}: {cls.__name__}.{field.name}'
       values[field.name] = dataclass_json.checked(
-        binding.value, hint, tuple, name
+        binding.value, hint, sequence=tuple, name=f'{binding.where}: {name}'
       )
     elif default is dataclasses.MISSING:
       raise ValueError(
-        f'{cls.__name__}.{field.name} has no default and is not set; add '
-        f'`{cls.__name__}.{field.name} = ...` to the gin file'
+        f'{name} has no default and is not set; add `{name} = ...` to the gin '
+        'file'
       )
     else:
       # A default in the code is checked too: 1 for a float becomes 1.0.
-      name = f'the default of {cls.__name__}.{field.name}'
-      values[field.name] = dataclass_json.checked(default, hint, tuple, name)
+      values[field.name] = dataclass_json.checked(
+        default, hint, sequence=tuple, name=f'the default of {name}'
+      )
   try:
     return cls(**values)
   except ValueError as error:
@@ -409,16 +326,10 @@ def _build(
     raise ValueError(f'{cls.__name__}: {error}{set_by}') from error
 
 
-def _build_nested(
-  cls: type,
-  name: str,
-  path: _Path,
-  hint: Any,
-  default: Any,
-  binding: _Binding | None,
-  bound: dict[_Place, _Binding],
-) -> Any:
-  """Builds a field that holds a dataclass, chosen by `@Class()` in a union."""
+def _choose(
+  name: str, hint: Any, default: Any, binding: _Binding | None
+) -> type | None:
+  """The class that a field holds, as `@Class()` says it in a union."""
   choices: dict[str, type | None] = {
     f'@{option.__name__}()': option
     for option in dataclass_json.nested_classes(hint)
@@ -428,29 +339,21 @@ def _build_nested(
   only = next(iter(choices.values())) if len(choices) == 1 else None
   if binding and only:
     raise ValueError(
-      f'{binding.where}: {cls.__name__}.{name} is always a {only.__name__}; '
-      f'set its fields, such as '
-      f'{only.__name__}.{dataclasses.fields(only)[0].name}'
+      f'{binding.where}: {name} is always a {only.__name__}; set its fields, '
+      f'such as {only.__name__}.{dataclasses.fields(only)[0].name}'
     )
   if binding and repr(binding.value) not in choices:
     raise ValueError(
-      f'{binding.where}: {cls.__name__}.{name} = '
-      f'{dataclass_json.short(binding.value)}: write {" or ".join(choices)}'
+      f'{binding.where}: {name} = {dataclass_json.short(binding.value)}: write '
+      f'{" or ".join(choices)}'
     )
   if binding:
-    chosen = choices[repr(binding.value)]
-  elif default is not dataclasses.MISSING:
-    chosen = None if default is None else type(default)
-  elif only:
-    chosen = only
-  else:
-    raise ValueError(
-      f'{cls.__name__}.{name} has no default; set it to {" or ".join(choices)}'
-    )
-  if chosen is None:
-    return None
-  given = _changes(default) if type(default) is chosen else {}
-  return _build(chosen, (*path, name), given, bound)
+    return choices[repr(binding.value)]
+  if default is not dataclasses.MISSING:
+    return None if default is None else type(default)
+  if only:
+    return only
+  raise ValueError(f'{name} has no default; set it to {" or ".join(choices)}')
 
 
 def _changes(instance: Any) -> dict[str, Any]:

@@ -65,7 +65,8 @@ def to_dict(cfg: Any) -> dict[str, Any]:
       result[field.name] = None
     else:
       name = f'{type(cfg).__name__}.{field.name}'
-      result[field.name] = _plain(checked(value, hint, tuple, name))
+      value = checked(value, hint, sequence=tuple, name=name)
+      result[field.name] = _plain(value)
   return result
 
 
@@ -263,7 +264,7 @@ def _from_dict(config_class: type, mapping: Any, at: str) -> Any:
     elif classes:
       values[name] = _from_tagged(classes, value, where)
     else:
-      values[name] = checked(value, hints[name], list, where)
+      values[name] = checked(value, hints[name], sequence=list, name=where)
   return config_class(**values)
 
 

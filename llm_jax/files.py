@@ -449,7 +449,3 @@ def read_array(path: Path) -> np.ndarray:
     return np.load(path, mmap_mode=mode)
   with path.open('rb') as file:
     return np.load(file)
-
-
-# Old names, until nobody uses them.
-Place, place = Path, to_path

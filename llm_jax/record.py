@@ -40,12 +40,6 @@ _VERSIONED = (
 )
 
 _ENVIRONMENT = ('JAX_PLATFORMS', 'LIBTPU_INIT_ARGS', 'XLA_FLAGS')
-# Old names, until nobody uses them.
-write_json, read_json, file_sha256 = (
-  files.write_json,
-  files.read_json,
-  files.sha256,
-)
 # A part of this name says what is shown of a run, not what is computed, so a
 # resume may change it.
 _SEEN = 'watch'
@@ -81,7 +75,7 @@ def begin(
   is_new = files.lock(workdir)
   try:
     files.remove_leftovers(workdir)
-    return _open(workdir, stage, cfg, inputs or {}, extra or {})
+    return _open(workdir, stage, cfg, inputs=inputs or {}, extra=extra or {})
   except BaseException:
     if is_new:
       files.unlock(workdir)

@@ -13,10 +13,12 @@ import runpy
 import shlex
 import subprocess
 import sys
+import typing
 
 import pytest
 
 from experiments import command_line, process
+from llm_jax import dataclass_json, record
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 _COMMAND = re.compile(
@@ -76,14 +78,16 @@ def _parse(command: str, monkeypatch) -> None:
       command_line.execute(config_class, stop, path_flags, words[2:])
     )
 
-  def take_over(config_class, run, path_flags, flag_values):
+  def take_over(run, path_flags, flag_values):
     for name in path_flags:  # as if the record of --rerun were there
       flag_values[name].value = 'x'
-    return config_class()
+    config_class = typing.get_type_hints(run)['cfg']
+    return {'config': dataclass_json.to_dict(config_class())}
 
   monkeypatch.chdir(ROOT)
   monkeypatch.setattr(command_line, 'main', main)
   monkeypatch.setattr(command_line, '_take_over', take_over)
+  monkeypatch.setattr(record, 'rerun', lambda *_: None)
   monkeypatch.setattr(process, 'set_up_logging', lambda verbosity: None)
   runpy.run_path(str(path), run_name='__main__')
   if codes != [0] or not (calls or '--explain' in words or '--help' in words):

@@ -48,6 +48,11 @@ class DataConfig:
 
 
 @dataclasses.dataclass(frozen=True)
+class Checks(DataConfig):
+  split: str = 'valid'
+
+
+@dataclasses.dataclass(frozen=True)
 class Schedule:
   warmup: int = 10
 
@@ -57,7 +62,7 @@ class Config:
   model: ModelConfig = dataclasses.field(default_factory=ModelConfig)
   optimizer: AdamW | Muon = AdamW(peak_lr=0.01)
   train_data: DataConfig = DataConfig()
-  valid_data: DataConfig = DataConfig(split='valid')
+  valid_data: Checks = Checks()
   schedule: Schedule | None = None
   seed: int = 0
 
@@ -77,7 +82,7 @@ class TestLoad:
         "ModelConfig.norm = 'layer'",
         'ModelConfig.n_heads = 4',
         'AdamW.betas = (0, 1)',
-        "train_data/DataConfig.weights = (('a', 1), ('b', -2.5))",
+        "DataConfig.weights = (('a', 1), ('b', -2.5))",
       ],
     )
     model = ModelConfig(128, 2, 1.0, False, (16, 32), 'layer', 'tiny', 4)
@@ -104,31 +109,17 @@ class TestLoad:
     cfg = config.load(Config, [], ['AdamW.betas = (0.8, 0.9)'])
     assert cfg.optimizer == AdamW(0.01, (0.8, 0.9))
 
-  def test_scope(self):
-    cfg = config.load(Config, [], ["valid_data/DataConfig.split = 'x'"])
-    assert (cfg.train_data.split, cfg.valid_data.split) == ('train', 'x')
-
-  def test_later_overrides_earlier(self, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    folder = tmp_path / 'gin_configs'
-    folder.mkdir()
-    (folder / 'base.gin').write_text('Config.seed = 1\nAdamW.peak_lr = 1\n')
-    (folder / 'a.gin').write_text(
-      "# a header\ninclude 'gin_configs/base.gin'\nConfig.seed = 2\n"
+  def test_later_overrides_earlier(self, tmp_path):
+    (tmp_path / 'a.gin').write_text(
+      '# a header\nConfig.seed = 2\nAdamW.peak_lr = 1\n'
     )
-    (tmp_path / 'b.gin').write_text('ModelConfig.n_layers = 4\n')
-    cfg = config.load(
-      Config, ['gin_configs/a.gin', 'b.gin'], ['ModelConfig.n_layers = 8']
+    (tmp_path / 'b.gin').write_text(
+      'ModelConfig.n_layers = 4\nConfig.seed = 3\n'
     )
-    assert (cfg.seed, cfg.optimizer.peak_lr) == (2, 1.0)
+    paths = [str(tmp_path / 'a.gin'), str(tmp_path / 'b.gin')]
+    cfg = config.load(Config, paths, ['ModelConfig.n_layers = 8'])
+    assert (cfg.seed, cfg.optimizer.peak_lr) == (3, 1.0)
     assert cfg.model.n_layers == 8
-
-  def test_include_beside_the_file(self, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / 'gin_configs').mkdir()
-    (tmp_path / 'gin_configs/base.gin').write_text('Config.seed = 1\n')
-    (tmp_path / 'gin_configs/a.gin').write_text("include 'base.gin'\n")
-    assert config.load(Config, ['gin_configs/a.gin']).seed == 1
 
 
 HOSTILE = [
@@ -144,9 +135,8 @@ HOSTILE = [
   ('size = 3', 'macros are refused'),
   ('Config.seed = %size', 'the macro %size is refused'),
   ('ModelConfig.windows = (1, %size)', 'the macro %size is refused'),
-  ("include '/etc/passwd'", 'outside gin_configs/'),
-  ("include '../../etc/passwd'", 'outside gin_configs/'),
-  ("Config.seed = 1\ninclude 'x.gin'", 'in its first line'),
+  ("include '/etc/passwd'", 'include is refused; give both files with --gin_'),
+  ("Config.seed = 1\ninclude 'x.gin'", "'x.gin' first"),
   ('Config:\n  seed = 1', 'instead of a block'),
   ('Config.seed = 1 + 1', 'not understood'),
   ("Config.seed = __import__('os')", 'not understood'),
@@ -164,9 +154,8 @@ HOSTILE = [
   ('ModelConfig.d_modle = 2', 'did you mean d_model?'),
   ('Config.d_model = 2', 'did you mean ModelConfig.d_model?'),
   ('ModelConfig.bogus = 2', 'its fields are d_model, n_layers'),
-  ("DataConfig.split = 'x'", 'write train_data/DataConfig.split or valid_d'),
-  ("test_data/DataConfig.split = 'x'", 'fits 0 places'),
-  ('model/ModelConfig.d_model = 2', 'occurs once, so it takes no scope'),
+  ("test_data/DataConfig.split = 'x'", "scope 'test_data' is refused; write"),
+  ('model/ModelConfig.d_model = 2', 'write `ModelConfig.d_model = ...`'),
   ('Config.model = @ModelConfig()', 'is always a ModelConfig'),
   ('Config.model = 3', 'set its fields, such as ModelConfig.d_model'),
   ('Config.optimizer = None', 'write @AdamW() or @Muon()'),
@@ -209,52 +198,23 @@ class TestRefusals:
 
   @pytest.mark.parametrize(('text', 'reason'), HOSTILE)
   def test_binding(self, text, reason):
-    is_include = 'include' in text
     with pytest.raises(ValueError, match='--gin_bindings') as error:
       config.load(Config, [], [text])
-    assert is_include or reason in str(error.value)
+    assert reason in str(error.value)
     assert len(str(error.value)) < 700
     assert gin.config_str() == ''
 
-  def test_missing_file(self):
+  def test_files(self, tmp_path):
     with pytest.raises(FileNotFoundError, match='nowhere.gin does not exist'):
       config.load(Config, ['nowhere.gin'])
-
-  def test_folder(self, tmp_path):
     with pytest.raises(ValueError, match='is not a file'):
       config.load(Config, [str(tmp_path)])
-
-  def test_no_text(self, tmp_path):
-    (tmp_path / 'a.gin').write_bytes(b'Config.seed = 1 # \xff\n')
+    path = tmp_path / 'a.gin'
+    path.write_bytes(b'Config.seed = 1 # \xff\n')
     with pytest.raises(ValueError, match='not UTF-8'):
-      config.load(Config, [str(tmp_path / 'a.gin')])
-
-  def test_large_file(self, tmp_path):
-    (tmp_path / 'a.gin').write_bytes(b'#' * (1 << 21))
+      config.load(Config, [str(path)])
+    path.write_bytes(b'#' * (1 << 21))
     with pytest.raises(ValueError, match='is it another kind of file'):
-      config.load(Config, [str(tmp_path / 'a.gin')])
-
-  def test_missing_include(self, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / 'a.gin').write_text("include 'gin_configs/nowhere.gin'\n")
-    with pytest.raises(FileNotFoundError, match=r'a\.gin:1: include'):
-      config.load(Config, ['a.gin'])
-
-  def test_include_leaves_by_a_link(self, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / 'gin_configs').mkdir()
-    (tmp_path / 'secret.gin').write_text('Config.seed = 1\n')
-    (tmp_path / 'gin_configs/x.gin').symlink_to(tmp_path / 'secret.gin')
-    (tmp_path / 'a.gin').write_text("include 'gin_configs/x.gin'\n")
-    with pytest.raises(ValueError, match='outside gin_configs/'):
-      config.load(Config, ['a.gin'])
-
-  def test_chain_of_includes(self, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    (tmp_path / 'gin_configs').mkdir()
-    path = tmp_path / 'gin_configs/a.gin'
-    path.write_text("include 'gin_configs/a.gin'\n")
-    with pytest.raises(ValueError, match='includes nothing'):
       config.load(Config, [str(path)])
 
   def test_value_without_default(self):
@@ -309,7 +269,12 @@ class TestClassesThatCannotBeConfigured:
     both = dataclasses.make_dataclass(
       'Both', [('a', first, first()), ('b', second, second())], frozen=True
     )
-    with pytest.raises(TypeError, match='Twin names two classes'):
+    with pytest.raises(TypeError, match=r'Twin stands at Both\.a and at Both'):
+      config.load(both)
+    both = dataclasses.make_dataclass(
+      'Both', [('a', first, first()), ('b', first, first())], frozen=True
+    )
+    with pytest.raises(TypeError, match='a name of its own'):
       config.load(both)
 
   def test_derived_field_under_another_default(self):

@@ -8,10 +8,11 @@ import os
 import pathlib
 import shlex
 import shutil
-import stat
 import subprocess
 
 import pytest
+
+from tests import shell
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 RECIPE = (
@@ -27,15 +28,7 @@ POD = {
 
 
 def call(folder, script, *words, **environment):
-  return subprocess.run(
-    ['/bin/bash', f'tools/{script}', *words],
-    cwd=folder,
-    env=os.environ | environment,
-    capture_output=True,
-    text=True,
-    check=False,
-    timeout=60,
-  )
+  return shell.call(folder, f'tools/{script}', *words, **environment)
 
 
 def dry_run(script, *words, **environment):
@@ -134,10 +127,8 @@ class TestTpuPod:
 
 
 def stand_in(folder, name, text):
-  path = folder / 'bin' / name
-  path.parent.mkdir(exist_ok=True)
-  path.write_text(f'#!/bin/bash\necho "{name} $*" >>{folder}/log\n{text}\n')
-  path.chmod(path.stat().st_mode | stat.S_IXUSR)
+  log = f'#!/bin/bash\necho "{name} $*" >>{folder}/log\n'
+  shell.executable(folder / 'bin' / name, f'{log}{text}\n')
 
 
 @pytest.fixture

@@ -5,14 +5,13 @@ is asked to do instead of doing it.
 """
 
 import itertools
-import os
 import pathlib
 import shutil
-import stat
-import subprocess
 import sys
 
 import pytest
+
+from tests import shell
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 
@@ -26,15 +25,9 @@ case "$*" in
   *experiments.report*)
     mkdir -p runs/speedrun/report
     echo '| table |' > runs/speedrun/report/report.md ;;
-  *"$FAIL_AT"*) exit 7 ;;
+  *"${{FAIL_AT:-nothing}}"*) exit 7 ;;
 esac
 """
-
-
-def _executable(path: pathlib.Path, text: str) -> None:
-  path.parent.mkdir(parents=True, exist_ok=True)
-  path.write_text(text, encoding='utf-8')
-  path.chmod(path.stat().st_mode | stat.S_IXUSR)
 
 
 @pytest.fixture
@@ -42,23 +35,8 @@ def copy(tmp_path):
   shutil.copytree(ROOT / 'tools', tmp_path / 'tools')
   for name in ('setup.py', 'constraints.txt', 'pyproject.toml'):
     shutil.copy(ROOT / name, tmp_path / name)
-  _executable(tmp_path / '.venv/bin/python', _FAKE_PYTHON)
+  shell.executable(tmp_path / '.venv/bin/python', _FAKE_PYTHON)
   return tmp_path
-
-
-def _run(copy, *command, fail_at='nothing', path=None):
-  environment = {**os.environ, 'FAIL_AT': fail_at}
-  if path:
-    environment['PATH'] = path
-  return subprocess.run(
-    ['/bin/bash', *command],
-    cwd=copy,
-    env=environment,
-    capture_output=True,
-    text=True,
-    check=False,
-    timeout=60,
-  )
 
 
 def _log(copy) -> list[str]:
@@ -67,54 +45,49 @@ def _log(copy) -> list[str]:
 
 class TestSpeedrun:
   def test_stages_in_order(self, copy):
-    done = _run(copy, 'tools/speedrun.sh')
+    done = shell.call(copy, 'tools/speedrun.sh')
     assert done.returncode == 0, done.stderr
     names = [line.split('experiments.')[-1].split()[0] for line in _log(copy)]
-    assert names[1:] == [
-      'crawl',
-      'clean',
-      'train_tokenizer',
-      'tokenize',
-      'pretrain',
-      'sft',
-      *['rl'] * 4,
-      'evaluate',
-      'report',
-    ]
+    assert ' '.join(names[1:]) == (
+      'crawl clean train_tokenizer tokenize pretrain sft rl rl rl rl evaluate '
+      'report'
+    )
     assert _log(copy)[0].startswith('-m pip install')
     assert '| table |' in done.stdout
     assert 'min' in done.stdout
     assert 'experiments.chat' in done.stdout.splitlines()[-1]
 
   def test_second_call_installs_nothing(self, copy):
-    _run(copy, 'tools/speedrun.sh')
+    shell.call(copy, 'tools/speedrun.sh')
     (copy / 'log').unlink()
-    _run(copy, 'tools/speedrun.sh')
+    shell.call(copy, 'tools/speedrun.sh')
     assert not [line for line in _log(copy) if 'pip' in line]
     (copy / 'constraints.txt').write_text('# changed\n')
-    _run(copy, 'tools/speedrun.sh')
+    shell.call(copy, 'tools/speedrun.sh')
     assert len([line for line in _log(copy) if 'pip' in line]) == 1
 
   def test_from_another_folder(self, copy, tmp_path_factory):
     folder = tmp_path_factory.mktemp('elsewhere')
-    done = _run(folder, str(copy / 'tools/speedrun.sh'))
+    done = shell.call(folder, str(copy / 'tools/speedrun.sh'))
     assert done.returncode == 0, done.stderr
     assert not list(folder.iterdir())
 
   def test_a_failing_stage_ends_it(self, copy):
-    done = _run(copy, 'tools/speedrun.sh', fail_at='experiments.sft')
+    done = shell.call(copy, 'tools/speedrun.sh', FAIL_AT='experiments.sft')
     assert done.returncode == 7
     assert 'experiments.sft' in _log(copy)[-1]
 
   def test_a_failing_installation_is_repeated(self, copy):
     for _ in range(2):
-      assert _run(copy, 'tools/speedrun.sh', fail_at='pip').returncode == 7
+      assert (
+        shell.call(copy, 'tools/speedrun.sh', FAIL_AT='pip').returncode == 7
+      )
     assert all('pip' in line for line in _log(copy))
     assert len(_log(copy)) == 2
 
   @pytest.mark.parametrize('argument', ['--frsh', 'x', '--fresh x'])
   def test_unknown_argument(self, copy, argument):
-    done = _run(copy, 'tools/speedrun.sh', *argument.split())
+    done = shell.call(copy, 'tools/speedrun.sh', *argument.split())
     assert done.returncode == 2
     assert 'the only one is --fresh' in done.stderr
     assert not (copy / 'log').exists()
@@ -123,20 +96,16 @@ class TestSpeedrun:
     for name in ('crawl', 'pretrain/checkpoints', 'rl_zero'):
       (copy / 'runs/speedrun' / name).mkdir(parents=True)
     (copy / 'runs/other').mkdir()
-    done = _run(copy, 'tools/speedrun.sh', '--fresh')
+    done = shell.call(copy, 'tools/speedrun.sh', '--fresh')
     assert done.returncode == 0, done.stderr
-    assert sorted(p.name for p in (copy / 'runs').rglob('*')) == [
-      'other',
-      'report',
-      'report.md',
-      'speedrun',
-    ]
+    left = sorted(p.name for p in (copy / 'runs').rglob('*'))
+    assert left == ['other', 'report', 'report.md', 'speedrun']
 
   @pytest.mark.parametrize('name', ['notes.txt', '.hidden', 'my model'])
   def test_fresh_keeps_what_is_not_its_own(self, copy, name):
     (copy / 'runs/speedrun/crawl').mkdir(parents=True)
     (copy / 'runs/speedrun' / name).write_text('mine')
-    done = _run(copy, 'tools/speedrun.sh', '--fresh')
+    done = shell.call(copy, 'tools/speedrun.sh', '--fresh')
     assert done.returncode == 1
     assert f'runs/speedrun/{name} is no stage' in done.stderr
     assert (copy / 'runs/speedrun/crawl').is_dir()
@@ -150,14 +119,14 @@ class TestSpeedrun:
     (target / 'crawl').mkdir()
     (copy / link).parent.mkdir(parents=True, exist_ok=True)
     (copy / link).symlink_to(target)
-    done = _run(copy, 'tools/speedrun.sh', '--fresh')
+    done = shell.call(copy, 'tools/speedrun.sh', '--fresh')
     assert done.returncode == 1
     assert (target / 'crawl').is_dir()
 
 
 class TestShowRl:
   def test_what_is_evaluated_was_trained(self, copy):
-    done = _run(copy, 'tools/show_rl.sh', 'gsm8k.jsonl')
+    done = shell.call(copy, 'tools/show_rl.sh', 'gsm8k.jsonl')
     assert done.returncode == 0, done.stderr
     trained = {f'runs/speedrun/{name}' for name in _SPEEDRUN}
     by_rl, evaluated = set(), []
@@ -182,11 +151,11 @@ class TestShowRl:
     assert len(evaluated) == 42
 
   def test_word_problems_only_of_a_file(self, copy):
-    assert _run(copy, 'tools/show_rl.sh').returncode == 0
+    assert shell.call(copy, 'tools/show_rl.sh').returncode == 0
     assert not [line for line in _log(copy) if 'WordProblems' in line]
 
   def test_a_failing_stage_ends_it(self, copy):
-    done = _run(copy, 'tools/show_rl.sh', fail_at='multiplication/sft')
+    done = shell.call(copy, 'tools/show_rl.sh', FAIL_AT='multiplication/sft')
     assert done.returncode == 7
     assert 'multiplication/sft' in _log(copy)[-1]
 
@@ -196,7 +165,7 @@ class TestVenv:
     """Fake interpreters: name -> (version, whether it can make a venv)."""
     for name, (version, has_venv) in versions.items():
       numbers = ', '.join(version.split('.'))
-      _executable(
+      shell.executable(
         copy / 'bin' / name.replace('_', '.'),
         '#!/bin/sh\ncase "$2" in\n  *version_info*)\n'
         '    code=$(echo "$2" | /usr/bin/env -S PATH=/usr/bin:/bin sed '
@@ -208,7 +177,9 @@ class TestVenv:
     return str(copy / 'bin')
 
   def _find(self, copy, path):
-    return _run(copy, '-c', 'source tools/venv.sh; find_python', path=path)
+    return shell.call(
+      copy, '-c', 'source tools/venv.sh; find_python', PATH=path
+    )
 
   @pytest.mark.parametrize(
     ('pythons', 'chosen'),
@@ -242,10 +213,9 @@ class TestVenv:
   def test_script_ends_without_python(self, copy):
     shutil.rmtree(copy / '.venv')
     path = self._pythons(copy, python3=('3.9', True)) + ':/usr/bin:/bin'
-    (copy / 'bin' / 'python3.11').symlink_to('/bin/false')
-    (copy / 'bin' / 'python3.12').symlink_to('/bin/false')
-    (copy / 'bin' / 'python3.13').symlink_to('/bin/false')
-    done = _run(copy, 'tools/test.sh', path=path)
+    for version in ('3.11', '3.12', '3.13'):
+      (copy / 'bin' / f'python{version}').symlink_to('/bin/false')
+    done = shell.call(copy, 'tools/test.sh', PATH=path)
     assert done.returncode == 1
     assert 'is needed' in done.stderr
     assert not (copy / '.venv').exists()

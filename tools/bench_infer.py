@@ -37,7 +37,7 @@ from absl import app, flags
 
 from experiments import process
 from llm_jax.infer import engine as engine_lib
-from llm_jax.infer import quantize, slots
+from llm_jax.infer import quantize, requests, slots
 from llm_jax.interop import huggingface
 from llm_jax.model import config, kv_cache, params, transformer
 from llm_jax.tokenizer import encoding
@@ -137,7 +137,11 @@ def _peer_section() -> dict:
         peer = peer_lib.Peer([_PEER.value, script, str(folder)])
       for n_rows in (1, 16):
         engine = engine_lib.Engine(
-          cfg, params, n_rows, _PROMPT + _N_NEW[size], max_chunk=32
+          cfg,
+          params,
+          n_rows=n_rows,
+          n_slots=_PROMPT + _N_NEW[size],
+          max_chunk=32,
         )
         for kind, rules in _KINDS.items():
           case = _compare(engine, peer, size, n_rows, rules)
@@ -152,7 +156,7 @@ def _compare(engine, peer: peer_lib.Peer | None, size, n_rows, rules) -> dict:
   """Quartiles of tokens/s of each, and the median of the ratios."""
   n_new = _N_NEW[size]
   prompts = _prompts(SIZES[size], n_rows, _PROMPT)
-  request = engine_lib.Request(n_new, (), **rules)
+  request = requests.Request(n_new, (), **rules)
   runs = {'llm_jax': _timed(_answer, engine, prompts, request)}
   if peer is not None:
     asked = {'prompts': prompts, 'n_new': n_new, **rules}
@@ -187,10 +191,12 @@ def _parts_section() -> dict:
     params = _params(size)
     n_bytes = sum(x.nbytes for x in jax.tree.leaves(params))
     for n_rows in (1, 16):
-      engine = engine_lib.Engine(cfg, params, n_rows, 512, max_chunk=32)
+      engine = engine_lib.Engine(
+        cfg, params, n_rows=n_rows, n_slots=512, max_chunk=32
+      )
       prompts = _prompts(cfg, n_rows, 256)
-      first = engine_lib.Request(1, ())
-      more = engine_lib.Request(97, ())
+      first = requests.Request(1, ())
+      more = requests.Request(97, ())
       seconds = _turns(
         {
           'first': _timed(_answer, engine, prompts, first),
@@ -225,10 +231,10 @@ def _slots_section() -> dict:
     lengths = np.clip(draw.lognormal(np.log(64), sigma, 512), 1, 448).astype(
       int
     )
-    engine = engine_lib.Engine(cfg, params, 16, 512, max_chunk=8)
+    engine = engine_lib.Engine(cfg, params, n_rows=16, n_slots=512, max_chunk=8)
     prompts = _prompts(cfg, 64, 32)
     for i, length in enumerate(lengths):
-      engine.submit(prompts[i // 8], i, engine_lib.Request(int(length), ()))
+      engine.submit(prompts[i // 8], i, requests.Request(int(length), ()))
     started = time.perf_counter()
     while not engine.is_idle:
       engine.step()
@@ -251,7 +257,7 @@ def _buckets_section() -> dict:
   cfg = SIZES['4m']
   params = _params('4m')
   for n_rows in (1, 16):
-    plan = slots.Plan(cfg, n_rows, 2048, 16)
+    plan = slots.Plan(cfg, n_rows, n_slots=2048, max_chunk=16)
     state = slots.start(plan) | {
       'done_B': np.zeros(n_rows, bool),
       'position_B': np.full(n_rows, 100, np.int32),
@@ -266,7 +272,11 @@ def _buckets_section() -> dict:
         'n_left_B': np.full(len(released_B), 99, np.int32),
       }
       state, drawn = slots.decode(
-        plan, n_read, params, state | reset, 16, released_B
+        plan,
+        n_read,
+        params=params,
+        state=state | reset,
+        released_B=released_B,
       )
       jax.block_until_ready(drawn)
 
@@ -290,9 +300,9 @@ def _buckets_section() -> dict:
 
 def _prefix_section() -> dict:
   cfg = SIZES['4m']
-  engine = engine_lib.Engine(cfg, _params('4m'), 16, 512)
+  engine = engine_lib.Engine(cfg, _params('4m'), n_rows=16, n_slots=512)
   different = _prompts(cfg, 16, 256)
-  request = engine_lib.Request(1, ())
+  request = requests.Request(1, ())
   seconds = _turns(
     {
       'shared': _timed(_answer, engine, different[:1], request, 16),

@@ -87,9 +87,11 @@ def main(argv: Sequence[str]) -> None:
       loop_cfg, workdir=workdir, mesh=mesh, writer=writer
     )
     flops = params.train_flops_per_token(cfg, _LENGTH.value)
-    trained = loop.train(new_state(), update_fn, lambda step: batch, flops)
+    trained = loop.train(
+      new_state(), update_fn, lambda step: batch, flops_per_token=flops
+    )
     shown = (state for _, state in trained)
-    bare = _bare(new_state(), update_fn, batch, mesh)
+    bare = _bare(new_state(), update_fn, batch=batch, mesh=mesh)
     seconds = _in_turns({'shown': shown, 'bare': bare})
     for _ in shown:  # the rest of it, with its checkpoint
       pass

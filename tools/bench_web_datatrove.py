@@ -85,9 +85,7 @@ def _stages(files: pathlib.Path, n_files: int, out: pathlib.Path, args):
     [
       functools.partial(_preload, lid=os.path.abspath(args.lid)),
       WarcReader(
-        '/',
-        paths_file=str(files),
-        default_metadata={'dump': 'bench'},
+        '/', paths_file=str(files), default_metadata={'dump': 'bench'}
       ),
       filters.URLFilter(),
       extractors.Trafilatura(favour_precision=True, timeout=args.timeout_s),

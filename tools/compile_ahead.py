@@ -138,7 +138,9 @@ def compile_step(
   """
   length = cfg.model.max_length
   n_bytes_V = np.ones(cfg.model.padded_vocab_size, np.float32)
-  tx, update_fn, plan = recipe.make_step(cfg, mesh, length, n_bytes_V)
+  tx, update_fn, plan = recipe.make_step(
+    cfg, mesh, length=length, n_bytes_V=n_bytes_V
+  )
   init = functools.partial(transformer.init, cfg.model)
   state = train_state.abstract(init, tx, mesh, lines=params.table(cfg.model))
   batch = mixture.empty_batch(cfg.batch_size, length)

@@ -2,11 +2,12 @@
 
   PYTHON -m tools.make_golden_policy --out tests/losses/golden_policy.npz
 
-PYTHON is an interpreter that has trl, and verl's files (`pip install trl==1.9.0
-torch`, `pip install --no-deps verl==0.9.1`). TRL's loss is the method of its
-trainer, called on a stand-in for one; verl's functions are taken out of the
-installed file one by one, since the module imports a cluster. All is computed
-in float64. It does NOT import llm_jax.
+PYTHON is an interpreter that has trl, and verl's files (`pip install trl~=1.9
+torch`, `pip install --no-deps verl~=0.9.1`); with others it ends at once and
+says so. TRL's loss is the method of its trainer, called on a stand-in for one;
+verl's functions are taken out of the installed file one by one, since the
+module imports a cluster. All is computed in float64. It does NOT import
+llm_jax.
 """
 
 import argparse
@@ -14,11 +15,19 @@ import ast
 import importlib.metadata
 import importlib.util
 import pathlib
+import re
 import types
 from collections import defaultdict
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
+
+# What is called here is private to TRL and changes: 1.9 to 1.16 were read.
+WANTED = {
+  'trl': ('~=1.9', (1, 9), (2, 0)),
+  'verl': ('~=0.9.1', (0, 9), (0, 10)),
+}
 
 B, T, MAX_LENGTH = 8, 12, 16
 CLIP = {'clip_low': 0.1, 'clip_high': 0.25}
@@ -58,6 +67,28 @@ VERL: dict[str, tuple[str, str, dict[str, Any]]] = {
     ('seq-mean-token-sum-norm', _CONSTANT),
   )
 }  # fmt: skip
+
+
+def check_versions(
+  version_of: Callable[[str], str] = importlib.metadata.version,
+) -> None:
+  """Refuse versions of TRL and verl that this file was not written for.
+
+  Raises:
+    ValueError: for one that is too old, too new or not installed; it says
+      which to install.
+  """
+  for name, (wanted, least, below) in WANTED.items():
+    try:
+      version = version_of(name)
+    except importlib.metadata.PackageNotFoundError:
+      version = 'none'
+    numbers = tuple(map(int, re.findall(r'\d+', version)[:2]))
+    if not least <= numbers < below:
+      raise ValueError(
+        f'{name}: {version} is installed, {wanted} is wanted; pip install '
+        f"'{name}{wanted}'"
+      )
 
 
 def inputs() -> dict[str, np.ndarray]:
@@ -115,7 +146,9 @@ def trl_cases(arrays) -> dict[str, np.ndarray]:
     trainer = types.SimpleNamespace(
       _get_per_token_logps_and_entropies=lookup,
       accelerator=Accelerator(),
-      args=types.SimpleNamespace(delta=None, use_bias_correction_kl=True),
+      args=types.SimpleNamespace(
+        delta=None, use_bias_correction_kl=True, steps_per_generation=1
+      ),
       aux_loss_enabled=False,
       beta=theirs.get('beta', 0.0),
       current_gradient_accumulation_steps=1,
@@ -259,6 +292,7 @@ def main() -> None:
   parser = argparse.ArgumentParser(description=__doc__)
   parser.add_argument('--out', required=True)
   out = parser.parse_args().out
+  check_versions()
   arrays = inputs()
   found = trl_cases(arrays) | verl_cases(arrays)
   versions = [

@@ -68,7 +68,7 @@ def render(
   if assistant_prefix and not add_generation_prompt:
     raise ValueError(
       f'assistant_prefix {assistant_prefix!r} begins an answer, but no answer '
-      f'is asked for; set add_generation_prompt'
+      f'is wanted; set add_generation_prompt'
     )
   end = tokenizer.special_id(specials.IM_END)
   token_ids: list[int] = []
@@ -94,7 +94,12 @@ def prompt_ids(
   assistant_prefix: str = '',
 ) -> list[int]:
   """The ids that a model continues with its answer; see `render`."""
-  return render(tokenizer, messages, True, assistant_prefix).token_ids
+  return render(
+    tokenizer,
+    messages,
+    add_generation_prompt=True,
+    assistant_prefix=assistant_prefix,
+  ).token_ids
 
 
 def _header(tokenizer: text_tokenizer.TextTokenizer, role: str) -> list[int]:

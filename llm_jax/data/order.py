@@ -32,7 +32,8 @@ def row_indices(
   rows = np.empty(count, np.int64)
   for epoch in np.unique(epochs):
     here = epochs == epoch
-    rows[here] = _permutation(name, n_rows, seed, int(epoch))[offsets[here]]
+    order = _permutation(name, n_rows, seed=seed, epoch=int(epoch))
+    rows[here] = order[offsets[here]]
   return rows
 
 

@@ -260,7 +260,7 @@ class TokenSource:
         f'{manifest["tokenizer_fingerprint"]}, but the one in use is '
         f'{tokenizer_fingerprint}; tokenize again with it, or use the other'
       )
-    entry = _find_split(manifest, directory, source, split)
+    entry = _find_split(manifest, directory, f'{source}/{split}')
     folder = pathlib.Path(directory) / source
     for shard in entry['shards']:
       _check_shard(folder / shard['file'], shard['sha256'])
@@ -323,20 +323,19 @@ class TokenSource:
     return np.where(is_last, self._last_lengths[shard], self.sequence_length)
 
 
-def _find_split(manifest, directory, source, split):
-  entry = manifest['sources'].get(source, {}).get(split)
-  if entry is None or not entry['records']:
-    known = [
-      f'{name}/{part}'
-      for name, parts in manifest['sources'].items()
-      for part, counts in parts.items()
-      if counts['records']
-    ]
+def _find_split(manifest, directory, name):
+  known = {
+    f'{source}/{split}': entry
+    for source, splits in manifest['sources'].items()
+    for split, entry in splits.items()
+    if entry['records']
+  }
+  if name not in known:
     raise ValueError(
-      f'{directory} holds no tokens of {source}/{split}; it has '
+      f'{directory} holds no tokens of {name}; it has '
       f'{", ".join(known) or "none"}'
     )
-  return entry
+  return known[name]
 
 
 def _check_shard(path, expected):

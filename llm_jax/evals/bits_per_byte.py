@@ -67,7 +67,12 @@ def read(
       else:
         pieces[-1] += tokenizer.token_bytes(token)
   documents = [bytes(piece) for piece in pieces if piece]
-  held_out = HeldOut(tokens_BT, mask_BT, source.end_of_text_id, documents)
+  held_out = HeldOut(
+    tokens_BT=tokens_BT,
+    mask_BT=mask_BT,
+    end_of_text_id=source.end_of_text_id,
+    documents=documents,
+  )
   if n_rows == len(source) and held_out.n_bytes != source.bytes:
     raise ValueError(
       f'the rows of {source.name} hold {held_out.n_bytes} bytes of text, the '
@@ -123,7 +128,7 @@ def bits_per_byte(
       'segment_ids_BT': segment_ids_BT,
       'positions_BT': positions_BT,
     }
-    nats -= float(_sum_logp(cfg, params, batch, mask_BT))
+    nats -= float(_sum_logp(cfg, params, batch=batch, mask_BT=mask_BT))
   return nats / math.log(2) / held_out.n_bytes
 
 

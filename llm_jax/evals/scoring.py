@@ -1,4 +1,4 @@
-"""Ask a checkpoint the problems of a task and count the right answers.
+"""Give a checkpoint the problems of a task and count the right answers.
 
 Every checkpoint gets the same problems and the same seeds, so differences are
 between models and not between draws. Does not choose checkpoints, does not
@@ -6,6 +6,7 @@ write files, and does not look at thoughts: only the final answer is scored.
 """
 
 import dataclasses
+import functools
 import zlib
 from collections.abc import Sequence
 from typing import Any
@@ -25,7 +26,7 @@ _MAX_EXAMPLES_OF_A_KIND = 4
 
 @dataclasses.dataclass(frozen=True)
 class Scoring:
-  """How many problems are asked, how often, and how long an answer may be."""
+  """How many problems there are, how many answers to each, and how long."""
 
   n_problems: int = 400
   n_samples: int = 8  # answers sampled for each problem
@@ -51,17 +52,22 @@ class Scoring:
 
 @dataclasses.dataclass(frozen=True)
 class Model:
-  """A checkpoint that can be asked."""
+  """A checkpoint that answers problems."""
 
   config: model_config.ModelConfig
   params: types.Params
   tokenizer: encoding.Tokenizer
-  is_chat: bool  # asked through the chat template; else by the bare prompt
+  is_chat: bool  # prompted by the chat template; else by the bare prompt
 
 
 def of_stage(stage: start.Stage, params: types.Params) -> Model:
   """The model that a stage trains, with the parameters that it has now."""
-  return Model(stage.model_config, params, stage.tokenizer, stage.is_chat)
+  return Model(
+    config=stage.model_config,
+    params=params,
+    tokenizer=stage.tokenizer,
+    is_chat=stage.is_chat,
+  )
 
 
 def evaluate(
@@ -71,7 +77,7 @@ def evaluate(
 
   Args:
     model: the checkpoint.
-    task: the task; its problems of the split 'held_out' are asked.
+    task: the task; its problems of the split 'held_out' are taken.
     cfg: how many, how often.
     direct: forbid thinking. No token that could open a thought is ever
       drawn, so this is the model's own distribution given that it does not
@@ -84,8 +90,10 @@ def evaluate(
     that were generated), samples.
   """
   problems = task.problems('held_out', cfg.n_problems, cfg.seed)
-  greedy = _ask(model, task, problems, cfg, direct, n_samples=0)
-  sampled = _ask(model, task, problems, cfg, direct, cfg.n_samples)
+  ask = functools.partial(
+    _answers, model, task, problems, cfg=cfg, direct=direct
+  )
+  greedy, sampled = ask(n_samples=0), ask(n_samples=cfg.n_samples)
   verdicts = [[float(a['correct']) for a in answers] for answers in sampled]
   n_correct = [round(sum(values)) for values in verdicts]
   pass_at_k = statistics.pass_at_powers(cfg.n_samples, n_correct)
@@ -150,7 +158,7 @@ def thought_ids(
   return tuple(found)
 
 
-def _ask(
+def _answers(
   model: Model,
   task: protocol.Task,
   problems: Sequence[protocol.Problem],
@@ -158,16 +166,16 @@ def _ask(
   direct: bool,
   n_samples: int,
 ) -> list[list[dict[str, Any]]]:
-  """Scored answers of each problem; n_samples 0 gives the greedy one."""
+  """Scored answers to each problem; n_samples 0 gives the greedy one."""
   n_answers = max(n_samples, 1)
   prompts, seeds = [], []
   for problem in problems:
     ids = prompting.token_ids(model.tokenizer, problem.prompt, model.is_chat)
-    for sample in range(n_answers):
-      prompts.append(ids)
-      # By name and not by place: the answers to a problem do not depend on
-      # which other problems are asked.
-      seeds.append(zlib.crc32(f'{cfg.seed}/{problem.prompt}/{sample}'.encode()))
+    prompts += [ids] * n_answers
+    # Seeds by name and not by index: the answers to a problem do not depend
+    # on which other problems there are.
+    names = [f'{cfg.seed}/{problem.prompt}/{n}' for n in range(n_answers)]
+    seeds += [zlib.crc32(name.encode()) for name in names]
   request = generate.Request(
     max_new_tokens=cfg.max_direct_tokens if direct else cfg.max_new_tokens,
     stop_ids=(prompting.stop_id(model.tokenizer, model.is_chat),),
@@ -175,10 +183,15 @@ def _ask(
     banned_ids=thought_ids(model.tokenizer, task.think_start) if direct else (),
   )
   answers = generate.generate(
-    model.config, model.params, prompts, seeds, request, cfg.batch_size
+    model.config,
+    model.params,
+    prompts=prompts,
+    seeds=seeds,
+    request=request,
+    batch_size=cfg.batch_size,
   )
   scored = [
-    _scored(model, task, problems[index // n_answers], answer)
+    _scored(model, task, problem=problems[index // n_answers], answer=answer)
     for index, answer in enumerate(answers)
   ]
   return [

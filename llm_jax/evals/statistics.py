@@ -9,16 +9,14 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
-from scipy import special  # comes with jax
+from scipy import stats
 
-# The two-sided 95% quantile of the normal distribution.
-Z_95 = 1.959963984540054
+_N_RESAMPLES = 4000
+_MAX_DRAWS = 1_000_000  # held in memory together
 
 
-def wilson_interval(
-  successes: int, n: int, z: float = Z_95
-) -> tuple[float, float]:
-  """Score interval of a proportion from independent trials.
+def wilson_interval(successes: int, n: int) -> tuple[float, float]:
+  """95% score interval of a proportion from independent trials.
 
   (p + z²/2n ± z √(p(1-p)/n + z²/4n²)) / (1 + z²/n),  p = successes / n
 
@@ -31,7 +29,6 @@ def wilson_interval(
   Args:
     successes: number of trials that succeeded, 0..n.
     n: number of trials, at least 1.
-    z: normal quantile of the wanted level.
 
   Returns:
     Lower and upper limit.
@@ -46,14 +43,8 @@ def wilson_interval(
       f'{successes} successes of {n} trials: needs n >= 1 and '
       '0 <= successes <= n'
     )
-  p = successes / n
-  center = p + z * z / (2 * n)
-  half_width = z * math.sqrt(p * (1 - p) / n + z * z / (4 * n * n))
-  scale = 1 + z * z / n
-  # At p = 0 and p = 1 the limit is exactly the end; rounding would miss it.
-  low = 0.0 if successes == 0 else (center - half_width) / scale
-  high = 1.0 if successes == n else (center + half_width) / scale
-  return low, high
+  limits = stats.binomtest(successes, n).proportion_ci(method='wilson')
+  return float(limits.low), float(limits.high)
 
 
 def pass_at_k(n: int, n_correct: int, k: int) -> float:
@@ -106,9 +97,7 @@ def pass_at_powers(n: int, n_correct: Sequence[int]) -> dict[int, list[float]]:
 
 
 def bootstrap_interval(
-  values_by_problem: Sequence[Sequence[float]],
-  seed: int,
-  n_resamples: int = 4000,
+  values_by_problem: Sequence[Sequence[float]], seed: int
 ) -> tuple[float, float]:
   """95% percentile interval of the mean; whole problems are resampled.
 
@@ -124,7 +113,6 @@ def bootstrap_interval(
     values_by_problem: for each problem its samples' scores in 0..1; every
       problem has equally many.
     seed: of the resampling; the same seed gives the same interval.
-    n_resamples: number of resamples.
 
   Returns:
     Lower and upper limit.
@@ -146,15 +134,15 @@ def bootstrap_interval(
   n_problems = len(means)
   if np.ptp(means) == 0:
     return wilson_interval(round(means[0] * n_problems), n_problems)
-  rng = np.random.default_rng(seed)
-  # A loop over resamples holds one draw at a time: 4000 x 100,000 problems
-  # at once would be 3 GB.
-  draws = [
-    means[rng.integers(0, n_problems, n_problems)].mean()
-    for _ in range(n_resamples)
-  ]
-  low, high = np.quantile(draws, [0.025, 0.975])
-  return float(low), float(high)
+  limits = stats.bootstrap(
+    (means,),
+    np.mean,
+    n_resamples=_N_RESAMPLES,
+    batch=max(1, _MAX_DRAWS // n_problems),
+    method='percentile',
+    rng=np.random.default_rng(seed),
+  ).confidence_interval
+  return float(limits.low), float(limits.high)
 
 
 def mean_interval(values: Sequence[float]) -> tuple[float, float, float]:
@@ -184,6 +172,5 @@ def mean_interval(values: Sequence[float]) -> tuple[float, float, float]:
       'train another seed'
     )
   mean = math.fsum(values) / n
-  variance = math.fsum((value - mean) ** 2 for value in values) / (n - 1)
-  half_width = float(special.stdtrit(n - 1, 0.975)) * math.sqrt(variance / n)
+  half_width = float(stats.t.ppf(0.975, n - 1) * stats.sem(values))
   return mean, mean - half_width, mean + half_width

@@ -9,6 +9,7 @@ once. Takes token ids, never text.
 import collections
 import dataclasses
 import itertools
+import math
 from collections.abc import Callable, Sequence
 
 import jax
@@ -17,7 +18,7 @@ from jax.experimental import multihost_utils
 from jax.sharding import Mesh
 
 from llm_jax import types
-from llm_jax.infer import slots
+from llm_jax.infer import requests, slots
 from llm_jax.model import config
 from llm_jax.parallel import device_mesh
 
@@ -25,55 +26,6 @@ MIN_BUCKET = 16  # prompts are padded to a power of two, at least this
 _MIN_READ = 128  # slots; what is read is a power of two, at least this
 _LOOK_AHEAD = 4  # prompts that are read together, if there are as many
 _MAX_PREFILL = 1 << 15  # tokens that are read together, padding included
-
-
-@dataclasses.dataclass(frozen=True)
-class Request:
-  """How to continue a prompt."""
-
-  max_new_tokens: int
-  stop_ids: tuple[int, ...]  # any of them ends an answer, and is kept in it
-  temperature: float = 1.0  # 0: always the most likely token
-  banned_ids: tuple[int, ...] = ()  # never drawn
-  top_k: int = 0  # most likely tokens that are kept; 0: all
-  top_p: float = 1.0  # mass of the most likely of these that are kept
-  min_p: float = 0.0  # least probability, as a share of the most likely one's
-  repetition_penalty: float = 1.0  # of tokens that were there before
-  stop_strings: tuple[bytes, ...] = ()  # UTF-8; the token that ends it is kept
-  # What does not fit the rows any more: the answer goes on from its last half.
-  slides: bool = False
-
-  def __post_init__(self):
-    for name, is_right, wanted in (
-      ('max_new_tokens', self.max_new_tokens >= 1, '1 or more'),
-      ('temperature', self.temperature >= 0, '0 or more'),
-      ('top_k', self.top_k >= 0, '1 or more, or 0 for all'),
-      ('top_p', 0 < self.top_p <= 1, 'more than 0 and at most 1'),
-      ('min_p', 0 <= self.min_p <= 1, '0 to 1'),
-      ('repetition_penalty', self.repetition_penalty > 0, 'more than 0'),
-      (
-        'stop_ids',
-        len(self.stop_ids) <= slots.MAX_STOP_IDS,
-        f'at most {slots.MAX_STOP_IDS}',
-      ),
-      (
-        'stop_strings',
-        b'' not in self.stop_strings,
-        'strings that are not empty',
-      ),
-    ):
-      if not is_right:
-        raise ValueError(f'{name} {getattr(self, name)}; use {wanted}')
-
-  @property
-  def features(self) -> set[str]:
-    """What has to be compiled in for it."""
-    wanted = {
-      'truncation': self.top_k or self.top_p < 1 or self.min_p,
-      'repetition_penalty': self.repetition_penalty != 1,
-      'banned': self.banned_ids,
-    }
-    return {name for name, is_wanted in wanted.items() if is_wanted}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -103,7 +55,7 @@ class _Job:
   number: int
   prompt: tuple[int, ...]  # as it stands in the row
   seed: int
-  request: Request
+  request: requests.Request
   n_wanted: int  # tokens, at most, of the present prompt
   offset: int = 0  # tokens that have slid out
   token_ids: list[int] = dataclasses.field(default_factory=list)
@@ -120,7 +72,7 @@ class _Job:
 
 @dataclasses.dataclass(frozen=True)
 class Update:
-  """What has come of a request since the last look."""
+  """What has come of a request since the last step."""
 
   number: int
   token_ids: list[int]
@@ -150,7 +102,7 @@ class Engine:
       params: its parameters, or quantize.int8 of them.
       n_rows: answers that are made at once.
       n_slots: tokens of a prompt and its answer, at most.
-      max_chunk: tokens that are drawn between two looks of the host.
+      max_chunk: tokens of a row that are drawn in a step.
       min_bucket: prompts are padded to a power of two, at least this.
       n_top: most likely tokens that are kept of each draw; 0: no Choice.
       int8_cache: halve the memory of keys and values, and what is read.
@@ -158,17 +110,29 @@ class Engine:
       mesh: where the parameters live, to split rows over it; None: one device.
 
     Raises:
-      ValueError: if a row is longer than the model's.
+      ValueError: for a size below 1, rows longer than the model's, or more
+        most likely tokens than there are.
     """
-    if n_slots > cfg.max_length:
-      raise ValueError(
-        f'rows of {n_slots} tokens exceed max_length {cfg.max_length}'
-      )
+    for name, value, least, most in (
+      ('n_rows', n_rows, 1, math.inf),
+      ('n_slots', n_slots, 1, cfg.max_length),
+      ('max_chunk', max_chunk, 1, math.inf),
+      ('min_bucket', min_bucket, 1, math.inf),
+      ('n_top', n_top, 0, cfg.vocab_size),
+    ):
+      if not least <= value <= most:
+        raise ValueError(f'Engine: {name} = {value}; use {least} to {most}')
     self.params = params
     self.n_steps = 0  # of all rows
     self.n_drawn = 0  # tokens; of n_rows * n_steps that could have been
     self._plan = slots.Plan(
-      cfg, n_rows, n_slots, max_chunk, n_top, int8_cache, mesh
+      cfg=cfg,
+      n_rows=n_rows,
+      n_slots=n_slots,
+      max_chunk=max_chunk,
+      n_top=n_top,
+      int8_cache=int8_cache,
+      mesh=mesh,
     )
     self._min_bucket = min_bucket
     self._token_bytes = token_bytes
@@ -185,7 +149,9 @@ class Engine:
     """Whether nothing is waiting or being made."""
     return not self._queue and not any(self._rows)
 
-  def submit(self, prompt: Sequence[int], seed: int, request: Request) -> int:
+  def submit(
+    self, prompt: Sequence[int], seed: int, request: requests.Request
+  ) -> int:
     """Queue a request.
 
     Args:
@@ -198,30 +164,25 @@ class Engine:
       Its number, by which updates name it.
 
     Raises:
-      ValueError: if the prompt is empty or leaves no room, or a stop string
-        cannot be known.
+      ValueError: for what `requests.check` refuses, and for stop strings
+        without token_bytes. Requests that wait or run are not touched.
     """
     plan = self._plan
-    room = plan.n_slots - len(prompt)
-    if not prompt:
-      raise ValueError('the prompt is empty; start it with an end-of-text id')
-    if room < (1 if request.slides else request.max_new_tokens):
-      raise ValueError(
-        f'a prompt of {len(prompt)} tokens and max_new_tokens '
-        f'{request.max_new_tokens} exceed the {plan.n_slots} tokens of a row; '
-        'shorten the prompt or ask for fewer tokens'
-      )
+    requests.check(
+      plan.cfg, prompt, seed=seed, request=request, n_slots=plan.n_slots
+    )
     if request.stop_strings and self._token_bytes is None:
       raise ValueError('stop_strings need the bytes of tokens: token_bytes')
+    room = plan.n_slots - len(prompt)
     for name in sorted(request.features - self._features):
       self._state = slots.with_feature(plan, self._state, name)
       self._features.add(name)
     job = _Job(
-      next(self._numbers),
-      tuple(prompt),
-      seed,
-      request,
-      min(room, request.max_new_tokens),
+      number=next(self._numbers),
+      prompt=tuple(prompt),
+      seed=seed,
+      request=request,
+      n_wanted=min(room, request.max_new_tokens),
     )
     self._queue.append(job)
     return job.number
@@ -236,18 +197,14 @@ class Engine:
         self._rows[row] = None
         self._released.add(row)
 
-  def step(self, n_steps: int | None = None) -> list[Update]:
-    """Start what can be started, draw some tokens of each answer.
-
-    Args:
-      n_steps: tokens of a row, at most max_chunk, which it is if None.
+  def step(self) -> list[Update]:
+    """Start what can be started, draw up to max_chunk tokens of each answer.
 
     Returns:
       One update for each answer that has got longer, by row.
     """
     self._admit()
     plan = self._plan
-    n_steps = min(n_steps or plan.max_chunk, plan.max_chunk)
     released_B = np.zeros(plan.n_rows, bool)
     released_B[list(self._released)] = True
     self._released.clear()
@@ -257,14 +214,13 @@ class Engine:
     if not used:
       return []
     # The first token of a new answer is in its row already, but not counted.
-    n_read = bucket(max(used) + n_steps + 1, _MIN_READ)
+    n_read = bucket(max(used) + plan.max_chunk + 1, _MIN_READ)
     self._state, drawn = slots.decode(
       plan,
       min(n_read, plan.n_slots),
-      self.params,
-      self._state,
-      n_steps,
-      self._put({'released_B': released_B})['released_B'],
+      params=self.params,
+      state=self._state,
+      **self._put({'released_B': released_B}),
     )
     if plan.mesh is not None and jax.process_count() > 1:
       drawn = multihost_utils.process_allgather(drawn, tiled=True)
@@ -303,7 +259,12 @@ class Engine:
     for key, started in sources.items():
       row_B, new = self._describe(started)
       self._state = slots.admit(
-        self._plan, self.params, self._state, prefixes[key], row_B, new
+        self._plan,
+        params=self.params,
+        state=self._state,
+        prefix=prefixes[key],
+        row_B=row_B,
+        new=new,
       )
     waiting = {job.prompt for job in self._queue}
     self._prefixes = {

@@ -8,13 +8,14 @@ from collections.abc import Callable, Iterator, Sequence
 from jax.sharding import Mesh
 
 from llm_jax import types
-from llm_jax.infer import engine as engine_lib
+from llm_jax.infer import engine, requests
 from llm_jax.model import config
 
-Answer = engine_lib.Answer
-Request = engine_lib.Request
+Answer = engine.Answer
+Request = requests.Request
 
-_CHUNK = 16  # tokens between two looks of the host; half where requests wait
+_CHUNK = 16  # tokens of a row that are drawn before ended answers are replaced
+_STREAM_CHUNK = 4  # tokens that come together
 
 
 def generate(
@@ -36,10 +37,10 @@ def generate(
     seeds: one for each prompt, in [0, 2^32); the same prompt, seed and
       request give the same answer in any batch.
     request: length limit, stop tokens and temperature of all of them.
-    batch_size: rows that run together; the next prompt takes the place of an
+    batch_size: rows that run together; the next prompt takes the row of an
       answer that has ended.
     mesh: where the parameters live, to split rows over it; None: one device.
-    on_answer: called with the place of a prompt as soon as its answer ends.
+    on_answer: called with the index of a prompt as soon as its answer ends.
 
   Returns:
     One answer a prompt, in order.
@@ -52,16 +53,21 @@ def generate(
       f'{len(prompts)} prompts but {len(seeds)} seeds; give one seed a prompt'
     )
   check(cfg, prompts, request)
-  bucket = engine_lib.bucket(max(map(len, prompts)))
-  n_slots = min(bucket + request.max_new_tokens, cfg.max_length)
-  engine = engine_lib.Engine(
-    cfg, params, batch_size, n_slots, _CHUNK, bucket, mesh=mesh
+  bucket = engine.bucket(max(map(len, prompts)))
+  rows = engine.Engine(
+    cfg,
+    params,
+    n_rows=batch_size,
+    n_slots=min(bucket + request.max_new_tokens, cfg.max_length),
+    max_chunk=_CHUNK,
+    min_bucket=bucket,
+    mesh=mesh,
   )
   for prompt, seed in zip(prompts, seeds, strict=True):
-    engine.submit(prompt, seed, request)
+    rows.submit(prompt, seed, request)
   answers: dict[int, Answer] = {}
-  while not engine.is_idle:
-    for update in engine.step():
+  while not rows.is_idle:
+    for update in rows.step():
       if update.answer is not None:
         answers[update.number] = update.answer
         if on_answer is not None:
@@ -75,7 +81,6 @@ def stream(
   prompt: Sequence[int],
   seed: int,
   request: Request,
-  chunk: int = 4,
 ) -> Iterator[int]:
   """Continue one prompt, token by token as they come.
 
@@ -85,16 +90,16 @@ def stream(
     prompt: token ids.
     seed: seed of the request; gives the same tokens as `generate`.
     request: length limit, stop tokens and temperature.
-    chunk: tokens drawn between two looks of the host.
 
   Yields:
     Token ids; the stop token is the last if one was drawn.
   """
-  check(cfg, [prompt], request)
-  engine = engine_lib.Engine(cfg, params, 1, cfg.max_length, chunk)
-  engine.submit(prompt, seed, request)
-  while not engine.is_idle:
-    for update in engine.step():
+  row = engine.Engine(
+    cfg, params, n_rows=1, n_slots=cfg.max_length, max_chunk=_STREAM_CHUNK
+  )
+  row.submit(prompt, seed, request)
+  while not row.is_idle:
+    for update in row.step():
       yield from update.token_ids
 
 
@@ -103,7 +108,7 @@ def check(
   prompts: Sequence[Sequence[int]],
   request: Request,
 ) -> None:
-  """Refuse prompts that cannot be continued as asked.
+  """Refuse prompts that cannot be continued as asked; see requests.check.
 
   Args:
     cfg: the model.
@@ -111,18 +116,16 @@ def check(
     request: how they are to be continued.
 
   Raises:
-    ValueError: if there is no prompt, or one is empty or leaves no room for
-      max_new_tokens.
+    ValueError: if there is no prompt, or for the first that cannot be.
   """
   if not prompts:
     raise ValueError('no prompts to continue; give at least one')
   for i, prompt in enumerate(prompts):
-    if not prompt:
-      raise ValueError(f'prompt {i} is empty; start it with an end-of-text id')
-    n_new = 1 if request.slides else request.max_new_tokens
-    if len(prompt) + n_new > cfg.max_length:
-      raise ValueError(
-        f'prompt {i} has {len(prompt)} tokens; with max_new_tokens '
-        f'{request.max_new_tokens} it exceeds max_length {cfg.max_length}; '
-        'shorten the prompt or ask for fewer tokens'
-      )
+    requests.check(
+      cfg,
+      prompt,
+      seed=0,
+      request=request,
+      n_slots=cfg.max_length,
+      name=f'prompt {i}',
+    )

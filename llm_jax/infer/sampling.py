@@ -1,6 +1,6 @@
 """Drawing the next token from logits, by the rules and the seed of each row.
 
-Never sorts the vocabulary. Does not know about caches or stop tokens.
+Never sorts the vocabulary.
 """
 
 import math

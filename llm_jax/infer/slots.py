@@ -29,7 +29,7 @@ class Plan(NamedTuple):
   cfg: config.ModelConfig
   n_rows: int  # answers that are made at once
   n_slots: int  # tokens that a row can hold
-  max_chunk: int  # tokens drawn between two looks of the host
+  max_chunk: int  # tokens that a row draws in one call of decode
   n_top: int = 0  # most likely tokens whose logps are kept
   int8_cache: bool = False
   mesh: Mesh | None = None
@@ -68,7 +68,7 @@ def start(plan: Plan) -> State:
       'seed_B': jnp.zeros(rows, jnp.uint32),
       'offset_B': jnp.zeros(rows, jnp.int32),  # tokens that have slid out
       'temperature_B': jnp.ones(rows, jnp.float32),
-      # What was drawn since the host looked.
+      # What was drawn since the last call of decode.
       'n_out_B': jnp.zeros(rows, jnp.int32),
       'out_token_BC': jnp.zeros((rows, width), jnp.int32),
       'out_logp_BC': jnp.zeros((rows, width), jnp.float32),
@@ -156,7 +156,7 @@ def prefill(
     return Prefix(prompt_PT, length_P, cache, hidden_P1D[:, 0])
 
 
-@functools.partial(jax.jit, static_argnums=0, donate_argnums=2)
+@functools.partial(jax.jit, static_argnames='plan', donate_argnames='state')
 def admit(
   plan: Plan,
   params: types.Params,
@@ -207,23 +207,23 @@ def admit(
     return _draw(plan, state, logits_P1V[at_B, 0], is_new_B)
 
 
-@functools.partial(jax.jit, static_argnums=(0, 1), donate_argnums=3)
+@functools.partial(
+  jax.jit, static_argnames=('plan', 'n_read'), donate_argnames='state'
+)
 def decode(
   plan: Plan,
   n_read: int,
   params: types.Params,
   state: State,
-  n_steps: int,
   released_B: jax.Array,
 ) -> tuple[State, dict[str, Any]]:
-  """Draw up to n_steps tokens a row; ends early when every row is done.
+  """Draw up to max_chunk tokens a row; ends early when every row is done.
 
   Args:
     plan: the engine's.
     n_read: slots that are read; those of live rows must stay below it.
     params: of the model.
     state: of all rows.
-    n_steps: at most plan.max_chunk.
     released_B: rows whose answers nobody wants any more.
 
   Returns:
@@ -252,7 +252,7 @@ def decode(
 
   def more(carry):
     n_done, state = carry
-    return (n_done < n_steps) & ~jnp.all(state['done_B'])
+    return (n_done < plan.max_chunk) & ~jnp.all(state['done_B'])
 
   with _on(plan.mesh):
     n_done, state = jax.lax.while_loop(more, step, (0, state))

@@ -57,21 +57,21 @@ def read(
   values = _read_json(folder / 'config.json')
   cfg = families.from_json(values)
   wanted = tensors.of_model(cfg, values['model_type'])
-  files = _find_tensors(folder, values['model_type'])
+  stored = _find_tensors(folder, values['model_type'])
   names = [tensor.name for tensor in wanted]
-  _refuse_other_names(folder, files, wanted=names, cfg=cfg)
+  _refuse_other_names(folder, stored, wanted=names, cfg=cfg)
   flat = {
     path: np.zeros(line.shape, np.float32)
     for path, line in params.table(cfg).items()
   }
-  for file in sorted({path for path, _ in files.values()}):
+  for file in sorted({path for path, _ in stored.values()}):
     with safetensors.safe_open(file, framework='numpy') as opened:
       for tensor in wanted:
-        path, stored_name = files[tensor.name]
+        path, stored_name = stored[tensor.name]
         if path == file:
           _fill(flat, tensor, opened.get_tensor(stored_name))
-      if cfg.tied_embeddings and files.get('lm_head.weight', ('',))[0] == file:
-        head_VD = opened.get_tensor(files['lm_head.weight'][1])
+      if cfg.tied_embeddings and stored.get('lm_head.weight', ('',))[0] == file:
+        head_VD = opened.get_tensor(stored['lm_head.weight'][1])
         _refuse_other_head(folder, head_VD, flat['embedding'])
   return cfg, traverse_util.unflatten_dict(flat, sep='/')
 
@@ -110,9 +110,11 @@ def write(
     raise ValueError(f'dtype {dtype!r}; use one of {", ".join(_DTYPES)}')
   family = families.of_model(cfg)
   values = families.to_json(cfg, family, dtype)
-  unfinished = folder.with_name(folder.name + '.unfinished')
-  shutil.rmtree(unfinished, ignore_errors=True)
-  unfinished.mkdir(parents=True)
+  folder.parent.mkdir(parents=True, exist_ok=True)
+  for leftover in folder.parent.glob(f'.{folder.name}.*.tmp'):
+    shutil.rmtree(leftover)  # of an export that was killed
+  unfinished = files.unfinished(folder)
+  unfinished.mkdir()
   generation: dict[str, Any] = {'do_sample': True}
   if tokenizer_dir is not None:
     generation |= _write_tokenizer(
@@ -131,7 +133,7 @@ def write(
     dtype=np.dtype(_DTYPES[dtype]),
     max_shard_bytes=max_shard_bytes,
   )
-  os.replace(unfinished, folder)
+  files.put_in_place(unfinished, folder)
 
 
 def read_tokenizer(

@@ -126,12 +126,14 @@ def lines(
     axes.set_xlim(min(xs), max(xs) if max(xs) > min(xs) else min(xs) + 1)
     ticker = _matplotlib().ticker
     for axis in (axes.xaxis, axes.yaxis):
-      axis.set_major_locator(ticker.MaxNLocator(6, steps=[1, 2, 5, 10]))
+      whole = axis is axes.xaxis  # steps and attempts
+      locator = ticker.MaxNLocator(6, steps=[1, 2, 5, 10], integer=whole)
+      axis.set_major_locator(locator)
       axis.set_major_formatter(lambda value, place: number(value))
     axes.grid(axis='y')
     axes.set_xlabel(x_label, loc='right')
     said = f'over {x_label}. {"; ".join(said)}'
-    return _chart(axes, heading, unit, said, caption)
+    return _chart(axes, heading, unit, said=said, caption=caption)
 
 
 def intervals(
@@ -302,7 +304,8 @@ def _chart(
   text = re.sub(r'<[^>]+>', _cleaned, re.sub(r'>\s+<', '>\n<', text))
   label = html.escape(visible_text.visible(f'{heading}: {unit}, {said}.'))
   start = f'<svg class="chart" role="img" viewBox="{size[1]}"'
-  return Chart(heading, unit, f'{start} aria-label="{label}">{text}', caption)
+  svg = f'{start} aria-label="{label}">{text}'
+  return Chart(heading, unit, svg=svg, caption=caption)
 
 
 def _cleaned(tag: re.Match[str]) -> str:

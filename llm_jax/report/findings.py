@@ -86,13 +86,15 @@ def _mean_or_first(lines: Sequence[Accuracy]) -> Accuracy | None:
   return next(iter(means or lines), None)
 
 
-def named(report: Mapping[str, Any], mode: str, *parts: str) -> Accuracy | None:
+def named(
+  report: Mapping[str, Any], mode: str, parts: Sequence[str]
+) -> Accuracy | None:
   """The line whose checkpoint name holds one of the parts.
 
   Args:
     report: the record of a run.
     mode: 'free' or 'direct'.
-    *parts: pieces of names, the preferred one first.
+    parts: pieces of names, the preferred one first.
 
   Returns:
     The mean of its seeds if there, else the first such line, or None.
@@ -115,10 +117,10 @@ def headline(report: Mapping[str, Any]) -> list[tuple[str, str, str]]:
   """
   found = []
   for what, line in (
-    ('Base model', named(report, 'free', 'base', 'pretrain')),
-    ('After SFT', named(report, 'free', 'sft')),
+    ('Base model', named(report, 'free', ('base', 'pretrain'))),
+    ('After SFT', named(report, 'free', ('sft',))),
     ('After RL', best_rl(report, 'free')),
-    ('RL from base', named(report, 'free', 'zero')),
+    ('RL from base', named(report, 'free', ('zero',))),
   ):
     if line:
       greedy = f'of sampled answers are right; greedy {percent(line.greedy)}'

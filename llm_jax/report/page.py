@@ -10,11 +10,16 @@ import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
-import jinja2
-import markupsafe
-
 from llm_jax import visible_text
 from llm_jax.report import charts, findings, tables
+
+try:
+  import jinja2
+  import markupsafe
+except ModuleNotFoundError as error:
+  raise ModuleNotFoundError(
+    f"{error}; the report needs it: pip install '.[report]'"
+  ) from error
 
 _SECTIONS = {
   'path': 'The path',

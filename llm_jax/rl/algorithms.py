@@ -57,43 +57,33 @@ class Algorithm:
       if not (0 <= number <= most and math.isfinite(number)):
         limit = '0 or more' if most == math.inf else f'0 to {most}'
         raise ValueError(f'Algorithm.{name} = {number}; use {limit}')
-    self._refuse_parts_that_do_not_go_together()
-
-  def _refuse_parts_that_do_not_go_together(self):
-    is_valued, is_scaled = self.baseline == 'value', self.scale != 'none'
-    for is_senseless, parts, why in (
+    is_scaled = self.scale != 'none'
+    for is_senseless, why in (
       (
-        is_valued and (is_scaled or self.only_right),
-        ('baseline', 'scale', 'only_right'),
-        'these are of groups; use whiten',
+        self.has_values and (is_scaled or self.only_right),
+        'scale and only_right are of groups, not of values; use whiten',
       ),
       (
         self.baseline == 'none' and is_scaled,
-        ('baseline', 'scale'),
-        'equal rewards, which nothing was taken off, would be divided by a '
-        'deviation of 0; use a baseline of the group, or whiten',
+        'without a baseline, equal rewards would be divided by a deviation of '
+        '0; use a baseline of the group, or whiten in place of scale',
       ),
       (
         self.whiten and self.scale == 'batch',
-        ('whiten', 'scale'),
-        'whitening divides by the deviation of the batch already; use one',
+        'whiten divides by the deviation of the batch already; leave scale out',
       ),
       (
         self.whiten and self.only_right,
-        ('whiten', 'only_right'),
-        'answers that are all right differ in nothing; use one of the two',
+        'answers that are all right differ in nothing; leave whiten out',
+      ),
+      (
+        not self.has_values
+        and any(getattr(self, n) != getattr(Algorithm, n) for n in _OF_VALUES),
+        f"{', '.join(_OF_VALUES)} are of baseline = 'value'; leave them out",
       ),
     ):
       if is_senseless:
-        shown = [f'{name} = {getattr(self, name)!r}' for name in parts]
-        raise ValueError(f'Algorithm with {", ".join(shown)}: {why}')
-    for name in () if is_valued else _OF_VALUES:
-      if getattr(self, name) != getattr(Algorithm, name):
-        raise ValueError(
-          f'Algorithm.{name} = {getattr(self, name)} is of values, which '
-          f'baseline = {self.baseline!r} does not have; leave it out, or use '
-          "baseline = 'value'"
-        )
+        raise ValueError(f'{self}: {why}')
 
   @property
   def is_of_groups(self) -> bool:

@@ -58,6 +58,13 @@ class Sampler:
   dead_groups: Callable[[np.ndarray], np.ndarray]  # reward_PR -> is_dead_P
   pool: futures.Executor  # threads that judge
 
+  def __post_init__(self):
+    if self.request.features or self.request.slides:
+      raise ValueError(
+        f'{self.request}: what is trained is the whole tempered distribution; '
+        'leave truncation, penalties, bans and slides out'
+      )
+
 
 def make_request(
   max_new_tokens: int, stop_ids: tuple[int, ...], temperature: float

@@ -201,10 +201,10 @@ class Session:
     self._n_answers += 1
     for token in self._stream_fn(
       prompt,
-      limit,
-      self.temperature,
-      settings.seed + self._n_answers,
-      stop_ids,
+      max_new_tokens=limit,
+      temperature=self.temperature,
+      seed=settings.seed + self._n_answers,
+      stop_ids=stop_ids,
     ):
       if token in stop_ids:
         notice = ''

@@ -14,7 +14,7 @@ from llm_jax.verify import grading
 
 
 @dataclasses.dataclass(frozen=True)
-class Addition:
+class Addition(splits.Made):
   """The task for numbers of n_digits digits, zero-padded."""
 
   n_digits: int = 3
@@ -101,8 +101,6 @@ class Addition:
       else.
     """
     return grading.compare(answer, int(problem.reference), grading.whole_number)
-
-  thinks = staticmethod(grading.thinks)
 
 
 def text_documents(

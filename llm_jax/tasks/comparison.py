@@ -11,8 +11,11 @@ from llm_jax.verify import equality, grading
 
 
 @dataclasses.dataclass(frozen=True)
-class Comparison:
-  """The task for numbers with 1 to n_decimals digits after the point."""
+class Comparison(splits.Made):
+  """The task for numbers with 1 to n_decimals digits after the point.
+
+  Both orders of a pair are of one split.
+  """
 
   n_decimals: int = 3
   max_whole: int = 99  # before the point
@@ -25,12 +28,6 @@ class Comparison:
         f'Comparison.n_decimals = {self.n_decimals} and max_whole = '
         f'{self.max_whole}: use 1 to 12 and at most 12 digits'
       )
-
-  def problems(
-    self, split: str, count: int, seed: int
-  ) -> list[protocol.Problem]:
-    """Distinct problems; both orders of a pair are of one split."""
-    return splits.draw(self.name, split, count, seed, self._make)
 
   def _make(self, draw: random.Random) -> tuple[str, protocol.Problem]:
     while True:
@@ -78,8 +75,6 @@ class Comparison:
     """Correct if the last answer is the larger number and nothing else."""
     reference = equality.number(problem.reference)
     return grading.compare(answer, reference, equality.number)
-
-  thinks = staticmethod(grading.thinks)
 
 
 def _padded(a: str, b: str) -> list[str]:

@@ -15,8 +15,11 @@ from llm_jax.verify import arithmetic, grading
 
 
 @dataclasses.dataclass(frozen=True)
-class Countdown:
-  """The task for n_numbers numbers from 1 to max_number."""
+class Countdown(splits.Made):
+  """The task for n_numbers numbers from 1 to max_number.
+
+  A target and its numbers in any order are of one split.
+  """
 
   n_numbers: int = 3
   max_number: int = 25
@@ -36,12 +39,6 @@ class Countdown:
         f'Countdown.max_target = {self.max_target} is less than max_number = '
         f'{self.max_number}; use at least that'
       )
-
-  def problems(
-    self, split: str, count: int, seed: int
-  ) -> list[protocol.Problem]:
-    """Distinct problems; a target and its numbers in any order are of one."""
-    return splits.draw(self.name, split, count, seed, self._make)
 
   def _make(self, draw: random.Random) -> tuple[str, protocol.Problem]:
     while True:
@@ -115,8 +112,6 @@ class Countdown:
 
     reference = fractions.Fraction(target), sorted(numbers)
     return grading.compare(answer, reference, read, 'a sum')
-
-  thinks = staticmethod(grading.thinks)
 
 
 def _read(prompt: str) -> tuple[int, list[int]]:

@@ -19,8 +19,11 @@ _FORMS = (
 
 
 @dataclasses.dataclass(frozen=True)
-class Format:
-  """The task for 2 to n_words words."""
+class Format(splits.Made):
+  """The task for 2 to n_words words.
+
+  The same words are of one split in every form.
+  """
 
   n_words: int = 4
   name: str = 'format'
@@ -29,12 +32,6 @@ class Format:
   def __post_init__(self):
     if self.n_words < 2:
       raise ValueError(f'Format.n_words = {self.n_words}; use 2 or more')
-
-  def problems(
-    self, split: str, count: int, seed: int
-  ) -> list[protocol.Problem]:
-    """Distinct problems; the same words are of one split in every form."""
-    return splits.draw(self.name, split, count, seed, self._make)
 
   def _make(self, draw: random.Random) -> tuple[str, protocol.Problem]:
     n_words = draw.randint(2, self.n_words)
@@ -79,8 +76,6 @@ class Format:
     form = problem.prompt.rpartition(' as ')[2].rstrip('=')
     read = _json_list if form == 'a JSON list' else _lines
     return grading.compare(answer, problem.reference, read, form)
-
-  thinks = staticmethod(grading.thinks)
 
 
 def _written(words: list[str], form: str) -> str:

@@ -24,8 +24,11 @@ def word(draw: random.Random, n_syllables: int) -> str:
 
 
 @dataclasses.dataclass(frozen=True)
-class Letters:
-  """The task for words of 2 to n_syllables syllables."""
+class Letters(splits.Made):
+  """The task for words of 2 to n_syllables syllables.
+
+  A word is of one split, for every letter and kind.
+  """
 
   kind: Literal['count', 'spell'] = 'count'
   n_syllables: int = 4
@@ -37,12 +40,6 @@ class Letters:
       raise ValueError(
         f'Letters.n_syllables = {self.n_syllables}; use 2 or more'
       )
-
-  def problems(
-    self, split: str, count: int, seed: int
-  ) -> list[protocol.Problem]:
-    """Distinct problems; a word is of one split, for every letter and kind."""
-    return splits.draw(self.name, split, count, seed, self._make)
 
   def _make(self, draw: random.Random) -> tuple[str, protocol.Problem]:
     text = word(draw, self.n_syllables)
@@ -91,8 +88,6 @@ class Letters:
       return grading.compare(answer, problem.reference, spelt, 'a spelling')
     reference = int(problem.reference)
     return grading.compare(answer, reference, grading.whole_number)
-
-  thinks = staticmethod(grading.thinks)
 
 
 def spelt(text: str) -> str | None:

@@ -12,12 +12,29 @@ from llm_jax.tasks import protocol, published
 from llm_jax.verify import grading
 
 _MAX_LENGTH = 2000  # characters; of a longer answer the last ones are read
-# `B` or `b` alone on a line; `(B)`, `B.`, `B)` before its text; `answer is B`.
-_LETTER = re.compile(
-  r'^[ *]*(?:\(([A-Z])\)|([A-Z])[.):]|([A-Za-z])[ *]*$)'
-  r'|(?i:answer(?: is:?|:))[ *]*\(?([A-Z])(?![A-Za-z])',
-  re.MULTILINE,
+_DRESS = re.compile(
+  r'\\(?:text(?:bf|it|rm)?|math(?:bf|rm|sf)|f?box(?:ed)?)(?![a-z])|\\[()\[\]]'
+  r'|[{}$*_`"“”#]|(?<![A-Za-z])\'|\'(?![A-Za-z])'
 )
+_LETTER = r'[(\[]?([A-Za-z])(?![A-Za-z\'])([)\]]?)'
+_NAMED = re.compile(
+  r'\b(?:answer|option|choice)'
+  r'(?:\s+(?:is|would be|should be|must be)\b\s*:?|\s*:)'
+  rf'\s*(?:(?:option|choice|letter)\s+)?(?=(?P<rest>.*))(?:{_LETTER})?'
+  rf'|\b{_LETTER} (?:is|would be) (?:the )?(?:correct|right|best)\b',
+  re.IGNORECASE,
+)
+_ALONE = re.compile(
+  rf'\s*(?:[-•] )?(?:(?:answer|option|choice) )?{_LETTER}([.:)]*)'
+  r'(?: +([-–] +)?(?P<rest>\S.*))?\s*',
+  re.IGNORECASE,
+)
+_JOINT = r'\s*(?:[,;/&]|,?\s*\b(?:and|or|nor)\b)\s*'
+_ANOTHER = re.compile(
+  rf'{_JOINT}(?:maybe |perhaps )?[(\[]?(?:[A-Z]\b|[a-z](?=[)\].]|\s*$))', re.M
+)
+_ONE_BEFORE = re.compile(rf'(?:\b[A-Z]|[(\[][A-Za-z])[)\]]?{_JOINT}$')
+_ONE_WITHIN = re.compile(r'(?:^|[\s,;/&])(?:[(\[][A-Za-z][)\]]|[A-Z][).:])')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -79,16 +96,57 @@ class MultipleChoice:
 
     Returns:
       Correct if the last letter that stands as an answer is the right one; a
-      letter in a sentence is none.
+      letter in a sentence is none, and two letters or all choices are none.
     """
-    right = problem.reference[0]
-
-    def read(text: str) -> str | None:
-      if text.strip().rstrip('.') == problem.reference[3:].strip().rstrip('.'):
-        return right
-      found = _LETTER.findall(text[-_MAX_LENGTH:])
-      return ''.join(found[-1]).upper() if found else None
-
-    return grading.compare(answer, right, read, 'a letter')
+    final = grading.final(answer)
+    if final is None:
+      return grading.Score(False, 'the thought does not end')
+    text = grading.marked(final, is_maths=True) or final
+    letter, choice = problem.reference[0], _same(problem.reference[3:])
+    found = _letter(_DRESS.sub('', text[-_MAX_LENGTH:]), letter, choice)
+    if found is None:
+      return grading.Score(False, f'{text[:40]!r} is not a letter')
+    is_right = found == letter
+    reason = 'equal' if is_right else f'{text[:40]!r} is not {letter}'
+    return grading.Score(is_right, reason)
 
   thinks = staticmethod(grading.thinks)
+
+
+def _same(text: str) -> str:
+  return _DRESS.sub('', text).strip(' .').casefold()
+
+
+def _letter(text: str, right: str, choice: str) -> str | None:
+  """The letter that an answer gives, as a capital; None without exactly one."""
+  if _same(text) == choice:
+    return right
+  found: list[tuple[int, str | None]] = []
+  for match in _NAMED.finditer(text):
+    letter, closing = match[2] or match[4], match[3] or match[5]
+    after = text[match.end() :]
+    if _same(match['rest'] or '') == choice:
+      letter = right
+    elif not letter:
+      continue
+    elif _ANOTHER.match(after) or _ONE_BEFORE.search(text[: match.start()]):
+      letter = None
+    elif letter.islower() and not closing and after[:1] not in ('', *'.,;:!\n'):
+      continue  # the answer is a cat
+    found.append((match.start(), letter))
+  position, before = 0, None
+  for line in text.split('\n'):
+    letter = None
+    if match := _ALONE.fullmatch(line):
+      letter, closing, mark, dash, rest = match.groups()
+      is_marked = closing or (letter.isupper() and (mark or dash))
+      is_other = _same(rest or '') != choice and _ONE_WITHIN.search(rest or '')
+      if rest and (not is_marked or is_other):
+        letter = None
+    if letter:
+      are_all = before not in (None, letter)  # the choices again
+      found.append((position, None if are_all else letter))
+    before = letter if line.strip() else before
+    position += len(line) + 1
+  last = max(found, default=(0, None), key=lambda pair: pair[0])[1]
+  return last and last.upper()

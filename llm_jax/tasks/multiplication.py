@@ -11,8 +11,11 @@ from llm_jax.verify import grading
 
 
 @dataclasses.dataclass(frozen=True)
-class Multiplication:
-  """The task for zero-padded numbers."""
+class Multiplication(splits.Made):
+  """The task for zero-padded numbers.
+
+  The products a*b and b*a are of one split.
+  """
 
   n_left: int = 3  # digits of the first number
   n_right: int = 1  # digits of the second; together at most 12
@@ -25,12 +28,6 @@ class Multiplication:
         f'Multiplication.n_left = {self.n_left} and n_right = {self.n_right}: '
         'use 1 or more each and at most 12 together'
       )
-
-  def problems(
-    self, split: str, count: int, seed: int
-  ) -> list[protocol.Problem]:
-    """Distinct problems; a*b and b*a are of one split."""
-    return splits.draw(self.name, split, count, seed, self._make)
 
   def _make(self, draw: random.Random) -> tuple[str, protocol.Problem]:
     a, b = draw.randrange(10**self.n_left), draw.randrange(10**self.n_right)
@@ -87,5 +84,3 @@ class Multiplication:
     """Correct if the last answer is the product and nothing else."""
     reference = int(problem.reference)
     return grading.compare(answer, reference, grading.whole_number)
-
-  thinks = staticmethod(grading.thinks)

@@ -1,71 +1,25 @@
 """Python functions to write, judged by the published tests of MBPP, HumanEval.
 
-A problem's asserts are read, never executed: each becomes a call for the
-sandbox and an expected value that stays here. The prompt of an MBPP problem
-shows one assert of at least three, so that the others cannot be learnt by
-heart. A problem with an assert of another form is dropped and counted. Does NOT
-judge style or speed.
+The prompt of an MBPP problem shows one assert of at least three, so that the
+others cannot be learnt by heart. A problem with an assert of another form is
+dropped and counted.
 """
 
-import ast
 import atexit
 import dataclasses
 import functools
-import operator
 import random
-import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 from absl import logging
 
 from llm_jax import files
 from llm_jax.tasks import protocol, splits
-from llm_jax.verify import grading
+from llm_jax.verify import grading, python_tests
 from llm_jax.verify.sandbox import sandbox
 
 FIRST_TRAINING_ID = 601  # of MBPP; the others are its test and validation
-_MAX_CODE_CHARS = 20_000
-_FENCE = re.compile(r'```(?:python|py)?[ \t]*\r?\n(.*?)(?:```|\Z)', re.DOTALL)
-_ARITHMETIC: Mapping[type, Callable[[Any, Any], Any]] = {
-  ast.Add: operator.add,
-  ast.Sub: operator.sub,
-  ast.Mult: operator.mul,
-  ast.Div: operator.truediv,
-}
-# What an assert may do with the value before it compares it.
-_AFTERWARDS: Mapping[str, Callable[[Any], Any]] = {
-  'bool': bool,
-  'int': int,
-  'len': len,
-  'list': list,
-  'set': set,
-  'sorted': sorted,
-  'tuple': tuple,
-}
-
-
-@dataclasses.dataclass(frozen=True)
-class Case:
-  """One assert: what to call, and what must come back."""
-
-  entry: str
-  args: tuple[Any, ...]
-  kwargs: Mapping[str, Any]
-  expected: Any
-  tolerance: float | None = None  # None: equal as == says
-  after: str | None = None  # a key of _AFTERWARDS, applied to the value
-
-  def accepts(self, value: Any) -> bool:
-    """Whether a value of plain types is what the assert asks for."""
-    try:
-      if self.after is not None:
-        value = _AFTERWARDS[self.after](value)
-      if self.tolerance is not None:
-        return abs(value - self.expected) <= self.tolerance
-      return bool(value == self.expected)
-    except (TypeError, ValueError, OverflowError):
-      return False
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,7 +27,7 @@ class _File:
   """What a file of problems holds."""
 
   # By prompt: what the answer goes on from, and the cases.
-  tests: Mapping[str, tuple[str, list[Case]]]
+  tests: Mapping[str, tuple[str, list[python_tests.Case]]]
   splits: Mapping[str, list[protocol.Problem]]
   n_dropped: int  # problems whose tests are no list of calls
 
@@ -138,31 +92,14 @@ class PythonFunctions:
 
     Args:
       problem: a problem of this task.
-      answer: anything a model wrote: code, or text with code in a fence, of
-        which the last counts. Thoughts are passed over.
+      answer: anything a model wrote: code, or text with code in fences, of
+        which the last one with the function counts. Thoughts are passed over.
 
     Returns:
       Correct if every call of the tests returns what it must.
     """
-    code = code_of(answer)
-    if len(code) > _MAX_CODE_CHARS:
-      return grading.Score(
-        False, f'the code has more than {_MAX_CODE_CHARS} characters'
-      )
     start, cases = _read(self.path, self.name).tests[problem.prompt]
-    done = _sandbox(self.timeout_s).run(
-      start + code,
-      cases[0].entry,
-      [(case.args, case.kwargs) for case in cases],
-    )
-    for case, value in zip(cases, done.values, strict=False):
-      if not case.accepts(value):
-        return grading.Score(False, _disagreement(case, value))
-    if done.error:
-      return grading.Score(False, done.error)
-    if len(done.values) != len(cases):
-      return grading.Score(False, f'{len(done.values)} values came back')
-    return grading.Score(True, f'{len(cases)} calls are right')
+    return python_tests.score(answer, start, cases, _sandbox(self.timeout_s))
 
   thinks = staticmethod(grading.thinks)
 
@@ -181,7 +118,7 @@ def _read(path: str, name: str) -> _File:
       'the task has no file; set PythonFunctions.path to JSONL of MBPP or '
       'HumanEval'
     )
-  tests: dict[str, tuple[str, list[Case]]] = {}
+  tests: dict[str, tuple[str, list[python_tests.Case]]] = {}
   by_split: dict[str, list[protocol.Problem]] = {'train': [], 'held_out': []}
   n_dropped = 0
   rows = files.read_jsonl(path, functools.partial(_read_row, name))
@@ -201,24 +138,7 @@ def _read(path: str, name: str) -> _File:
   return _File(tests, by_split, n_dropped)
 
 
-def code_of(answer: str) -> str:
-  r"""The code of an answer: the last fence behind any thought, or all of it.
-
-  >>> code_of('<think>hm</think>Try\n```python\nx = 1\n```\nGood?')
-  'x = 1\n'
-  """
-  last = answer.rpartition(grading.THINK_END)[2]
-  fences = _FENCE.findall(last)
-  return fences[-1] if fences else last
-
-
-def _disagreement(case: Case, value: Any) -> str:
-  call = ', '.join(map(repr, case.args))
-  text = f'{case.entry}({call}) is {value!r}'
-  return text if len(text) < 200 else text[:200] + '…'
-
-
-_Row = tuple[protocol.Problem, str, str, list[Case] | None]
+_Row = tuple[protocol.Problem, str, str, list[python_tests.Case] | None]
 
 
 def _read_row(name: str, row: Mapping[str, Any]) -> _Row:
@@ -234,10 +154,9 @@ def _read_row(name: str, row: Mapping[str, Any]) -> _Row:
 
 def _read_mbpp(row: Mapping[str, Any], name: str) -> _Row:
   tests = [*row['test_list'], *row.get('challenge_test_list', ())]
-  statements = _statements('\n'.join(tests))
   cases = None
   if not row.get('test_setup_code'):
-    cases = _cases(statements, None)
+    cases = python_tests.cases('\n'.join(tests))
   prompt = f'{row["text"]}\nFor example: {row["test_list"][0].strip()}\n'
   split = 'train' if row['task_id'] >= FIRST_TRAINING_ID else 'held_out'
   solution = row['code'].replace('\r\n', '\n')
@@ -250,110 +169,6 @@ def _read_humaneval(row: Mapping[str, Any], name: str) -> _Row:
   It may also be the whole function: the prompt's is complete, as it has a
   docstring, and is then defined anew.
   """
-  checks = [
-    node
-    for node in _statements(row['test'])
-    if isinstance(node, ast.FunctionDef) and node.name == 'check'
-  ]
-  cases = _cases(checks[0].body, row['entry_point']) if checks else None
+  cases = python_tests.cases(row['test'], row['entry_point'])
   problem = protocol.Problem(name, row['prompt'], row['canonical_solution'])
   return problem, 'held_out', row['prompt'], cases
-
-
-def _statements(code: str) -> list[ast.stmt]:
-  try:
-    return ast.parse(code).body
-  except SyntaxError:
-    return []
-
-
-def _cases(
-  statements: Sequence[ast.stmt], candidate: str | None
-) -> list[Case] | None:
-  """The asserts as cases; None if one is of another form, or there is none.
-
-  Args:
-    statements: the body of the tests.
-    candidate: the function that the tests call `candidate`; None if they call
-      one and the same function by its name.
-  """
-  cases = []
-  for statement in statements:
-    if ast.unparse(statement).startswith('assert True'):
-      continue  # HumanEval has such
-    try:
-      cases.append(_case(statement))
-    except (ValueError, TypeError, ArithmeticError):
-      return None
-  if candidate is not None:
-    if {case.entry for case in cases} != {'candidate'}:
-      return None
-    cases = [dataclasses.replace(case, entry=candidate) for case in cases]
-  return cases if len({case.entry for case in cases}) == 1 else None
-
-
-def _case(statement: ast.stmt) -> Case:
-  """One assert, of these forms; C is a constant and f(…) a call with such:
-
-  f(…) == C, int(f(…)) == C and the like, f(…), not f(…), abs(f(…) - C) < C,
-  math.isclose(f(…), C, rel_tol=C).
-  """
-  if not isinstance(statement, ast.Assert):
-    raise ValueError(f'{ast.unparse(statement)} is no assert')
-  match statement.test:
-    case ast.Compare(left=left, ops=[ast.Eq()], comparators=[right]):
-      return _call(left, _constant(right))
-    case ast.Compare(
-      left=ast.Call(
-        func=ast.Name('abs'),
-        args=[ast.BinOp(left=call, op=ast.Sub(), right=expected)],
-      ),
-      ops=[ast.Lt()],
-      comparators=[tolerance],
-    ):
-      return _call(call, _constant(expected), float(_constant(tolerance)))
-    case ast.Call(
-      func=ast.Attribute(value=ast.Name('math'), attr='isclose'),
-      args=[call, expected],
-      keywords=keywords,
-    ):
-      options = {k.arg: float(_constant(k.value)) for k in keywords}
-      right = _constant(expected)
-      relative = options.get('rel_tol', 1e-9) * abs(right)
-      return _call(call, right, max(relative, options.get('abs_tol', 0.0)))
-    case ast.UnaryOp(op=ast.Not(), operand=call):
-      return dataclasses.replace(_call(call, False), after='bool')
-    case call:
-      return dataclasses.replace(_call(call, True), after='bool')
-
-
-def _call(
-  node: ast.expr, expected: Any, tolerance: float | None = None
-) -> Case:
-  match node:
-    case ast.Call(func=ast.Name(after), args=[ast.Call() as inner]) if (
-      after in _AFTERWARDS
-    ):
-      return dataclasses.replace(_call(inner, expected, tolerance), after=after)
-    case ast.Call(func=ast.Name(entry), args=args, keywords=keywords) if all(
-      k.arg for k in keywords
-    ):
-      return Case(
-        entry,
-        tuple(_constant(argument) for argument in args),
-        {str(k.arg): _constant(k.value) for k in keywords},
-        expected,
-        tolerance,
-      )
-  raise ValueError(f'{ast.unparse(node)} is no call of a function')
-
-
-def _constant(node: ast.expr) -> Any:
-  match node:
-    case ast.BinOp(left=left, op=op, right=right) if type(op) in _ARITHMETIC:
-      return _ARITHMETIC[type(op)](_constant(left), _constant(right))
-    case ast.Call(
-      func=ast.Name('tuple' | 'set' | 'list' as kind), args=[inner]
-    ):
-      return _AFTERWARDS[kind](_constant(inner))
-  return ast.literal_eval(node)

@@ -8,7 +8,7 @@ from llm_jax.verify import grading
 
 
 @dataclasses.dataclass(frozen=True)
-class Reversal:
+class Reversal(splits.Made):
   """The task for words of 2 to n_syllables syllables."""
 
   n_syllables: int = 4
@@ -20,12 +20,6 @@ class Reversal:
       raise ValueError(
         f'Reversal.n_syllables = {self.n_syllables}; use 2 or more'
       )
-
-  def problems(
-    self, split: str, count: int, seed: int
-  ) -> list[protocol.Problem]:
-    """Distinct problems of one split."""
-    return splits.draw(self.name, split, count, seed, self._make)
 
   def _make(self, draw: random.Random) -> tuple[str, protocol.Problem]:
     word = letters.word(draw, self.n_syllables)
@@ -62,5 +56,3 @@ class Reversal:
     return grading.compare(
       answer, problem.reference, lambda text: text, 'a word'
     )
-
-  thinks = staticmethod(grading.thinks)

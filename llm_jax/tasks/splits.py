@@ -9,6 +9,7 @@ import zlib
 from collections.abc import Callable
 
 from llm_jax.tasks import protocol
+from llm_jax.verify import grading
 
 HELD_OUT_SHARE = 10  # one key in ten is never trained on
 _MAX_VAIN = 10_000  # draws in a row without a new problem
@@ -66,3 +67,21 @@ def draw(
         f'which has about {len(chosen)}; ask for fewer or make it larger'
       )
   return list(chosen.values())
+
+
+class Made:
+  """What tasks share whose problems are made here and not read from a file.
+
+  A dataclass of it has a `name`, and `_make` as `draw` wants it.
+  """
+
+  name: str
+  _make: Callable[[random.Random], tuple[str, protocol.Problem]]
+
+  def problems(
+    self, split: str, count: int, seed: int
+  ) -> list[protocol.Problem]:
+    """Distinct problems of one split; see `draw`."""
+    return draw(self.name, split, count, seed, self._make)
+
+  thinks = staticmethod(grading.thinks)

@@ -1,7 +1,7 @@
 """Byte-pair encoding: counting pre-tokens, and learning merges from counts.
 
 Counts of several shards of text add up, so counting can be spread over
-processes; learning needs one. Does not encode text (see tokenizer.py).
+processes; learning needs one.
 """
 
 import collections
@@ -42,7 +42,24 @@ def learn_merges(
 
   Again and again the most frequent pair of neighbouring tokens becomes a new
   token. Among equally frequent pairs the smallest (left id, right id) wins.
-  Ids 0 to 255 are the bytes; merge i makes id 256 + i.
+  Ids 0 to 255 are the bytes; merge i makes id 256 + i. Slowly, and equal by
+  tests/tokenizer/bpe_test.py:
+
+    words = [([*word.encode()], count) for word, count in counts.items()]
+    for new in range(256, 256 + n_merges):
+      pairs = collections.Counter()
+      for ids, count in words:
+        for pair in itertools.pairwise(ids):
+          pairs[pair] += count
+      best = min(pairs, key=lambda pair: (-pairs[pair], pair))
+      for ids, _ in words:
+        for i in range(len(ids) - 1):  # from the left, without overlaps
+          if (*ids[i : i + 2],) == best:
+            ids[i : i + 2] = [new]
+      merges.append(best)
+
+  Here each pair knows where it stands, so that a merge touches those places
+  alone.
 
   Args:
     counts: occurrences of each pre-token; no merge crosses their borders.
@@ -190,8 +207,8 @@ class _Corpus:
     if not len(positions):
       return
     keys, counts, positions, starts = self._pairs(positions)
-    places = np.split(positions, starts[1:])
-    for key, count, where in zip(keys, counts, places, strict=True):
+    of_pairs = np.split(positions, starts[1:])
+    for key, count, where in zip(keys, counts, of_pairs, strict=True):
       self.pair_counts[key] = count
       self.pair_positions[key] = where
       heapq.heappush(self.heap, (-count, key))

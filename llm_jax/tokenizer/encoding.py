@@ -89,7 +89,8 @@ class Tokenizer(text_tokenizer.TextTokenizer):
     """A vocabulary of our own: bytes, merges, then the control tokens."""
     ranks = bpe.token_ranks(merges)
     special_ids = specials.own_special_ids(len(ranks))
-    return cls(ranks, pattern, special_ids, len(ranks) + specials.N_SLOTS)
+    n = len(ranks) + specials.N_SLOTS
+    return cls(ranks, pattern, special_ids=special_ids, vocab_size=n)
 
   @classmethod
   def train(
@@ -144,7 +145,12 @@ class Tokenizer(text_tokenizer.TextTokenizer):
         f'{known.sha256}; fetch the file again'
       )
     ranks = _parse_ranks(content, path)
-    return cls(ranks, known.pattern, known.special_ids, known.vocab_size)
+    return cls(
+      ranks,
+      known.pattern,
+      special_ids=known.special_ids,
+      vocab_size=known.vocab_size,
+    )
 
   @classmethod
   def load(cls, directory: str | os.PathLike[str]) -> 'Tokenizer':
@@ -164,7 +170,10 @@ class Tokenizer(text_tokenizer.TextTokenizer):
       if actual == saved:
         ranks = _parse_ranks(content, directory / RANKS_FILE)
         tokenizer = cls(
-          ranks, spec['pattern'], spec['special_ids'], spec['vocab_size']
+          ranks,
+          spec['pattern'],
+          special_ids=spec['special_ids'],
+          vocab_size=spec['vocab_size'],
         )
         actual = tokenizer.fingerprint  # differs if a pattern was changed
         if actual == saved:

@@ -169,7 +169,9 @@ def read_parts(values: Mapping[str, Any]) -> Parts:
       'tokens, so it cannot be converted; give a tokenizer of ours with the '
       'same ids'
     )
-  return Parts(ranks, pattern, special_ids, normalizer == 'NFC')
+  return Parts(
+    ranks, pattern, special_ids=special_ids, is_nfc=normalizer == 'NFC'
+  )
 
 
 def _follow_from_ids(pairs, ranks, looks_up) -> bool:

@@ -70,9 +70,9 @@ class Preset:
 # The tools' tokens fill four of the thirteen ids that cl100k leaves unused.
 PRESETS = {
   'cl100k': Preset(
-    '223921b76ee99bde995b7ff738513eef100fb51d18c93597a113bcffe865b2a7',
-    'cl100k',
-    {
+    sha256='223921b76ee99bde995b7ff738513eef100fb51d18c93597a113bcffe865b2a7',
+    pattern='cl100k',
+    special_ids={
       END_OF_TEXT: 100257,
       FIM_PREFIX: 100258,
       FIM_MIDDLE: 100259,
@@ -86,12 +86,12 @@ PRESETS = {
       PYTHON_END: 100270,
       '<|endofprompt|>': 100276,
     },
-    100277,
+    vocab_size=100277,
   ),
   'gpt2': Preset(
-    '306cd27f03c1a714eca7108e03d66b7dc042abe8c258b44c199a7ed9838dd930',
-    'gpt2',
-    {END_OF_TEXT: 50256},
-    50257,
+    sha256='306cd27f03c1a714eca7108e03d66b7dc042abe8c258b44c199a7ed9838dd930',
+    pattern='gpt2',
+    special_ids={END_OF_TEXT: 50256},
+    vocab_size=50257,
   ),
 }

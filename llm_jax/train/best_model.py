@@ -1,7 +1,7 @@
 """The model of the step that evaluated best, kept in best/ of a stage's folder.
 
 That folder is a stage's as any other: `--restore_from DIR/best`. It holds no
-optimizer, and is not what a run resumes from. Does not evaluate.
+optimizer, and is not what a run resumes from.
 """
 
 import math

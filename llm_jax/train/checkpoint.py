@@ -6,8 +6,6 @@ asynchronous and atomic. A fingerprint of every array is stored beside it and
 compared at restore, since damaged bytes otherwise load as wrong weights. Where
 adapters are trained, their state is stored beside the merged parameters, and
 so is a value head, so that a model loads the same way whatever was trained.
-Does not decide when to
-save, and does not hold metrics.
 """
 
 import contextlib
@@ -17,6 +15,7 @@ import hashlib
 import json
 import os
 import shutil
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -150,38 +149,57 @@ def restore(
       optimizer of another structure.
   """
   folder = steps_folder(workdir)
+
+  def set_aside(step: int) -> None:
+    aside = os.path.join(os.path.dirname(folder), _ASIDE)
+    logging.warning('checkpoint %d is moved to %s', step, aside)
+    if jax.process_index() == 0:
+      os.makedirs(aside, exist_ok=True)
+      shutil.move(
+        os.path.join(folder, str(step)),
+        os.path.join(aside, f'{step}-{len(os.listdir(aside))}'),
+      )
+
+  if not saved_steps(folder):
+    return None
   abstract = jax.tree.map(_abstract, _split(like))
-  steps = saved_steps(folder)
-  for step in reversed(steps):
+  _, parts = _newest_whole(folder, abstract, set_aside)
+  return dataclasses.replace(
+    like,
+    **parts['train'],
+    params=parts[_trained(like)] | parts.get(value_head.NAME, {}),
+    opt_state=parts['opt_state'],
+  )
+
+
+def _newest_whole(
+  folder: str,
+  abstract: dict[str, Any],
+  on_damaged: Callable[[int], None] = lambda step: None,
+) -> tuple[int, dict[str, Any]]:
+  """The step and the named parts of the newest checkpoint that is whole.
+
+  Args:
+    folder: of checkpoints, one of them at least.
+    abstract: layout of each part that is wanted.
+    on_damaged: called with the step of each that is not whole.
+
+  Raises:
+    ValueError: if every checkpoint is damaged, or one belongs to a model or
+      optimizer of another structure.
+  """
+  errors = []
+  for step in reversed(saved_steps(folder)):
     try:
-      parts = _load(os.path.join(folder, str(step)), abstract)
-      return dataclasses.replace(
-        like,
-        **parts['train'],
-        params=parts[_trained(like)] | parts.get(value_head.NAME, {}),
-        opt_state=parts['opt_state'],
-      )
+      return step, _load(os.path.join(folder, str(step)), abstract)
     except _Damaged as error:
-      aside = os.path.join(os.path.dirname(folder), _ASIDE)
-      logging.warning(
-        'checkpoint %d in %s is damaged and moved to %s: %s',
-        step,
-        folder,
-        aside,
-        error,
-      )
-      if jax.process_index() == 0:
-        os.makedirs(aside, exist_ok=True)
-        shutil.move(
-          os.path.join(folder, str(step)),
-          os.path.join(aside, f'{step}-{len(os.listdir(aside))}'),
-        )
-  if steps:
-    raise ValueError(
-      f'every checkpoint in {folder} was damaged ({len(steps)} tried); '
-      'delete the folder of the stage to start it over'
-    )
-  return None
+      logging.warning('checkpoint %d in %s is damaged: %s', step, folder, error)
+      errors.append(f'{step}: {error}')
+      on_damaged(step)
+  raise ValueError(
+    f'every checkpoint in {folder} is damaged ({"; ".join(errors)}); delete '
+    'the folder of the stage and run it again'
+  )
 
 
 def save_model_files(
@@ -239,8 +257,7 @@ def load_model(stage_dir: str, mesh: Mesh | None = None) -> LoadedModel:
   """
   folder = os.path.abspath(os.path.join(stage_dir, _FOLDER))
   model_file = os.path.join(folder, _MODEL_FILE)
-  steps = saved_steps(folder)
-  if not steps or not os.path.exists(model_file):
+  if not saved_steps(folder) or not os.path.exists(model_file):
     raise FileNotFoundError(
       f'{stage_dir} holds no checkpoint of a model (looked for {model_file} '
       'and a folder named by its step); give the folder of a finished '
@@ -253,25 +270,15 @@ def load_model(stage_dir: str, mesh: Mesh | None = None) -> LoadedModel:
   cfg = dataclass_json.from_dict(config.ModelConfig, defaults | saved['model'])
   mesh = mesh or device_mesh.make(device_mesh.MeshConfig(data=1))
   like = params.abstract(params.table(cfg), mesh)
-  errors = []
-  for step in reversed(steps):
-    try:
-      parts = _load(os.path.join(folder, str(step)), {'params': like})
-      return LoadedModel(
-        cfg,
-        parts['params'],
-        os.path.join(folder, _TOKENIZER),
-        step,
-        saved['stage'],
-        saved['is_chat'],
-        _params_fingerprint(parts['params']),
-      )
-    except _Damaged as error:
-      logging.warning('checkpoint %d in %s is damaged: %s', step, folder, error)
-      errors.append(f'{step}: {error}')
-  raise ValueError(
-    f'every checkpoint in {folder} is damaged '
-    f'({"; ".join(errors)}); run the stage again'
+  step, parts = _newest_whole(folder, {'params': like})
+  return LoadedModel(
+    model_config=cfg,
+    params=parts['params'],
+    tokenizer_dir=os.path.join(folder, _TOKENIZER),
+    step=step,
+    stage=saved['stage'],
+    is_chat=saved['is_chat'],
+    fingerprint=_params_fingerprint(parts['params']),
   )
 
 

@@ -1,7 +1,4 @@
-"""What accelerators can do at most, for the share of it that a run uses.
-
-Does not measure anything: the numbers are the makers'.
-"""
+"""What accelerators can do at most by their makers' figures, for MFU."""
 
 # Dense bfloat16 operations a second of one device, the first part of its kind
 # that fits. NVIDIA prints twice as much for its sparse form.

@@ -1,7 +1,7 @@
 """metrics.jsonl, the one record of a run's numbers, and its texts.
 
 These are samples.jsonl and, of RL, rollouts.jsonl. One JSON object a line;
-other views are drawn from these files. Does not average, smooth or plot.
+other views are drawn from these files.
 """
 
 import json

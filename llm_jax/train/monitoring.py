@@ -2,7 +2,7 @@
 
 A line now and then, a progress bar on a terminal, TensorBoard and Weights &
 Biases as views of metrics.jsonl, a profile of chosen steps. None of it changes
-what is computed, and none of it waits for the device. Does not hold metrics.
+what is computed, and none of it waits for the device.
 """
 
 import collections
@@ -269,14 +269,14 @@ def _tensorboard(workdir: str, resume_step: int) -> View:
 
 def _wandb(workdir: str, resume_step: int) -> View:
   del resume_step  # what is logged again is the same, and ignored there
-  asked = files.read_json(os.path.join(workdir, 'run.json'))
-  identity = f'{asked["start"]} {os.path.abspath(workdir)}'
+  run_record = files.read_json(os.path.join(workdir, 'run.json'))
+  identity = f'{run_record["start"]} {os.path.abspath(workdir)}'
   run = _optional('wandb', 'wandb').init(
     project=os.environ.get('WANDB_PROJECT', 'llm_jax'),
     id=hashlib.sha256(identity.encode()).hexdigest()[:32],
     name=os.path.basename(os.path.abspath(workdir)),
     dir=workdir,
-    config=asked['config'],
+    config=run_record['config'],
     resume='allow',
   )
   return View(

@@ -11,7 +11,7 @@ for step, state in loop.train(state, update_fn, batch_fn):
 import dataclasses
 import functools
 from collections.abc import Mapping
-from typing import Protocol
+from typing import Any
 
 import jax
 import optax
@@ -34,45 +34,12 @@ from llm_jax.train import (
 _NO_ADAPTERS = lora.Lora()
 
 
-class RecipeConfig(Protocol):
-  """What the configuration of every training recipe has."""
-
-  @property
-  def seed(self) -> int:
-    """Of new parameters, and of the key that training splits."""
-    ...
-
-  @property
-  def loop(self) -> training_loop.LoopConfig:
-    """How long, how often saved, what is shown."""
-    ...
-
-  @property
-  def mesh(self) -> device_mesh.MeshConfig:
-    """How devices are arranged."""
-    ...
-
-
-class NewModelConfig(RecipeConfig, Protocol):
-  """What that of a recipe has which trains a new model."""
-
-  @property
-  def model(self) -> config.ModelConfig:
-    """The model."""
-    ...
-
-  @property
-  def batch_size(self) -> int:
-    """Rows of a batch, over all devices."""
-    ...
-
-
 @dataclasses.dataclass(frozen=True)
 class Stage:
   """What a stage has from its first line to its last; see `new` and `after`."""
 
   name: str
-  cfg: RecipeConfig  # the recipe's
+  cfg: Any  # the recipe's, with its seed, loop and mesh
   workdir: str
   mesh: Mesh
   model_config: config.ModelConfig
@@ -165,21 +132,19 @@ class Stage:
     )
     if adapters.rank:
       n_trained = sum(x.size for x in jax.tree.leaves(state.params))
-      logging.info('%s: %s trains %d', self.name, adapters, n_trained)
-      return dataclasses.replace(state, base=given, lora_cfg=adapters)
+      logging.info('%s trains %d parameters', adapters, n_trained)
+      return dataclasses.replace(state, base=given, adapters=adapters)
     if given is None:
       return state
     return train_state.replace_params(state, given)
 
 
-def new(
-  name: str, cfg: NewModelConfig, workdir: str, tokenizer_dir: str
-) -> Stage:
-  """A stage that trains a new model, in batches of cfg.batch_size rows.
+def new(name: str, cfg: Any, workdir: str, tokenizer_dir: str) -> Stage:
+  """A stage that trains a new model, cfg.model.
 
   Args:
     name: of the stage, such as 'pretrain'.
-    cfg: the recipe's configuration.
+    cfg: the recipe's configuration, with model and batch_size.
     workdir: folder of the stage; the same folder resumes.
     tokenizer_dir: folder of the model's tokenizer.
   """
@@ -200,7 +165,7 @@ def new(
 
 def after(
   name: str,
-  cfg: RecipeConfig,
+  cfg: Any,
   workdir: str,
   restore_from: str,
   n_rows: int,

@@ -1,6 +1,6 @@
 """The state that training carries from step to step.
 
-Does not hold the optimizer or the model, which are functions.
+The optimizer and the model are functions, and no part of it.
 """
 
 import dataclasses
@@ -26,14 +26,14 @@ class TrainState:
   key: jax.Array  # random key, split at each step
   n_skipped: jax.Array  # steps in a row that were skipped as non-finite
   base: types.Params | None = None  # the fixed model below adapters
-  lora_cfg: lora.Lora = struct.field(pytree_node=False, default=lora.Lora())
+  adapters: lora.Lora = struct.field(pytree_node=False, default=lora.Lora())
 
 
 def model_params(state: TrainState) -> types.Params:
   """The parameters of the model, with its adapters merged if it has any."""
   if state.base is None:
     return state.params
-  return lora.merge(state.lora_cfg, state.base, state.params)
+  return lora.merge(state.adapters, state.base, state.params)
 
 
 def create(

@@ -17,34 +17,22 @@ from llm_jax import files, pool
 from llm_jax.web import documents, funnel
 from llm_jax.web.dedup import deduplication
 from llm_jax.web.extract import html_text, warc
-from llm_jax.web.filter import decontamination as decontamination_lib
 from llm_jax.web.filter import (
+  addresses,
+  evaluation_sets,
   language_id,
   measures,
   personal_data,
   quality,
   repetition,
 )
-from llm_jax.web.filter import url_filter as url_filter_lib
 
-_HTML_TYPES = ('text/html', 'application/xhtml+xml', '')
 # They describe a crawl or a page that another record holds, or were no page.
 _NO_DOCUMENTS = ('type_warcinfo', 'type_request', 'type_metadata', 'not_http')
 _OWN = threading.local()
 _GROUP, _GROUP_BYTES = 16, 1 << 20  # pages that go through a step together
-_STEPS = (
-  'records',
-  'url',
-  'extraction',
-  'language',
-  'gopher_repetition',
-  'gopher_quality',
-  'c4',
-  'fineweb',
-  'bad_words',
-  'evaluation',
-  'pii',
-)
+_STEPS = """records url extraction language gopher_repetition gopher_quality c4
+fineweb bad_words evaluation pii"""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,7 +56,7 @@ class Clean:
   """
 
   dump: str = 'crawl'
-  url_filter: url_filter_lib.UrlFilter = url_filter_lib.UrlFilter()
+  url_filter: addresses.UrlFilter = addresses.UrlFilter()
   extraction: html_text.Extraction = html_text.Extraction()
   language: language_id.Language = language_id.Language()
   gopher_repetition: repetition.GopherRepetition = repetition.GopherRepetition()
@@ -76,8 +64,8 @@ class Clean:
   c4: quality.C4 = quality.C4()
   fineweb: quality.FineWeb = quality.FineWeb()
   bad_words: quality.BadWords = quality.BadWords()
-  decontamination: decontamination_lib.Decontamination = (
-    decontamination_lib.Decontamination()
+  decontamination: evaluation_sets.Decontamination = (
+    evaluation_sets.Decontamination()
   )
   pii: personal_data.Pii = personal_data.Pii()
   minhash: deduplication.MinHash = deduplication.MinHash()
@@ -88,8 +76,8 @@ class Lists:
   """Files that every worker reads.
 
   Attributes:
-    blocklist: as `url_filter.build` writes it.
-    evaluation: as `decontamination.build` writes it.
+    blocklist: as `addresses.build` writes it.
+    evaluation: as `evaluation_sets.build` writes it.
   """
 
   blocklist: files.Path
@@ -114,17 +102,15 @@ class Chain:
 
   def __init__(self, cfg: Clean, lists: Lists):
     self._cfg = cfg
-    self._blocklist = url_filter_lib.load(files.local_copy(lists.blocklist))
-    self._evaluation = decontamination_lib.load(
-      files.local_copy(lists.evaluation)
-    )
+    self._blocklist = addresses.load(files.local_copy(lists.blocklist))
+    self._evaluation = evaluation_sets.load(files.local_copy(lists.evaluation))
     self._steps = {
       name: funnel.Step(
         name,
         takes_text=name not in ('records', 'url', 'extraction'),
         gives_text=name not in ('records', 'url'),
       )
-      for name in _STEPS
+      for name in _STEPS.split()
     }
 
   def to_json(self) -> list[dict]:
@@ -188,16 +174,14 @@ class Chain:
     if not reason and page.status != 200:
       reason = f'http_{page.status}'
     is_text = page.kind == 'conversion'
-    if not reason and not is_text and page.content_type not in _HTML_TYPES:
+    if not reason and not is_text and page.content_type not in warc.PAGE_TYPES:
       reason = 'not_html'
     if reason:
       step.remove(reason, page.n_bytes, page.url)
       return False
     n_bytes = len(page.body)
     step.keep(page.n_bytes, n_bytes)
-    reason = url_filter_lib.reject(
-      self._cfg.url_filter, self._blocklist, page.url
-    )
+    reason = addresses.reject(self._cfg.url_filter, self._blocklist, page.url)
     if reason:
       self._steps['url'].remove(reason, n_bytes, page.url)
       return False
@@ -219,7 +203,7 @@ class Chain:
     self._steps['extraction'].keep(len(page.body), len(text.encode()))
     code, score = language or language_id.identify(text)
     reason = language_id.reject(self._cfg.language, code, score)
-    if not self._pass('language', reason, page.url, text):
+    if not self._pass('language', reason, page.url, text, text):
       return None
     return documents.Document(
       text,
@@ -234,43 +218,42 @@ class Chain:
 
   def _filter(self, document: documents.Document) -> documents.Document | None:
     """The document as the rules leave it, or None at the first one broken."""
-    cfg, url, text = self._cfg, document.url, document.text
-    words = measures.of_text(text)
-    reason = repetition.reject(cfg.gopher_repetition, text, words)
-    if not self._pass('gopher_repetition', reason, url, text):
-      return None
-    reason = quality.reject_gopher(cfg.gopher_quality, text, words)
-    if not self._pass('gopher_quality', reason, url, text):
-      return None
-    shorter, reason = quality.clean_c4(cfg.c4, text)
-    if not self._pass('c4', reason, url, text, shorter):
-      return None
-    reason = quality.reject_fineweb(
-      cfg.fineweb, shorter, words if shorter == text else None
-    )
-    if not self._pass('fineweb', reason, url, shorter):
-      return None
-    reason = quality.reject_bad_words(cfg.bad_words, shorter)
-    if not self._pass('bad_words', reason, url, shorter):
-      return None
-    reason = decontamination_lib.reject(
-      cfg.decontamination, self._evaluation, shorter
-    )
-    if not self._pass('evaluation', reason, url, shorter):
-      return None
-    text, counts = personal_data.replace(cfg.pii, shorter)
-    self._pass('pii', '', url, shorter, text)
-    self._steps['pii'].replace(counts)
+    text = document.text
+    for name, reason, after in self._judge(text):
+      if not self._pass(name, reason, document.url, text, after):
+        return None
+      text = after
     return dataclasses.replace(document, text=text)
 
+  def _judge(self, text: str) -> Iterator[tuple[str, str, str]]:
+    """Each rule in turn: name, reason to remove, and the text behind it."""
+    cfg, words = self._cfg, measures.of_text(text)
+    reason = repetition.reject(cfg.gopher_repetition, text, words)
+    yield 'gopher_repetition', reason, text
+    reason = quality.reject_gopher(cfg.gopher_quality, text, words)
+    yield 'gopher_quality', reason, text
+    shorter, reason = quality.clean_c4(cfg.c4, text)
+    yield 'c4', reason, shorter
+    known_words = words if shorter == text else None
+    reason = quality.reject_fineweb(cfg.fineweb, shorter, known_words)
+    yield 'fineweb', reason, shorter
+    yield 'bad_words', quality.reject_bad_words(cfg.bad_words, shorter), shorter
+    reason = evaluation_sets.reject(
+      cfg.decontamination, self._evaluation, shorter
+    )
+    yield 'evaluation', reason, shorter
+    masked, counts = personal_data.replace(cfg.pii, shorter)
+    self._steps['pii'].replace(counts)
+    yield 'pii', '', masked
+
   def _pass(
-    self, name: str, reason: str, url: str, text: str, after: str | None = None
+    self, name: str, reason: str, url: str, text: str, after: str
   ) -> bool:
     """Counts a document in a step; `after` is its text behind the step."""
     n_bytes = len(text.encode())
     if reason:
       self._steps[name].remove(reason, n_bytes, url, text)
       return False
-    n_kept = n_bytes if after is None else len(after.encode())
+    n_kept = n_bytes if after is text else len(after.encode())
     self._steps[name].keep(n_bytes, n_kept)
     return True

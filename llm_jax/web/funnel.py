@@ -4,6 +4,7 @@ Every document that enters a step leaves it as kept or as removed for one
 reason, so the counts add up; `merge` checks it. It does NOT hold documents.
 """
 
+import collections
 from collections.abc import Iterable, Sequence
 
 # English web text has 4.0 to 4.6 bytes for each of GPT-2's tokens.
@@ -12,37 +13,36 @@ MAX_SAMPLES = 3
 SAMPLE_CHARS = 300
 
 
+_COUNTS = ('documents_in', 'bytes_in', 'documents_kept', 'bytes_kept')
+
+
 class Step:
   """The counts of one step over one or more shards.
 
-  Attributes:
-    name: the step.
-    documents_in: documents that entered.
-    bytes_in: their bytes: the record's, the page's, then the text's.
-    documents_kept: documents that went on.
-    bytes_kept: their bytes as they went on.
-    takes_text: whether its bytes in are text, of which tokens are estimated.
-    gives_text: the same of the bytes that it kept.
-    removed: by reason, documents, bytes and a few samples.
-    replaced: placeholders put in, by kind.
-    others: records that are no documents, by type.
+  Bytes are the record's, the page's, then the text's.
   """
 
   def __init__(self, name: str, takes_text=True, gives_text=True):
-    self.name = name
-    self.takes_text, self.gives_text = takes_text, gives_text
-    self.documents_in = self.bytes_in = 0
-    self.documents_kept = self.bytes_kept = 0
-    self.removed: dict[str, dict] = {}
-    self.replaced: dict[str, int] = {}
-    self.others: dict[str, int] = {}
+    """An empty step.
+
+    Args:
+      name: the step.
+      takes_text: whether its bytes in are text, of which tokens are estimated.
+      gives_text: the same of the bytes that it keeps.
+    """
+    self._name, self._is_text = name, (takes_text, gives_text)
+    self._counts = dict.fromkeys(_COUNTS, 0)
+    self._removed: dict[str, dict] = {}
+    self._replaced = collections.Counter[str]()
+    self._others = collections.Counter[str]()
+
+  def _count(self, *numbers: int):
+    for name, number in zip(_COUNTS, numbers, strict=False):
+      self._counts[name] += number
 
   def keep(self, bytes_in: int, bytes_kept: int):
     """Counts a document that goes on."""
-    self.documents_in += 1
-    self.bytes_in += bytes_in
-    self.documents_kept += 1
-    self.bytes_kept += bytes_kept
+    self._count(1, bytes_in, 1, bytes_kept)
 
   def remove(self, reason: str, bytes_in: int, url: str = '', text: str = ''):
     """Counts a document that goes no further.
@@ -53,62 +53,50 @@ class Step:
       url: its address, for the sample.
       text: its text if it has one, for the sample.
     """
-    self.documents_in += 1
-    self.bytes_in += bytes_in
+    self._count(1, bytes_in)
     sample = {'url': url, 'text': text[:SAMPLE_CHARS]}
-    self._add_removed(
-      reason, {'documents': 1, 'bytes': bytes_in, 'samples': [sample]}
-    )
+    removed = {'documents': 1, 'bytes': bytes_in, 'samples': [sample]}
+    self._add_removed(reason, removed)
 
   def replace(self, counts: dict[str, int]):
     """Counts placeholders."""
-    for kind, n in counts.items():
-      self.replaced[kind] = self.replaced.get(kind, 0) + n
+    self._replaced.update(counts)
 
-  def count_other(self, kind: str, n: int = 1):
-    """Counts records that hold no document, such as a request."""
-    self.others[kind] = self.others.get(kind, 0) + n
+  def count_other(self, kind: str):
+    """Counts a record that holds no document, such as a request."""
+    self._others[kind] += 1
 
   def to_json(self) -> dict:
     """The counts as a JSON object, reasons by falling number."""
+    step: dict = {'name': self._name, **self._counts}
     reasons = sorted(
-      self.removed, key=lambda r: (-self.removed[r]['documents'], r)
+      self._removed.items(), key=lambda item: (-item[1]['documents'], item[0])
     )
-    removed = {reason: dict(self.removed[reason]) for reason in reasons}
-    step = {
-      'name': self.name,
-      'documents_in': self.documents_in,
-      'bytes_in': self.bytes_in,
-      'documents_kept': self.documents_kept,
-      'bytes_kept': self.bytes_kept,
-    }
-    if self.takes_text:
-      step['tokens_in'] = self.bytes_in // BYTES_PER_TOKEN
-      for reason in removed.values():
-        reason['tokens'] = reason['bytes'] // BYTES_PER_TOKEN
-    if self.gives_text:
-      step['tokens_kept'] = self.bytes_kept // BYTES_PER_TOKEN
+    removed = {reason: dict(counts) for reason, counts in reasons}
+    takes_text, gives_text = self._is_text
+    if takes_text:
+      step['tokens_in'] = step['bytes_in'] // BYTES_PER_TOKEN
+      for counts in removed.values():
+        counts['tokens'] = counts['bytes'] // BYTES_PER_TOKEN
+    if gives_text:
+      step['tokens_kept'] = step['bytes_kept'] // BYTES_PER_TOKEN
     return {
       **step,
       'removed': removed,
-      'replaced': dict(sorted(self.replaced.items())),
-      'others': dict(sorted(self.others.items())),
+      'replaced': dict(sorted(self._replaced.items())),
+      'others': dict(sorted(self._others.items())),
     }
 
   def add(self, other: dict):
     """Adds another shard's counts, as `to_json` gave them."""
-    self.documents_in += other['documents_in']
-    self.bytes_in += other['bytes_in']
-    self.documents_kept += other['documents_kept']
-    self.bytes_kept += other['bytes_kept']
+    self._count(*(other[name] for name in _COUNTS))
     for reason, removed in other['removed'].items():
       self._add_removed(reason, removed)
-    self.replace(other['replaced'])
-    for kind, n in other['others'].items():
-      self.count_other(kind, n)
+    self._replaced.update(other['replaced'])
+    self._others.update(other['others'])
 
   def _add_removed(self, reason: str, removed: dict):
-    mine = self.removed.setdefault(
+    mine = self._removed.setdefault(
       reason, {'documents': 0, 'bytes': 0, 'samples': []}
     )
     mine['documents'] += removed['documents']

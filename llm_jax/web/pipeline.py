@@ -30,7 +30,7 @@ from absl import logging
 from llm_jax import dataclass_json, files, pool
 from llm_jax.web import chain, documents, funnel
 from llm_jax.web.dedup import deduplication
-from llm_jax.web.filter import decontamination, language_id, url_filter
+from llm_jax.web.filter import addresses, evaluation_sets, language_id
 
 _INTERMEDIATE = 'filtered'
 # Keys of one column that are sorted at a time: 16 bytes each, a few copies.
@@ -140,7 +140,7 @@ def plan(
   warcs: Mapping[files.Path, str],
   output: files.Path,
   blocklists: Sequence[pathlib.Path] = (),
-  evaluation_sets: Sequence[pathlib.Path] = (),
+  sets: Sequence[pathlib.Path] = (),
   earlier: Sequence[files.Path] = (),
 ) -> Plan:
   """Prepares a run, or the rest of one that was killed.
@@ -152,7 +152,7 @@ def plan(
     output: gets `documents-*.parquet` and `keys-*.npy`, one of each for each
       WARC file, `funnel.json` and `manifest.json`.
     blocklists: folders of URL lists.
-    evaluation_sets: JSONL files.
+    sets: evaluation sets, JSONL files.
     earlier: outputs of finished runs; what they hold is not kept again.
 
   Raises:
@@ -163,12 +163,12 @@ def plan(
   for stale in (output, folder):
     files.remove_leftovers(stale)
   lists = chain.Lists(folder / 'blocklist.bin', folder / 'evaluation.bin')
-  _build(lists.blocklist, url_filter.build, cfg.url_filter, blocklists)
+  _build(lists.blocklist, addresses.build, cfg.url_filter, blocklists)
   _build(
     lists.evaluation,
-    decontamination.build,
+    evaluation_sets.build,
     cfg.decontamination,
-    evaluation_sets,
+    sets,
   )
   parts = list(itertools.chain(*(_written_parts(cfg, e) for e in earlier)))
   parts = [dataclasses.replace(p, number=i) for i, p in enumerate(parts)]
@@ -313,8 +313,7 @@ def filter_shard(todo: Plan, number: int):
   keys = np.concatenate(keys, axis=1)
   files.write_array(shard.filtered.keys, keys)
   files.write_json(
-    counts,
-    {'key': key, 'documents': keys.shape[1], 'steps': steps.to_json()},
+    counts, {'key': key, 'documents': keys.shape[1], 'steps': steps.to_json()}
   )
 
 

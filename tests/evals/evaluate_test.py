@@ -18,7 +18,7 @@ from tests.evals import tiny_checkpoint
 _ROOT = pathlib.Path(__file__).resolve().parents[2]
 CFG = evaluate.Config(
   task=addition.Addition(n_digits=2),
-  scoring=scoring.Scoring(
+  evaluation=scoring.Scoring(
     n_problems=3,
     n_samples=2,
     max_new_tokens=4,
@@ -47,31 +47,31 @@ def _given(made):
 
 def _counted(monkeypatch):
   """Whether each call was direct, in order."""
-  asked: list[bool] = []
+  calls: list[bool] = []
   true = scoring.evaluate
 
   def counting(model, task, cfg, direct):
-    asked.append(direct)
+    calls.append(direct)
     return true(model, task, cfg, direct)
 
   monkeypatch.setattr(scoring, 'evaluate', counting)
-  return asked
+  return calls
 
 
 def test_all_checkpoints_and_nothing_twice(made, tmp_path, monkeypatch):
-  asked = _counted(monkeypatch)
+  calls = _counted(monkeypatch)
   workdir = tmp_path / 'evaluate'
   tokens = str(made / 'tokens')
   evaluate.run(CFG, str(workdir), _given(made)[:1], tokens)
-  assert asked == [False, True]
+  assert calls == [False, True]
   first = json.loads((workdir / 'evaluation.json').read_text())
   assert [(row['checkpoint'], row['mode']) for row in first['rows']] == [
     ('base', 'free'), ('base', 'direct')
   ]  # fmt: skip
 
-  # A checkpoint is added: only it is asked.
+  # A checkpoint is added: only it is calls.
   evaluate.run(CFG, str(workdir), _given(made), tokens)
-  assert asked[2:] == [False, True]
+  assert calls[2:] == [False, True]
   both = json.loads((workdir / 'evaluation.json').read_text())
   assert both['rows'][:2] == first['rows']
   assert [row['checkpoint'] for row in both['rows'][2:]] == ['sft', 'sft']
@@ -85,11 +85,11 @@ def test_all_checkpoints_and_nothing_twice(made, tmp_path, monkeypatch):
   # The same again, and a half that was lost: equal bytes come back.
   before = (workdir / 'evaluation.json').read_bytes()
   evaluate.run(CFG, str(workdir), _given(made), tokens)
-  assert len(asked) == 4
+  assert len(calls) == 4
   (workdir / 'done.json').unlink()
   (workdir / 'evaluation.json').unlink()
   evaluate.run(CFG, str(workdir), _given(made), tokens)
-  assert len(asked) == 4
+  assert len(calls) == 4
   assert (workdir / 'evaluation.json').read_bytes() == before
 
 
@@ -98,7 +98,7 @@ def test_other_problems_need_another_folder(made, tmp_path):
   tokens = str(made / 'tokens')
   evaluate.run(CFG, str(workdir), _given(made)[:1], tokens)
   other = evaluate.Config(
-    task=CFG.task, scoring=scoring.Scoring(n_problems=4), held_out_rows=7
+    task=CFG.task, evaluation=scoring.Scoring(n_problems=4), held_out_rows=7
   )
   with pytest.raises(ValueError, match='n_problems'):
     evaluate.run(other, str(workdir), _given(made)[:1], tokens)

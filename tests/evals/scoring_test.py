@@ -80,12 +80,12 @@ def test_problems_are_held_out_and_seeds_differ(monkeypatch):
   scoring.evaluate(_model(True), addition.Addition(), CFG, direct=False)
   greedy_base, sampled_base, greedy_chat, sampled_chat = script.prompts
   start = TOKENIZER.special_id('<|endoftext|>')
-  for prompt, asked in zip(greedy_base, greedy_chat, strict=True):
+  for prompt, chat_prompt in zip(greedy_base, greedy_chat, strict=True):
     assert prompt[0] == start
     text = TOKENIZER.decode(prompt[1:])
     assert splits.is_held_out(text)
     # The chat model is asked the same problem, through the template.
-    assert asked == template.prompt_ids(
+    assert chat_prompt == template.prompt_ids(
       TOKENIZER, [{'role': 'user', 'content': text}]
     )
   assert sampled_base[:4] == [greedy_base[0]] * 4
@@ -120,7 +120,7 @@ def test_thinking_is_counted_and_forbidden(monkeypatch):
 
 
 def test_thought_ids_are_all_that_can_open_a_thought():
-  vocabulary = scoring.tokenizer_lib.Tokenizer.from_merges(
+  vocabulary = scoring.encoding.Tokenizer.from_merges(
     [(ord('<'), ord('t')), (ord('a'), ord('<')), (ord('t'), ord('h'))], 'qwen2'
   )
   found = {

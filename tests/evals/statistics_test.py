@@ -9,27 +9,26 @@ import pytest
 from llm_jax.evals import statistics
 
 
-def test_wilson_by_hand():
-  # Newcombe, Statistics in Medicine 17 (1998) 857, table I, method 3.
-  assert statistics.wilson_interval(81, 263) == pytest.approx(
-    (0.2553, 0.3662), abs=5e-5
-  )
-  assert statistics.wilson_interval(15, 148) == pytest.approx(
-    (0.0624, 0.1605), abs=5e-5
-  )
-  assert statistics.wilson_interval(0, 20) == pytest.approx(
-    (0.0, 0.1611), abs=5e-5
-  )
-  assert statistics.wilson_interval(1, 29) == pytest.approx(
-    (0.0061, 0.1718), abs=5e-5
-  )
+@pytest.mark.parametrize(
+  ('successes', 'n', 'limits'),
+  [
+    # Newcombe, Statistics in Medicine 17 (1998) 857, table I, method 3.
+    (81, 263, (0.2553, 0.3662)),
+    (15, 148, (0.0624, 0.1605)),
+    (0, 20, (0.0, 0.1611)),
+    (1, 29, (0.0061, 0.1718)),
+  ],
+)
+def test_wilson_by_hand(successes, n, limits):
+  found = statistics.wilson_interval(successes, n)
+  assert found == pytest.approx(limits, abs=5e-5)
 
 
 def test_wilson_is_symmetric_and_touches_the_ends():
   low, high = statistics.wilson_interval(0, 400)
   assert low == 0
   # At p = 0 the upper limit is z²/(n + z²) exactly.
-  z2 = statistics.Z_95**2
+  z2 = 1.959963984540054**2
   assert high == pytest.approx(z2 / (400 + z2), rel=1e-12)
   assert statistics.wilson_interval(400, 400) == pytest.approx((1 - high, 1.0))
 
@@ -86,6 +85,16 @@ def test_bootstrap_agrees_with_the_normal_approximation():
   assert high == pytest.approx(means.mean() + 1.96 * error, abs=0.15 * error)
 
 
+def test_bootstrap_is_a_loop_over_resamples():
+  """As written down slowly, draw by draw, and in several batches."""
+  means = np.random.default_rng(4).random(700)
+  rng = np.random.default_rng(9)
+  drawn = [means[rng.integers(0, 700, 700)].mean() for _ in range(4000)]
+  assert statistics.bootstrap_interval(
+    [[m] for m in means], seed=9
+  ) == pytest.approx(np.quantile(drawn, [0.025, 0.975]), rel=1e-12)
+
+
 def test_bootstrap_covers_the_truth():
   """95% intervals hold the true mean in about 95% of repetitions."""
   rng = np.random.default_rng(5)
@@ -93,9 +102,8 @@ def test_bootstrap_covers_the_truth():
   for seed in range(200):
     chances = rng.beta(0.5, 0.5, 100)  # problems are mostly easy or hard
     scores = rng.random((100, 4)) < chances[:, None]
-    low, high = statistics.bootstrap_interval(
-      scores.astype(float).tolist(), seed, n_resamples=400
-    )
+    scores = scores.astype(float).tolist()
+    low, high = statistics.bootstrap_interval(scores, seed)
     n_held += low <= 0.5 <= high
   # Binomial(200, .95) lies in 179..198 with probability 0.999. Treating the
   # samples as independent gives 155 here.

@@ -10,7 +10,7 @@ import sys
 import pytest
 
 from experiments import rl
-from llm_jax import record
+from llm_jax import files
 from llm_jax.evals import scoring
 from llm_jax.parallel import device_mesh
 from llm_jax.rl import learn, rollout
@@ -39,7 +39,7 @@ class Deadly(addition.Addition):
 def config_of(task, **changes):
   cfg = rl.Config(
     n_prompts=4, n_samples=2, max_new_tokens=8, reward='random',
-    evaluate_every=2, preset='ppo', task=task,
+    evaluate_every=2, preset='ppo', temperature=0.7, task=task,
     rollouts=rollout.Rollouts(batch_size=2, n_written=3),
     updates=learn.Updates(n_epochs=2),
     evaluation=scoring.Scoring(
@@ -70,6 +70,9 @@ def test_sigkill_in_the_middle_of_rollouts(tmp_path):
   (tmp_path / 'log').touch()
   rl.run(config_of(Deadly(log=f'{tmp_path}/log')), str(alone), str(base))
   assert os.path.getsize(tmp_path / 'log') >= 6 * 8  # as many a step
+  # Sampler and trainer are of one temperature.
+  steps = [x for x in numbers(alone)['metrics.jsonl'] if 'max_ratio' in x]
+  assert max(line['max_logp_difference'] for line in steps) < 1e-4
   cfg = config_of(Deadly(log=f'{tmp_path}/other'))
   (tmp_path / f'other.kill{3 * 8 + 3}').touch()
   program = (
@@ -117,7 +120,41 @@ def test_another_file_of_problems_is_refused(tmp_path, monkeypatch):
     with pytest.raises(Begun):
       rl.run(cfg, str(tmp_path / 'rl'), str(base))
   run = json.loads((tmp_path / 'rl' / 'run.json').read_text())
-  assert run['inputs']['task.path'] == record.file_sha256(path)
+  assert run['inputs']['task.path'] == files.sha256(path)
   path.write_text('\n'.join(map(json.dumps, rows[:-1])))
   with pytest.raises(ValueError, match='inputs task.path'):
     rl.run(cfg, str(tmp_path / 'rl'), str(base))
+
+
+@pytest.mark.parametrize(
+  ('changes', 'message'),
+  [
+    ({'temperature': 0.0}, 'temperature 0 draws equal answers'),
+    ({'temperature': float('inf')}, 'temperature inf; use'),
+    ({'temperature': -1.0}, 'temperature -1.0; use'),
+    ({'max_new_tokens': 0}, 'max_new_tokens 0; use'),
+    ({'n_prompts': 0}, 'Config.n_prompts = 0; use 1 or more'),
+    ({'n_samples': 0}, 'Config.n_samples = 0; use 1 or more'),
+    ({'evaluate_every': 0}, 'Config.evaluate_every = 0; use 1 or more'),
+    ({'reward': 'coin'}, "Config.reward = 'coin'; use one of"),
+    ({'n_samples': 1, 'preset': 'grpo'}, 'the baseline group_mean is made of'),
+    ({'n_samples': 1, 'preset': 'rloo'}, 'the baseline leave_one_out is made'),
+  ],
+)
+def test_wrong_configurations_are_refused(changes, message):
+  with pytest.raises(ValueError, match=message):
+    config_of(addition.Addition(), **changes)
+
+
+def test_reinforce_plus_plus_needs_no_groups(tmp_path):
+  base = tiny_checkpoint.write(tmp_path / 'base', is_chat=False)
+  cfg = config_of(
+    addition.Addition(),
+    preset='reinforce_plus_plus',
+    n_samples=1,
+    loop=training_loop.LoopConfig(n_steps=3),
+  )
+  rl.run(cfg, str(tmp_path / 'rl'), str(base))
+  lines = [x for x in numbers(tmp_path / 'rl')['metrics.jsonl'] if 'loss' in x]
+  assert lines, 'every batch was dead'
+  assert all(abs(line['mean_ratio'] - 1) < 0.1 for line in lines)

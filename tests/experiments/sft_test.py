@@ -69,7 +69,7 @@ def test_later_stages_load_base_plus_adapters(base, workdir, caplog):
   # a and b of wq 16 x 16, wo 16 x 16 and down 16 x 16; two moments of each.
   sizes = [x.size for x in jax.tree.leaves(state.params)]
   assert sizes == [32] * 6
-  assert 'trains 192' in caplog.text
+  assert 'trains 192 parameters' in caplog.text
   moments = [x.size for x in jax.tree.leaves(state.opt_state) if x.size > 1]
   assert moments == 2 * sizes
   adapters = state.params['layers']

@@ -2,6 +2,7 @@
 
 import dataclasses
 import functools
+import math
 
 import jax
 import jax.numpy as jnp
@@ -9,7 +10,7 @@ import numpy as np
 import pytest
 
 from llm_jax.infer import engine as engine_lib
-from llm_jax.infer import generate, quantize, sampling, slots
+from llm_jax.infer import generate, quantize, requests, sampling, slots
 from llm_jax.model import config, transformer
 from llm_jax.model import params as param_table
 from llm_jax.parallel import device_mesh
@@ -22,7 +23,7 @@ CFG = config.ModelConfig(
 LINES = param_table.table(CFG)
 RANDOM = np.random.default_rng(0)
 PROMPTS = [RANDOM.integers(50, size=n).tolist() for n in (3, 7, 1, 12, 5, 3)]
-Request = engine_lib.Request
+Request = requests.Request
 
 
 @pytest.fixture(scope='module')
@@ -120,15 +121,17 @@ def test_reads_only_a_bucket_of_the_cache(params, alone, monkeypatch):
   n_reads = []
   decode = slots.decode
 
-  def spy(plan, n_read, *args):
+  def spy(plan, n_read, params, state, released_B):
     n_reads.append(n_read)
     # What is not read may hold anything.
-    state = dict(args[1])
+    state = dict(state)
     state['cache'] = [
       {k: x.at[:, :, n_read:].set(1e4) for k, x in part.items()}
       for part in state['cache']
     ]
-    return decode(plan, n_read, args[0], state, *args[2:])
+    return decode(
+      plan, n_read, params=params, state=state, released_B=released_B
+    )
 
   monkeypatch.setattr(slots, 'decode', spy)
   cfg = dataclasses.replace(CFG, unroll_layers=True)
@@ -433,33 +436,80 @@ def test_int8_rounds_to_half_a_step(params):
   assert scale.shape == (CFG.n_layers, 1, 1, CFG.d_model)
 
 
-@pytest.mark.parametrize(
-  ('values', 'message'),
-  [
-    ({'max_new_tokens': 0}, 'max_new_tokens 0; use 1 or more'),
-    ({'temperature': -1.0}, 'temperature -1.0; use 0 or more'),
-    ({'top_k': -1}, 'top_k -1; use 1 or more, or 0'),
-    ({'top_p': 0.0}, 'top_p 0.0; use more than 0'),
-    ({'min_p': 1.5}, 'min_p 1.5; use 0 to 1'),
-    ({'repetition_penalty': 0.0}, 'repetition_penalty 0.0; use more than 0'),
-    ({'stop_ids': tuple(range(9))}, 'at most 8'),
-    ({'stop_strings': (b'',)}, 'not empty'),
-  ],
-)
-def test_impossible_rules_are_refused(values, message):
-  with pytest.raises(ValueError, match=message):
-    Request(**{'max_new_tokens': 5, 'stop_ids': ()} | values)
+BAD_JOBS = [
+  ([1], 2**32, {}, 'seed 4294967296; use an integer from 0'),
+  ([1], -1, {}, 'seed -1; use'),
+  ([1], 0.5, {}, 'seed 0.5; use'),
+  ([], 0, {}, 'the prompt is empty'),
+  ([1, 50], 0, {}, 'the prompt: 50 is no token; ids are integers from 0 to 49'),
+  ([-1], 0, {}, 'the prompt: -1 is no token'),
+  ([1.5], 0, {}, 'the prompt: 1.5 is no token'),
+  ([1], 0, {'banned_ids': (3, 50)}, 'banned_ids: 50 is no token'),
+  ([1], 0, {'banned_ids': (-1,)}, 'banned_ids: -1 is no token'),
+  ([1], 0, {'banned_ids': tuple(range(50))}, 'banned_ids are all 50 tokens'),
+  ([1], 0, {'stop_ids': (128,)}, 'stop_ids: 128 is no token'),
+  ([1], 0, {'stop_ids': tuple(range(9))}, 'stop_ids .*; use at most 8'),
+  ([1], 0, {'stop_strings': ('a',)}, 'stop_strings .*; use bytes'),
+  ([1], 0, {'stop_strings': (b'',)}, 'stop_strings .*; use bytes'),
+  ([1], 0, {'stop_strings': (b'a',)}, 'need the bytes of tokens'),
+  ([1] * 31, 0, {}, 'has 31 tokens; with max_new_tokens 10 it exceeds the 40'),
+  *(
+    ([1], 0, {name: value}, f'{name} {value}; use ')
+    for name, values in (
+      ('temperature', (math.inf, math.nan, -0.1, 1e-9, 1e9)),
+      ('max_new_tokens', (0, -3, 2.5)),
+      ('top_k', (-1, 2**31, 0.5)),
+      ('top_p', (0, 1e-9, 1.1, math.nan)),
+      ('min_p', (-0.1, 1.1, math.nan)),
+      ('repetition_penalty', (0, -1, math.inf, math.nan, 1e-9)),
+    )
+    for value in values
+  ),
+]
 
 
-def test_impossible_requests_are_refused(params):
+def test_what_cannot_be_done_is_refused_and_the_others_are_served(params):
+  """At submit, before, between and after the steps of other requests."""
   engine = make(params, 1)
-  with pytest.raises(ValueError, match='prompt is empty'):
-    engine.submit([], 0, Request(5, ()))
-  with pytest.raises(ValueError, match='38 tokens and max_new_tokens 5 exceed'):
-    engine.submit([1] * 38, 0, Request(5, ()))
-  with pytest.raises(ValueError, match='need the bytes of tokens'):
-    engine.submit([1], 0, Request(5, (), stop_strings=(b'x',)))
-  with pytest.raises(
-    ValueError, match='rows of 65 tokens exceed max_length 64'
-  ):
-    make(params, 1, n_slots=65)
+
+  def submit(prompt, seed, rules):
+    rules = {'max_new_tokens': 10, 'stop_ids': ()} | rules
+    engine.submit(prompt, seed, Request(**rules))
+
+  def refuse_all():
+    for prompt, seed, rules, message in BAD_JOBS:
+      with pytest.raises(ValueError, match=message):
+        submit(prompt, seed, rules)
+
+  expected = finish(engine, JOBS[:1])
+  refuse_all()
+  engine.submit(*JOBS[0])
+  updates = engine.step()
+  refuse_all()
+  while not engine.is_idle:
+    updates += engine.step()
+  assert [u.answer.token_ids for u in updates if u.answer] == ids(expected)
+
+
+def test_the_last_temperatures_draw_tokens_that_there_are(params):
+  """The vocabulary of 50 is padded, and half of it banned."""
+  requests_of_each = [
+    Request(12, (), temperature=t, banned_ids=tuple(range(25)))
+    for t in (0.0, 1e-6, 1e6)
+  ]
+  jobs = [(PROMPTS[0], 0, request) for request in requests_of_each]
+  greedy, coldest, hottest = finish(make(params, 1), jobs)
+  assert coldest.token_ids == greedy.token_ids
+  assert set(hottest.token_ids) <= set(range(25, 50))
+  np.testing.assert_allclose(hottest.logps, -np.log(25), atol=1e-4)
+
+
+@pytest.mark.parametrize(
+  'sizes',
+  [{'n_rows': 0}, {'n_slots': 65}, {'n_slots': 0}, {'max_chunk': 0},
+   {'min_bucket': 0}, {'n_top': -1}, {'n_top': 51}],
+)  # fmt: skip
+def test_an_engine_that_cannot_be_is_refused(params, sizes):
+  ((name, value),) = sizes.items()
+  with pytest.raises(ValueError, match=f'{name} = {value}; use '):
+    make(params, **sizes)

@@ -4,6 +4,7 @@ The golden file holds what tools/make_golden_policy.py computed with both. With
 LLM_JAX_TRL_PYTHON, a Python that has them, it is computed again.
 """
 
+import importlib.metadata
 import os
 import pathlib
 import subprocess
@@ -78,6 +79,30 @@ def test_value_loss_and_gradient():
   )(GOLDEN['value_BT'].astype(np.float32))
   assert relative(loss, GOLDEN['verl_value/loss']) < 1e-5
   assert relative(grad_BT, GOLDEN['verl_value/grad_BT']) < 1e-5
+
+
+@pytest.mark.parametrize(
+  ('versions', 'message'),
+  [
+    ({'trl': '1.9.0', 'verl': '0.9.1'}, None),
+    ({'trl': '1.16.0', 'verl': '0.9.2'}, None),
+    ({'trl': '0.29.1', 'verl': '0.9.1'}, "trl: 0.29.1 .* 'trl~=1.9'"),
+    ({'trl': '2.0.0.dev0', 'verl': '0.9.1'}, "trl: 2.0.0.dev0 .* 'trl~=1.9'"),
+    ({'trl': '1.9.0', 'verl': '0.10.0'}, "verl: 0.10.0 .* 'verl~=0.9.1'"),
+    ({'verl': '0.9.1'}, 'trl: none is installed, ~=1.9 is wanted'),
+  ],
+)
+def test_other_versions_of_the_peers_are_refused(versions, message):
+  def version_of(name):
+    if name not in versions:
+      raise importlib.metadata.PackageNotFoundError
+    return versions[name]
+
+  if message is None:
+    make_golden_policy.check_versions(version_of)
+  else:
+    with pytest.raises(ValueError, match=message):
+      make_golden_policy.check_versions(version_of)
 
 
 @pytest.mark.skipif(

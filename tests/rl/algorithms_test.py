@@ -159,16 +159,14 @@ def test_choice_of_a_method():
     ({'kl_in_reward': float('nan')}, 'kl_in_reward = nan; use 0 or more'),
     ({'max_importance': float('inf')}, 'max_importance = inf; use 0 or more'),
     ({'overlong_share': 1.1}, 'overlong_share = 1.1; use 0 to 1'),
-    ({'baseline': 'value', 'scale': 'group'}, 'these are of groups'),
-    ({'baseline': 'value', 'only_right': True}, 'these are of groups'),
+    ({'baseline': 'value', 'scale': 'group'}, 'not of values; use whiten'),
+    ({'baseline': 'value', 'only_right': True}, 'not of values; use whiten'),
     ({'baseline': 'none', 'scale': 'group'}, 'divided by a deviation of 0'),
     ({'baseline': 'none', 'scale': 'batch'}, 'divided by a deviation of 0'),
     ({'whiten': True, 'scale': 'batch'}, 'divides by the deviation .* already'),
     ({'baseline': 'none', 'whiten': True, 'only_right': True}, 'in nothing'),
-    ({'gamma': 0.9}, "gamma = 0.9 is of values, which baseline = 'group_mean'"),
-    ({'gae_lambda': 0.9}, 'gae_lambda = 0.9 is of values'),
-    ({'value_coefficient': 0.5}, 'is of values'),
-    ({'value_clip': 0.1}, 'is of values'),
+    *(({n: 0.5}, 'value_clip are of baseline')
+      for n in algorithms._OF_VALUES),
   ],
 )  # fmt: skip
 def test_parts_that_make_no_method_are_refused(parts, message):

@@ -6,6 +6,7 @@ import json
 import pytest
 
 from llm_jax.tasks import python_functions
+from llm_jax.verify import python_tests
 
 _MBPP = {
   'text': 'Write a function to halve a number.',
@@ -95,9 +96,7 @@ def test_humaneval(tmp_path):
   ],
 )
 def test_forms(test, right, wrong):
-  (case,) = python_functions._cases(
-    python_functions._statements(f'assert {test}'), None
-  )
+  (case,) = python_tests.cases(f'assert {test}')
   assert (case.entry, case.args) == ('f', (1,))
   assert case.kwargs == ({'k': -1} if 'k=' in test else {})
   assert case.accepts(right)

@@ -2,6 +2,7 @@
 
 import argparse
 import collections
+import contextlib
 import inspect
 import itertools
 import textwrap
@@ -31,26 +32,16 @@ GOLDEN_MERGES = [
 
 
 def slow_merges(counts, n_merges):
-  """The algorithm as it is written down: count all pairs, replace, repeat."""
-  words = [[list(word.encode()), count] for word, count in counts.items()]
-  merges = []
-  for new in range(256, 256 + n_merges):
-    pairs = collections.Counter()
-    for ids, count in words:
-      for pair in itertools.pairwise(ids):
-        pairs[pair] += count
-    if not pairs:
-      break
-    best = min(pairs, key=lambda pair: (-pairs[pair], pair))
-    merges.append(best)
-    for word in words:
-      ids, merged = word[0], []
-      while ids:
-        n = 2 if tuple(ids[:2]) == best else 1
-        merged += [new] if n == 2 else ids[:1]
-        ids = ids[n:]
-      word[0] = merged
-  return merges
+  """The algorithm as the docstring of learn_merges writes it down."""
+  doc = bpe.learn_merges.__doc__ or ''
+  code = doc.partition('bpe_test.py:\n')[2].partition('  Here each')[0]
+  names = {
+    'counts': counts, 'n_merges': n_merges, 'merges': [],
+    'collections': collections, 'itertools': itertools,
+  }  # fmt: skip
+  with contextlib.suppress(ValueError):  # there is no pair left
+    exec(textwrap.dedent(code), names)
+  return names['merges']
 
 
 class LearnMergesTest(unittest.TestCase):

@@ -279,7 +279,7 @@ def test_all_damaged_is_an_error(copy):
     (copy / 'checkpoints' / step / '_CHECKPOINT_METADATA').write_text('{')
   with pytest.raises(ValueError, match='every checkpoint in .* is damaged'):
     checkpoint.load_model(str(copy))
-  with pytest.raises(ValueError, match='every checkpoint in .* was damaged'):
+  with pytest.raises(ValueError, match='every checkpoint in .* is damaged'):
     checkpoint.restore(str(copy), new_state())
 
 

@@ -15,8 +15,13 @@ from experiments import command_line
 from llm_jax import record
 from llm_jax.model import config, params
 from llm_jax.parallel import device_mesh
-from llm_jax.train import checkpoint, metrics, train_state, training_loop
-from llm_jax.train import update as update_lib
+from llm_jax.train import (
+  checkpoint,
+  metrics,
+  train_state,
+  training_loop,
+  update,
+)
 
 FAULT_STEP = 9
 
@@ -57,9 +62,9 @@ def run(cfg: Config, workdir: str, fault: str = '') -> None:
     draw = np.random.default_rng(step)
     return {'inputs_BT': draw.integers(8, size=(4, 3), dtype=np.int32)}
 
-  update = update_lib.make_update_fn(loss_fn, tx, mesh)
+  update_fn = update.make_update_fn(loss_fn, tx, mesh)
   loop = training_loop.Loop(cfg.loop, workdir=workdir, mesh=mesh, writer=writer)
-  for step, _ in loop.train(state, update, batch_fn):
+  for step, _ in loop.train(state, update_fn, batch_fn):
     if fault == 'slow':  # so that a signal finds it under way
       print(f'at step {step}', flush=True)
       time.sleep(0.2)

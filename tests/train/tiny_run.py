@@ -10,8 +10,13 @@ import optax
 from llm_jax import record
 from llm_jax.model import params
 from llm_jax.parallel import device_mesh
-from llm_jax.train import checkpoint, metrics, train_state, training_loop
-from llm_jax.train import update as update_lib
+from llm_jax.train import (
+  checkpoint,
+  metrics,
+  train_state,
+  training_loop,
+  update,
+)
 
 N = 512  # numbers of the model
 TX = optax.adam(0.1)
@@ -45,11 +50,11 @@ def batch_fn(step):
 
 @functools.cache
 def update_fn():
-  return update_lib.make_update_fn(loss_fn, TX, mesh())
+  return update.make_update_fn(loss_fn, TX, mesh())
 
 
 def train(
-  workdir, cfg, update=None, batches=batch_fn, views=(), flops_per_token=0.0
+  workdir, cfg, step=None, batches=batch_fn, views=(), flops_per_token=0.0
 ):
   """Start or resume in a folder; yields what the loop yields."""
   record.begin(workdir, 'test', cfg)
@@ -63,7 +68,7 @@ def train(
     mesh=mesh(),
     writer=metrics.Writer(str(workdir), n_done, views),
   )
-  yield from loop.train(state, update or update_fn(), batches, flops_per_token)
+  yield from loop.train(state, step or update_fn(), batches, flops_per_token)
 
 
 def losses(workdir):

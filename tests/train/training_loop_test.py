@@ -12,8 +12,7 @@ import jax
 import numpy as np
 import pytest
 
-from llm_jax.train import checkpoint, training_loop
-from llm_jax.train import update as update_lib
+from llm_jax.train import checkpoint, training_loop, update
 from tests.train import tiny_run
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -50,14 +49,14 @@ def test_resume_from_every_step_is_exact(tmp_path, monkeypatch):
 
 def test_one_trace_and_no_transfer_that_nobody_asked_for(tmp_path):
   traced_once = chex.assert_max_traces(tiny_run.loss_fn, n=1)
-  update = update_lib.make_update_fn(traced_once, tiny_run.TX, tiny_run.mesh())
+  update_fn = update.make_update_fn(traced_once, tiny_run.TX, tiny_run.mesh())
   cfg = training_loop.LoopConfig(n_steps=6, save_every=2)
   with contextlib.ExitStack() as stack:
-    for step, _ in tiny_run.train(tmp_path, cfg, update):
+    for step, _ in tiny_run.train(tmp_path, cfg, update_fn):
       if step == 1:  # constants of the compiled step are there by now
         stack.enter_context(jax.transfer_guard('disallow'))
         stack.enter_context(jax.no_tracing())
-  assert update._cache_size() == 1
+  assert update_fn._cache_size() == 1
 
 
 def test_many_bad_steps_end_the_run_with_what_was_before_them(tmp_path):

@@ -14,8 +14,7 @@ from jax.sharding import NamedSharding, PartitionSpec
 from llm_jax.model import config, lora, params
 from llm_jax.optim import optimizers
 from llm_jax.parallel import device_mesh
-from llm_jax.train import metrics, train_state, training_loop
-from llm_jax.train import update as update_lib
+from llm_jax.train import metrics, train_state, training_loop, update
 
 
 def loss_fn(params, batch, key):
@@ -38,23 +37,23 @@ def start():
   mesh = device_mesh.make(device_mesh.MeshConfig(data=1))
   tx = optax.adam(0.1)
   state = new_state(jnp.ones(3), tx, mesh)
-  return update_lib.make_update_fn(loss_fn, tx, mesh), state
+  return update.make_update_fn(loss_fn, tx, mesh), state
 
 
 @pytest.mark.parametrize('bad', [np.nan, np.inf, -np.inf])
 def test_bad_batch_leaves_parameters_and_moments_alone(bad):
-  update, state = start()
+  update_fn, state = start()
   good = {'x': np.array([1.0, 2.0, 3.0], np.float32)}
-  state, _ = update(state, good)
+  state, _ = update_fn(state, good)
   before = jax.device_get((state.params, state.opt_state))
   worse = {'x': np.array([1.0, bad, 3.0], np.float32)}
   for n in (1, 2):
-    state, metrics = update(state, worse)
+    state, metrics = update_fn(state, worse)
     assert int(metrics['skipped']) == n
     chex.assert_trees_all_equal(
       jax.device_get((state.params, state.opt_state)), before
     )
-  state, metrics = update(state, good)
+  state, metrics = update_fn(state, good)
   assert int(metrics['skipped']) == 0
   assert int(state.step) == 4
   assert (np.asarray(state.params['w']) != before[0]['w']).all()
@@ -65,21 +64,21 @@ def test_infinite_gradient_of_a_finite_loss_is_skipped():
   mesh = device_mesh.make(device_mesh.MeshConfig(data=1))
   tx = optax.adam(0.1)
   state = new_state(jnp.ones(2), tx, mesh)
-  update = update_lib.make_update_fn(
+  update_fn = update.make_update_fn(
     lambda params, batch, key: (jnp.sqrt((params['w'] - batch).sum()), {}),
     tx,
     mesh,
   )
-  state, _ = update(state, np.zeros(2, np.float32))
+  state, _ = update_fn(state, np.zeros(2, np.float32))
   before = jax.device_get((state.params, state.opt_state))
-  state, metrics = update(state, before[0]['w'])
+  state, metrics = update_fn(state, before[0]['w'])
   assert float(metrics['loss']) == 0
   assert np.isinf(metrics['grad_norm'])
   assert int(metrics['skipped']) == 1
   chex.assert_trees_all_equal(
     jax.device_get((state.params, state.opt_state)), before
   )
-  state, metrics = update(state, np.zeros(2, np.float32))
+  state, metrics = update_fn(state, np.zeros(2, np.float32))
   assert int(metrics['skipped']) == 0
 
 
@@ -87,13 +86,13 @@ def test_spike_is_clipped_and_not_remembered():
   """A gradient a thousand times too long moves as one of clip_norm does."""
   mesh = device_mesh.make(device_mesh.MeshConfig(data=1))
   tx = optimizers.make(optimizers.Optimizer(warmup_steps=1), 9, W)
-  update = update_lib.make_update_fn(loss_fn, tx, mesh)
+  update_fn = update.make_update_fn(loss_fn, tx, mesh)
   x = np.array([1.0, 2.0, 3.0], np.float32)  # longer than clip_norm
   ends = []
   for spike in (1.0, 1e3):
     state = new_state(jnp.ones(3), tx, mesh)
     for scale in (1.0, spike, 1.0):
-      state, metrics = update(state, {'x': x * scale})
+      state, metrics = update_fn(state, {'x': x * scale})
       assert int(metrics['skipped']) == 0
     ends.append(jax.device_get((state.params, state.opt_state)))
   # Only the rounding of the gradient's length differs.
@@ -116,20 +115,20 @@ def test_many_bad_steps_in_a_row_end_the_run(tmp_path):
 
 
 def test_each_step_draws_its_own_randomness():
-  update, state = start()
+  update_fn, state = start()
   batch = {'x': np.ones(3, np.float32)}
   noises = []
   for _ in range(3):
-    state, metrics = update(state, batch)
+    state, metrics = update_fn(state, batch)
     noises.append(float(metrics['noise']))
   assert len(set(noises)) == 3
 
 
 def test_one_compilation():
-  update, state = start()
+  update_fn, state = start()
   for _ in range(3):
-    state, _ = update(state, {'x': np.ones(3, np.float32)})
-  assert update._cache_size() == 1
+    state, _ = update_fn(state, {'x': np.ones(3, np.float32)})
+  assert update_fn._cache_size() == 1
 
 
 def mean_loss(params, batch, key):
@@ -162,8 +161,8 @@ def test_micro_batches_are_the_whole_batch(axes, n_micro):
   for n in (1, n_micro):
     tx = optax.sgd(1.0)
     state = new_state(jnp.ones(()), tx, mesh)
-    update = update_lib.make_update_fn(mean_loss, tx, mesh, n)
-    state, metrics = update(state, device_mesh.put_batch(mesh, batch))
+    update_fn = update.make_update_fn(mean_loss, tx, mesh, n)
+    state, metrics = update_fn(state, device_mesh.put_batch(mesh, batch))
     found.append(jax.device_get((state.params, metrics)))
   # Only the order of float32 sums differs.
   chex.assert_trees_all_close(*found, rtol=1e-6)
@@ -184,7 +183,7 @@ def test_adapters_are_trained_and_their_base_is_not(axes, n_micro):
   lines = lora.trained(cfg, lines)
   init = functools.partial(lora.init, lines)
   state = train_state.create(init, tx, seed=0, mesh=mesh, lines=lines)
-  state = dataclasses.replace(state, base=base, lora_cfg=cfg)
+  state = dataclasses.replace(state, base=base, adapters=cfg)
 
   def loss_fn(params, batch, key):
     del key
@@ -199,9 +198,9 @@ def test_adapters_are_trained_and_their_base_is_not(axes, n_micro):
   }
   x2 = np.average(batch['x_B'] ** 2, weights=batch['loss_mask_BT'][:, 0])
   a, b = (np.asarray(state.params['head'][name]) for name in 'ab')
-  update = update_lib.make_update_fn(loss_fn, tx, mesh, n_micro)
+  update_fn = update.make_update_fn(loss_fn, tx, mesh, n_micro)
   for _ in range(2):
-    state, _ = update(state, device_mesh.put_batch(mesh, batch))
+    state, _ = update_fn(state, device_mesh.put_batch(mesh, batch))
     dw = x2 * (w + 3.0 * a @ b - y)
     a, b = a - 0.1 * 3.0 * dw @ b.T, b - 0.1 * 3.0 * a.T @ dw
   chex.assert_trees_all_close(

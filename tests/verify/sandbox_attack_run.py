@@ -2,9 +2,9 @@
 
   python -m tests.verify.sandbox_attack_run [system call to block ...]
 
-Each got nothing, if it was stopped. Loads the standard library, absl and
-llm_jax.tasks only, so that any user's Python can run it. Calls that are blocked
-answer ENOSYS, as in kernels and containers without them.
+Each got nothing, if it was stopped. Loads the standard library and
+llm_jax.verify only, so that any user's Python can run it. Calls that are
+blocked answer ENOSYS, as in kernels and containers without them.
 """
 
 import contextlib
@@ -19,7 +19,7 @@ import sys
 import tempfile
 import time
 
-from llm_jax.tasks import python_functions
+from llm_jax.verify import python_tests
 from llm_jax.verify.sandbox import kernel, sandbox
 from tests.verify import sandbox_attacks
 
@@ -139,16 +139,14 @@ def escapes(box: sandbox.Sandbox, bodies: dict[str, str], host: Host):
   return prey
 
 
-def fakes(folder: str) -> dict[str, list[str]]:
+def fakes(box: sandbox.Sandbox) -> dict[str, list[str]]:
   """The reason of each answer that passed, and of work that did not."""
-  path = pathlib.Path(folder) / 'add.jsonl'
-  path.write_text(json.dumps(sandbox_attacks.ADD))
-  task = python_functions.PythonFunctions(str(path), _SLOW_S)
-  (problem,) = task.problems('train', 1, 0)
-  honest = task.score(problem, task.demonstrate(problem, False))
+  tests = python_tests.cases('\n'.join(sandbox_attacks.ADD))
+  assert tests is not None
+  honest = python_tests.score(sandbox_attacks.HONEST, '', tests, box)
   prey = {'honest': [] if honest.correct else [honest.reason]}
   for name, answer in sandbox_attacks.FAKES.items():
-    score = task.score(problem, answer)
+    score = python_tests.score(answer, '', tests, box)
     prey[name] = [score.reason] if score.correct else []
   return prey
 
@@ -199,7 +197,7 @@ def main(blocked: list[str]):
       'user': os.geteuid(),
       'escapes': escapes(slow, sandbox_attacks.ESCAPES, host)
       | escapes(fast, sandbox_attacks.HANGS, host),
-      'fakes': fakes(host.known['folder']),
+      'fakes': fakes(slow),
     }
   print(json.dumps(prey))
 

@@ -8,6 +8,7 @@ import functools
 import json
 import os
 import pathlib
+import random
 import shutil
 import subprocess
 import sys
@@ -15,7 +16,6 @@ import tempfile
 import threading
 import time
 
-import absl
 import pytest
 
 from llm_jax.verify.sandbox import kernel, sandbox, values
@@ -62,14 +62,10 @@ def _attack(who: str, *blocked: str) -> subprocess.CompletedProcess:
     user = {'user': _NOBODY, 'group': _NOBODY, 'extra_groups': []}
   with tempfile.TemporaryDirectory() as folder:
     copy = pathlib.Path(folder)
-    for room in ('tasks', 'verify'):
-      shutil.copytree(ROOT / 'llm_jax' / room, copy / 'llm_jax' / room)
-    for module in (ROOT / 'llm_jax').glob('*.py'):  # tasks keep records
-      shutil.copy(module, copy / 'llm_jax')
-    shutil.copytree(pathlib.Path(absl.__file__).parent, copy / 'absl')
+    shutil.copytree(ROOT / 'llm_jax' / 'verify', copy / 'llm_jax' / 'verify')
     (copy / 'tests' / 'verify').mkdir(parents=True)
-    for module in (sandbox_attack_run, sandbox_attacks):
-      shutil.copy(str(module.__file__), copy / 'tests' / 'verify')
+    for path in (ROOT / 'tests' / 'verify').glob('sandbox_attack*'):
+      shutil.copy(path, copy / 'tests' / 'verify')
     for path in (copy, *copy.rglob('*')):
       path.chmod(0o755 if path.is_dir() else 0o644)
     return subprocess.run(
@@ -289,8 +285,39 @@ def test_values_come_back(value):
     b'{"other": []}', b'{"dict": [[1]]}', b'{"dict": [[[], 1]]}',
     b'{"float": "x"}', b'{"float": []}', b'{"complex": [1]}',
     b'{"tuple": [{"tuple"', b'\xff', b'[' * 50 + b']' * 50,
+    b'{"float": 1%s}' % (b'0' * 400), b'{"complex": [1%s, 0]}' % (b'0' * 400),
+    b'{"float": 1, "float": [], "x": 1}', b'{"float": null}', b'{"list": [1]}',
   ],
 )  # fmt: skip
 def test_hostile_lines_are_refused(line):
   with pytest.raises(ValueError, match='.'):
     values.decode(values.loads(line))
+
+
+def test_nothing_that_is_written_as_a_result_raises(box):
+  """What a prisoner can write to its judge: parts of messages, and noise."""
+  draw = random.Random(0)
+  parts = [
+    b'{"value": ', b'{"error": ', b'{"done": true}', b'}', b'{"set": [', b']}',
+    b'{"float": ', b'{"complex": [', b'{"dict": [[', b'{"tuple": ', b'[', b']',
+    b'1' * 400, b'1' * 4999, b'1e999', b'-1.5', b'NaN', b'"inf"', b'null', b'"',
+    b'"\\ud800"', b'\xff', b'\x00', b',', b':', b'[' * 600, b']' * 600, b'"1"',
+    b'{"value": 1, "value": ', b'"e": ', b'[]', b'true', b'\n',
+  ]  # fmt: skip
+  lines = [
+    b'{"value": {"float": 1%s}}' % (b'0' * 400),
+    b'{"error": %s}' % (b'[' * 900 + b']' * 900),
+    b'{"error": {"a": "\\ud800"}}',
+    b'{"error": "\\ud800"}',
+    b'{"value": "\\ud800"}\n{"done": 1}',
+    b'{"value": {"set": "ab"}}\n' * 9,
+  ]
+  for _ in range(3000):
+    lines.append(b''.join(draw.choices(parts, k=draw.randrange(1, 9))))
+  for line in lines:
+    found, error = sandbox._read(line + b'\n', 1)
+    assert (len(found) == 1) or error
+    error.encode()
+  for line in lines[:9]:
+    done = box.run(f'import os\nos.write(3, {line!r})\nos._exit(0)', 'f')
+    assert done.output == ''

@@ -79,11 +79,7 @@ def without(i: int) -> list[int]:
   return [n for n in range(N) if n != i]
 
 
-LAYOUTS = [
-  lambda i, data: in_members(i, member(data)),
-  in_one_member,
-  in_plain,
-]
+LAYOUTS = [lambda i, data: in_members(i, member(data)), in_one_member, in_plain]
 
 
 def flip(data: bytes, at: int) -> bytes:
@@ -118,6 +114,20 @@ def test_damaged_member_loses_itself(i, damage):
 def test_garbage_between_members_loses_nothing(garbage):
   good, bad = found(in_members(5, garbage + MEMBERS[5]))
   assert (good, bad) == (list(range(N)), ['damaged_file'])
+
+
+@pytest.mark.parametrize(
+  ('rest', 'problems'),
+  [
+    (b'\0' * 100, ['damaged_file']),
+    (b'hello world', ['damaged_file']),
+    (member(b'no record at all'), ['damaged_file']),
+    (member(b'\r\n' * 4), []),
+  ],
+)
+def test_what_is_no_record_is_told_once(rest, problems):
+  assert found(rest) == ([], problems)
+  assert found(b''.join(MEMBERS) + rest) == ([*range(N)], problems)
 
 
 @pytest.mark.parametrize('i', [0, 4, N])

@@ -41,7 +41,7 @@ class Site:
 
 
 @contextlib.contextmanager
-def serve(tls: ssl.SSLContext | None = None) -> Iterator[Site]:
+def serve(tls: ssl.SSLContext | None = None, port: int = 0) -> Iterator[Site]:
   """Runs a site until the block ends."""
   site = Site()
   missing = (404, {'Content-Type': 'text/html'}, b'<p>none</p>')
@@ -68,7 +68,7 @@ def serve(tls: ssl.SSLContext | None = None) -> Iterator[Site]:
     def log_message(self, format, *args):
       pass
 
-  server = http.server.ThreadingHTTPServer(('127.0.0.1', 0), Handler)
+  server = http.server.ThreadingHTTPServer(('127.0.0.1', port), Handler)
   server.daemon_threads = True
   if tls:
     server.socket = tls.wrap_socket(

@@ -1,10 +1,18 @@
-"""Fixtures of several tests: the small corpus, and a run over it."""
+"""Fixtures of several tests: a site, the small corpus, and a run over it."""
 
 import subprocess
 
 import pytest
 
-from tests.web import corpus
+from tests.web import bad_site, corpus
+
+
+@pytest.fixture
+def site():
+  """A site on loopback that has no robots.txt."""
+  with bad_site.serve() as running:
+    running.answers['/robots.txt'] = (404, {}, b'')
+    yield running
 
 
 @pytest.fixture(scope='module')

@@ -14,13 +14,6 @@ HTML = {'Content-Type': 'text/html'}
 NAMESPACE = 'xmlns="http://www.sitemaps.org/schemas/sitemap/0.9"'
 
 
-@pytest.fixture
-def site():
-  with bad_site.serve() as running:
-    running.answers['/robots.txt'] = (404, {}, b'')
-    yield running
-
-
 def crawl(site, folder, seeds=('http://a.test/',), **settings):
   """Crawls hosts that all stand for the site; keys of Scope go there."""
   names = ['a.test', 'b.test', 'sub.a.test', 'nota.test']
@@ -117,9 +110,6 @@ def test_nofollow_and_noindex(site, tmp_path):
   assert stored(tmp_path) == ['', 'end', 'behind']
   assert summary['addresses'] == {'noindex': 2, 'stored': 3}
   assert summary['counts']['links_nofollow'] == 3
-  (tmp_path / 'again').mkdir()
-  summary = crawl(site, tmp_path / 'again', keep_noindex=True)
-  assert summary['addresses'] == {'stored': 5}
 
 
 def canonical(url: str) -> str:
@@ -149,9 +139,6 @@ def test_canonical_addresses(site, tmp_path):
   assert counts['pages_with_another_canonical'] == 5
   assert counts['canonicals_off_site'] == 1
   assert counts['canonicals_of_front_page'] == 1
-  (tmp_path / 'again').mkdir()
-  summary = crawl(site, tmp_path / 'again', keep_non_canonical=True)
-  assert summary['addresses'] == {'http_404': 1, 'stored': 8}
 
 
 def test_limits_of_one_host(site, tmp_path):
@@ -241,13 +228,7 @@ def test_traps_end(site, tmp_path):
 
   site.answers = Endless(site.answers)
   summary = crawl(
-    site,
-    tmp_path,
-    max_depth=1000,
-    max_pages=300,
-    max_query_variants=10,
-    max_path_segments=20,
-    max_segment_repeats=3,
+    site, tmp_path, max_depth=1000, max_pages=300, max_query_variants=10
   )
   assert summary['stopped'] == 'done'
   # Ten days, the root, /home and /shop; three levels below each.

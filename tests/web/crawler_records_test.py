@@ -15,7 +15,6 @@ import pytest
 
 from llm_jax.web.crawl import crawler, frontier, warc_write
 from llm_jax.web.extract import warc
-from tests.web import bad_site
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 HTML = {'Content-Type': 'text/html'}
@@ -23,20 +22,18 @@ PROFILE = 'http://netpreserve.org/warc/1.1/revisit/identical-payload-digest'
 
 
 @pytest.fixture
-def site():
+def site(site):
   """Nine pages; /1, /4 and /7 are the same, /8 is cut, /2 a redirect."""
-  with bad_site.serve() as running:
-    running.answers['/robots.txt'] = (404, {}, b'')
-    running.page('/', 'root', *(f'/{i}' for i in range(9)))
-    for i in range(9):
-      same = b'the same page' if i in (1, 4, 7) else b'page %d ' % i * 99
-      body = gzip.compress(same, mtime=0)
-      headers = {**HTML, 'Content-Encoding': 'gzip', 'X-Number': str(i)}
-      running.answers[f'/{i}'] = (200, headers, body)
-    running.answers['/2'] = (301, {'Location': '/moved'}, b'')
-    running.page('/moved', 'moved')
-    running.answers['/8'] = (200, HTML, b'x' * 2000)
-    yield running
+  site.page('/', 'root', *(f'/{i}' for i in range(9)))
+  for i in range(9):
+    same = b'the same page' if i in (1, 4, 7) else b'page %d ' % i * 99
+    body = gzip.compress(same, mtime=0)
+    headers = {**HTML, 'Content-Encoding': 'gzip', 'X-Number': str(i)}
+    site.answers[f'/{i}'] = (200, headers, body)
+  site.answers['/2'] = (301, {'Location': '/moved'}, b'')
+  site.page('/moved', 'moved')
+  site.answers['/8'] = (200, HTML, b'x' * 2000)
+  return site
 
 
 def crawl(site, folder) -> dict:
@@ -195,7 +192,7 @@ def test_our_reader_counts_them_by_type(site, tmp_path):
 # Each writes half of what it was asked to, or nothing, and the process dies.
 _KILLED = """
 import os, pathlib, signal, sys
-from llm_jax.web import crawler, frontier, warc_write
+from llm_jax.web.crawl import crawler, frontier, warc_write
 
 calls, point, at = 0, sys.argv[3], int(sys.argv[4])
 

@@ -1,13 +1,17 @@
 """The crawler against real HTTP servers, well and ill behaved."""
 
+import contextlib
 import datetime
 import gzip
 import json
 import os
 import pathlib
 import signal
+import socket
+import sqlite3
 import subprocess
 import sys
+import threading
 import time
 
 import pytest
@@ -17,14 +21,13 @@ from llm_jax.web.extract import warc
 from tests.web import bad_site, file_limit
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
+PROGRAM = """
+import sys, pathlib
+from llm_jax.web.crawl import crawler
+cfg = crawler.Crawl(delay_s=0.0)
+crawler.crawl(cfg, [sys.argv[1]], pathlib.Path(sys.argv[2]))
+"""
 FAST = {'delay_s': 0.0, 'retry_delay_s': 0.0, 'page_timeout_s': 2.0}
-
-
-@pytest.fixture
-def site():
-  with bad_site.serve() as running:
-    running.answers['/robots.txt'] = (404, {}, b'')
-    yield running
 
 
 def crawl(site, folder, **settings):
@@ -32,18 +35,38 @@ def crawl(site, folder, **settings):
   return crawler.crawl(cfg, [f'{site.url}/'], folder)
 
 
+def records(folder) -> list[warc.Record]:
+  found = [
+    record
+    for file in sorted(folder.glob('*.warc.gz'))
+    for record in warc.read(file, 1 << 24)
+    if record.problem not in ('type_warcinfo', 'type_request')
+  ]
+  assert not any(record.problem for record in found)
+  return found
+
+
 def stored(folder) -> dict[str, warc.Record]:
   """Pages of the WARC files by path; each must stand there once."""
-  pages = {}
-  for file in sorted(folder.glob('*.warc.gz')):
-    for record in warc.read(file, 1 << 24):
-      if record.problem in ('type_warcinfo', 'type_request'):
-        continue
-      assert not record.problem
-      path = '/' + record.url.split('/', 3)[3]
-      assert path not in pages
-      pages[path] = record
+  found = records(folder)
+  pages = {'/' + record.url.split('/', 3)[3]: record for record in found}
+  assert len(pages) == len(found)
   return pages
+
+
+def recipe(folder, seeds: str, binding: str = 'Crawl.page_timeout_s = 9.0'):
+  """The command that crawls seeds, given with spaces between them."""
+  return [
+    *(sys.executable, '-m', 'experiments.crawl', '--workdir', str(folder)),
+    *(f'--seed_url={seed}' for seed in seeds.split()),
+    *('--gin_bindings', 'Crawl.delay_s = 0.0'),
+    *('--gin_bindings', 'Crawl.retry_delay_s = 0.0'),
+    *('--gin_bindings', binding),
+  ]
+
+
+def run(command) -> subprocess.CompletedProcess:
+  return subprocess.run(command, cwd=ROOT, capture_output=True, text=True)
 
 
 def test_breadth_first_and_each_page_once(site, tmp_path):
@@ -85,21 +108,6 @@ def test_robots_rules_and_delay(site, tmp_path):
   assert min(b - a for a, b in zip(times, times[1:], strict=False)) >= 0.3
 
 
-def test_robots_that_cannot_be_had_forbid_all(site, tmp_path):
-  site.answers['/robots.txt'] = (503, {}, b'')
-  summary = crawl(site, tmp_path)
-  assert site.paths() == ['/robots.txt'] * 2
-  assert summary['addresses'] == {'robots_unavailable': 1}
-
-
-def test_host_that_asks_for_too_long_a_delay_is_left_alone(site, tmp_path):
-  text = b'User-agent: *\nCrawl-delay: 3600'
-  site.answers['/robots.txt'] = (200, {}, text)
-  summary = crawl(site, tmp_path)
-  assert site.paths() == ['/robots.txt']
-  assert summary['addresses'] == {'crawl_delay_too_long': 1}
-
-
 def test_redirects_loops_and_chains(site, tmp_path):
   site.page('/', 'root', '/old', '/loop1', '/chain0', '/away')
   site.answers['/old'] = (301, {'Location': '/new'}, b'')
@@ -109,7 +117,7 @@ def test_redirects_loops_and_chains(site, tmp_path):
   for i in range(9):
     site.answers[f'/chain{i}'] = (302, {'Location': f'/chain{i + 1}'}, b'')
   site.answers['/away'] = (302, {'Location': 'http://other.test/'}, b'')
-  summary = crawl(site, tmp_path, max_redirects=5)
+  summary = crawl(site, tmp_path)
   assert set(stored(tmp_path)) == {'/', '/new'}
   # /old, both loops, /away, and /chain0 to /chain4.
   assert summary['addresses'] == {
@@ -188,16 +196,6 @@ def test_large_body_is_cut_and_marked(site, tmp_path):
   assert raw.count(b'WARC-Truncated: length') == 2
 
 
-def test_links_to_other_hosts_are_counted_and_not_followed(site, tmp_path):
-  with bad_site.serve() as other:
-    name = f'http://localhost:{other.port}/'
-    site.page('/', 'root', name, 'https://example.org/')
-    summary = crawl(site, tmp_path)
-    assert other.requests == []
-  assert summary['addresses'] == {'stored': 1}
-  assert summary['counts']['links_off_site'] == 2
-
-
 @pytest.mark.parametrize(
   ('settings', 'stopped', 'n_pages'),
   [
@@ -245,12 +243,7 @@ def test_killed_crawler_goes_on_and_loses_nothing(site, tmp_path):
 
   for i in range(n_pages + 1):
     site.answers[f'/{i}'] = answer(i)
-  command = [
-    *(sys.executable, '-m', 'experiments.crawl', '--workdir', str(tmp_path)),
-    *('--seed_url', f'{site.url}/0'),
-    *('--gin_bindings', 'Crawl.delay_s = 0.0'),
-    *('--gin_bindings', 'Crawl.warc_bytes = 700'),
-  ]
+  command = recipe(tmp_path, f'{site.url}/0', 'Crawl.warc_bytes = 700')
   codes = []
   while not (tmp_path / 'done.json').exists():
     process.append(subprocess.Popen(command, cwd=ROOT))
@@ -309,18 +302,9 @@ def test_full_disk_is_named_and_loses_nothing(site, tmp_path, room):
   for i, word in enumerate(words):
     site.page(f'/{i}', word)
 
-  program = (
-    'import sys, pathlib\n'
-    'from llm_jax.web import crawler\n'
-    'cfg = crawler.Crawl(delay_s=0.0)\n'
-    'crawler.crawl(cfg, [sys.argv[1]], pathlib.Path(sys.argv[2]))\n'
-  )
-  command = [sys.executable, '-c', program, f'{site.url}/', str(tmp_path)]
+  command = [sys.executable, '-c', PROGRAM, f'{site.url}/', str(tmp_path)]
   done = subprocess.run(
-    file_limit.limited(command, room),
-    cwd=ROOT,
-    capture_output=True,
-    text=True,
+    file_limit.limited(command, room), cwd=ROOT, capture_output=True, text=True
   )
   assert done.returncode == 1
   assert 'make room and give the same command again' in done.stderr
@@ -333,3 +317,97 @@ def test_full_disk_is_named_and_loses_nothing(site, tmp_path, room):
   if room > 25_000:
     assert before > 3  # pages came before the disk was full,
     assert len(site.requests) < before + 20  # and are not asked for again
+
+
+def test_seed_that_is_down_is_not_finished_and_asked_again(site, tmp_path):
+  """Two hosts; one answers only when the command is given again."""
+  site.page('/', 'root')
+  with socket.create_server(('127.0.0.1', 0)) as late:
+    port = late.getsockname()[1]
+  command = recipe(tmp_path, f'{site.url}/ http://localhost:{port}/')
+  done = run(command)
+  assert done.returncode == 1
+  assert 'localhost (robots_unavailable) could not be reached' in done.stderr
+  assert '1 pages of others are kept' in done.stderr
+  assert not (tmp_path / 'done.json').exists()
+  with bad_site.serve(port=port) as other:
+    other.page('/', 'late')
+    assert run(command).returncode == 0
+  assert site.paths() == ['/robots.txt', '/']  # and nothing is asked for twice
+  assert {page.body for page in records(tmp_path)} == {b'root', b'late'}
+
+
+@pytest.mark.parametrize(
+  ('path', 'answer', 'message'),
+  [
+    ('/robots.txt', (503, {}, b''), '127.0.0.1 (robots_unavailable)'),
+    ('/', (500, {}, b''), '127.0.0.1 (http_500)'),
+    ('/', bad_site.reset, '127.0.0.1 (disconnect)'),
+    ('/', (404, {}, b''), "no page was stored; addresses by outcome: {'http_4"),
+    (
+      '/robots.txt',
+      (200, {}, b'User-agent: *\nDisallow: /'),
+      "outcome: {'robots_disallowed': 1}",
+    ),
+    ('/', (302, {'Location': 'http://x.test/'}, b''), "{'redirect': 1}"),
+  ],
+)
+def test_crawl_without_a_page_fails_and_begins_anew(
+  site, tmp_path, path, answer, message
+):
+  site.page('/', 'root')
+  good = site.answers[path]
+  site.answers[path] = answer
+  for _ in range(2):
+    done = run(recipe(tmp_path, f'{site.url}/'))
+    assert done.returncode == 1
+    assert message in done.stderr
+  site.answers[path] = good
+  assert run(recipe(tmp_path, f'{site.url}/')).returncode == 0
+  assert set(stored(tmp_path)) == {'/'}
+
+
+def test_second_process_in_a_folder_is_refused(site, tmp_path):
+  """It names the first, which goes on; after kill -9 the command resumes."""
+  is_asked, go_on = threading.Event(), threading.Event()
+
+  def wait(handler):
+    is_asked.set()
+    go_on.wait(60)
+    bad_site.send(handler, 200, {'Content-Type': 'text/html'}, b'slow')
+
+  site.page('/', 'root', '/slow')
+  site.answers['/slow'] = wait
+  cfg = crawler.Crawl(**FAST)
+  command = [sys.executable, '-c', PROGRAM, f'{site.url}/', str(tmp_path)]
+  for end in ('kill', 'wait'):
+    is_asked.clear()
+    first = subprocess.Popen(command, cwd=ROOT)
+    assert is_asked.wait(60)
+    with pytest.raises(BlockingIOError, match=f'process {first.pid} on '):
+      crawler.crawl(cfg, [f'{site.url}/'], tmp_path)
+    if end == 'kill':
+      first.kill()
+    else:
+      go_on.set()
+    first.wait(60)
+  assert first.returncode == 0
+  summary = crawler.crawl(cfg, [f'{site.url}/'], tmp_path)
+  assert summary['addresses'] == {'stored': 2}
+  assert set(stored(tmp_path)) == {'/', '/slow'}
+
+
+def test_numbers_of_a_host_follow_from_its_addresses(site, tmp_path):
+  """What another program changes in the frontier cannot make it endless."""
+  site.page('/', 'root', '/1', '/2')
+  for i in (1, 2):
+    site.page(f'/{i}', f'page {i}')
+  assert crawl(site, tmp_path, max_pages=1)['stopped'] == 'max_pages'
+  with contextlib.closing(
+    sqlite3.connect(tmp_path / 'frontier.sqlite')
+  ) as base:
+    base.execute("UPDATE urls SET outcome = 'gone' WHERE url LIKE '%/2'")
+    base.commit()
+  summary = crawl(site, tmp_path)
+  assert summary['stopped'] == 'done'
+  assert (summary['pages'], summary['bytes']) == (2, 4 + 2 * 18 + 6)

@@ -40,10 +40,11 @@ def test_a_table_finds_what_was_written(tmp_path):
   keys[:2] = 0, 2**64 - 1
   codes = generator.integers(0, hashes.MAX_CODES, 5000, 'u2')
   path = tmp_path / 'table'
+  parts = [(keys[i : i + 1], code) for i, code in enumerate(codes.tolist())]
   # The second of equal hashes does not count.
-  hashes.write(path, {'of': 'test'}, np.tile(keys, 2), np.r_[codes, codes + 1])
-  table = hashes.read(path)
-  assert table.metadata == {'n': 5000, 'of': 'test'}
+  hashes.write(path, 'test', {'of': 'these'}, [*parts, (keys, 0)])
+  table = hashes.read(path, 'test')
+  assert table.metadata == {'kind': 'test', 'n': 5000, 'of': 'these'}
   assert np.array_equal(table.find(keys), codes)
   assert len(table.find(keys[2:] + np.uint64(1))) == 0
   assert table.find(np.array([], 'u8')).tolist() == []
@@ -54,18 +55,20 @@ def test_a_table_finds_what_was_written(tmp_path):
 
 def test_small_tables_find_nothing_else(tmp_path):
   one = np.array([5], 'u8')
-  hashes.write(tmp_path / 'one', {}, one, one.astype('u2'))
-  table = hashes.read(tmp_path / 'one')
+  hashes.write(tmp_path / 'one', 'test', {}, [(one, 5)])
+  table = hashes.read(tmp_path / 'one', 'test')
   assert table.find(np.array([4, 5, 6, 5], 'u8')).tolist() == [5, 5]
-  empty = np.zeros(0, 'u8')
-  hashes.write(tmp_path / 'table', {}, empty, np.zeros(0, 'u2'))
-  assert hashes.read(tmp_path / 'table').find(np.arange(3)).tolist() == []
+  hashes.write(tmp_path / 'none', 'test', {}, [])
+  table = hashes.read(tmp_path / 'none', 'test')
+  assert table.find(np.arange(3)).tolist() == []
+  with pytest.raises(ValueError, match='none is a table of test, not of words'):
+    hashes.read(tmp_path / 'none', 'words')
 
 
 @pytest.mark.parametrize('size', [1, 10, 24, 30, 5000])
 def test_a_part_of_a_table_is_refused(tmp_path, size):
   path = tmp_path / 'table'
-  hashes.write(path, {}, np.arange(99, dtype='u8'), np.zeros(99, 'u2'))
+  hashes.write(path, 'test', {}, [(np.arange(99, dtype='u8'), 0)])
   path.write_bytes(path.read_bytes()[:size])
   with pytest.raises(ValueError, match='table'):
-    hashes.read(path)
+    hashes.read(path, 'test')

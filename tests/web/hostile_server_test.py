@@ -131,13 +131,6 @@ def bodies(folder: pathlib.Path) -> dict[str, bytes]:
   return found
 
 
-@pytest.fixture
-def site():
-  with bad_site.serve() as running:
-    running.answers['/robots.txt'] = (404, {}, b'')
-    yield running
-
-
 def test_each_is_counted_and_the_crawl_ends(site, tmp_path):
   site.page('/', 'root', *(f'/{name}' for name in CASES), '/last')
   site.page('/last', 'last')
@@ -180,6 +173,9 @@ def test_bytes_behind_an_answer_are_not_the_next_one(site, tmp_path):
   [
     ((500, {}, b''), 2, 'robots_unavailable'),
     ((429, {}, b''), 2, 'robots_unavailable'),
+    ((503, {}, b''), 2, 'robots_unavailable'),
+    ((200, {}, b'User-agent: *\nCrawl-delay: 3600'), 1,
+     'crawl_delay_too_long'),
     (bad_site.in_turn((500, {}, b''), (404, {}, b'')), 2, 'stored'),
     (raw(b'HTTP/1.1 200 OK\r\n\r\n', b'x', every_s=0.1, n_times=9), 2,
      'robots_unavailable'),

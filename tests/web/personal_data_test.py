@@ -92,6 +92,7 @@ def test_what_fineweb_replaces(text, expected):
       '(212)\xa0555\u20132368, ６５０－２５３－００００',
       '{phone}, {phone}',
     ),
+    ('phones', '+٤١ ٤٤ ٦٦٨ ١٨ ٠٠', '{phone}'),
     ('phones', '＋４１　４４　６６８　１８　００', '{phone}'),
     (
       'phones',

@@ -21,11 +21,7 @@ def test_every_record_is_kept_or_removed_for_its_reason(finished):
     for step in steps
   }
   assert removed == {
-    'records': {
-      'http_404': 1,
-      'not_html': 1,
-      'short_record': 1,
-    },
+    'records': {'http_404': 1, 'not_html': 1, 'short_record': 1},
     'url': {},
     'extraction': {'no_text': 1},
     'language': {'language_de': 1},
@@ -123,7 +119,7 @@ def test_lost_documents_are_noticed():
 def test_wrong_parquet_is_named(tmp_path):
   path = tmp_path / 'a.parquet'
   path.write_bytes(b'not a table')
-  with pytest.raises(ValueError, match=r'a\.parquet is not a Parquet file'):
+  with pytest.raises(ValueError, match=r'a\.parquet is not a whole Parquet'):
     list(documents.read(path))
 
 

@@ -34,6 +34,38 @@ def test_links_of_a_page():
   )
 
 
+@pytest.mark.parametrize(
+  ('page', 'links'),
+  [
+    ('<a title="Next >" href="/x">', '/x'),
+    ("<a title='a>b' href='/x'>", '/x'),
+    ("<a title='<a href=/no>' href=/x?a=1&b=2&amp;c=3>", '/x?a=1&b=2&c=3'),
+    ('<a href="/x?a&copy=2&#x41;&eacute;">', '/x?a&copy=2Aé'),
+    ('<A\nHREF\n=\n"\t/x\n">', '/x'),
+    ('<a/href=/x><area href=/y>', '/x /y'),
+    ('<a href=/x href=/no>', '/x'),
+    ('<a "x" y= href=/no>', ''),
+    ('<a href="/x" / ><br/><a href=/y', '/x'),
+    ('<!--><a href=/x><!-- <a href=/no> --!><a href=/y>', '/x /y'),
+    ('<script>"<a href=/no>"</script><style><a href=/no></style>', ''),
+    ('<textarea><a href=/no></textarea><title><a href=/no></title>', ''),
+    ('<iframe src=/no><a href=/no></iframe><frame src=/no>', ''),
+    ('<noscript><a href=/x></noscript><template><a href=/y>', '/x /y'),
+    ('<svg><a href=/x></svg><select><a href=/y></select>', '/x /y'),
+    ('<a href=x><base href=/d/><base href=/no/>', '/d/x'),
+    ('<base target=_top><base href="data:x"><a href=x>', '/x'),
+    ('<base href="//h2/d/"><a href=x><link rel=canonical href=c>', '//h2/d/x'),
+    ('<a\0href=/no><a href="/x\0y">', '/x\ufffdy'),
+  ],
+)  # fmt: skip
+def test_links_as_browsers_see_them(page, links):
+  base = 'http://other/'
+  assert read(page).links == tuple(
+    'http:' + link if link[:2] == '//' else base + link[1:]
+    for link in links.split()
+  )
+
+
 def test_nofollow():
   page = '<a href=/1>x</a><a rel="ugc NoFollow" href=/2>x</a>'
   assert read(page).links == ('http://other/1',)

@@ -2,6 +2,7 @@
 
 import gzip
 import random
+import time
 import tracemalloc
 
 import pytest
@@ -41,7 +42,26 @@ def entry(i: int) -> bytes:
     (b'', sitemaps.Sitemap(problem='empty')),
     (random.Random(1).randbytes(9999), sitemaps.Sitemap(problem='empty')),
     (b'<html><body><p>not found', sitemaps.Sitemap(problem='xml')),
-    # What came before the fault counts.
+    (
+      '<?xml version="1.0" encoding="windows-1251"?><urlset><url><loc>'
+      'http://h/мир</loc></url></urlset>'.encode('cp1251'),
+      sitemaps.Sitemap(('http://h/мир',)),
+    ),
+    (
+      b'<?xml version="1.0" encoding="hex"?><a:urlset xmlns:a="s"><a:url>'
+      b'<a:loc>http://h/a</a:loc><loc>http://h/b</loc></a:url></a:urlset>',
+      sitemaps.Sitemap(('http://h/a',)),
+    ),
+    # What came before the end counts, but not the half of an address.
+    (
+      URLS[: URLS.index(b'</url>') + 20],
+      sitemaps.Sitemap(PAGES[:1], (), 'xml'),
+    ),
+    (b'<urlset><url><loc>http://h/ha', sitemaps.Sitemap(problem='xml')),
+    (
+      b'<urlset>' + entry(1) + b'<!--</urlset>',
+      sitemaps.Sitemap(('http://h/1',), (), 'xml'),
+    ),
     (URLS[:-9], sitemaps.Sitemap(PAGES, problem='xml')),
     (gzip.compress(URLS)[:-9], sitemaps.Sitemap(PAGES, problem='gzip')),
     (b'\x1f\x8bnonsense', sitemaps.Sitemap(problem='gzip')),
@@ -49,6 +69,43 @@ def entry(i: int) -> bytes:
 )
 def test_forms(body, expected):
   assert sitemaps.parse(body) == expected
+
+
+@pytest.mark.parametrize(
+  ('between', 'found', 'problem'),
+  [
+    ('<loc>http://h/?a&b=1&copy=2&nope;</loc>', '?a&b=1&copy=2&nope;', ''),
+    ('<loc>http://h/&eacute;&#x41;&amp;lt;</loc>', 'éA&lt;', ''),
+    ('<loc><![CDATA[http://h/?a&amp;b]]]></loc>', '?a&amp;b]', ''),
+    ('<loc>http://h/2</lo></url>', '2', ''),
+    ('<loc\n x="1">http://h/2</loc\n>', '2', ''),
+    ('</url></urlset>', None, ''),
+    ('<x y=1 z></x>< <1/></x><![CDATA[ <? <a b="<">', None, ''),
+    ('<!DOCTYPE a><!-- & -- <url><loc>no</loc> -->', None, ''),
+    ('<loc>http://h/not closed<url>', None, 'xml'),
+    ('<loc>http://h/a<b</loc>', None, 'xml'),
+    ('<loc/>', None, 'xml'),
+    ('<loc><b>http://h/x</b></loc>', None, 'xml'),
+    ('<image:loc>http://h/i</image:loc><locus>x</locus>', None, ''),
+  ],
+)
+@pytest.mark.parametrize(
+  ('before', 'behind'),
+  [
+    ('<urlset>', '</urlset>'),
+    ('\ufeff\n\n <?xml version="1.0"?><urlset>', '</urlset>\n<!-- 0.3 s -->'),
+    ('<br>Warning: x\n<?xml version="1.0"?>\n<urlset a="b">', '</urlset >'),
+  ],
+)
+def test_a_fault_costs_its_entry(before, behind, between, found, problem):
+  body = (
+    f'{before}<url><loc>http://h/1</loc></url><url>{between}'
+    f'<url><loc>http://h/3</loc></url>{behind}'
+  )
+  pages = [f'http://h/{i}' for i in (1, found, 3) if i is not None]
+  assert sitemaps.parse(body.encode()) == sitemaps.Sitemap(
+    tuple(pages), problem=problem
+  )
 
 
 @pytest.mark.parametrize(
@@ -77,13 +134,25 @@ def test_limits():
   nested = b'<a>' * 40 + entry(1) + b'</a>' * 40
   assert sitemaps.parse(nested) == sitemaps.Sitemap(problem='xml')
   long = b'<urlset><url><loc>' + b'x' * 9_000_000 + b'</loc></url></urlset>'
-  assert len(sitemaps.parse(long).pages[0]) < 9000
+  assert sitemaps.parse(long) == sitemaps.Sitemap(problem='xml')
   bomb = gzip.compress(b'<urlset>' + b' ' * (4 * sitemaps.MAX_BYTES), 1)
   tracemalloc.start()
   assert sitemaps.parse(bomb).problem == 'too_large'
   peak = tracemalloc.get_traced_memory()[1]
   tracemalloc.stop()
   assert peak < 3 * sitemaps.MAX_BYTES
+
+
+@pytest.mark.parametrize(
+  'unit',
+  [b'<loc><![CDATA[', b'<loc>' + b' ' * 4000, b'<loc ', b'<!--', b'<!-', b'&a',
+   b'<loc><![CDATA[' + b']' * 3999, b'<?xml ', b'<url>', b'x'],
+)  # fmt: skip
+def test_linear_time(unit):
+  for start in (b'<urlset>', b'<a>'):
+    begin = time.process_time()
+    sitemaps.parse(start + unit * (4_000_000 // len(unit)))
+    assert time.process_time() - begin < 5
 
 
 def test_damage_never_raises():

@@ -276,9 +276,9 @@ def _read(lines: bytes, n_calls: int) -> tuple[tuple[Any, ...], str]:
         raise ValueError(f'{line[:40]!r} is no message')
       if 'value' in message:
         values.append(sandbox_values.decode(message['value']))
-      elif 'error' in message:
-        reason = str(message['error'])[:_REASON_CHARS]
-        return tuple(values), reason.encode(errors='replace').decode()
+      elif isinstance(reason := message.get('error'), str):
+        reason = reason[:_REASON_CHARS].encode(errors='replace').decode()
+        return tuple(values), reason
       elif len(values) == n_calls:
         return tuple(values), ''
   except ValueError as error:

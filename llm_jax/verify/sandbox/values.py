@@ -88,7 +88,8 @@ def _decode(encoded: Any, depth: int) -> Any:
         for key, value in content
       }
     return _COLLECTIONS[name](_decode(item, depth - 1) for item in content)
-  except (TypeError, KeyError) as error:  # not hashable, not iterable, no tag
+  # Not hashable, not iterable, no tag, an integer too large for a float.
+  except (TypeError, KeyError, OverflowError) as error:
     raise ValueError(f'{error!r} in an encoded value') from error
 
 

@@ -15,7 +15,6 @@ come back to a page to see whether it changed.
 
 import contextlib
 import dataclasses
-import datetime
 import email.utils
 import pathlib
 import time
@@ -37,11 +36,11 @@ from llm_jax.web.crawl import (
   warc_write,
 )
 
-_PREFIX = 'crawl'
 _HTML_TYPES = ('text/html', 'application/xhtml+xml')
 _RETRIED = frozenset({'timeout', 'connection', 'disconnect', 'http_429'})
 # They say that the host is ill, not the page.
 _OF_HOST = _RETRIED | {'certificate', 'tls', 'private_address'}
+_MAX_REDIRECTS = 5
 _MAX_SITEMAP_NESTING = 3
 _ROBOTS_KEPT_S = 24 * 3600  # RFC 9309 2.4
 _Job = tuple[str, frontier.Entry | None]
@@ -62,7 +61,6 @@ class Crawl:
     max_bytes_per_host: bytes of page bodies of one host, likewise.
     max_host_errors: failures in a row after which a host is left alone.
     max_page_bytes: a longer body is cut there and marked WARC-Truncated.
-    max_redirects: redirects in a row that are followed.
     max_attempts: requests for one page before its failure counts.
     max_sitemaps: sitemaps of one host that are read; 0 reads none.
     page_timeout_s: seconds for one whole answer.
@@ -73,9 +71,6 @@ class Crawl:
       is left alone, a page whose Retry-After asks for more is not retried.
     n_connections: hosts that are asked at the same time.
     warc_bytes: a WARC file that is longer is followed by another.
-    keep_noindex: store pages that ask not to be indexed.
-    keep_non_canonical: store pages that name another address as their own
-      although that one is stored.
   """
 
   user_agent: str = 'llm_jax/0.1 (research crawler)'
@@ -87,7 +82,6 @@ class Crawl:
   max_bytes_per_host: int = 1 << 30
   max_host_errors: int = 20
   max_page_bytes: int = 4 << 20
-  max_redirects: int = 5
   max_attempts: int = 2
   max_sitemaps: int = 50
   page_timeout_s: float = 30.0
@@ -96,8 +90,6 @@ class Crawl:
   max_crawl_delay_s: float = 60.0
   n_connections: int = 8
   warc_bytes: int = 1 << 30
-  keep_noindex: bool = False
-  keep_non_canonical: bool = False
 
 
 def crawl(
@@ -110,6 +102,8 @@ def crawl(
 ) -> dict:
   """Crawls until nothing waits or a limit is reached; goes on if called again.
 
+  Called again, it asks hosts again that were down and gave no page.
+
   Args:
     cfg: limits and manners.
     seed_urls: where to start; their hosts are the ones that are crawled.
@@ -120,78 +114,72 @@ def crawl(
 
   Returns:
     pages, bytes and seconds; `stopped` (`done` or the limit's name);
-    addresses by outcome; other counts, such as links by verdict; files.
+    addresses by outcome; other counts, such as links by verdict; files; and
+    under `down` the seeds' hosts that gave no page, with the reason.
 
   Raises:
     ValueError: a seed is no http(s) address, no seed is given, or another
       version began this crawl.
-    OSError: the disk is full; call again when there is room.
+    OSError: the disk is full; call again when there is room. Or another
+      process crawls into this folder.
   """
   if not seed_urls:
     raise ValueError('no seed URL to crawl; give at least one')
   seeds = [urls.normalize(url) for url in seed_urls]
-  info = {
-    'software': cfg.user_agent,
-    'http-header-user-agent': cfg.user_agent,
-    'robots': 'obeyed as in RFC 9309, with Crawl-delay',
-    'format': 'WARC File Format 1.1',
-    'conformsTo': 'http://iipc.github.io/warc-specifications/specifications/'
-    'warc-format/warc-1.1/',
-  }
   client = fetch.Client(
-    cfg.user_agent, cfg.page_timeout_s, addresses or {}, ca_file
+    user_agent=cfg.user_agent,
+    timeout_s=cfg.page_timeout_s,
+    addresses=addresses or {},
+    ca_file=ca_file,
   )
-  with (
-    files.explain_full(folder),
-    contextlib.closing(frontier.Frontier(folder / 'frontier.sqlite')) as memory,
-    contextlib.closing(
-      warc_write.Writer(
-        folder,
-        _PREFIX,
-        memory.warc_ends(),
-        cfg.warc_bytes,
-        lambda name: warc_write.encode_info(
-          datetime.datetime.now(datetime.UTC), info, name
-        ),
-      )
-    ) as writer,
-    contextlib.closing(client),
-  ):
-    state = _Crawl(cfg, seeds, memory, writer, client)
+  with files.explain_full(folder), contextlib.ExitStack() as stack:
+    if files.lock(folder):
+      stack.callback(files.unlock, folder)
+    seen = frontier.Frontier(folder / 'frontier.sqlite')
+    stack.callback(seen.close)
+    writer = warc_write.Writer(
+      folder=folder,
+      ends=seen.warc_ends(),
+      max_bytes=cfg.warc_bytes,
+      fields={
+        'software': cfg.user_agent,
+        'http-header-user-agent': cfg.user_agent,
+        'robots': 'obeyed as in RFC 9309, with Crawl-delay',
+      },
+    )
+    stack.callback(writer.close)
+    stack.callback(client.close)
+    state = _Crawl(cfg, seeds, seen, writer, client)
     return state.summary(stopped=state.run(on_page))
 
 
 class _Crawl:
   """One process's part of a crawl; what outlives it is in the frontier."""
 
-  def __init__(self, cfg: Crawl, seeds, memory, writer, client):
-    self._cfg, self._memory = cfg, memory
+  def __init__(self, cfg: Crawl, seeds, seen, writer, client):
+    self._cfg, self._seeds, self._seen = cfg, seeds, seen
     self._writer, self._client = writer, client
-    self._intake = intake.Intake(cfg.scope, seeds, memory)
-    self._product = cfg.user_agent.partition('/')[0]
+    self._intake = intake.Intake(cfg.scope, seeds, seen)
     self._rules = {
-      host: robots.from_response(status, text, self._product)
-      for host, (status, text) in memory.robots(
-        time.time() - _ROBOTS_KEPT_S
-      ).items()
+      host: robots.from_response(status, text, cfg.user_agent)
+      for host, status, text in seen.robots(time.time() - _ROBOTS_KEPT_S)
     }
     self._robots_attempts: dict[str, int] = {}
-    self._n_sitemaps = memory.n_sitemaps()
     self._ready_at: dict[str, float] = {}  # by host, monotonic seconds
     self._mark = time.monotonic()
-    with memory.transaction():
-      for name in ('pages', 'bytes', 'seconds', 'pages_cut_at_max_page_bytes'):
-        memory.count(name, 0)
-      memory.count('torn_bytes_cut', writer.cut_bytes)
+    with seen.transaction():
+      for name in ('seconds', 'pages_cut_at_max_page_bytes'):
+        seen.count(name, 0)
+      seen.count('torn_bytes_cut', writer.cut_bytes)
       for seed in seeds:
-        memory.add(seed, urls.host_of(seed), depth=0)
+        seen.add(seed, depth=0)
 
   def run(self, on_page: Callable[[], object]) -> str:
     running: dict[futures.Future, _Job] = {}
     done: set[futures.Future] = set()
     with futures.ThreadPoolExecutor(self._cfg.n_connections) as pool:
       while True:
-        with self._memory.transaction():
+        with self._seen.transaction():
           for future in done:
             self._close(*running.pop(future), future)
           limit = self._limit_reached(len(running))
@@ -206,7 +194,7 @@ class _Crawl:
         for _ in done:
           on_page()
         if not running:
-          if limit or not self._memory.waiting_hosts():
+          if limit or not self._seen.waiting_hosts():
             return limit or 'done'
           time.sleep(self._pause_s())
         done, _ = futures.wait(
@@ -214,27 +202,26 @@ class _Crawl:
         )
 
   def summary(self, stopped: str) -> dict:
-    counts = dict(sorted(self._memory.counts.items()))
+    counts = dict(sorted(self._seen.counts.items()))
     return {
       'stopped': stopped,
-      'pages': int(counts.pop('pages')),
-      'bytes': int(counts.pop('bytes')),
+      'pages': self._seen.pages,
+      'bytes': self._seen.bytes,
       'crawl_seconds': round(counts.pop('seconds'), 3),
-      'addresses': self._memory.outcomes(),
+      'addresses': self._seen.outcomes(),
       'counts': {name: int(n) for name, n in counts.items()},
-      'files': list(self._memory.warc_ends()),
+      'files': list(self._seen.warc_ends()),
+      'down': self._seen.down(map(urls.name_of, self._seeds)),
     }
 
   def _limit_reached(self, n_running: int) -> str:
-    counts = self._memory.counts
+    cfg, seen = self._cfg, self._seen
     # A request under way may fail, and then the crawl goes on.
-    if counts['pages'] + n_running >= self._cfg.max_pages:
+    if seen.pages + n_running >= cfg.max_pages:
       return 'max_pages'
-    if counts['bytes'] >= self._cfg.max_bytes:
+    if seen.bytes >= cfg.max_bytes:
       return 'max_bytes'
-    if counts['seconds'] >= self._cfg.max_seconds:
-      return 'max_seconds'
-    return ''
+    return 'max_seconds' if seen.counts['seconds'] >= cfg.max_seconds else ''
 
   def _pause_s(self) -> float:
     """Seconds until the next host may be asked, at most one second."""
@@ -246,43 +233,37 @@ class _Crawl:
     """The next request: (host, its page), or (host, None) for robots.txt."""
     now = time.monotonic()
     entries = []
-    for host in self._memory.waiting_hosts():
+    for host in self._seen.waiting_hosts():
       name = host.name
       if name in busy:
         continue
       reason = name in self._rules and self._why_left_alone(host)
       if reason:
-        self._memory.close_waiting(name, reason)
-        continue
-      if self._ready_at.get(name, 0.0) > now:
-        continue
-      if name not in self._rules:
-        return name, None
-      entry = self._next_allowed(name)
-      if entry:
-        entries.append(entry)
-    if not entries:
-      return None
-    entry = min(entries, key=lambda e: (e.depth, e.id))
-    return entry.host, entry
+        self._seen.close_waiting(name, reason)
+      elif self._ready_at.get(name, 0.0) <= now:
+        if name not in self._rules:
+          return name, None
+        if entry := self._next_allowed(name):
+          entries.append(entry)
+    entry = min(entries, key=lambda e: (e.depth, e.id), default=None)
+    return entry and (entry.host, entry)
 
   def _why_left_alone(self, host: frontier.Host) -> str:
     cfg, rules = self._cfg, self._rules[host.name]
-    if rules.unavailable:
-      return 'robots_unavailable'
-    if rules.crawl_delay_s > cfg.max_crawl_delay_s:
-      return 'crawl_delay_too_long'
-    if host.errors >= cfg.max_host_errors:
-      return 'max_host_errors'
-    if host.pages >= cfg.max_pages_per_host:
-      return 'max_pages_per_host'
-    return 'max_bytes_per_host' if host.bytes >= cfg.max_bytes_per_host else ''
+    reasons = {
+      'robots_unavailable': rules.unavailable,
+      'crawl_delay_too_long': rules.crawl_delay_s > cfg.max_crawl_delay_s,
+      'max_host_errors': host.errors >= cfg.max_host_errors,
+      'max_pages_per_host': host.pages >= cfg.max_pages_per_host,
+      'max_bytes_per_host': host.bytes >= cfg.max_bytes_per_host,
+    }
+    return next((reason for reason, holds in reasons.items() if holds), '')
 
   def _next_allowed(self, host: str) -> frontier.Entry | None:
-    while entry := self._memory.next_of(host):
+    while entry := self._seen.next_of(host):
       if self._rules[host].allows(entry.url):
         return entry
-      self._memory.finish(entry, 'robots_disallowed')
+      self._seen.finish(entry, 'robots_disallowed')
     return None
 
   def _ask(self, host: str, entry: frontier.Entry | None):
@@ -293,7 +274,7 @@ class _Crawl:
       response = self._get(entry.url, sitemaps.MAX_BYTES)
       return response, sitemaps.parse(response.body)
     response = self._get(entry.url, self._cfg.max_page_bytes, _HTML_TYPES)
-    return response, signals.read(response, entry.url, self._product)
+    return response, signals.read(response, entry.url, self._cfg.user_agent)
 
   def _get(self, url: str, *limits) -> fetch.Response:
     public_only = not self._intake.is_seed(url)
@@ -318,34 +299,30 @@ class _Crawl:
   def _close(self, name: str, entry, future: futures.Future):
     """Writes down what a request brought."""
     now = time.monotonic()
-    self._memory.count('seconds', now - self._mark)
+    self._seen.count('seconds', now - self._mark)
     self._mark = now
-    wait_s = self._cfg.delay_s
     if entry is None:
-      status, text = future.result()[0]
-      wait_s = max(wait_s, self._take_robots(name, status, text))
+      wait_s = self._take_robots(name, *future.result()[0])
     else:
       try:
-        response, told = future.result()
+        wait_s = self._take(entry, *future.result())
       except fetch.FetchError as error:
         logging.info('%s', error)
-        wait_s = max(wait_s, self._fail(entry, error.reason))
-      else:
-        wait_s = max(wait_s, self._take(entry, response, told))
+        wait_s = self._fail(entry, error.reason)
     if name in self._rules:
       wait_s = max(wait_s, self._rules[name].crawl_delay_s)
-    self._ready_at[name] = time.monotonic() + wait_s
+    self._ready_at[name] = time.monotonic() + max(wait_s, self._cfg.delay_s)
 
   def _take_robots(self, name: str, status: int, text: str) -> float:
     """Keeps the rules, or returns the seconds until they are asked again."""
-    rules = robots.from_response(status, text, self._product)
+    rules = robots.from_response(status, text, self._cfg.user_agent)
     attempts = self._robots_attempts.get(name, 0) + 1
     if rules.unavailable:
-      self._memory.count(f'robots_{f"http_{status}" if status else text}')
-    if rules.unavailable and attempts < self._cfg.max_attempts:
-      self._robots_attempts[name] = attempts
-      return self._backoff_s(attempts)
-    self._memory.set_robots(name, status, text, time.time())
+      self._seen.count(f'robots_{f"http_{status}" if status else text}')
+      if attempts < self._cfg.max_attempts:
+        self._robots_attempts[name] = attempts
+        return self._backoff_s(attempts)
+    self._seen.set_robots(name, status, text, time.time())
     self._rules[name] = rules
     self._add_sitemaps(name, rules.sitemaps, 1)
     return 0.0
@@ -355,56 +332,57 @@ class _Crawl:
     return min(wait_s, self._cfg.max_crawl_delay_s)
 
   def _add_sitemaps(self, name: str, found: Sequence[str], nesting: int):
-    room = self._cfg.max_sitemaps - self._n_sitemaps.get(name, 0)
-    used = found[:room] if nesting <= _MAX_SITEMAP_NESTING else ()
+    room = self._cfg.max_sitemaps - self._seen.hosts[name].sitemaps
+    used = found[: max(room, 0)] if nesting <= _MAX_SITEMAP_NESTING else ()
     if len(used) < len(found):
-      self._memory.count('sitemaps_over_limit', len(found) - len(used))
-    self._n_sitemaps[name] = self._n_sitemaps.get(name, 0) + len(used)
+      self._seen.count('sitemaps_over_limit', len(found) - len(used))
     self._intake.add('sitemaps', used, depth=0, sitemap=nesting)
 
-  def _take(self, entry: frontier.Entry, response: fetch.Response, told):
+  def _take(self, entry: frontier.Entry, response: fetch.Response, found):
     """Takes an answer; returns the seconds that its host asks us to wait."""
     if 300 <= response.status < 400 and response.location:
       self._redirect(entry, response)
     elif response.status != 200:
       return self._fail(entry, f'http_{response.status}', response)
     elif entry.sitemap:
-      self._memory.finish(entry, 'sitemap')
-      if told.problem:
-        self._memory.count(f'sitemaps_{told.problem}')
-      self._intake.add('sitemap_links', told.pages, depth=1)
-      self._add_sitemaps(entry.host, told.sitemaps, entry.sitemap + 1)
+      self._seen.finish(entry, 'sitemap')
+      if found.problem:
+        self._seen.count(f'sitemaps_{found.problem}')
+      self._intake.add('sitemap_links', found.pages, depth=1)
+      self._add_sitemaps(entry.host, found.sitemaps, entry.sitemap + 1)
     elif response.content_type not in _HTML_TYPES:
       return self._fail(entry, f'type_{response.content_type or "missing"}')
     else:
-      self._take_page(entry, response, told)
-    self._memory.hosts[entry.host].errors = 0
+      self._take_page(entry, response, found)
+    self._seen.hosts[entry.host].errors = 0
     return 0.0
 
   def _redirect(self, entry: frontier.Entry, response: fetch.Response):
-    if entry.redirects >= self._cfg.max_redirects:
-      self._memory.finish(entry, 'too_many_redirects')
+    if entry.redirects >= _MAX_REDIRECTS:
+      self._seen.finish(entry, 'too_many_redirects')
       return
     target = urls.join(entry.url, response.location)
     with contextlib.suppress(ValueError):  # counted as unusable below
       if urls.host_of(urls.normalize(target)) != entry.host:
-        self._memory.count('redirects_to_another_host')
-    n_redirects = entry.redirects + 1
+        self._seen.count('redirects_to_another_host')
     self._intake.add(
-      'redirects', [target], entry.depth, n_redirects, entry.sitemap
+      'redirects',
+      [target],
+      depth=entry.depth,
+      redirects=entry.redirects + 1,
+      sitemap=entry.sitemap,
     )
-    self._memory.finish(entry, 'redirect')
+    self._seen.finish(entry, 'redirect')
 
-  def _take_page(self, entry, response, told: signals.Signals):
+  def _take_page(self, entry, response, said: signals.Signals):
     """Stores a page unless it asks not to be, and queues its links."""
-    self._intake.add('links', told.links, entry.depth + 1)
-    if told.n_nofollow:
-      self._memory.count('links_nofollow', told.n_nofollow)
-    is_copy = self._is_copy(entry, told.canonical)
-    if told.noindex and not self._cfg.keep_noindex:
-      self._memory.finish(entry, 'noindex')
-    elif is_copy and not self._cfg.keep_non_canonical:
-      self._memory.finish(entry, 'not_canonical')
+    self._intake.add('links', said.links, entry.depth + 1)
+    if said.n_nofollow:
+      self._seen.count('links_nofollow', said.n_nofollow)
+    is_copy = self._is_copy(entry, said.canonical)
+    if said.noindex or is_copy:
+      outcome = 'noindex' if said.noindex else 'not_canonical'
+      self._seen.finish(entry, outcome)
     else:
       self._store(entry, response)
 
@@ -419,39 +397,34 @@ class _Crawl:
       url = urls.normalize(canonical) if canonical else entry.url
     except ValueError:
       url = entry.url
-      self._memory.count('canonicals_unusable')
+      self._seen.count('canonicals_unusable')
     if url == entry.url:
       return False
-    self._memory.count('pages_with_another_canonical')
+    self._seen.count('pages_with_another_canonical')
     if not self._intake.holds(url):
-      self._memory.count('canonicals_off_site')
+      self._seen.count('canonicals_off_site')
       return False
     if urllib.parse.urlsplit(url).path == '/':
-      self._memory.count('canonicals_of_front_page')
+      self._seen.count('canonicals_of_front_page')
       return False
     # One link deeper: a row of canonical addresses may have no end.
     self._intake.add('canonicals', [url], entry.depth + 1)
-    return self._memory.outcome(url) in ('stored', 'revisit')
+    return self._seen.outcome(url) in ('stored', 'revisit')
 
   def _store(self, entry: frontier.Entry, response: fetch.Response):
-    # What is cut is not known to be the same.
-    seen = None
-    if not response.truncated:
-      seen = self._memory.seen(response.digest)
-      if not seen:
+    original = None
+    if not response.truncated:  # what is cut is not known to be the same
+      original = self._seen.original(response.digest)
+      if not original:
         record = warc_write.original(entry.url, response)
-        self._memory.set_seen(response.digest, record)
-    file, end = self._writer.append(
-      warc_write.encode_response(entry.url, response, seen)
+        self._seen.add_original(response.digest, record)
+    place = self._writer.append(
+      warc_write.encode_response(entry.url, response, original)
       + warc_write.encode_request(entry.url, response)
     )
-    self._memory.finish(entry, 'revisit' if seen else 'stored', file, end)
-    host = self._memory.hosts[entry.host]
-    host.pages += 1
-    host.bytes += len(response.body)
-    self._memory.count('pages')
-    self._memory.count('bytes', len(response.body))
-    self._memory.count('pages_cut_at_max_page_bytes', response.truncated)
+    outcome = 'revisit' if original else 'stored'
+    self._seen.finish(entry, outcome, len(response.body), *place)
+    self._seen.count('pages_cut_at_max_page_bytes', response.truncated)
 
   def _fail(
     self,
@@ -464,21 +437,19 @@ class _Crawl:
     Returns:
       Seconds to leave the host alone.
     """
+    cfg, host = self._cfg, self._seen.hosts[entry.host]
     may_pass = outcome in _RETRIED or outcome.startswith('http_5')
-    host = self._memory.hosts[entry.host]
-    is_of_host = may_pass or outcome in _OF_HOST
-    host.errors = host.errors + 1 if is_of_host else 0
+    host.errors = host.errors + 1 if may_pass or outcome in _OF_HOST else 0
     asked_s = _retry_after_s(response) if response and may_pass else 0.0
-    is_too_long = asked_s > self._cfg.max_crawl_delay_s
+    is_too_long = asked_s > cfg.max_crawl_delay_s
     if is_too_long:
-      self._memory.count('retry_after_too_long')
-    last = entry.attempts + 1 >= self._cfg.max_attempts
-    if may_pass and not last and not is_too_long:
-      self._memory.retry(entry)
+      self._seen.count('retry_after_too_long')
+    if may_pass and entry.attempts + 1 < cfg.max_attempts and not is_too_long:
+      self._seen.retry(entry)
     else:
-      self._memory.finish(entry, outcome)
+      self._seen.finish(entry, outcome)
     backoff_s = self._backoff_s(host.errors) if may_pass else 0.0
-    return min(max(asked_s, backoff_s), self._cfg.max_crawl_delay_s)
+    return min(max(asked_s, backoff_s), cfg.max_crawl_delay_s)
 
 
 def _retry_after_s(response: fetch.Response) -> float:

@@ -87,32 +87,31 @@ class Response:
     return self.header('Content-Type').partition(';')[0].strip().lower()
 
 
+@dataclasses.dataclass
 class Client:
-  """Makes requests; threads may share it, one request at a time for a host."""
+  """Makes requests; threads may share it, one request at a time for a host.
 
-  def __init__(
-    self,
-    user_agent: str,
-    timeout_s: float,
-    addresses: Mapping[str, tuple[str, int]] | None = None,
-    ca_file: pathlib.Path | None = None,
-  ):
-    """Opens no connection yet.
+  Attributes:
+    user_agent: sent as is.
+    timeout_s: for the whole answer, so that a server which sends a byte a
+      second cannot hold the crawler.
+    addresses: where to connect for a `host:port` in place of its DNS entry.
+    ca_file: certificates to trust in place of the system's.
+  """
 
-    Args:
-      user_agent: sent as is.
-      timeout_s: for the whole answer, so that a server which sends a byte a
-        second cannot hold the crawler.
-      addresses: where to connect for a `host:port` in place of its DNS entry.
-      ca_file: certificates to trust in place of the system's.
-    """
-    self._user_agent, self._timeout_s = user_agent, timeout_s
-    self._addresses, self._ca_file = addresses or {}, ca_file
+  user_agent: str
+  timeout_s: float
+  addresses: Mapping[str, tuple[str, int]] = dataclasses.field(
+    default_factory=dict
+  )
+  ca_file: pathlib.Path | None = None
+
+  def __post_init__(self):
     self._idle: dict[tuple[str, str], _Connection] = {}
 
   @functools.cached_property
   def _tls(self) -> ssl.SSLContext:
-    return ssl.create_default_context(cafile=self._ca_file)
+    return ssl.create_default_context(cafile=self.ca_file)
 
   def close(self):
     """Closes the connections that are kept."""
@@ -144,33 +143,33 @@ class Client:
         `disconnect`, `bad_http`, `endless`, `content_encoding` or
         `private_address`.
     """
-    deadline = time.monotonic() + self._timeout_s
+    deadline = time.monotonic() + self.timeout_s
     parts = urllib.parse.urlsplit(url)
-    key = parts.scheme, parts.netloc
-    kept = self._idle.pop(key, None)
+    kept = self._idle.pop((parts.scheme, parts.netloc), None)
+    limits = deadline, max_bytes, content_types
     try:
       if kept:
         try:
           if kept.is_clean():
-            return self._ask(kept, url, deadline, max_bytes, content_types)
+            return self._ask(kept, url, *limits)
         except FetchError as error:
           # Nothing came back: the server had closed it (RFC 9110 9.2.2).
           if error.reason != 'disconnect' or kept.n_read:
             raise
         kept.sock.close()
       connection = self._connect(parts, deadline, public_only)
-      return self._ask(connection, url, deadline, max_bytes, content_types)
+      return self._ask(connection, url, *limits)
     except FetchError as error:
       raise FetchError(error.reason, f'{url}: {error.detail}') from error
 
   def _connect(self, parts, deadline: float, public_only: bool):
     host = parts.hostname or ''
     port = parts.port or (443 if parts.scheme == 'https' else 80)
-    address = self._addresses.get(f'{host}:{port}')
+    address = self.addresses.get(f'{host}:{port}')
     public_only = public_only and address is None
     sock = None
     try:
-      sock = socket.create_connection(address or (host, port), self._timeout_s)
+      sock = socket.create_connection(address or (host, port), self.timeout_s)
       peer = sock.getpeername()[0]
       if public_only and not ipaddress.ip_address(peer).is_global:
         raise FetchError('private_address', peer)
@@ -184,24 +183,22 @@ class Client:
         sock.close()
       if isinstance(error, FetchError):
         raise
-      reason = 'connection'
-      if isinstance(error, TimeoutError):
-        reason = 'timeout'
-      elif isinstance(error, ssl.SSLCertVerificationError):
-        reason = 'certificate'
-      elif isinstance(error, ssl.SSLError):
-        reason = 'tls'
+      reasons = {
+        TimeoutError: 'timeout',
+        ssl.SSLCertVerificationError: 'certificate',
+        ssl.SSLError: 'tls',
+        Exception: 'connection',
+      }
+      reason = next(r for kind, r in reasons.items() if isinstance(error, kind))
       raise FetchError(reason, str(error)) from error
 
-  def _ask(
-    self, connection, url, deadline, max_bytes, content_types
-  ) -> Response:
+  def _ask(self, connection, url, deadline, max_bytes, types) -> Response:
     """One request; the connection is kept if it can serve another."""
     parts = urllib.parse.urlsplit(url)
     target = parts.path + ('?' + parts.query if parts.query else '')
     request = (
       f'GET {target} HTTP/1.1\r\nHost: {parts.netloc}\r\n'
-      f'User-Agent: {self._user_agent}\r\nAccept-Encoding: gzip\r\n\r\n'
+      f'User-Agent: {self.user_agent}\r\nAccept-Encoding: gzip\r\n\r\n'
     ).encode('latin-1')
     date = datetime.datetime.now(datetime.UTC).replace(microsecond=0)
     # A gzip stream can take input for ever and give nothing.
@@ -212,10 +209,19 @@ class Client:
       connection.sock.sendall(request)
       answer = http.client.HTTPResponse(connection, method='GET')
       answer.begin()
-      headers = tuple(answer.getheaders())
-      body, truncated = b'', False
-      if answer.status == 200 and _is_wanted(answer, content_types):
+      response = Response(
+        status=answer.status,
+        phrase=answer.reason,
+        headers=tuple(answer.getheaders()),
+        body=b'',
+        truncated=False,
+        address=connection.peer,
+        date=date,
+        request=request,
+      )
+      if answer.status == 200 and (not types or response.content_type in types):
         body, truncated = _read_body(answer, max_bytes)
+        response = dataclasses.replace(response, body=body, truncated=truncated)
       elif not answer.will_close:
         # Its body stands in the way of the next answer; but who sends it
         # slowly or badly has still given a status.
@@ -226,18 +232,9 @@ class Client:
           _read_body(answer, _CHUNK_BYTES, decode=False)
       is_read = answer.isclosed() or answer.length == 0
       is_kept = is_read and not answer.will_close
-      return Response(
-        answer.status,
-        answer.reason,
-        headers,
-        body,
-        truncated,
-        connection.peer,
-        date,
-        request,
-      )
+      return response
     except TimeoutError as error:
-      raise FetchError('timeout', f'{self._timeout_s} s') from error
+      raise FetchError('timeout', f'{self.timeout_s} s') from error
     except (OSError, http.client.HTTPException, ValueError) as error:
       # A bad chunk is an IncompleteRead as well.
       is_short = isinstance(error, http.client.IncompleteRead)
@@ -313,11 +310,6 @@ class _Connection(io.RawIOBase):
     self.n_read += n_read
     self.ended = not n_read
     return n_read
-
-
-def _is_wanted(answer, content_types: tuple[str, ...]) -> bool:
-  media_type = (answer.getheader('Content-Type') or '').partition(';')[0]
-  return not content_types or media_type.strip().lower() in content_types
 
 
 def _read_body(answer, max_bytes: int, decode: bool = True):

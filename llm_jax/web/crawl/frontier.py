@@ -1,4 +1,4 @@
-"""The crawler's memory on disk: every address it saw, and what became of it.
+"""Every address that a crawl saw and what became of it, on disk.
 
 An SQLite database beside the WARC files. One transaction closes the pages that
 came: their outcomes, places in the WARC and links. So a crawler that is killed
@@ -14,41 +14,45 @@ import errno
 import os
 import pathlib
 import sqlite3
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from typing import Any
 
-from llm_jax.web.crawl import warc_write
+from llm_jax.web.crawl import urls, warc_write
 
-_VERSION = 2
+_VERSION = 3
 _SCHEMA = f"""
 CREATE TABLE IF NOT EXISTS urls (
-  id INTEGER PRIMARY KEY,
-  url TEXT UNIQUE NOT NULL,
-  host TEXT NOT NULL,
-  depth INTEGER NOT NULL,
-  redirects INTEGER NOT NULL,
-  sitemap INTEGER NOT NULL,
+  id INTEGER PRIMARY KEY, url TEXT UNIQUE NOT NULL, host TEXT NOT NULL,
+  depth INTEGER NOT NULL, redirects INTEGER NOT NULL, sitemap INTEGER NOT NULL,
   attempts INTEGER NOT NULL DEFAULT 0,
   outcome TEXT,              -- NULL while the address waits
+  bytes INTEGER,             -- of the body, if it is stored
   warc_file TEXT,
   warc_end INTEGER           -- offset behind its records
 );
 CREATE INDEX IF NOT EXISTS waiting ON urls (host, depth, id)
   WHERE outcome IS NULL;
-CREATE TABLE IF NOT EXISTS hosts (
-  host TEXT PRIMARY KEY, addresses INTEGER, waiting INTEGER, pages INTEGER,
-  bytes INTEGER, errors INTEGER
-) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS robots (
   host TEXT PRIMARY KEY, status INTEGER, text TEXT, seconds REAL
 );
 CREATE TABLE IF NOT EXISTS payloads (
   digest BLOB PRIMARY KEY, record_id TEXT, url TEXT, date TEXT
 ) WITHOUT ROWID;
-CREATE TABLE IF NOT EXISTS queries (
-  path TEXT PRIMARY KEY, n INTEGER
-) WITHOUT ROWID;
 CREATE TABLE IF NOT EXISTS counts (name TEXT PRIMARY KEY, n REAL NOT NULL);
 PRAGMA user_version = {_VERSION};
+"""
+# Outcomes that say that a host cannot be reached or cannot answer now.
+_DOWN = """(
+  outcome IN ('timeout', 'connection', 'disconnect', 'certificate', 'tls',
+    'bad_http', 'endless', 'http_429', 'robots_unavailable', 'max_host_errors')
+  OR outcome LIKE 'http_5__')
+"""
+_HAVE_PAGES = '(SELECT host FROM urls WHERE warc_file IS NOT NULL)'
+# What a host holds follows from its addresses: a number that is stored a second
+# time beside them could come to differ, and the crawl would never end.
+_HOSTS = """
+SELECT host, count(*), sum(outcome IS NULL), count(warc_file),
+  ifnull(sum(bytes), 0), sum(sitemap > 0) FROM urls GROUP BY host ORDER BY host
 """
 
 
@@ -77,7 +81,7 @@ class Entry:
 
 @dataclasses.dataclass
 class Host:
-  """What is known of one host; changes are kept with the next commit.
+  """What is known of one host.
 
   Attributes:
     name: scheme, host and port.
@@ -85,7 +89,9 @@ class Host:
     waiting: those without an outcome.
     pages: pages stored, as a response or as a revisit.
     bytes: bytes of their bodies.
-    errors: failures in a row that speak of the host, not of a page.
+    sitemaps: sitemaps that the crawler chose to read.
+    errors: failures in a row that speak of the host, not of a page, since
+      this process began.
   """
 
   name: str
@@ -93,6 +99,7 @@ class Host:
   waiting: int = 0
   pages: int = 0
   bytes: int = 0
+  sitemaps: int = 0
   errors: int = 0
 
 
@@ -106,44 +113,60 @@ class Frontier:
   Attributes:
     hosts: by name.
     counts: named counts.
+    pages: pages stored.
+    bytes: bytes of their bodies.
   """
 
   def __init__(self, path: pathlib.Path):
     """Opens or makes the database.
+
+    Hosts that have been down and of which no page is stored are to be asked
+    again, and a crawl without any page begins anew.
 
     Raises:
       ValueError: another version of this library made it.
       OSError: the disk is full.
     """
     self._database = sqlite3.connect(path, isolation_level=None)
+    self.counts: dict[str, float] = {}
+    self._new_counts: dict[str, float] = {}
     try:
       with _disk_errors():
-        (version,) = self._database.execute('PRAGMA user_version').fetchone()
-        is_new = not self._database.execute('PRAGMA schema_version').fetchone()[
-          0
-        ]
-        if not is_new and version != _VERSION:
+        version = self._value('PRAGMA user_version')
+        if version != _VERSION and self._value('PRAGMA schema_version'):
           raise ValueError(
             f'{path} has format {version}, not {_VERSION}; crawl into a new '
             'folder'
           )
-        self._database.execute('PRAGMA journal_mode = WAL')
-        self._database.execute('PRAGMA synchronous = FULL')
+        self._do('PRAGMA journal_mode = WAL')
+        self._do('PRAGMA synchronous = FULL')
         self._database.executescript(f'BEGIN;{_SCHEMA}COMMIT;')
-        self.hosts = {
-          row[0]: Host(*row)
-          for row in self._database.execute('SELECT * FROM hosts ORDER BY host')
-        }
-        self.counts: dict[str, float] = dict(
-          self._database.execute('SELECT * FROM counts')
-        )
+        with self.transaction():
+          self._ask_again()
+        self.hosts = {row[0]: Host(*row) for row in self._do(_HOSTS)}
+        self.counts = dict(self._do('SELECT * FROM counts'))
     except (OSError, ValueError):
       self.close()
       raise
-    self._kept_hosts = {
-      name: tuple(vars(host).values()) for name, host in self.hosts.items()
-    }
-    self._kept_counts = dict(self.counts)
+    self.pages = sum(host.pages for host in self.hosts.values())
+    self.bytes = sum(host.bytes for host in self.hosts.values())
+
+  def _ask_again(self):
+    self._do(
+      f'UPDATE urls SET outcome = NULL, attempts = 0 WHERE {_DOWN} '
+      f'AND host NOT IN {_HAVE_PAGES}'
+    )
+    self._do(f'DELETE FROM robots WHERE host NOT IN {_HAVE_PAGES}')
+    if not self._value(f'SELECT count(*) FROM {_HAVE_PAGES}'):
+      self._do('DELETE FROM urls')
+      self._do('DELETE FROM counts')
+
+  def _do(self, sql: str, *values) -> sqlite3.Cursor:
+    return self._database.execute(sql, values)
+
+  def _value(self, sql: str, *values) -> Any:
+    """The first column of the first row, None if there is no row."""
+    return next(self._do(sql, *values), (None,))[0]
 
   def close(self):
     """Closes the database."""
@@ -157,90 +180,59 @@ class Frontier:
       OSError: the disk is full; the crawl can go on from the last commit.
     """
     with _disk_errors():
-      self._database.execute('BEGIN IMMEDIATE')
+      self._do('BEGIN IMMEDIATE')
       try:
         yield
         self._keep()
-        self._database.execute('COMMIT')
+        self._do('COMMIT')
       except BaseException:
         with contextlib.suppress(sqlite3.Error):
-          self._database.execute('ROLLBACK')
+          self._do('ROLLBACK')
         raise
 
   def _keep(self):
-    """Writes the hosts and counts that changed."""
-    hosts = {n: tuple(vars(host).values()) for n, host in self.hosts.items()}
+    """Adds what was counted since the last commit."""
     self._database.executemany(
-      'INSERT OR REPLACE INTO hosts VALUES (?, ?, ?, ?, ?, ?)',
-      [row for n, row in hosts.items() if row != self._kept_hosts.get(n)],
+      'INSERT INTO counts VALUES (?, ?) '
+      'ON CONFLICT (name) DO UPDATE SET n = n + excluded.n',
+      sorted(self._new_counts.items()),
     )
-    changed = self.counts.items() - self._kept_counts.items()
-    self._database.executemany(
-      'INSERT OR REPLACE INTO counts VALUES (?, ?)', sorted(changed)
-    )
-    self._kept_hosts, self._kept_counts = hosts, dict(self.counts)
+    self._new_counts = {}
 
-  def knows(self, url: str) -> bool:
-    """True if the address was added."""
-    return bool(
-      self._database.execute(
-        'SELECT 1 FROM urls WHERE url = ?', (url,)
-      ).fetchone()
-    )
-
-  def add(
-    self, url: str, name: str, depth: int, redirects: int = 0, sitemap: int = 0
-  ) -> bool:
-    """Appends an address unless it is known; True if it was new.
+  def add(self, url: str, depth: int, redirects: int = 0, sitemap: int = 0):
+    """Appends an address unless it is known.
 
     Args:
       url: normalised address.
-      name: its scheme, host and port.
       depth: links between a seed and this address.
       redirects: redirects in a row that led here.
       sitemap: 0 for a page, else how deep in an index a sitemap is.
     """
+    name = urls.host_of(url)
     host = self.hosts.setdefault(name, Host(name))
-    cursor = self._database.execute(
+    is_new = self._do(
       'INSERT OR IGNORE INTO urls (url, host, depth, redirects, sitemap) '
       'VALUES (?, ?, ?, ?, ?)',
-      (url, name, depth, redirects, sitemap),
-    )
-    host.addresses += cursor.rowcount
-    host.waiting += cursor.rowcount
-    return cursor.rowcount == 1
-
-  def count_query(self, path: str):
-    """Counts one more address of a path that has a query."""
-    self._database.execute(
-      'INSERT INTO queries VALUES (?, 1) '
-      'ON CONFLICT (path) DO UPDATE SET n = n + 1',
-      (path,),
-    )
+      *(url, name, depth, redirects, sitemap),
+    ).rowcount
+    host.addresses += is_new
+    host.waiting += is_new
+    host.sitemaps += is_new * bool(sitemap)
 
   def n_queries(self, path: str) -> int:
     """Addresses so far that differ only in their query."""
-    row = self._database.execute(
-      'SELECT n FROM queries WHERE path = ?', (path,)
-    ).fetchone()
-    return row[0] if row else 0
-
-  def n_sitemaps(self) -> dict[str, int]:
-    """Sitemaps that were added, by host."""
-    return dict(
-      self._database.execute(
-        'SELECT host, count(*) FROM urls WHERE sitemap > 0 GROUP BY host'
-      )
-    )
+    # '@' follows '?', so this is a range of the index.
+    sql = 'SELECT count(*) FROM urls WHERE url > ? AND url < ?'
+    return self._value(sql, f'{path}?', f'{path}@')
 
   def next_of(self, name: str) -> Entry | None:
     """The first waiting address of a host in breadth-first order."""
-    row = self._database.execute(
+    rows = self._do(
       'SELECT id, url, host, depth, redirects, sitemap, attempts FROM urls '
       'WHERE outcome IS NULL AND host = ? ORDER BY depth, id LIMIT 1',
-      (name,),
-    ).fetchone()
-    return Entry(*row) if row else None
+      name,
+    )
+    return next((Entry(*row) for row in rows), None)
 
   def waiting_hosts(self) -> list[Host]:
     """Hosts with at least one waiting address."""
@@ -250,87 +242,96 @@ class Frontier:
     self,
     entry: Entry,
     outcome: str,
+    n_bytes: int | None = None,
     warc_file: str | None = None,
     warc_end: int | None = None,
   ):
-    """Closes a waiting address with its outcome, and its records' place."""
-    self._database.execute(
-      'UPDATE urls SET outcome = ?, warc_file = ?, warc_end = ?, '
+    """Closes a waiting address with its outcome; a page with where it is."""
+    self._do(
+      'UPDATE urls SET outcome = ?, bytes = ?, warc_file = ?, warc_end = ?, '
       'attempts = attempts + 1 WHERE id = ?',
-      (outcome, warc_file, warc_end, entry.id),
+      *(outcome, n_bytes, warc_file, warc_end, entry.id),
     )
-    self.hosts[entry.host].waiting -= 1
+    host = self.hosts[entry.host]
+    host.waiting -= 1
+    for holder in (host, self) if warc_file else ():
+      holder.pages += 1
+      holder.bytes += n_bytes or 0
 
   def retry(self, entry: Entry):
     """Counts a failed attempt; the address goes on waiting."""
-    self._database.execute(
-      'UPDATE urls SET attempts = attempts + 1 WHERE id = ?', (entry.id,)
-    )
+    self._do('UPDATE urls SET attempts = attempts + 1 WHERE id = ?', entry.id)
 
   def close_waiting(self, name: str, outcome: str):
     """Gives all that waits at a host one outcome."""
-    self._database.execute(
+    self._do(
       'UPDATE urls SET outcome = ? WHERE outcome IS NULL AND host = ?',
-      (outcome, name),
+      *(outcome, name),
     )
     self.hosts[name].waiting = 0
 
-  def outcome(self, url: str) -> str:
-    """The outcome of an address, '' if it waits or is not known."""
-    row = self._database.execute(
-      'SELECT outcome FROM urls WHERE url = ?', (url,)
-    ).fetchone()
-    return (row and row[0]) or ''
+  def outcome(self, url: str) -> str | None:
+    """The outcome of an address, '' if it waits, None if it is not known."""
+    return self._value(
+      "SELECT ifnull(outcome, '') FROM urls WHERE url = ?", url
+    )
+
+  def down(self, names: Iterable[str]) -> dict[str, str]:
+    """Why hosts of these names are down, of which no page is stored."""
+    reasons = {}
+    for name in names:
+      hosts = [h for h in self.hosts.values() if urls.name_of(h.name) == name]
+      sql = f'SELECT outcome FROM urls WHERE host = ? AND {_DOWN}'
+      found = [self._value(sql, host.name) for host in hosts]
+      if any(found) and not any(host.pages for host in hosts):
+        reasons[name] = ', '.join(filter(None, found))
+    return reasons
 
   def count(self, name: str, n: float = 1):
     """Adds to a named count."""
-    self.counts[name] = self.counts.get(name, 0) + n
+    for counts in (self.counts, self._new_counts):
+      counts[name] = counts.get(name, 0) + n
 
   def outcomes(self) -> dict[str, int]:
     """Addresses by outcome, `waiting` for those without one."""
-    rows = self._database.execute(
-      "SELECT coalesce(outcome, 'waiting') AS o, count(*) FROM urls "
-      'GROUP BY o ORDER BY o'
+    return dict(
+      self._do(
+        "SELECT coalesce(outcome, 'waiting') AS o, count(*) FROM urls "
+        'GROUP BY o ORDER BY o'
+      )
     )
-    return dict(rows)
 
   def warc_ends(self) -> dict[str, int]:
     """Length of each WARC file up to the last record that counts."""
     return dict(
-      self._database.execute(
+      self._do(
         'SELECT warc_file, max(warc_end) FROM urls '
         'WHERE warc_file IS NOT NULL GROUP BY warc_file ORDER BY warc_file'
       )
     )
 
-  def seen(self, digest: bytes) -> warc_write.Original | None:
+  def original(self, digest: bytes) -> warc_write.Original | None:
     """The record that holds a payload, None if it is a new one."""
-    row = self._database.execute(
-      'SELECT record_id, url, date FROM payloads WHERE digest = ?', (digest,)
-    ).fetchone()
-    return warc_write.Original(*row) if row else None
-
-  def set_seen(self, digest: bytes, record: warc_write.Original):
-    """Remembers the record that holds a payload."""
-    self._database.execute(
-      'INSERT INTO payloads VALUES (?, ?, ?, ?)',
-      (digest, record.record_id, record.url, record.date),
+    rows = self._do(
+      'SELECT record_id, url, date FROM payloads WHERE digest = ?', digest
     )
+    return next((warc_write.Original(*row) for row in rows), None)
+
+  def add_original(self, digest: bytes, record: warc_write.Original):
+    """Remembers the record that holds a payload."""
+    self._do('INSERT INTO payloads VALUES (?, ?, ?, ?)', digest, *record)
 
   def set_robots(self, name: str, status: int, text: str, seconds: float):
     """Remembers what a host answered to /robots.txt, and when."""
-    self._database.execute(
+    self._do(
       'INSERT OR REPLACE INTO robots VALUES (?, ?, ?, ?)',
-      (name, status, text, seconds),
+      *(name, status, text, seconds),
     )
 
-  def robots(self, since: float) -> dict[str, tuple[int, str]]:
-    """Status and text of /robots.txt of each host asked at `since` or later."""
-    rows = self._database.execute(
-      'SELECT host, status, text FROM robots WHERE seconds >= ? ORDER BY host',
-      (since,),
-    )
-    return {host: (status, text) for host, status, text in rows}
+  def robots(self, since: float) -> list[tuple[str, int, str]]:
+    """Host, status and text of each /robots.txt read at `since` or later."""
+    sql = 'SELECT host, status, text FROM robots WHERE seconds >= ?'
+    return self._do(sql, since).fetchall()
 
 
 @contextlib.contextmanager

@@ -1,17 +1,36 @@
 """robots.txt as RFC 9309 defines it, with Crawl-delay beside it.
 
-It decides from text; it does NOT fetch. Directives of single search engines
-(Clean-param, Host, Request-rate) are not read.
+Protego groups the lines and matches the patterns. What it leaves to its
+callers is done before: product tokens with a version, lines that are no rules
+and must not interfere, dot segments, and characters that mean something else
+when they are percent-encoded. It does NOT read directives of single search
+engines (Clean-param, Host, Request-rate).
 
-Source: RFC 9309, sections 2.2 and 2.3.
+Source: RFC 9309, sections 2.2 and 2.3; the spellings that Google's parser
+takes.
 """
 
 import dataclasses
-import math
+import re
 import urllib.parse
+
+import protego
+
+from llm_jax.web.crawl import urls
 
 MAX_BYTES = 512 << 10  # RFC 9309 2.5 asks for at least 500 KiB
 MAX_REDIRECTS = 5
+
+_LINE = re.compile(
+  r'\s*(?:(?P<agent>user[ -]?agent)|(?P<sitemap>site-?maps?)'
+  r'|(?P<disallow>dis+al+ow|diasllow|disallaw)|(?P<allow>allow)'
+  r'|(?P<delay>crawl[ -]delay))(?:\s*:|\s)(?P<value>[^#]*)',
+  re.IGNORECASE,
+)
+_TOKEN = re.compile(r'[\w-]+|\*', re.ASCII)
+# Names under which protego knows this crawler and all others: it would take
+# the token `llm` for one that names `llm_jax`.
+_US, _OTHERS = 'us', 'others'
 
 
 @dataclasses.dataclass(frozen=True)
@@ -19,44 +38,42 @@ class Rules:
   """What one host lets one crawler do.
 
   Attributes:
-    rules: pairs of a path pattern and whether it allows.
-    crawl_delay_s: seconds that the host asks for between two requests.
-    sitemaps: addresses of sitemaps as written, for all crawlers.
+    parsed: the file, None if there is none.
     unavailable: nobody knows what the host lets, so it lets nothing.
   """
 
-  rules: tuple[tuple[str, bool], ...] = ()
-  crawl_delay_s: float = 0.0
-  sitemaps: tuple[str, ...] = ()
+  parsed: protego.Protego | None = None
   unavailable: bool = False
 
   def allows(self, url: str) -> bool:
     """True if the longest pattern that matches allows, or none matches."""
-    parts = urllib.parse.urlsplit(url)
-    path = _spell(parts.path or '/')
-    if parts.query:
-      path += '?' + _spell(parts.query)
+    parts = urllib.parse.urlsplit(urls.normalize(url))
+    path = parts.path + ('?' + parts.query if parts.query else '')
     if path == '/robots.txt':
       return True
-    matching = [
-      (len(pattern), allow)
-      for pattern, allow in self.rules
-      if _matches(pattern, path)
-    ]
-    # Equal lengths: allow wins, as True sorts after False (RFC 9309 2.2.2).
-    return max(matching)[1] if matching else True
+    if not self.parsed:
+      return not self.unavailable
+    path = path.replace('*', '%2A').replace('$', '%24')
+    return self.parsed.can_fetch(f'http://h{_escape(path)}', _US)
+
+  @property
+  def crawl_delay_s(self) -> float:
+    """Seconds that the host asks for between two requests."""
+    return (self.parsed and self.parsed.crawl_delay(_US)) or 0.0
+
+  @property
+  def sitemaps(self) -> tuple[str, ...]:
+    """Addresses of sitemaps as written, for all crawlers."""
+    return tuple(self.parsed.sitemaps) if self.parsed else ()
 
 
-DISALLOW_ALL = Rules(rules=(('/', False),), unavailable=True)
-
-
-def from_response(status: int, text: str, product: str) -> Rules:
+def from_response(status: int, text: str, user_agent: str) -> Rules:
   """Rules that follow from the answer to a request for /robots.txt.
 
   Args:
     status: HTTP status after redirects; 0 if the host did not answer.
     text: the body.
-    product: the crawler's product token, such as `llm_jax`.
+    user_agent: the crawler's name, such as `llm_jax/0.1 (research)`.
 
   Returns:
     The rules of the file for 2xx, everything allowed for 4xx, nothing
@@ -64,13 +81,11 @@ def from_response(status: int, text: str, product: str) -> Rules:
     a host that cannot answer now, not one without rules.
   """
   if 200 <= status < 300:
-    return parse(text, product)
-  if 400 <= status < 500 and status != 429:
-    return Rules()
-  return DISALLOW_ALL
+    return parse(text, user_agent)
+  return Rules(unavailable=not 400 <= status < 500 or status == 429)
 
 
-def parse(text: str, product: str) -> Rules:
+def parse(text: str, user_agent: str) -> Rules:
   """The rules for one crawler.
 
   >>> parse('User-agent: *\\nDisallow: /a', 'x').allows('http://h/a/b')
@@ -78,73 +93,54 @@ def parse(text: str, product: str) -> Rules:
 
   Args:
     text: a robots.txt file, in any state.
-    product: the crawler's product token, compared without case.
+    user_agent: the crawler's name; what stands before a '/' counts, without
+      case.
 
   Returns:
-    The rules of all groups that name the product, else of all groups for
+    The rules of all groups that name the crawler, else of all groups for
     `*`, else none.
   """
-  groups: dict[str, list[tuple[str, str]]] = {}
-  agents: list[str] = []
-  sitemaps: list[str] = []
-  in_rules = False
-  for line in text.removeprefix('\ufeff').splitlines():
-    name, colon, value = line.partition('#')[0].partition(':')
-    name, value = name.strip().lower(), value.strip()
-    if not colon:
-      continue
-    if name == 'user-agent':
-      if in_rules:  # this line opens a new group
-        agents, in_rules = [], False
-      agents.append(value.lower())
-      groups.setdefault(value.lower(), [])
-    elif name == 'sitemap':
-      sitemaps.append(value)
-    elif name in ('allow', 'disallow', 'crawl-delay'):
-      in_rules = True
-      for agent in agents:
-        groups[agent].append((name, value))
-  lines = groups.get(product.lower(), groups.get('*', []))
-  rules = tuple(
-    (_spell(value), name == 'allow')
-    for name, value in lines
-    if name != 'crawl-delay' and value  # an empty Disallow forbids nothing
-  )
-  delays = [_seconds(value) for name, value in lines if name == 'crawl-delay']
-  return Rules(rules, max(delays, default=0.0), tuple(sitemaps))
+  ours, lines = token(user_agent), []
+  for line in re.split('[\r\n]', text.lstrip('\ufeff')):
+    match = _LINE.match(line)
+    if not match:
+      continue  # RFC 9309 2.2.4: other records do not end a group
+    kind, value = match.lastgroup, match['value'].strip()
+    if match['agent']:
+      name = token(value)
+      kind, value = 'user-agent', name if name == '*' else _OTHERS
+      value = _US if name == ours else value
+    elif match['disallow'] or match['allow']:
+      kind = 'disallow' if match['disallow'] else 'allow'
+      value = _spell(value)
+    else:
+      kind = 'sitemap' if match['sitemap'] else 'crawl-delay'
+    lines.append(f'{kind}: {value}')
+  return Rules(protego.Protego.parse('\n'.join(lines)))
 
 
-def _seconds(value: str) -> float:
-  try:
-    seconds = float(value)
-  except ValueError:
-    return 0.0
-  return seconds if math.isfinite(seconds) and seconds > 0 else 0.0
+def token(user_agent: str) -> str:
+  """The product token of a crawler's name.
 
-
-def _spell(path: str) -> str:
-  """One percent-encoding for patterns and paths alike (RFC 9309 2.2.2)."""
-  decoded = urllib.parse.unquote(path.replace('%2F', '%252F'))
-  return urllib.parse.quote(decoded, safe="/:@!$&'()*+,;=-._~?")
-
-
-def _matches(pattern: str, path: str) -> bool:
-  """Match with `*` for any run of characters and a final `$` for the end.
-
-  One find for each piece between stars, so a pattern of many stars costs no
-  more than its length, unlike a regular expression.
+  >>> token('Llm_Jax/0.1 (research crawler)')
+  'llm_jax'
   """
-  anchored = pattern.endswith('$')
-  first, *pieces = pattern.removesuffix('$').split('*')
-  if not path.startswith(first):
-    return False
-  if not pieces:
-    return not anchored or path == first
-  position = len(first)
-  last = pieces.pop() if anchored else ''
-  for piece in pieces:
-    found = path.find(piece, position)
-    if found < 0:
-      return False
-    position = found + len(piece)
-  return path.endswith(last) and len(path) - len(last) >= position
+  match = _TOKEN.match(user_agent)
+  return match[0].lower() if match else ''
+
+
+def _spell(pattern: str) -> str:
+  """A pattern in the spelling of paths; its last segment may go on."""
+  path, mark, query = pattern.partition('?')
+  path = urls.spell(path)
+  if path.startswith('/'):
+    folder, _, last = path.rpartition('/')
+    path = urls.without_dots(f'{folder}/') + last
+  body = path + mark + urls.spell(query)
+  end = '$' if body.endswith('$') else ''
+  return _escape(body.removesuffix('$').replace('$', '%24')) + end
+
+
+def _escape(path: str) -> str:
+  """Escapes once more: protego takes %3F for ?, which RFC 3986 2.2 forbids."""
+  return path.replace('%', '%25')

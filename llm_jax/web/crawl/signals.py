@@ -1,6 +1,6 @@
 """What a page tells crawlers: links, nofollow, noindex, its canonical address.
 
-Tags are found by bounded regular expressions, not by a parser: parsers need
+Tags come from libxml2's HTML parser as events, since building a tree needs
 quadratic time on hostile nesting, and a crawler must not stop at one page. It
 does NOT run scripts, and does not read frames, forms or meta refresh.
 
@@ -8,22 +8,15 @@ Source: RFC 8288 (Link), RFC 6596 (canonical), and robotstxt.org/meta.html.
 """
 
 import dataclasses
-import html
 import re
 from collections.abc import Iterable
 
-from llm_jax.web.crawl import fetch, urls
+from lxml import etree  # pyright: ignore[reportAttributeAccessIssue]
+
+from llm_jax.web.crawl import fetch, robots, urls
 from llm_jax.web.extract import charset
 
-# '<' ends a match, so each part of a page is looked at once.
-_TAG = re.compile(
-  r'<(a|area|base|link|meta)\s([^<>]{0,8000})', re.IGNORECASE | re.ASCII
-)
-_ATTRIBUTE = re.compile(
-  r'(?<![\w:.-])([\w:.-]{1,40})\s{0,9}=\s{0,9}'
-  r'("[^"]{0,4000}"|\'[^\']{0,4000}\'|[^\s"\'<>]{1,4000})',
-  re.IGNORECASE | re.ASCII,
-)
+_TAGS = ('a', 'area', 'base', 'link', 'meta')
 _LINK_HEADER = re.compile(r'<([^<>]{0,4000})>([^<>]{0,400})')
 _CANONICAL = re.compile(r'\brel\s*=\s*"?[^";]*\bcanonical\b', re.IGNORECASE)
 _CHARSET = re.compile(
@@ -50,47 +43,76 @@ class Signals:
   noindex: bool
 
 
-def read(response: fetch.Response, url: str, product: str) -> Signals:
+def read(response: fetch.Response, url: str, user_agent: str) -> Signals:
   """The signals of a page and of its headers.
 
   Args:
     response: the answer with the page.
     url: where it was found; a `<base href>` changes what links relate to.
-    product: the crawler's product token, which directives can name.
+    user_agent: the crawler's name, whose product token directives can name.
 
   Returns:
     The signals.
   """
-  base, links, n_nofollow, canonical = url, [], 0, _header_canonical(response)
-  canonical = urls.join(url, canonical) if canonical else ''
+  product = robots.token(user_agent)
+  named_base, hrefs, n_nofollow = '', [], 0
   asked = [v for k, v in response.headers if k.lower() == 'x-robots-tag']
   directives = _directives(asked, product)
+  canonical, canonical_base = _header_canonical(response), url
   said_charset = _CHARSET.search(response.header('Content-Type'))
   page = charset.decode(response.body, said_charset[1] if said_charset else '')
-  for match in _TAG.finditer(_without_comments(page)):
-    tag = match[1].lower()
-    said: dict[str, str] = {}
-    for name, value in _ATTRIBUTE.findall(match[2]):
-      said.setdefault(name.lower(), html.unescape(value.strip('"\'').strip()))
+  for tag, said in _tags(page):
+    href = said.get('href', '').strip()
     rel = said.get('rel', '').lower().split()
     if tag == 'meta':
-      if said.get('name', '').lower() in ('robots', product.lower()):
+      if said.get('name', '').strip().lower() in ('robots', product):
         directives |= _directives([said.get('content', '')], product)
     elif 'href' not in said:
       continue
     elif tag == 'base':
-      base = urls.join(base, said['href'])
+      named_base = named_base or href  # the first one holds for the page
     elif tag == 'link':
       if 'canonical' in rel and not canonical:
-        canonical = urls.join(base, said['href'])
+        canonical, canonical_base = href, ''
     elif 'nofollow' in rel:
       n_nofollow += 1
     else:
-      links.append(urls.join(base, said['href']))
+      hrefs.append(href)
+  base = urls.join(url, named_base)
+  if not base.startswith(('http:', 'https:')):
+    base = url
+  if canonical:
+    canonical = urls.join(canonical_base or base, canonical)
+  links = tuple(urls.join(base, href) for href in hrefs)
   if directives & {'nofollow', 'none'}:
-    links, n_nofollow = [], n_nofollow + len(links)
+    links, n_nofollow = (), n_nofollow + len(links)
   noindex = bool(directives & {'noindex', 'none'})
-  return Signals(tuple(links), n_nofollow, canonical, noindex)
+  return Signals(links, n_nofollow, canonical, noindex)
+
+
+class _Collector:
+  """What lxml hands tags to; keeps those that can hold a signal."""
+
+  def __init__(self):
+    self.found: list[tuple[str, dict[str, str]]] = []
+
+  def start(self, tag: str, attributes):
+    """Called for each start tag."""
+    if tag in _TAGS:
+      self.found.append((tag, dict(attributes)))
+
+  def close(self):
+    """Called at the end of the page."""
+    return self.found
+
+
+def _tags(page: str) -> list[tuple[str, dict[str, str]]]:
+  """Name and attributes of the tags that can hold a signal, in order."""
+  parser = etree.HTMLParser(
+    target=_Collector(), encoding='utf-8', huge_tree=True
+  )
+  parser.feed(page.encode('utf-8', 'replace'))
+  return parser.close()
 
 
 def _header_canonical(response: fetch.Response) -> str:
@@ -105,7 +127,7 @@ def _header_canonical(response: fetch.Response) -> str:
 def _directives(values: Iterable[str], product: str) -> set[str]:
   """Directives for all crawlers and for this one.
 
-  >>> sorted(_directives(['noarchive, other: noindex, x: nofollow'], 'X'))
+  >>> sorted(_directives(['noarchive, other: noindex, x: nofollow'], 'x'))
   ['noarchive', 'nofollow']
   """
   found = set()
@@ -115,21 +137,6 @@ def _directives(values: Iterable[str], product: str) -> set[str]:
       name, colon, rest = part.strip().partition(':')
       if colon and not name.startswith(_WITH_VALUE):
         agent, name = name.strip(), rest
-      if agent in ('', product.lower()):
+      if agent in ('', product):
         found.add(name.strip())
   return found
-
-
-def _without_comments(page: str) -> str:
-  """The page without comments; one that never ends takes the rest.
-
-  Not a regular expression: it would look for the end again and again.
-  """
-  kept, position = [], 0
-  while (start := page.find('<!--', position)) >= 0:
-    kept.append(page[position:start])
-    end = page.find('-->', start + 4)
-    if end < 0:
-      return ''.join(kept)
-    position = end + 3
-  return ''.join([*kept, page[position:]])

@@ -1,21 +1,37 @@
 """Sitemaps: XML, an index of others, or lines of text; gzip or not.
 
-A sitemap comes from a stranger, so it is read up to the format's own limits,
-no document type is accepted (it is what entity bombs and external entities
-need), and what was listed before a fault is used. It does NOT fetch, read
-feeds, or use dates and priorities.
+A sitemap comes from a stranger and is often not well-formed, so the addresses
+are looked up between their tags: a fault costs the entry that it is in, where
+an XML parser in recovery mode loses what follows. No document type is accepted,
+and no entity but the named characters. It does NOT fetch, read feeds, or use
+dates and priorities.
 
 Source: sitemaps.org/protocol.html.
 """
 
+import codecs
 import dataclasses
+import html
+import re
 import zlib
-from xml.parsers import expat
+from html import entities
 
 MAX_BYTES = 50 << 20  # uncompressed; this and the next are the protocol's own
 MAX_URLS = 50_000
-_MAX_URL_LENGTH = 4000
-_MAX_NESTING = 32
+
+# A root may have a prefix, and then the tags that count have the same.
+_ROOT = re.compile(rb'<((?:[\w.-]+:)?)(?:urlset|sitemapindex)\b')
+_ENCODING = re.compile(
+  rb'<\?xml[^>]{0,99}\bencoding\s{0,9}=\s{0,9}["\']([\w.:-]{1,40})'
+)
+_ENTITY = re.compile(r'&(#\d{1,7}|#[xX][0-9a-fA-F]{1,6}|\w{1,30});')
+# Possessive quantifiers and bounds: each byte is looked at a few times.
+_TAGS = (
+  rb'<!--.*?(?:-->|\Z)|<%b(?P<parent>url|sitemap)\b'
+  rb'|(?P<loc><%bloc\b[^<>]{0,999}+>)(?:(?:\s{0,99}+<!\[CDATA\['
+  rb'(?P<cdata>(?:[^<\]]|\](?!\]>)){0,4000}+)\]\]>\s{0,99}+'
+  rb'|(?P<text>[^<]{0,4000}+))</)?'
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,10 +48,6 @@ class Sitemap:
   pages: tuple[str, ...] = ()
   sitemaps: tuple[str, ...] = ()
   problem: str = ''
-
-
-class _Refused(Exception):
-  """Stops the parser; the message is the problem."""
 
 
 def parse(body: bytes) -> Sitemap:
@@ -60,59 +72,67 @@ def parse(body: bytes) -> Sitemap:
       return Sitemap(problem='gzip')
   if len(body) > MAX_BYTES:
     body, problem = body[:MAX_BYTES], 'too_large'
-  is_xml = body[:99].removeprefix(b'\xef\xbb\xbf').lstrip().startswith(b'<')
-  # UTF-16 has its own mark, and text sitemaps are UTF-8 by definition.
-  if is_xml or body.startswith((b'\xff\xfe', b'\xfe\xff')):
-    listed, fault = _parse_xml(body)
+  if body.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+    body = body.decode('utf-16', 'replace').encode()
+  root = _ROOT.search(body)
+  if root:
+    listed, fault = _parse_xml(body, root)
+  elif body.removeprefix(codecs.BOM_UTF8).lstrip().startswith(b'<'):
+    listed, fault = [], 'xml'
   else:
-    lines = (
-      line.strip() for line in body.decode('utf-8-sig', 'replace').split()
-    )
-    found = [('url', s) for s in lines if s.startswith(('http://', 'https://'))]
-    listed = found[:MAX_URLS]
-    fault = 'too_many_urls' if len(found) > MAX_URLS else ''
+    lines = body.decode('utf-8-sig', 'replace').split()
+    listed = [
+      ('url', s) for s in lines if s.startswith(('http://', 'https://'))
+    ]
+    fault = ''
+  if len(listed) > MAX_URLS:
+    listed, fault = listed[:MAX_URLS], 'too_many_urls'
   pages = tuple(address for parent, address in listed if parent == 'url')
   others = tuple(address for parent, address in listed if parent != 'url')
   empty = '' if listed else 'empty'
   return Sitemap(pages, others, problem or fault or empty)
 
 
-def _parse_xml(body: bytes) -> tuple[list[tuple[str, str]], str]:
+def _parse_xml(body: bytes, root: re.Match[bytes]):
   """Pairs of `url` or `sitemap` and the address in it, and the problem."""
-  found: list[tuple[str, str]] = []
-  path: list[str] = []
-  text: list[str] = []
+  prefix, prolog = root[1], body[: root.start()]
+  if b'<!doctype' in prolog.lower():
+    return [], 'doctype'
+  encoding = _ENCODING.search(prolog)
+  codec = _text_codec(encoding[1].decode() if encoding else 'utf-8')
+  # A comment often follows the end.
+  end = re.search(rb'</%b(urlset|sitemapindex)\s*>' % prefix, body[-2000:])
+  fault = '' if end else 'xml'
+  found, parent = [], ''
+  tags = re.compile(_TAGS % (prefix, prefix), re.DOTALL)
+  for match in tags.finditer(body, root.end()):
+    if match['parent']:
+      parent = match['parent'].decode()
+    elif match['loc']:
+      raw = match['text'] if match['cdata'] is None else match['cdata']
+      address = (raw or b'').decode(codec, 'replace').strip()
+      if match['cdata'] is None:
+        address = _ENTITY.sub(_character, address)
+      if address and parent:
+        found.append((parent, address))
+      else:
+        fault = 'xml'
+      if len(found) > MAX_URLS:
+        break
+    elif not match[0].endswith(b'-->'):
+      fault = 'xml'
+  return found, fault
 
-  def start(name, _):
-    path.append(name.rpartition(' ')[2])
-    if len(path) > _MAX_NESTING:
-      raise _Refused('xml')
-    text.clear()
 
-  def characters(data):
-    if path[-1] == 'loc' and sum(map(len, text)) < _MAX_URL_LENGTH:
-      text.append(data[:_MAX_URL_LENGTH])
+def _character(entity: re.Match) -> str:
+  known = entity[1][0] == '#' or f'{entity[1]};' in entities.html5
+  return html.unescape(entity[0]) if known else entity[0]
 
-  def end(_):
-    parent = path[-2] if len(path) > 1 else ''
-    if path.pop() == 'loc' and parent in ('url', 'sitemap'):
-      if len(found) == MAX_URLS:
-        raise _Refused('too_many_urls')
-      found.append((parent, ''.join(text).strip()))
 
-  def refuse(*_):
-    raise _Refused('doctype')
-
-  parser = expat.ParserCreate(namespace_separator=' ')
-  parser.buffer_text = True
-  parser.StartElementHandler = start
-  parser.EndElementHandler = end
-  parser.CharacterDataHandler = characters
-  parser.StartDoctypeDeclHandler = refuse
+def _text_codec(name: str) -> str:
+  """The name if it is a codec that leaves ASCII as it is, else UTF-8."""
   try:
-    parser.Parse(body, True)
-  except _Refused as refused:
-    return found, str(refused)
-  except (expat.ExpatError, ValueError, LookupError):  # or unknown encodings
-    return found, 'xml'
-  return found, ''
+    is_usable = b'http:'.decode(name, 'replace') == 'http:'
+  except (LookupError, ValueError):
+    is_usable = False
+  return name if is_usable else 'utf-8'

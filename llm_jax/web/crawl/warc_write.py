@@ -8,14 +8,13 @@ Source: ISO 28500:2017 (WARC 1.1).
 """
 
 import base64
-import dataclasses
 import datetime
 import io
 import os
 import pathlib
 import uuid
 import zlib
-from collections.abc import Callable
+from typing import NamedTuple
 
 import fastwarc
 from fastwarc import warc as warc_record  # pyright: ignore[reportMissingModuleSource]
@@ -27,13 +26,15 @@ from llm_jax.web.crawl import fetch
 _TRANSFER_HEADERS = frozenset(
   {'content-encoding', 'content-length', 'transfer-encoding'}
 )
-
-
+_FORMAT = {
+  'format': 'WARC File Format 1.1',
+  'conformsTo': 'http://iipc.github.io/warc-specifications/specifications/'
+  'warc-format/warc-1.1/',
+}
 _REVISIT = 'http://netpreserve.org/warc/1.1/revisit/identical-payload-digest'
 
 
-@dataclasses.dataclass(frozen=True)
-class Original:
+class Original(NamedTuple):
   """The record that holds a payload which was seen again.
 
   Attributes:
@@ -92,11 +93,11 @@ def encode_response(
       'WARC-Refers-To-Date': seen.date,
     }
   return _encode(
-    warc_record.revisit if seen else warc_record.response,
-    'application/http; msgtype=response',
-    response.date,
-    extra,
-    head if seen else head + response.body,
+    record_type=warc_record.revisit if seen else warc_record.response,
+    content_type='application/http; msgtype=response',
+    date=response.date,
+    headers=extra,
+    block=head if seen else head + response.body,
   )
 
 
@@ -108,11 +109,11 @@ def encode_request(url: str, response: fetch.Response) -> bytes:
     'WARC-Concurrent-To': _record_id('response', url, response),
   }
   return _encode(
-    warc_record.request,
-    'application/http; msgtype=request',
-    response.date,
-    extra,
-    response.request,
+    record_type=warc_record.request,
+    content_type='application/http; msgtype=request',
+    date=response.date,
+    headers=extra,
+    block=response.request,
   )
 
 
@@ -128,16 +129,21 @@ def encode_info(
   """
   text = ''.join(f'{name}: {value}\r\n' for name, value in fields.items())
   return _encode(
-    warc_record.warcinfo,
-    'application/warc-fields',
-    date,
-    {'WARC-Filename': name} if name else {},
-    text.encode(),
+    record_type=warc_record.warcinfo,
+    content_type='application/warc-fields',
+    date=date,
+    headers={'WARC-Filename': name} if name else {},
+    block=text.encode(),
   )
 
 
 def _record_id(kind: str, url: str, response: fetch.Response) -> str:
-  name = f'{kind} {url} {response.date.isoformat()} {response.digest.hex()}'
+  return _uuid(
+    f'{kind} {url} {response.date.isoformat()} {response.digest.hex()}'
+  )
+
+
+def _uuid(name: str) -> str:
   return f'<urn:uuid:{uuid.uuid5(uuid.NAMESPACE_URL, name)}>'
 
 
@@ -148,11 +154,9 @@ def _encode(record_type, content_type, date, headers, block: bytes) -> bytes:
     record.headers[name] = value
   record.headers['Content-Type'] = content_type
   record.record_date = date
-  if 'WARC-Record-ID' in headers:
-    record.record_id = headers['WARC-Record-ID']
-  else:
-    said = f'{date.isoformat()} {headers} {zlib.crc32(block)}'
-    record.record_id = f'<urn:uuid:{uuid.uuid5(uuid.NAMESPACE_URL, said)}>'
+  record.record_id = headers.get('WARC-Record-ID') or _uuid(
+    f'{date.isoformat()} {headers} {zlib.crc32(block)}'
+  )
   record.set_bytes_content(block)
   member = io.BytesIO()
   writer = fastwarc.GzipWriter(member)
@@ -162,7 +166,7 @@ def _encode(record_type, content_type, date, headers, block: bytes) -> bytes:
 
 
 class Writer:
-  """Appends records to files `<prefix>-00000.warc.gz`, ... of a folder.
+  """Appends records to files `crawl-00000.warc.gz`, ... of a folder.
 
   What an earlier process wrote behind the last record that counts, a torn
   record at the end included, is cut off first.
@@ -174,48 +178,44 @@ class Writer:
   def __init__(
     self,
     folder: pathlib.Path,
-    prefix: str,
     ends: dict[str, int],
     max_bytes: int,
-    info: Callable[[str], bytes],
+    fields: dict[str, str],
   ):
     """Makes the folder agree with `ends`.
 
     Args:
       folder: where the files are.
-      prefix: start of their names.
-      ends: length of each file up to the last record that counts; files of
-        this prefix that it does not name are removed.
+      ends: length of each file up to the last record that counts; other files
+        of a crawl are removed.
       max_bytes: a file that is longer gets no further record.
-      info: makes the record that opens a file from the file's name.
+      fields: what the first record of a file says of the crawl.
     """
     self.cut_bytes = 0
-    self._folder, self._prefix = folder, prefix
-    self._max_bytes, self._info, self._n_info = max_bytes, info, 0
-    for path in sorted(folder.glob(f'{prefix}-*.warc.gz')):
+    self._folder, self._max_bytes, self._fields = folder, max_bytes, fields
+    for path in sorted(folder.glob('crawl-*.warc.gz')):
       end = ends.get(path.name, 0)
       self.cut_bytes += path.stat().st_size - end
       if end:
         os.truncate(path, end)
       else:
         path.unlink()
-    last = max(ends, default=f'{prefix}-0')
+    last = max(ends, default='crawl-0')
     self._number = int(last.rpartition('-')[2].partition('.')[0])
-    self._file = self._open()
+    self._open()
 
-  def _open(self) -> io.FileIO:
-    name = f'{self._prefix}-{self._number:05d}.warc.gz'
-    file = io.FileIO(self._folder / name, 'a')
-    if file.tell() == 0:
-      info = self._info(name)
-      _write_all(file, info)
-      self._n_info = len(info)
-      os.fsync(file.fileno())
+  def _open(self):
+    name = f'crawl-{self._number:05d}.warc.gz'
+    self._file = io.FileIO(self._folder / name, 'a')
+    self._is_synced, self._is_new = True, self._file.tell() == 0
+    if self._is_new:
+      now = datetime.datetime.now(datetime.UTC)
+      fields = {**self._fields, **_FORMAT}
+      _write_all(self._file, encode_info(now, fields, name))
+      os.fsync(self._file.fileno())
       folder = os.open(self._folder, os.O_RDONLY)
       os.fsync(folder)  # the name
       os.close(folder)
-    self._is_synced = True
-    return file
 
   def append(self, record: bytes) -> tuple[str, int]:
     """Writes records that belong together, into one file.
@@ -230,12 +230,12 @@ class Writer:
       OSError: the disk is full; the file keeps a torn record that the next
         Writer cuts off.
     """
-    if self._file.tell() > max(self._max_bytes, self._n_info):
+    if self._file.tell() > self._max_bytes and not self._is_new:
       self.close()
       self._number += 1
-      self._file = self._open()
+      self._open()
     _write_all(self._file, record)
-    self._is_synced = False
+    self._is_synced = self._is_new = False
     return pathlib.Path(str(self._file.name)).name, self._file.tell()
 
   def sync(self):

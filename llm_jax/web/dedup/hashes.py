@@ -20,7 +20,7 @@ import xxhash
 
 from llm_jax import files
 
-_MAGIC = b'llm_jax hashes 2\n'
+_MAGIC = b'llm_jax hashes 3\n'
 _PAGE = 4096  # the hashes start on a page of memory
 MAX_CODES = 1 << 16
 
@@ -82,37 +82,38 @@ class Table:
 
 def write(
   path: pathlib.Path,
+  kind: str,
   metadata: dict[str, Any],
-  hashes: np.ndarray,
-  codes: np.ndarray,
+  parts: Iterable[tuple[np.ndarray, int]],
 ) -> None:
   """Writes a table; it takes its name when it is complete.
 
   Args:
     path: the file.
+    kind: what `read` will ask for.
     metadata: JSON that `read` gives back.
-    hashes: in any order; of equal ones the first counts.
-    codes: one for each, below `MAX_CODES`.
+    parts: hashes in any order with the code of all of them, below
+      `MAX_CODES`; of equal hashes the first counts.
 
   Raises:
     OSError: the disk is full; nothing is left.
   """
-  order = np.argsort(hashes, kind='stable')
-  hashes, codes = hashes[order], codes[order]
-  first = np.ones(len(hashes), bool)
-  first[1:] = hashes[1:] != hashes[:-1]
-  hashes, codes = hashes[first], codes[first]
-  header = json.dumps({'n': len(hashes), **metadata}).encode()
+  arrays, codes = [np.zeros(0, 'u8')], [np.zeros(0, 'u2')]
+  for values, code in parts:
+    arrays.append(values)
+    codes.append(np.full(len(values), code, 'u2'))
+  hashes, first = np.unique(np.concatenate(arrays), return_index=True)
+  header = json.dumps({'kind': kind, 'n': len(hashes), **metadata}).encode()
   size = len(_MAGIC) + 8 + len(header)
   with files.replacing(path) as file:
     file.write(_MAGIC + len(header).to_bytes(8, 'little') + header)
     file.write(bytes(-size % _PAGE))
     file.write(hashes.astype('<u8', copy=False).data)
-    file.write(codes.astype('<u2', copy=False).data)
+    file.write(np.concatenate(codes)[first].astype('<u2', copy=False).data)
 
 
-def read(path: pathlib.Path) -> Table:
-  """Maps a table that `write` wrote.
+def read(path: pathlib.Path, kind: str) -> Table:
+  """Maps a table that `write` wrote, in no time and at no memory of its own.
 
   Raises:
     ValueError: it is no such file, or a part of one.
@@ -124,6 +125,8 @@ def read(path: pathlib.Path) -> Table:
   if not head.startswith(_MAGIC) or len(bytes_) < start + n_header:
     raise ValueError(f'{path} is no table of hashes; remove it, build again')
   metadata = json.loads(bytes_[start : start + n_header].tobytes())
+  if metadata['kind'] != kind:
+    raise ValueError(f'{path} is a table of {metadata["kind"]}, not of {kind}')
   n = metadata['n']
   start += n_header + -(start + n_header) % _PAGE
   if len(bytes_) != start + 10 * n:

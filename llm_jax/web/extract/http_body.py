@@ -25,10 +25,12 @@ _CHUNK_END = re.compile(rb'\r?\n|\Z')
 # Bytes that no text has, by mimesniff.spec.whatwg.org.
 _BINARY = re.compile(rb'[\x00-\x08\x0b\x0e-\x1a\x1c-\x1f]')
 _LOOKED_AT_BYTES = 1024
+_READ = ('gzip', 'x-gzip', 'deflate', 'br', 'zstd')
+_NOT_READ = ('compress', 'x-compress', 'dcb', 'dcz')
 
 
 class BodyError(Exception):
-  """No body; `reason` is `bad_http` or `body_too_large`."""
+  """No body; `reason` is a word such as `bad_http` or `body_too_large`."""
 
   def __init__(self, reason: str):
     super().__init__(reason)
@@ -75,7 +77,7 @@ def decode(
   """
   if 'chunked' in transfer.lower() and _CHUNK.match(body):
     body = _join_chunks(body, is_cut)
-  for name in reversed(content.lower().split(',')):
+  for name in reversed(f'{content},{transfer}'.lower().split(',')):
     body = _decompress(body, name.strip(), max_bytes, is_cut)
   if len(body) > max_bytes:
     raise BodyError('body_too_large')
@@ -100,7 +102,9 @@ def _join_chunks(body: bytes, is_cut: bool) -> bytes:
 
 def _decompress(body: bytes, name: str, max_bytes: int, is_cut: bool) -> bytes:
   """Takes one encoding off: the one it begins with, or else the named one."""
-  if name not in ('gzip', 'x-gzip', 'deflate', 'br', 'zstd'):
+  if name in _NOT_READ and not _is_text(body):
+    raise BodyError('bad_http')
+  if name not in _READ:
     return body
   magic = next(filter(body.startswith, MAGICS), b'')
   if not magic and (not body or name not in ('deflate', 'br')):

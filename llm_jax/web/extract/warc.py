@@ -45,7 +45,7 @@ _FIRST = re.compile(
   rb'WARC/\d\.\d|\A\s*filedesc:|\x1f\x8b\x08|\x28\xb5\x2f\xfd'
 )
 _STATUS = re.compile(rb'\s{0,4}(?:HTTP/\d(?:\.\d)?|ICY)[ \t]+(\d{3})(?!\d)')
-_PAGE_TYPES = ('text/html', 'application/xhtml+xml', '')
+PAGE_TYPES = ('text/html', 'application/xhtml+xml', '')
 _ENDLESS = 1 << 62
 _UNSURE = 'unsure'  # an end that a header in the next record has too
 _NEXT_BYTES = streams.MAX_MATCH_BYTES  # looked at behind a record
@@ -121,7 +121,7 @@ def read(
   else:
     blocks = _read_blocks(streams.Window(source, size), limit)
   for is_damage, group in itertools.groupby(
-    blocks, lambda block: not block.record
+    blocks, lambda block: not block.header
   ):
     if is_damage:  # found more than once between two records: one loss
       n_bytes = sum(block.n_bytes for block in group)
@@ -137,24 +137,19 @@ class _Block:
 
   Attributes:
     problem: '' if the record is whole.
-    record: its header, as fastwarc reads it, and the block if that is whole;
-      empty for a stretch.
-    n_header: bytes of that header.
     n_bytes: length of the block, or of the stretch.
+    header: as fastwarc reads it; empty for a stretch.
+    payload: the block, if it is whole.
   """
 
   problem: str
-  record: bytes
-  n_header: int
   n_bytes: int
+  header: bytes = b''
+  payload: bytes = b''
 
 
 def _read_members(
-  file: BinaryIO,
-  size: int,
-  limit: int,
-  magic: bytes,
-  make: Callable[[], Any],
+  file: BinaryIO, size: int, limit: int, magic: bytes, make: Callable[[], Any]
 ) -> Iterator[_Block]:
   """The blocks of each member or frame, and the stretches between them."""
   start, rest = 0, b''
@@ -167,7 +162,7 @@ def _read_members(
     if member.problem:
       end, rest = streams.find(file, magic, start + 1), b''
       if not n_blocks or member.n_rewinds > streams.MAX_REWINDS:
-        yield _Block('damaged_file', b'', 0, end - start)
+        yield _Block('damaged_file', end - start)
       file.seek(end)
     else:
       rest = member.rest
@@ -184,11 +179,11 @@ def _read_blocks(window: streams.Window, limit: int) -> Iterator[_Block]:
       continue
     n_header, header = _header(window)
     if not n_header:
-      yield _Block('damaged_file', b'', 0, window.skip_to(_START))
+      yield _Block('damaged_file', window.skip_to(_START))
       continue
     start, length = window.position, _LENGTH.search(header)
     n_bytes = int(length[1]) if length else 0
-    end, record = n_header + n_bytes, header
+    end, payload = n_header + n_bytes, b''
     if length is None:
       problem = 'bad_length'
     elif n_bytes > limit:
@@ -200,17 +195,16 @@ def _read_blocks(window: streams.Window, limit: int) -> Iterator[_Block]:
     else:
       problem = _end_problem(window, end)
       if problem in ('', _UNSURE):
-        block = bytes(window.data[n_header:end])
-        record = header + block
-        is_lie = _is_over_others(block, problem == _UNSURE)
+        payload = bytes(memoryview(window.data)[n_header:end])
+        is_lie = _is_over_others(payload, problem == _UNSURE)
         problem = 'bad_length' if is_lie else ''
     if problem:
-      record = header
+      payload = b''
       window.skip_to(_START)  # there may be records inside
     else:
       window.go(start + end)
       problem = 'body_too_large' if n_bytes > limit else ''
-    yield _Block(problem, record, len(header), n_bytes)
+    yield _Block(problem, n_bytes, header, payload)
 
 
 def _header(window: streams.Window) -> tuple[int, bytes]:
@@ -269,7 +263,7 @@ def _is_over_others(block: bytes, is_unsure: bool) -> bool:
   A page may hold a WARC file, and must not be able to forge records; so there
   must be a contradiction.
   """
-  if not _INNER.search(block):
+  if b'\nWARC/' not in block or not _INNER.search(block):
     return False
   head, body = _split_answer(block)
   length = _LENGTH.search(head)
@@ -298,86 +292,91 @@ def _split_answer(block: bytes) -> tuple[bytes, bytes]:
 
 def _decode(block: _Block, max_body_bytes: int) -> Record:
   """One record with its HTTP answer taken apart."""
-  header, payload = (
-    block.record[: block.n_header],
-    block.record[block.n_header :],
-  )
-  head, body = _split_answer(payload)
+  head, body = _split_answer(block.payload)
+  content = head or block.payload
   # A whole record goes to fastwarc alone: it cannot lose another one. It wants
   # the one spelling of its length.
-  n_bytes = b'Content-Length: %d\r' % (len(head) or len(payload))
-  iterator = fastwarc.ArchiveIterator(
-    io.BytesIO(_LENGTH.sub(n_bytes, header) + (head or payload)),
-    parse_http=False,
-    stream_detect=False,
-    max_header_len=_MAX_HEADER_BYTES,
-  )
+  length = b'Content-Length: %d\r' % len(content)
   try:
-    record = next(iterator, None)
-  except OSError:
-    record = None
-  if record is None:
+    iterator = fastwarc.ArchiveIterator(
+      io.BytesIO(_LENGTH.sub(length, block.header) + content),
+      parse_http=False,
+      stream_detect=False,
+      max_header_len=_MAX_HEADER_BYTES,
+    )
+    record = next(iterator)
+  except (OSError, StopIteration):
     return Record(block.problem or 'damaged_file', n_bytes=block.n_bytes)
-  headers = record.headers
   # Not record_type, which has only one name for the types it does not know.
-  kind = (headers.get('WARC-Type') or '').lower()
+  kind = (record.headers.get('WARC-Type') or '').lower()
+  is_read = kind in ('response', 'conversion')
   found = Record(
-    problem=block.problem,
+    problem=block.problem or ('' if is_read else f'type_{kind}'),
     kind=kind,
-    url=(headers.get('WARC-Target-URI') or '').strip('<>'),
+    url=(record.headers.get('WARC-Target-URI') or '').strip('<>'),
     record_id=record.record_id or '',
-    date=headers.get('WARC-Date') or '',
+    date=record.headers.get('WARC-Date') or '',
     n_bytes=block.n_bytes,
   )
-  if kind not in ('response', 'conversion'):
-    return dataclasses.replace(found, problem=block.problem or f'type_{kind}')
-  if block.problem:
+  if found.problem:
     return found
-  if not _is_digest(headers.get('WARC-Block-Digest') or '', payload):
-    return dataclasses.replace(found, problem='bad_digest')
-  if kind == 'conversion':
-    if len(payload) > max_body_bytes:
-      return dataclasses.replace(found, problem='body_too_large')
-    media_type = headers.get('Content-Type') or ''
-    return dataclasses.replace(
-      found,
-      status=200,
-      content_type=media_type.partition(';')[0].strip().lower(),
-      charset='utf-8',
-      body=payload,
-    )
-  if not (headers.get('Content-Type') or 'application/http').startswith(
-    'application/http'
-  ):
-    return dataclasses.replace(found, problem='not_http')
+  try:
+    digest = record.headers.get('WARC-Block-Digest') or ''
+    if not _is_digest(digest, block.payload):
+      raise http_body.BodyError('bad_digest')
+    if kind == 'conversion':
+      fields = _text(record, block.payload, max_body_bytes)
+    else:
+      fields = _answer(record, bool(head), body, max_body_bytes)
+  except http_body.BodyError as error:
+    return dataclasses.replace(found, problem=error.reason)
+  return dataclasses.replace(found, **fields)
+
+
+def _text(record, payload: bytes, max_bytes: int) -> dict[str, Any]:
+  """What a record of text says beside its header."""
+  if len(payload) > max_bytes:
+    raise http_body.BodyError('body_too_large')
+  media_type = record.headers.get('Content-Type') or ''
+  return {
+    'status': 200,
+    'content_type': media_type.partition(';')[0].strip().lower(),
+    'charset': 'utf-8',
+    'body': payload,
+  }
+
+
+def _answer(
+  record, is_http: bool, body: bytes, max_bytes: int
+) -> dict[str, Any]:
+  """What an HTTP answer says beside the record's header."""
+  protocol = record.headers.get('Content-Type') or 'application/http'
+  if not protocol.lower().startswith('application/http'):
+    raise http_body.BodyError('not_http')
   record.is_http = True  # else only where that type names the message too
   try:
-    if not head:
-      raise OSError
+    if not is_http:
+      raise http_body.BodyError('bad_http')
     record.parse_http(auto_decode='none', max_header_len=_MAX_HEADER_BYTES)
-  except OSError:
-    return dataclasses.replace(found, problem='bad_http')
+  except OSError as error:
+    raise http_body.BodyError('bad_http') from error
   answer = record.http_headers
   transfer, content = (
     ','.join(answer.get_multiple(name))
     for name in ('Transfer-Encoding', 'Content-Encoding')
   )
   media_type = (record.http_content_type or '').lower()
-  is_cut = 'WARC-Truncated' in headers
-  try:
-    body = http_body.decode(body, transfer, content, max_body_bytes, is_cut)
-    if media_type in _PAGE_TYPES and body.startswith(http_body.MAGICS):
-      # No page begins so: its header is missing.
-      body = http_body.decode(body, '', 'gzip', max_body_bytes, is_cut)
-  except http_body.BodyError as error:
-    return dataclasses.replace(found, problem=error.reason)
-  return dataclasses.replace(
-    found,
-    status=answer.status_code,
-    content_type=media_type,
-    charset=(record.http_charset or '').strip('"\' '),
-    body=body,
-  )
+  is_cut = 'WARC-Truncated' in record.headers
+  body = http_body.decode(body, transfer, content, max_bytes, is_cut)
+  if media_type in PAGE_TYPES and body.startswith(http_body.MAGICS):
+    # No page begins so: its header is missing.
+    body = http_body.decode(body, '', 'gzip', max_bytes, is_cut)
+  return {
+    'status': answer.status_code,
+    'content_type': media_type,
+    'charset': (record.http_charset or '').strip('"\' '),
+    'body': body,
+  }
 
 
 def _is_digest(digest: str, payload: bytes) -> bool:

@@ -56,6 +56,8 @@ _PLAIN = str.maketrans(
     **dict.fromkeys('\xa0\u202f\u3000', ' '),
     **{chr(code): ' ' for code in range(0x2000, 0x200B)},
     **dict.fromkeys('\u2010\u2011\u2012\u2013\u2212\ufe63', '-'),
+    # Arabic, Persian and Hindi digits.
+    **{chr(zero + i): str(i) for zero in (1632, 1776, 2406) for i in range(10)},
     # Full width; letters too, for accounts.
     **{chr(0xFF01 + i): chr(0x21 + i) for i in range(0x5E)},
   }
@@ -85,30 +87,13 @@ _CARD_ISSUERS = re.compile(
   r'|62\d{14,17}'  # UnionPay
 )
 _IBAN = re.compile(r'(?ai)(?<![A-Z0-9])[A-Z]{2}\d\d(?:[ -]?[A-Z0-9]{1,4}){3,8}')
-_IBAN_LENGTHS = {
-  country: length
-  for length, countries in {
-    15: 'NO',
-    16: 'BE',
-    18: 'DK FI FO GL NL SD FK',
-    19: 'MK SI',
-    20: 'AT BA EE KZ LT LU XK MN',
-    21: 'CH HR LI LV',
-    22: 'BG BH CR DE GB GE IE ME RS VA',
-    23: 'AE GI IL IQ OM TL SO',
-    24: 'AD CZ ES MD PK RO SA SE SK TN VG',
-    25: 'LY PT ST',
-    26: 'IS TR',
-    27: 'BI DJ FR GR IT MC MR SM',
-    28: 'AL AZ BY CY DO GT HU LB NI PL SV',
-    29: 'BR EG PS QA UA',
-    30: 'JO KW MU',
-    31: 'MT SC',
-    32: 'LC',
-    33: 'RU',
-  }.items()
-  for country in countries.split()
-}
+_IBANS = """AD24 AE23 AL28 AT20 AZ28 BA20 BE16 BG22 BH22 BI27 BR29 BY28 CH21
+CR22 CY28 CZ24 DE22 DJ27 DK18 DO28 EE20 EG29 ES24 FI18 FK18 FO18 FR27 GB22
+GE22 GI23 GL18 GR27 GT28 HR21 HU28 IE22 IL23 IQ23 IS26 IT27 JO30 KW30 KZ20
+LB28 LC32 LI21 LT20 LU20 LV21 LY25 MC27 MD24 ME22 MK19 MN20 MR27 MT31 MU30
+NI28 NL18 NO15 OM23 PK24 PL28 PS29 PT25 QA29 RO24 RS22 RU33 SA24 SC31 SD18
+SE24 SI19 SK24 SM27 SO23 ST25 SV28 TL23 TN24 TR26 UA29 VA22 VG24 XK20"""
+_IBAN_LENGTHS = {part[:2]: int(part[2:]) for part in _IBANS.split()}
 # Written as a number is: with a sign, brackets or separators. The American
 # form first, so that two of them side by side stay two.
 _PHONE = re.compile(

@@ -20,6 +20,7 @@ from llm_jax.web.filter import words as words_of
 
 _CITATION = re.compile(r'\[\d*]|\[edit]|\[citation needed]')
 _C4_LINE_ENDS = ('.', '?', '!', '"', "'")
+_STOP_WORDS = ('the', 'be', 'to', 'of', 'and', 'that', 'have', 'with')
 _POLICY_PHRASES = (
   'terms of use',
   'privacy policy',
@@ -59,16 +60,7 @@ class GopherQuality:
   max_ellipsis_lines: float = 0.3
   min_alphabetic_words: float = 0.8
   min_stop_words: int = 2
-  stop_words: tuple[str, ...] = (
-    'the',
-    'be',
-    'to',
-    'of',
-    'and',
-    'that',
-    'have',
-    'with',
-  )
+  stop_words: tuple[str, ...] = _STOP_WORDS
 
 
 @dataclasses.dataclass(frozen=True)

@@ -42,11 +42,7 @@ class GopherRepetition:
   max_duplicate_paragraphs: float = 0.3
   max_duplicate_line_chars: float = 0.2
   max_duplicate_paragraph_chars: float = 0.2
-  top_n_grams: tuple[tuple[int, float], ...] = (
-    (2, 0.2),
-    (3, 0.18),
-    (4, 0.16),
-  )
+  top_n_grams: tuple[tuple[int, float], ...] = ((2, 0.2), (3, 0.18), (4, 0.16))
   duplicate_n_grams: tuple[tuple[int, float], ...] = (
     (5, 0.15),
     (6, 0.14),

@@ -30,6 +30,7 @@ _UNSPACED = re.compile(
   '\U00020000-\U0003ffff]'
 )
 _FEW_ITEMS = 10
+_KIND = 'evaluation sets'
 # The code of how short items start: one look-up decides for all lengths.
 _STARTS = hashes.MAX_CODES - 1
 
@@ -63,25 +64,8 @@ class Decontamination:
       )
 
 
-@dataclasses.dataclass(frozen=True)
-class Index:
-  """Built sets; see `load`.
-
-  Attributes:
-    table: hashes of runs, and for each the number of its set.
-    names: of the sets, by number.
-    lengths: of the runs, in words.
-  """
-
-  table: hashes.Table
-  names: tuple[str, ...]
-  lengths: tuple[int, ...]
-
-
 def build(
-  cfg: Decontamination,
-  jsonl_paths: Sequence[pathlib.Path],
-  path: pathlib.Path,
+  cfg: Decontamination, jsonl_paths: Sequence[pathlib.Path], path: pathlib.Path
 ) -> dict[str, dict[str, int]]:
   """Writes one file from evaluation sets.
 
@@ -100,7 +84,7 @@ def build(
     ValueError: a line is no JSON object, or two sets have one name.
   """
   counts: dict[str, dict[str, int]] = {}
-  arrays, codes = [np.zeros(0, 'u8')], [np.zeros(0, 'u2')]
+  parts = []
   lengths = {cfg.min_words, cfg.n_gram}
   starts = []
   for code, set_path in enumerate(jsonl_paths):
@@ -121,8 +105,7 @@ def build(
       joined, return_inverse=True, return_counts=True
     )
     is_kept = n_items <= max(_FEW_ITEMS, cfg.max_item_share * len(runs))
-    arrays.append(values[is_kept])
-    codes.append(np.full(is_kept.sum(), code, 'u2'))
+    parts.append((values[is_kept], code))
     by_item = np.split(is_kept[places], np.cumsum([len(r) for r in runs]))
     counts[name] = {
       'items': len(runs),
@@ -130,27 +113,22 @@ def build(
       'n_grams': int(is_kept.sum()),
       'common_n_grams': int((~is_kept).sum()),
     }
-  arrays += starts
-  codes += [np.full(1, _STARTS, 'u2') for _ in starts]
+  parts += [(start, _STARTS) for start in starts]
   metadata = {'names': list(counts), 'lengths': sorted(lengths)}
-  hashes.write(path, metadata, np.concatenate(arrays), np.concatenate(codes))
+  hashes.write(path, _KIND, metadata, parts)
   return counts
 
 
-def load(path: pathlib.Path) -> Index:
-  """Maps a file that `build` wrote, in no time and at no memory of its own.
+def load(path: pathlib.Path) -> hashes.Table:
+  """What `build` wrote: codes are numbers of sets.
 
   Raises:
     ValueError: it is no such file.
   """
-  table = hashes.read(path)
-  if 'lengths' not in table.metadata:
-    raise ValueError(f'{path} is no index of evaluation sets; remove it')
-  names = tuple(table.metadata['names'])
-  return Index(table, names, tuple(table.metadata['lengths']))
+  return hashes.read(path, _KIND)
 
 
-def reject(cfg: Decontamination, index: Index, text: str) -> str:
+def reject(cfg: Decontamination, index: hashes.Table, text: str) -> str:
   """Reason to remove a document, '' to keep it.
 
   Args:
@@ -161,21 +139,22 @@ def reject(cfg: Decontamination, index: Index, text: str) -> str:
   Returns:
     `evaluation_<set name>`, of several sets the first.
   """
-  if not cfg.enabled or not index.names:
+  names, lengths = index.metadata['names'], index.metadata['lengths']
+  if not cfg.enabled or not names:
     return ''
   words = hashes.of_strings(words_of(text))
-  codes = _find(index, words, (index.lengths[0], index.lengths[-1]))
+  codes = _find(index, words, (lengths[0], lengths[-1]))
   if _STARTS in codes:
-    codes = _find(index, words, index.lengths)
+    codes = _find(index, words, lengths)
     codes = codes[codes != _STARTS]
-  return f'evaluation_{index.names[int(codes.min())]}' if len(codes) else ''
+  return f'evaluation_{names[int(codes.min())]}' if len(codes) else ''
 
 
 def _find(
-  index: Index, words: np.ndarray, lengths: Iterable[int]
+  index: hashes.Table, words: np.ndarray, lengths: Iterable[int]
 ) -> np.ndarray:
   # Sorted keys meet the cache lines that the last one has read.
-  return index.table.find(np.sort(hashes.of_runs(words, lengths)))
+  return index.find(np.sort(hashes.of_runs(words, lengths)))
 
 
 def words_of(text: str) -> list[str]:

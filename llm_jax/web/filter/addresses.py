@@ -37,7 +37,18 @@ _PART_END = re.compile('[/?&;=]')
 # A page has few parents; an address made of slashes must not cost more.
 _MAX_PARTS = 64
 _MAX_HOST = 254  # characters; no longer host has an address
+_KIND = 'addresses'
 _BLOCK = 1 << 18  # entries hashed at a time
+_CATEGORIES = """adult mixed_adult malware phishing cryptojacking stalkerware
+ddos agressif gambling arjel dating chat filehosting warez"""
+_HARD_WORDS = """blowjob blowjobs bukkake camgirls camsex creampie cumshot
+cumshots deepthroat gangbang hentai milf milfs porn porno pornos pornstar
+pornstars sexcam sexcams shemale xnxx xvideos"""
+_SOFT_WORDS = """adult amateur anal ass bdsm betting bitch blackjack bonus
+boobs casino casinos cialis cock dick ebony erotic escort escorts fetish fuck
+fucking horny hot jackpot lesbian levitra naked naughty nude nudes orgy poker
+pussy roulette sex sexy slots slut sluts teen teens tits topless viagra
+webcam whore xxx"""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -56,99 +67,11 @@ class UrlFilter:
   """
 
   enabled: bool = True
-  categories: tuple[str, ...] = (
-    'adult',
-    'mixed_adult',
-    'malware',
-    'phishing',
-    'cryptojacking',
-    'stalkerware',
-    'ddos',
-    'agressif',
-    'gambling',
-    'arjel',
-    'dating',
-    'chat',
-    'filehosting',
-    'warez',
-  )
+  categories: tuple[str, ...] = tuple(_CATEGORIES.split())
   allowed_categories: tuple[str, ...] = ()
   use_default_list: bool = True
-  hard_words: tuple[str, ...] = (
-    'blowjob',
-    'blowjobs',
-    'bukkake',
-    'camgirls',
-    'camsex',
-    'creampie',
-    'cumshot',
-    'cumshots',
-    'deepthroat',
-    'gangbang',
-    'hentai',
-    'milf',
-    'milfs',
-    'porn',
-    'porno',
-    'pornos',
-    'pornstar',
-    'pornstars',
-    'sexcam',
-    'sexcams',
-    'shemale',
-    'xnxx',
-    'xvideos',
-  )
-  soft_words: tuple[str, ...] = (
-    'adult',
-    'amateur',
-    'anal',
-    'ass',
-    'bdsm',
-    'betting',
-    'bitch',
-    'blackjack',
-    'bonus',
-    'boobs',
-    'casino',
-    'casinos',
-    'cialis',
-    'cock',
-    'dick',
-    'ebony',
-    'erotic',
-    'escort',
-    'escorts',
-    'fetish',
-    'fuck',
-    'fucking',
-    'horny',
-    'hot',
-    'jackpot',
-    'lesbian',
-    'levitra',
-    'naked',
-    'naughty',
-    'nude',
-    'nudes',
-    'orgy',
-    'poker',
-    'pussy',
-    'roulette',
-    'sex',
-    'sexy',
-    'slots',
-    'slut',
-    'sluts',
-    'teen',
-    'teens',
-    'tits',
-    'topless',
-    'viagra',
-    'webcam',
-    'whore',
-    'xxx',
-  )
+  hard_words: tuple[str, ...] = tuple(_HARD_WORDS.split())
+  soft_words: tuple[str, ...] = tuple(_SOFT_WORDS.split())
   min_soft_words: int = 2
 
   def __post_init__(self):
@@ -157,21 +80,6 @@ class UrlFilter:
       raise ValueError(f'categories and allowed_categories share {both}')
     if self.min_soft_words < 1:
       raise ValueError(f'min_soft_words {self.min_soft_words} is less than 1')
-
-
-@dataclasses.dataclass(frozen=True)
-class Blocklist:
-  """A built list; see `load`.
-
-  Attributes:
-    table: hashes of entries, and for each the number of its category.
-    categories: names by number; the first ones are allowed.
-    n_allowed: how many are allowed.
-  """
-
-  table: hashes.Table
-  categories: tuple[str, ...]
-  n_allowed: int
 
 
 def build(
@@ -204,32 +112,27 @@ def build(
       found.setdefault(name, []).append((kind, file_path))
   others = sorted(set(found) - set(cfg.allowed_categories))
   names = cfg.allowed_categories + (cfg.categories or tuple(others))
-  arrays, codes, counts = [np.zeros(0, 'u8')], [np.zeros(0, 'u2')], {}
+  parts, counts = [], {}
   for code, name in enumerate(names):
     for kind, file_path in found.get(name, []):
       for block in _hashed_entries(kind, file_path):
-        arrays.append(block)
-        codes.append(np.full(len(block), code, 'u2'))
+        parts.append((block, code))
         counts[name] = counts.get(name, 0) + len(block)
   metadata = {'categories': names, 'n_allowed': len(cfg.allowed_categories)}
-  hashes.write(path, metadata, np.concatenate(arrays), np.concatenate(codes))
+  hashes.write(path, _KIND, metadata, parts)
   return counts
 
 
-def load(path: pathlib.Path) -> Blocklist:
-  """Maps a file that `build` wrote, in no time and at no memory of its own.
+def load(path: pathlib.Path) -> hashes.Table:
+  """What `build` wrote: codes are numbers of categories, allowed ones first.
 
   Raises:
     ValueError: it is no such file.
   """
-  table = hashes.read(path)
-  if 'n_allowed' not in table.metadata:
-    raise ValueError(f'{path} is no list of addresses; remove it')
-  names = tuple(table.metadata['categories'])
-  return Blocklist(table, names, table.metadata['n_allowed'])
+  return hashes.read(path, _KIND)
 
 
-def reject(cfg: UrlFilter, blocklist: Blocklist, url: str) -> str:
+def reject(cfg: UrlFilter, blocklist: hashes.Table, url: str) -> str:
   """Reason to remove a page, '' to keep it; no address makes it fail.
 
   Args:
@@ -246,13 +149,14 @@ def reject(cfg: UrlFilter, blocklist: Blocklist, url: str) -> str:
   host, rest = _split(url)
   domains = _parents(host)
   keys = hashes.of_strings(domains + _prefixes(host, rest))
-  codes = blocklist.table.find(keys)
+  codes = blocklist.find(keys)
   if len(codes):
     code = int(codes.min())
-    if code < blocklist.n_allowed:
+    if code < blocklist.metadata['n_allowed']:
       return ''
-    is_domain = code in blocklist.table.find(keys[: len(domains)])
-    return f'{"domain" if is_domain else "url"}_{blocklist.categories[code]}'
+    is_domain = code in blocklist.find(keys[: len(domains)])
+    category = blocklist.metadata['categories'][code]
+    return f'{"domain" if is_domain else "url"}_{category}'
   words = set(_WORD.findall(f'{host} {rest}'))
   if not words.isdisjoint(cfg.hard_words):
     return 'words'

@@ -9,9 +9,9 @@ import time
 
 import pytest
 
-from llm_jax.web.filter import decontamination
+from llm_jax.web.filter import evaluation_sets
 
-CFG = decontamination.Decontamination()
+CFG = evaluation_sets.Decontamination()
 QUESTION = (
   'A train leaves the old station at noon with ninety passengers, and two '
   'thirds of them get off at the first bridge. How many stay?'
@@ -25,8 +25,8 @@ def build(tmp_path, sets, cfg=CFG):
     text = '\n'.join(map(json.dumps, items)) + '\n'
     paths.append(tmp_path / f'{name}.jsonl')
     paths[-1].write_text(text)
-  counts = decontamination.build(cfg, paths, tmp_path / 'index')
-  return decontamination.load(tmp_path / 'index'), counts
+  counts = evaluation_sets.build(cfg, paths, tmp_path / 'index')
+  return evaluation_sets.load(tmp_path / 'index'), counts
 
 
 @pytest.mark.parametrize(
@@ -53,26 +53,16 @@ def test_by_hand(tmp_path, text, reason):
     },
   )
   assert counts == {
-    'math': {
-      'items': 2,
-      'not_covered': 1,
-      'n_grams': 13,
-      'common_n_grams': 0,
-    },
-    'quiz': {
-      'items': 1,
-      'not_covered': 0,
-      'n_grams': 1,
-      'common_n_grams': 0,
-    },
+    'math': {'items': 2, 'not_covered': 1, 'n_grams': 13, 'common_n_grams': 0},
+    'quiz': {'items': 1, 'not_covered': 0, 'n_grams': 1, 'common_n_grams': 0},
   }
-  assert decontamination.reject(CFG, index, text) == reason
-  off = decontamination.Decontamination(enabled=False)
-  assert decontamination.reject(off, index, text) == ''
+  assert evaluation_sets.reject(CFG, index, text) == reason
+  off = evaluation_sets.Decontamination(enabled=False)
+  assert evaluation_sets.reject(off, index, text) == ''
 
 
 def test_only_named_fields(tmp_path):
-  cfg = decontamination.Decontamination(fields=('question', 'content'))
+  cfg = evaluation_sets.Decontamination(fields=('question', 'content'))
   other = ' '.join(f'w{i}' for i in range(20))
   item = {
     'context': other,
@@ -80,9 +70,9 @@ def test_only_named_fields(tmp_path):
     'messages': [{'content': [{'text': SHORT * 2}], 'name': other}],
   }
   index, _ = build(tmp_path, {'set': [item]}, cfg)
-  assert decontamination.reject(cfg, index, QUESTION)
-  assert decontamination.reject(cfg, index, SHORT * 2)
-  assert not decontamination.reject(cfg, index, other)
+  assert evaluation_sets.reject(cfg, index, QUESTION)
+  assert evaluation_sets.reject(cfg, index, SHORT * 2)
+  assert not evaluation_sets.reject(cfg, index, other)
 
 
 def test_the_wording_of_the_prompt_is_no_item(tmp_path):
@@ -97,9 +87,9 @@ def test_the_wording_of_the_prompt_is_no_item(tmp_path):
   index, counts = build(tmp_path, {'set': items})
   assert counts['set']['common_n_grams'] > 12
   assert counts['set']['not_covered'] == 0
-  assert not decontamination.reject(CFG, index, prompt * 2)
-  assert decontamination.reject(CFG, index, passage)
-  assert decontamination.reject(CFG, index, refrain)  # often, in one item
+  assert not evaluation_sets.reject(CFG, index, prompt * 2)
+  assert evaluation_sets.reject(CFG, index, passage)
+  assert evaluation_sets.reject(CFG, index, refrain)  # often, in one item
   items = [{'q': f'{prompt * 2}{i}'} for i in range(130)]
   _, counts = build(tmp_path, {'set': items})
   assert counts['set']['not_covered'] == 0
@@ -110,9 +100,9 @@ def test_the_wording_of_the_prompt_is_no_item(tmp_path):
 def test_scripts_without_spaces(tmp_path):
   chinese = '地球上最高的山峰位于哪两个国家的边界'
   index, _ = build(tmp_path, {'set': [{'q': chinese}]})
-  assert decontamination.reject(CFG, index, f'问题。{chinese}？答')
-  assert not decontamination.reject(CFG, index, chinese[::-1])
-  assert decontamination.words_of('한국어 문장, Ünï') == [
+  assert evaluation_sets.reject(CFG, index, f'问题。{chinese}？答')
+  assert not evaluation_sets.reject(CFG, index, chinese[::-1])
+  assert evaluation_sets.words_of('한국어 문장, Ünï') == [
     '한국어',
     '문장',
     'ünï',
@@ -141,7 +131,7 @@ def slow_reject(n: int, m: int, sets: dict, text: str) -> str:
 
 def test_random_texts_equal_the_slow_filter(tmp_path):
   generator = random.Random(0)
-  cfg = decontamination.Decontamination(n_gram=5, min_words=3, max_item_share=1)
+  cfg = evaluation_sets.Decontamination(n_gram=5, min_words=3, max_item_share=1)
 
   def words(size):
     return ' '.join(generator.choices('abcdefgh', k=generator.randrange(size)))
@@ -155,7 +145,7 @@ def test_random_texts_equal_the_slow_filter(tmp_path):
   reasons = []
   for _ in range(3000):
     text = words(40)
-    reasons.append(decontamination.reject(cfg, index, text))
+    reasons.append(evaluation_sets.reject(cfg, index, text))
     assert reasons[-1] == slow_reject(5, 3, sets, text), text
   assert min(map(reasons.count, ('', 'evaluation_one', 'evaluation_two'))) > 50
   assert 'evaluation_three' in reasons
@@ -165,18 +155,18 @@ def test_bad_sets_are_refused(tmp_path):
   path = tmp_path / 'set.jsonl'
   path.write_text('{}\n{')
   with pytest.raises(ValueError, match=r'line 2 of .*set\.jsonl: .*Expecting'):
-    decontamination.build(CFG, [path], tmp_path / 'index')
+    evaluation_sets.build(CFG, [path], tmp_path / 'index')
   with pytest.raises(
     ValueError, match='line 1 of .*: a line is an object, not str'
   ):
     build(tmp_path, {'set': ['text']})
   path.write_text('{}\n')
   with pytest.raises(ValueError, match='two evaluation sets are named'):
-    decontamination.build(CFG, [path, path], tmp_path / 'index')
+    evaluation_sets.build(CFG, [path, path], tmp_path / 'index')
   with pytest.raises(ValueError, match='min_words 14'):
-    decontamination.Decontamination(min_words=14)
+    evaluation_sets.Decontamination(min_words=14)
   index, counts = build(tmp_path, {})
-  assert (counts, decontamination.reject(CFG, index, QUESTION)) == ({}, '')
+  assert (counts, evaluation_sets.reject(CFG, index, QUESTION)) == ({}, '')
 
 
 def test_long_text_takes_linear_time(tmp_path):
@@ -184,7 +174,7 @@ def test_long_text_takes_linear_time(tmp_path):
   start = time.process_time()
   for piece in ('a', 'a ', '山', '_', '\ud800 ', f'{SHORT} '):
     text = piece * (1_000_000 // len(piece))
-    assert decontamination.reject(CFG, index, text) == ''
+    assert evaluation_sets.reject(CFG, index, text) == ''
   assert time.process_time() - start < 30
 
 
@@ -196,8 +186,8 @@ def test_every_covered_item_of_real_sets_is_found(tmp_path, name):
   if not data:
     pytest.skip('LLM_JAX_DATA names no folder of shared data')
   (path,) = pathlib.Path(data).glob(f'{name}.jsonl.gz')
-  counts = decontamination.build(CFG, [path], tmp_path / 'index')
-  index = decontamination.load(tmp_path / 'index')
+  counts = evaluation_sets.build(CFG, [path], tmp_path / 'index')
+  index = evaluation_sets.load(tmp_path / 'index')
   (count,) = counts.values()
   assert count['not_covered'] < 0.05 * count['items']
   lines = gzip.decompress(path.read_bytes()).decode().split('\n')[:-1]
@@ -206,8 +196,8 @@ def test_every_covered_item_of_real_sets_is_found(tmp_path, name):
     item = json.loads(line)
     texts = [v for v in item.values() if isinstance(v, str)]
     page = ' so '.join([*texts, *map(str, item.get('choices', []))])
-    missed += not decontamination.reject(CFG, index, f'Home page {page} end')
+    missed += not evaluation_sets.reject(CFG, index, f'Home page {page} end')
   assert missed == count['not_covered']
   news = pathlib.Path(data) / 'web-pages' / 'newspaper-pages.jsonl.gz'
   for line in gzip.decompress(news.read_bytes()).decode().split('\n')[:-1]:
-    assert decontamination.reject(CFG, index, json.loads(line)['text']) == ''
+    assert evaluation_sets.reject(CFG, index, json.loads(line)['text']) == ''
