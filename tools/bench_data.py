@@ -23,7 +23,7 @@ from absl import app, flags
 from experiments import process
 from llm_jax.data import mixture, prefetch, shards
 from llm_jax.losses import next_token
-from llm_jax.model import config, likelihood, transformer
+from llm_jax.model import config, likelihood, params, transformer
 from llm_jax.optim import optimizers
 from llm_jax.parallel import device_mesh
 from llm_jax.train import train_state, update
