@@ -24,7 +24,7 @@ from llm_jax.data import mixture, shards
 from llm_jax.evals import bits_per_byte, continuations, scoring
 from llm_jax.losses import next_token
 from llm_jax.model import config as model_config
-from llm_jax.model import likelihood
+from llm_jax.model import likelihood, params
 from llm_jax.optim import optimizers
 from llm_jax.parallel import device_mesh
 from llm_jax.train import fit, start, training_loop, update
@@ -102,7 +102,7 @@ def run(
   if stage.begin(inputs, plan):
     return
   state, loop = stage.start(tx)
-  flops = model_config.train_flops_per_token(cfg.model, length)
+  flops = params.train_flops_per_token(cfg.model, length)
   for step, trained in loop.train(state, update_fn, batch_fn, flops):
     is_last = step == n_steps
     if step % cfg.evaluate_every == 0 or is_last:
@@ -122,7 +122,7 @@ def run(
   summary = {
     'tokens': n_steps * cfg.batch_size * length,
     **mixture.progress(mixed, cfg.batch_size, n_steps),
-    'parameters': model_config.n_params(cfg.model)['total'],
+    'parameters': params.count(cfg.model)['total'],
   }
   record.finish(workdir, summary)
 
@@ -131,7 +131,8 @@ def make_step(
   cfg: Config, mesh: Mesh, length: int, n_bytes_V: np.ndarray
 ) -> tuple[optax.GradientTransformation, update.UpdateFn, fit.Plan]:
   """Make the optimizer, the update, and its plan for rows of that length."""
-  tx = optimizers.make(cfg.optimizer, cfg.loop.n_steps)
+  lines = params.table(cfg.model)
+  tx = optimizers.make(cfg.optimizer, cfg.loop.n_steps, lines)
   plan = fit.choose(
     cfg.model,
     tx,

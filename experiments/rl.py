@@ -22,6 +22,7 @@ from llm_jax import record
 from llm_jax.chat import prompting
 from llm_jax.evals import scoring
 from llm_jax.infer import generate
+from llm_jax.model import params
 from llm_jax.optim import optimizers
 from llm_jax.parallel import device_mesh
 from llm_jax.rl import algorithms, learn, metrics, prompts, rollout
@@ -97,7 +98,8 @@ def run(cfg: Config, workdir: str, restore_from: str) -> None:
   generate.check(policy_cfg, [one.token_ids for one in problems], request)
 
   # Loss, optimizer and update.
-  tx = optimizers.make(cfg.optimizer, n_steps * cfg.updates.n_a_step)
+  lines = params.table(policy_cfg, algorithm.has_values)
+  tx = optimizers.make(cfg.optimizer, n_steps * cfg.updates.n_a_step, lines)
   plan = fit.choose(
     policy_cfg,
     tx,

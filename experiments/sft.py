@@ -23,8 +23,7 @@ from llm_jax import record, types
 from llm_jax.chat import template
 from llm_jax.data import conversations, packing, readers
 from llm_jax.losses import next_token
-from llm_jax.model import config as model_config
-from llm_jax.model import likelihood
+from llm_jax.model import likelihood, params
 from llm_jax.model import lora as lora_lib
 from llm_jax.optim import optimizers
 from llm_jax.parallel import device_mesh
@@ -83,8 +82,7 @@ def run(
     n_rows=cfg.batch_size,
     teaches_chat=True,
   )
-  if cfg.lora.rank:
-    lora_lib.paths(cfg.lora, stage.params)  # refuses a wrong pattern
+  lines = lora_lib.trained(cfg.lora, params.table(stage.model_config))
   if stage.begin(fingerprints(cfg, documents, conversations)):
     return
 
@@ -112,12 +110,12 @@ def run(
     loss = next_token.cross_entropy(logp_BT, batch['loss_mask_BT'])
     return loss, {'targets': batch['loss_mask_BT'].sum()}
 
-  tx = optimizers.make(cfg.optimizer, cfg.loop.n_steps)
+  tx = optimizers.make(cfg.optimizer, cfg.loop.n_steps, lines)
   update_fn = update.make_update_fn(loss_fn, tx, stage.mesh)
 
   # The loop, from the newest checkpoint or from the base model.
   state, loop = stage.start(tx, cfg.lora)
-  flops = model_config.train_flops_per_token(stage.model_config, limit)
+  flops = params.train_flops_per_token(stage.model_config, limit)
   for _ in loop.train(state, update_fn, batch_fn, flops):
     pass  # nothing is evaluated on the way; see experiments/evaluate.py
   summary = {

@@ -208,7 +208,7 @@ def _plant(root: pathlib.Path, files: dict[str, str]) -> None:
 # Imports of a module planted.py in a folder; each breaks a contract.
 _ARROWS = {
   'llm_jax/losses': 'llm_jax.train.fit',
-  'llm_jax/optim': 'llm_jax.losses.next_token',  # of its own floor
+  'llm_jax/parallel': 'llm_jax.losses.next_token',  # of its own floor
   'llm_jax/train': 'experiments.process',
   'experiments': 'tools.peer',
   'llm_jax/web/filter': 'llm_jax.web.pipeline',

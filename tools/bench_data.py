@@ -23,7 +23,7 @@ from absl import app, flags
 from experiments import process
 from llm_jax.data import mixture, prefetch, shards
 from llm_jax.losses import next_token
-from llm_jax.model import config, likelihood, transformer
+from llm_jax.model import config, likelihood, params, transformer
 from llm_jax.optim import optimizers
 from llm_jax.parallel import device_mesh
 from llm_jax.train import train_state, update
@@ -76,10 +76,10 @@ def train(batch_fn) -> dict[str, dict[str, list[float]]]:
   """Tokens a second and the wait of a step, with and without prefetching."""
   cfg = config.ModelConfig(vocab_size=_VOCABULARY, tied_embeddings=True)
   mesh = device_mesh.make(device_mesh.MeshConfig(), 16)
-  tx = optimizers.make(optimizers.Optimizer(), 10**6)
-  state = train_state.create(
-    functools.partial(transformer.init, cfg), tx, seed=0, mesh=mesh
-  )
+  lines = params.table(cfg)
+  tx = optimizers.make(optimizers.Optimizer(), 10**6, lines)
+  init = functools.partial(transformer.init, cfg)
+  state = train_state.create(init, tx, seed=0, mesh=mesh, lines=lines)
 
   def loss_fn(params, batch, key):
     del key

@@ -39,7 +39,7 @@ from experiments import process
 from llm_jax.infer import engine as engine_lib
 from llm_jax.infer import quantize, requests, slots
 from llm_jax.interop import huggingface
-from llm_jax.model import config, kv_cache, transformer
+from llm_jax.model import config, kv_cache, params, transformer
 from llm_jax.tokenizer import encoding
 from llm_jax.train import checkpoint
 from tools import peer as peer_lib
@@ -345,7 +345,7 @@ def _int8_section() -> dict:
     at_BT1 = tokens_BT[:, 1:, None]
     return -jax.numpy.take_along_axis(logp_BTV, at_BT1, axis=2).mean()
 
-  rounded = quantize.int8(model.params)
+  rounded = quantize.int8(model.params, params.table(cfg))
   found = {
     'tokens': tokens_BT[:, 1:].size,
     'floats': float(nats(model.params, False)),

@@ -26,7 +26,7 @@ from absl import app, flags
 from experiments import process
 from llm_jax import record, types
 from llm_jax.losses import next_token
-from llm_jax.model import config, likelihood, sizes, transformer
+from llm_jax.model import config, likelihood, params, sizes, transformer
 from llm_jax.optim import optimizers
 from llm_jax.parallel import device_mesh
 from llm_jax.train import (
@@ -57,7 +57,8 @@ def main(argv: Sequence[str]) -> None:
     device_mesh.make(device_mesh.MeshConfig(1)),
   )
   n_steps = _BLOCKS.value * _BLOCK_STEPS.value + 2
-  tx = optimizers.make(optimizers.Optimizer(), n_steps)
+  lines = params.table(cfg)
+  tx = optimizers.make(optimizers.Optimizer(), n_steps, lines)
   update_fn = update.make_update_fn(functools.partial(_loss, cfg), tx, mesh)
   tokens_BT = np.random.default_rng(0).integers(
     cfg.vocab_size, size=(_ROWS.value, _LENGTH.value + 1), dtype=np.int32
@@ -71,7 +72,7 @@ def main(argv: Sequence[str]) -> None:
 
   def new_state() -> train_state.TrainState:
     init = functools.partial(transformer.init, cfg)
-    return train_state.create(init, tx, seed=0, mesh=mesh)
+    return train_state.create(init, tx, seed=0, mesh=mesh, lines=lines)
 
   with tempfile.TemporaryDirectory() as workdir:
     views = tuple(_VIEWS.value)
@@ -85,7 +86,7 @@ def main(argv: Sequence[str]) -> None:
     loop = training_loop.Loop(
       loop_cfg, workdir=workdir, mesh=mesh, writer=writer
     )
-    flops = config.train_flops_per_token(cfg, _LENGTH.value)
+    flops = params.train_flops_per_token(cfg, _LENGTH.value)
     trained = loop.train(
       new_state(), update_fn, lambda step: batch, flops_per_token=flops
     )

@@ -13,7 +13,7 @@ environment of its own:
   .venv-torch/bin/pip install torch transformers safetensors
 
 --peak prints FLOPs and, where the device is known, MFU: the FLOPs of
-`model.config.train_flops_per_token` over the peak of train/hardware.py. The
+`model.params.train_flops_per_token` over the peak of train/hardware.py. The
 last line is one JSON object. It does NOT read data and does NOT save anything.
 Times mean little on a machine that does other work.
 """
@@ -36,11 +36,11 @@ from experiments import process
 from llm_jax import types
 from llm_jax.interop import huggingface
 from llm_jax.losses import next_token
-from llm_jax.model import config, depth, likelihood, sizes, transformer
+from llm_jax.model import config, likelihood, params, sizes, transformer
 from llm_jax.optim import optimizers
 from llm_jax.parallel import device_mesh
-from llm_jax.train import hardware, train_state, update
-from tools import peer as peer_lib
+from llm_jax.train import depth, hardware, train_state, update
+from tools import peer
 
 _SIZE = flags.DEFINE_string(
   'size', '1m', 'Name of the model, see sizes.py; or d24 for depth 24.'
@@ -73,8 +73,8 @@ def _model() -> config.ModelConfig:
     cfg = depth.derive(
       int(depth_digits[1]),
       depth.REFERENCES['large'],
-      _DEPTH_VOCABULARY,
-      _LENGTH.value,
+      vocab_size=_DEPTH_VOCABULARY,
+      length=_LENGTH.value,
     ).model
   else:
     cfg = sizes.by_name(_SIZE.value)
@@ -108,6 +108,7 @@ def _ours(
       schedule='constant',
     ),
     1,
+    params.table(cfg),
   )
 
   def loss_fn(params, batch, key):
@@ -117,8 +118,10 @@ def _ours(
 
   update_fn = update.make_update_fn(loss_fn, tx, mesh)
   init = functools.partial(transformer.init, cfg)
-  state = train_state.create(init, tx, 0, mesh)
-  params = jax.device_get(state.params)
+  state = train_state.create(
+    init, tx, seed=0, mesh=mesh, lines=params.table(cfg)
+  )
+  first = jax.device_get(state.params)
   batch = device_mesh.put_batch(mesh, _batch(cfg))
 
   def run(n: int) -> list[float]:
@@ -129,11 +132,11 @@ def _ours(
       losses.append(metrics['loss'])
     return [float(loss) for loss in jax.block_until_ready(losses)]
 
-  return params, run
+  return first, run
 
 
-def _peer(folder: pathlib.Path, mode: str) -> peer_lib.Peer:
-  return peer_lib.Peer(
+def _peer(folder: pathlib.Path, mode: str) -> peer.Peer:
+  return peer.Peer(
     [
       *(_PEER.value, 'tools/bench_train_torch.py', str(folder), mode),
       *(_DTYPE.value, str(_LEARNING_RATE)),
@@ -171,26 +174,26 @@ def main(_):
   """Measures."""
   process.set_up_jax()
   cfg = _model()
-  params, run = _ours(cfg)
+  first, run = _ours(cfg)
   runs: dict[str, Callable[[int], list[float]]] = {'llm_jax': run}
   n_tokens = _BATCH.value * _LENGTH.value
   with tempfile.TemporaryDirectory() as name:
     folder = pathlib.Path(name)
     if _PEER.value:
-      huggingface.write(folder / 'model', cfg, params, None, False, 'float32')
+      huggingface.write(folder / 'model', cfg, first)
       np.savez(folder / 'batch.npz', **_batch(cfg))
       runs['torch eager'] = _peer(folder, 'eager')
       runs['torch compile'] = _peer(folder, 'compile')
     found = _measure(runs, n_tokens)
-    for peer in runs.values():
-      if isinstance(peer, peer_lib.Peer):
-        peer.close()
+    for ours_or_peer in runs.values():
+      if isinstance(ours_or_peer, peer.Peer):
+        ours_or_peer.close()
   rate = {name: values['tokens_per_s'] for name, values in found.items()}
   if _PEER.value:
     best = max(rate['torch eager'], rate['torch compile'])
     found['ratio to the better torch'] = round(rate['llm_jax'] / best, 3)
   if _PEAK.value:
-    flops = config.train_flops_per_token(cfg, _LENGTH.value)
+    flops = params.train_flops_per_token(cfg, _LENGTH.value)
     device = jax.devices()[0]
     found['flops_per_token'] = flops
     found['tflops_per_s'] = round(flops * rate['llm_jax'] / 1e12, 4)
@@ -198,7 +201,7 @@ def main(_):
     if peak := hardware.peak_flops(device.device_kind):
       found['peak_tflops_per_s'] = peak / 1e12
       found['mfu'] = round(flops * rate['llm_jax'] / peak, 4)
-  found['model'] = {'size': _SIZE.value, **config.n_params(cfg)}
+  found['model'] = {'size': _SIZE.value, **params.count(cfg)}
   print(json.dumps(found))
 
 

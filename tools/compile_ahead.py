@@ -35,8 +35,7 @@ from jax.sharding import Mesh
 from experiments import process
 from llm_jax import config
 from llm_jax.data import mixture
-from llm_jax.model import config as model_config
-from llm_jax.model import transformer
+from llm_jax.model import params, transformer
 from llm_jax.parallel import device_mesh
 from llm_jax.train import fit, train_state
 
@@ -143,7 +142,7 @@ def compile_step(
     cfg, mesh, length=length, n_bytes_V=n_bytes_V
   )
   init = functools.partial(transformer.init, cfg.model)
-  state = train_state.abstract(init, tx, mesh)
+  state = train_state.abstract(init, tx, mesh, lines=params.table(cfg.model))
   batch = mixture.empty_batch(cfg.batch_size, length)
   lowered = update_fn.lower(state, device_mesh.abstract_batch(mesh, batch))
   compiled = lowered.compile()
@@ -163,11 +162,11 @@ def figures(cfg: Any, mesh: Mesh, compiled: stages.Compiled) -> dict[str, Any]:
   """What a compiled step of pretraining takes, of one chip, in bytes."""
   length = cfg.model.max_length
   used = compiled.memory_analysis()
-  flops = model_config.train_flops_per_token(cfg.model, length)
+  flops = params.train_flops_per_token(cfg.model, length)
   shards = mesh.shape['fsdp'] * mesh.shape['tensor']
   return {
     'mesh': {axis: n for axis, n in mesh.shape.items() if n > 1},
-    'parameters': model_config.n_params(cfg.model)['total'],
+    'parameters': params.count(cfg.model)['total'],
     'peak_bytes': used.peak_memory_in_bytes,
     'argument_bytes': used.argument_size_in_bytes,
     'argument_bytes_by_theory': state_bytes(cfg) // shards,
@@ -182,7 +181,7 @@ def state_bytes(cfg: Any) -> int:
   AdamW keeps two moments of each parameter; Muon one, of the matrices. What
   NorMuon keeps of neurons is left out.
   """
-  counts = model_config.n_params(cfg.model)
+  counts = params.count(cfg.model)
   by_muon = 0
   if cfg.optimizer.matrices != 'adamw':
     by_muon = counts['attention'] + counts['mlp']

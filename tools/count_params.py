@@ -11,7 +11,7 @@ from collections.abc import Sequence
 
 from absl import app, flags
 
-from llm_jax.model import config, sizes
+from llm_jax.model import params, sizes
 
 _LENGTH = flags.DEFINE_integer(
   'length', 0, 'Tokens of a sequence, for FLOPs; 0: the longest of the model.'
@@ -30,7 +30,7 @@ def table(name: str, length: int = 0) -> str:
     A line for each part that is there, the total and the operations.
   """
   cfg = sizes.by_name(name)
-  counts = config.n_params(cfg)
+  counts = params.count(cfg)
   padding, total = counts.pop('padding'), counts.pop('total')
   active = counts.pop('active')
   published = total - padding
@@ -45,7 +45,7 @@ def table(name: str, length: int = 0) -> str:
   lines.append(f'  {"not embedding":<18}{published - embedding:>19,}')
   lines.append(f'  {"padding rows":<18}{padding:>19,}')
   length = length or cfg.max_length
-  flops = config.train_flops_per_token(cfg, length)
+  flops = params.train_flops_per_token(cfg, length)
   lines.append(f'  training: {flops:.3g} FLOPs a token of {length:,}')
   return '\n'.join(lines)
 
@@ -58,7 +58,7 @@ def _main(argv: Sequence[str]) -> None:
     raise app.UsageError(str(error)) from None
   if not argv[1:]:
     for name, cfg in sizes.SIZES.items():
-      counts = config.n_params(cfg)
+      counts = params.count(cfg)
       print(f'{name:<14}{counts["total"] - counts["padding"]:>19,}')
 
 

@@ -4,7 +4,7 @@
   python -m tools.depth --depth 12 --reference large --vocab_size 32768 \
     --row_length 2048 > depth12.gin
 
-The arithmetic is llm_jax/model/depth.py's. Read the file, change what you know
+The arithmetic is llm_jax/train/depth.py's. Read the file, change what you know
 better, and give it to experiments.pretrain as --gin_file. The tokens must be of
 that vocabulary and in rows of that length. It does NOT run anything.
 """
@@ -13,7 +13,8 @@ from collections.abc import Sequence
 
 from absl import app, flags
 
-from llm_jax.model import config, depth
+from llm_jax.model import params
+from llm_jax.train import depth
 
 _DEPTH = flags.DEFINE_integer('depth', 4, 'layers', lower_bound=1)
 _REFERENCE = flags.DEFINE_enum(
@@ -43,8 +44,8 @@ def gin(run: depth.Run) -> str:
   """The gin file of a run, and on top what the run costs."""
   model, length = run.model, run.model.max_length
   n_tokens = run.n_steps * run.batch_size * length
-  flops = n_tokens * config.train_flops_per_token(model, length)
-  counts = config.n_params(model)
+  flops = n_tokens * params.train_flops_per_token(model, length)
+  counts = params.count(model)
   lines = [
     f'# Depth {model.n_layers}: {counts["total"] - counts["padding"]:,} '
     f'parameters, {n_tokens:,} tokens, {flops:.3g} FLOPs.',
@@ -65,9 +66,9 @@ def _main(argv: Sequence[str]) -> None:
     run = depth.derive(
       _DEPTH.value,
       depth.REFERENCES[_REFERENCE.value],
-      _VOCAB_SIZE.value,
-      _LENGTH.value,
-      _RATIO.value,
+      vocab_size=_VOCAB_SIZE.value,
+      length=_LENGTH.value,
+      tokens_per_parameter=_RATIO.value,
     )
   except ValueError as error:
     raise app.UsageError(str(error)) from None

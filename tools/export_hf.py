@@ -31,9 +31,9 @@ def _main(_):
       _TO.value,
       model.model_config,
       model.params,
-      model.tokenizer_dir,
-      model.is_chat,
-      _DTYPE.value,
+      tokenizer_dir=model.tokenizer_dir,
+      is_chat=model.is_chat,
+      dtype=_DTYPE.value,
     )
   except (ValueError, OSError) as error:
     raise SystemExit(f'error: {error}') from None

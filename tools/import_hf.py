@@ -17,7 +17,7 @@ from absl import app, flags
 
 from experiments import process
 from llm_jax.interop import huggingface
-from llm_jax.model import config
+from llm_jax.model import config, params
 from llm_jax.parallel import device_mesh
 from llm_jax.tokenizer import encoding
 from llm_jax.train import checkpoint, train_state
@@ -49,15 +49,21 @@ def run(source: str, workdir: str, tokenizer: str | None = None) -> None:
   vocabulary = encoding.Tokenizer.load(tokenizer)
   config.check_fits(cfg, vocabulary.vocab_size, 1)
   mesh = device_mesh.make(device_mesh.MeshConfig())
-  params = jax.device_put(arrays, device_mesh.param_shardings(mesh, arrays))
+  placed = jax.device_put(arrays, params.shardings(params.table(cfg), mesh))
   state = train_state.TrainState(
-    jnp.int32(0),
-    params,
-    optax.sgd(0.0).init(params),
-    jax.random.key(0),
-    jnp.int32(0),
+    step=jnp.int32(0),
+    params=placed,
+    opt_state=optax.sgd(0.0).init(placed),
+    key=jax.random.key(0),
+    n_skipped=jnp.int32(0),
   )
-  checkpoint.save_model_files(workdir, 'import', cfg, tokenizer, False)
+  checkpoint.save_model_files(
+    workdir,
+    stage='import',
+    cfg=cfg,
+    tokenizer_dir=tokenizer,
+    is_chat=False,
+  )
   saver = checkpoint.Checkpointer(workdir)
   saver.save(state)
   saver.close()

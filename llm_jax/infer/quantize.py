@@ -11,23 +11,7 @@ import jax
 import jax.numpy as jnp
 
 from llm_jax import types
-
-# The axes over which a product with each matrix sums; those of layers have the
-# layer's first.
-_SUMMED = {
-  'embedding': (1,),
-  'head': (1,),
-  'wq': (1,),
-  'wk': (1,),
-  'wv': (1,),
-  'wo': (1, 2),
-  'gate': (1,),
-  'up': (1,),
-  'down': (1,),
-  'expert_gate': (2,),
-  'expert_up': (2,),
-  'expert_down': (2,),
-}
+from llm_jax.model import params
 
 
 class Int8(NamedTuple):
@@ -37,23 +21,24 @@ class Int8(NamedTuple):
   scale: jax.Array  # float32, of length 1 along the axes that are summed over
 
 
-def int8(params: types.Params) -> types.Params:
+def int8(params: types.Params, table: params.Table) -> types.Params:
   """Round each matrix; its largest number for each output becomes 127.
 
   Args:
-    params: of a model, or of its layers alone.
+    params: of a model.
+    table: what is known of them.
 
   Returns:
     The same tree with Int8 in place of matrices; norms, biases, gates of values
     and routers stay.
   """
 
-  def one(path, x):
-    axes = _SUMMED.get(getattr(path[-1], 'key', ''))
-    if axes is None:
+  def one(key_path, x):
+    param = table[jax.tree_util.keystr(key_path, simple=True, separator='/')]
+    if 'int8' not in param.uses:
       return x
     x = x.astype(jnp.float32)
-    scale = jnp.max(jnp.abs(x), axis=axes, keepdims=True) / 127
+    scale = jnp.max(jnp.abs(x), axis=param.inputs, keepdims=True) / 127
     values = jnp.round(x / jnp.maximum(scale, 1e-30)).astype(jnp.int8)
     return Int8(values, scale)
 

@@ -99,51 +99,88 @@ _GEMMA_CONSTANTS = {
   'attention_bias': False,
   'use_bidirectional_attention': False,
 }
+_SILU = {'hidden_act': 'silu', 'attention_bias': False}
 # In the order in which they are tried for writing.
 _FAMILIES = (
   Family(
-    'qwen3', 'Qwen3ForCausalLM', {}, (*_ROPE, *_WINDOW),
-    {'hidden_act': 'silu', 'attention_bias': False},
+    model_type='qwen3',
+    architecture='Qwen3ForCausalLM',
+    fixed={},
+    free=(*_ROPE, *_WINDOW),
+    constants=_SILU,
   ),
   Family(
-    'llama', 'LlamaForCausalLM', {'qk_norm': False}, _ROPE,
-    {'hidden_act': 'silu', 'attention_bias': False, 'mlp_bias': False},
+    model_type='llama',
+    architecture='LlamaForCausalLM',
+    fixed={'qk_norm': False},
+    free=_ROPE,
+    constants=_SILU | {'mlp_bias': False},
   ),
   Family(
-    'qwen2', 'Qwen2ForCausalLM', {'qk_norm': False, 'bias': 'qkv'},
-    (*_ROPE, *_WINDOW), {'hidden_act': 'silu'},
+    model_type='qwen2',
+    architecture='Qwen2ForCausalLM',
+    fixed={'qk_norm': False, 'bias': 'qkv'},
+    free=(*_ROPE, *_WINDOW),
+    constants={'hidden_act': 'silu'},
   ),
   Family(
-    'qwen3_moe', 'Qwen3MoeForCausalLM', {},
-    (*_ROPE, 'n_experts', 'n_experts_per_token', 'normalize_router'),
-    {'hidden_act': 'silu', 'attention_bias': False, 'decoder_sparse_step': 1,
-     'mlp_only_layers': [], 'use_sliding_window': False}, _QWEN3_MOE_KEYS,
+    model_type='qwen3_moe',
+    architecture='Qwen3MoeForCausalLM',
+    fixed={},
+    free=(*_ROPE, 'n_experts', 'n_experts_per_token', 'normalize_router'),
+    constants=_SILU
+    | {
+      'decoder_sparse_step': 1,
+      'mlp_only_layers': [],
+      'use_sliding_window': False,
+    },
+    keys=_QWEN3_MOE_KEYS,
   ),
   Family(
-    'mixtral', 'MixtralForCausalLM', {'qk_norm': False},
-    (*_ROPE, 'n_experts', 'n_experts_per_token'),
-    {'hidden_act': 'silu', 'sliding_window': None}, _MIXTRAL_KEYS,
+    model_type='mixtral',
+    architecture='MixtralForCausalLM',
+    fixed={'qk_norm': False},
+    free=(*_ROPE, 'n_experts', 'n_experts_per_token'),
+    constants={'hidden_act': 'silu', 'sliding_window': None},
+    keys=_MIXTRAL_KEYS,
   ),
   Family(
-    'gemma3_text', 'Gemma3ForCausalLM', _GEMMA,
-    (*_ROPE, 'local_rope_theta', *_GEMMA_FREE),
-    {**_GEMMA_CONSTANTS, 'attn_logit_softcapping': None}, tied=True,
-  ),
-  Family(
-    'gemma2', 'Gemma2ForCausalLM', {**_GEMMA, 'qk_norm': False},
-    ('rope_theta', *_GEMMA_FREE, 'attention_softcap'), _GEMMA_CONSTANTS,
+    model_type='gemma3_text',
+    architecture='Gemma3ForCausalLM',
+    fixed=_GEMMA,
+    free=(*_ROPE, 'local_rope_theta', *_GEMMA_FREE),
+    constants={**_GEMMA_CONSTANTS, 'attn_logit_softcapping': None},
     tied=True,
   ),
   Family(
-    'gpt2', 'GPT2LMHeadModel',
-    {'activation': 'gelu', 'norm': 'layer', 'qk_norm': False, 'bias': 'all',
-     'positions': 'learned'},
-    (*_ROPE, 'local_rope_theta'),  # without effect where positions are learned
-    {'activation_function': 'gelu_new', 'scale_attn_weights': True,
-     'scale_attn_by_inverse_layer_idx': False, 'add_cross_attention': False},
-    _GPT2_KEYS, tied=True,
+    model_type='gemma2',
+    architecture='Gemma2ForCausalLM',
+    fixed={**_GEMMA, 'qk_norm': False},
+    free=('rope_theta', *_GEMMA_FREE, 'attention_softcap'),
+    constants=_GEMMA_CONSTANTS,
+    tied=True,
   ),
-)  # fmt: skip
+  Family(
+    model_type='gpt2',
+    architecture='GPT2LMHeadModel',
+    fixed={
+      'activation': 'gelu',
+      'norm': 'layer',
+      'qk_norm': False,
+      'bias': 'all',
+      'positions': 'learned',
+    },
+    free=(*_ROPE, 'local_rope_theta'),  # without effect on learned positions
+    constants={
+      'activation_function': 'gelu_new',
+      'scale_attn_weights': True,
+      'scale_attn_by_inverse_layer_idx': False,
+      'add_cross_attention': False,
+    },
+    keys=_GPT2_KEYS,
+    tied=True,
+  ),
+)
 _FAMILIES_BY_TYPE = {family.model_type: family for family in _FAMILIES}
 
 
@@ -373,7 +410,7 @@ def _rope_from_json(family: Family, left: dict[str, Any]) -> dict[str, Any]:
   local = {'rope_theta': left.pop('rope_local_base_freq', None)}
   full = new.get('full_attention', {} if 'sliding_attention' in new else new)
   is_local = 'local_rope_theta' in family.free
-  theta = _one('rope_theta', old, full, 1e6 if is_local else 10_000.0)
+  theta = _theta(old, full, absent=1e6 if is_local else 10_000.0)
   scaling = _scaling(full) if full else _scaling(old)
   if full and len(old) > 1 and _scaling(old) != scaling:
     raise ValueError(
@@ -387,15 +424,16 @@ def _rope_from_json(family: Family, left: dict[str, Any]) -> dict[str, Any]:
       raise ValueError(
         f'config.json scales local layers: {sliding}; only global layers can be'
       )
-    options['local_rope_theta'] = _one('rope_theta', local, sliding, 10_000.0)
+    options['local_rope_theta'] = _theta(local, sliding, absent=10_000.0)
   return options
 
 
-def _one(key: str, old: Mapping, new: Mapping, absent: float) -> float:
-  found = {d[key] for d in (old, new) if d.get(key) is not None} or {absent}
+def _theta(old: Mapping, new: Mapping, absent: float) -> float:
+  given = [values.get('rope_theta') for values in (old, new)]
+  found = {theta for theta in given if theta is not None} or {absent}
   if len(found) > 1:
     raise ValueError(
-      f'config.json has two values of {key}, {sorted(found)}; delete one'
+      f'config.json has two values of rope_theta, {sorted(found)}; delete one'
     )
   return float(found.pop())
 

@@ -10,20 +10,19 @@ import os
 import pathlib
 import re
 import shutil
-from collections.abc import Mapping
 from typing import Any
 
-import jax
 import jax.numpy as jnp
 import numpy as np
 import safetensors
 from absl import logging
+from flax import traverse_util
 from safetensors import numpy as safetensors_numpy
 
 from llm_jax import files, types
 from llm_jax.chat import template
 from llm_jax.interop import families, tensors
-from llm_jax.model import config, transformer
+from llm_jax.model import config, params
 from llm_jax.tokenizer import encoding, specials
 from llm_jax.tokenizer import huggingface as tokenizer_json
 
@@ -57,11 +56,14 @@ def read(
   folder = pathlib.Path(folder)
   values = _read_json(folder / 'config.json')
   cfg = families.from_json(values)
-  shapes = _shapes(cfg)
-  wanted = tensors.of_model(cfg, values['model_type'], shapes)
+  wanted = tensors.of_model(cfg, values['model_type'])
   stored = _find_tensors(folder, values['model_type'])
-  _refuse_other_names(folder, stored, [t.name for t in wanted], cfg)
-  flat = {path: np.zeros(shape, np.float32) for path, shape in shapes.items()}
+  names = [tensor.name for tensor in wanted]
+  _refuse_other_names(folder, stored, wanted=names, cfg=cfg)
+  flat = {
+    path: np.zeros(line.shape, np.float32)
+    for path, line in params.table(cfg).items()
+  }
   for file in sorted({path for path, _ in stored.values()}):
     with safetensors.safe_open(file, framework='numpy') as opened:
       for tensor in wanted:
@@ -71,7 +73,7 @@ def read(
       if cfg.tied_embeddings and stored.get('lm_head.weight', ('',))[0] == file:
         head_VD = opened.get_tensor(stored['lm_head.weight'][1])
         _refuse_other_head(folder, head_VD, flat['embedding'])
-  return cfg, _nest(flat)
+  return cfg, traverse_util.unflatten_dict(flat, sep='/')
 
 
 def write(
@@ -115,17 +117,22 @@ def write(
   unfinished.mkdir()
   generation: dict[str, Any] = {'do_sample': True}
   if tokenizer_dir is not None:
-    generation |= _write_tokenizer(unfinished, cfg, tokenizer_dir, is_chat)
+    generation |= _write_tokenizer(
+      unfinished, cfg, tokenizer_dir=tokenizer_dir, is_chat=is_chat
+    )
   # Null where there is no tokenizer, or the class's own ids would count.
   ids = ('bos_token_id', 'eos_token_id', 'pad_token_id')
   values |= {key: generation.get(key) for key in ids}
   files.write_json(unfinished / 'config.json', values)
   files.write_json(unfinished / 'generation_config.json', generation)
-  wanted = tensors.of_model(cfg, family.model_type, _shapes(cfg))
+  wanted = tensors.of_model(cfg, family.model_type)
   _write_tensors(
-    unfinished, wanted, _flatten(params), np.dtype(_DTYPES[dtype]),
-    max_shard_bytes,
-  )  # fmt: skip
+    unfinished,
+    wanted,
+    flat=traverse_util.flatten_dict(params, sep='/'),
+    dtype=np.dtype(_DTYPES[dtype]),
+    max_shard_bytes=max_shard_bytes,
+  )
   files.put_in_place(unfinished, folder)
 
 
@@ -180,7 +187,12 @@ def read_tokenizer(
     len(special_ids),
     [name for name in missing if name not in special_ids] or 'none',
   )
-  return encoding.Tokenizer(parts.ranks, parts.pattern, special_ids, vocab_size)
+  return encoding.Tokenizer(
+    parts.ranks,
+    parts.pattern,
+    special_ids=special_ids,
+    vocab_size=vocab_size,
+  )
 
 
 def _read_json(path: pathlib.Path) -> dict[str, Any]:
@@ -192,29 +204,6 @@ def _read_json(path: pathlib.Path) -> dict[str, Any]:
   if not isinstance(values, dict):
     raise ValueError(f'{path} holds no object')
   return values
-
-
-def _shapes(cfg: config.ModelConfig) -> dict[str, tuple[int, ...]]:
-  tree = jax.eval_shape(lambda: transformer.init(cfg, jax.random.key(0)))
-  return {path: x.shape for path, x in _flatten(tree).items()}
-
-
-def _flatten(params: types.Params) -> dict[str, Any]:
-  return {
-    '/'.join(str(getattr(k, 'key', k)) for k in key_path): x
-    for key_path, x in jax.tree_util.tree_leaves_with_path(params)
-  }
-
-
-def _nest(flat: Mapping[str, np.ndarray]) -> types.Params:
-  params: dict[str, Any] = {}
-  for path, array in flat.items():
-    *above, name = path.split('/')
-    at = params
-    for key in above:
-      at = at.setdefault(key, {})
-    at[name] = array
-  return params
 
 
 def _find_tensors(

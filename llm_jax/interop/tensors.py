@@ -10,7 +10,7 @@ from collections.abc import Iterator
 
 import numpy as np
 
-from llm_jax.model import config
+from llm_jax.model import config, params
 
 _LAYER = {
   'input_layernorm.weight': 'attention_norm/scale',
@@ -73,10 +73,6 @@ _GPT2_TOP = {
   'transformer.ln_f.bias': 'final_norm/bias',
   'lm_head.weight': 'head',
 }
-_N_INPUT_AXES = {'wq': 1, 'wk': 1, 'wv': 1, 'wo': 2} | dict.fromkeys(
-  ('gate', 'up', 'down', 'router', 'expert_gate', 'expert_up', 'expert_down'),
-  1,
-)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,6 +85,7 @@ class Tensor:
     paths: of the arrays that it holds side by side.
     shapes: of those arrays, without the axes of layers and experts and without
       padding rows.
+    flat_shapes: of those arrays where they lie side by side.
     index: of its layer and expert on those axes; () outside of layers.
     transposed: whether it is out x in, where ours is in x out.
   """
@@ -97,6 +94,7 @@ class Tensor:
   shape: tuple[int, ...]
   paths: tuple[str, ...]
   shapes: tuple[tuple[int, ...], ...]
+  flat_shapes: tuple[tuple[int, ...], ...]
   index: tuple[int, ...]
   transposed: bool
 
@@ -110,29 +108,24 @@ class Tensor:
   def join(self, parts: list[np.ndarray]) -> np.ndarray:
     """The published array of our arrays; undoes `split`."""
     flat = [
-      part.reshape(_flat_shape(path, shape))
-      for path, shape, part in zip(self.paths, self.shapes, parts, strict=True)
+      part.reshape(shape)
+      for shape, part in zip(self.flat_shapes, parts, strict=True)
     ]
     array = flat[0] if len(flat) == 1 else np.concatenate(flat, axis=-1)
     return np.ascontiguousarray(array.T if self.transposed else array)
 
 
-def of_model(
-  cfg: config.ModelConfig,
-  model_type: str,
-  shapes: dict[str, tuple[int, ...]],
-) -> list[Tensor]:
+def of_model(cfg: config.ModelConfig, model_type: str) -> list[Tensor]:
   """List a model's tensors in the order of their files.
 
   Args:
     cfg: the model.
     model_type: of its class.
-    shapes: shape of each of our arrays by path, such as 'layers/wq'.
 
   Returns:
     One entry a tensor; together they hold every array.
   """
-  is_gpt2 = model_type == 'gpt2'
+  lines, is_gpt2 = params.table(cfg), model_type == 'gpt2'
   top, layer = _TOP, _LAYER | (_POST_NORMS if cfg.post_norms else _ONE_NORM)
   layer |= _EXPERTS.get(model_type, {})
   prefix = 'model.layers.'
@@ -142,16 +135,24 @@ def of_model(
 
   def add(name, paths, index, prefix=''):
     paths = tuple(prefix + path for path in paths.split())
-    if paths[0] not in shapes:
+    if paths[0] not in lines:
       return
-    own = tuple(
-      _own_shape(cfg, path, shapes[path][len(index) :]) for path in paths
-    )
-    flat = [_flat_shape(p, s) for p, s in zip(paths, own, strict=True)]
+    shapes = [_shapes(cfg, path, n_stacked=len(index)) for path in paths]
+    own, flat = zip(*shapes, strict=True)
     shape = (*flat[0][:-1], sum(s[-1] for s in flat))
     transposed = bool(prefix) and len(shape) == 2 and not is_gpt2
     shape = shape[::-1] if transposed else shape
-    tensors.append(Tensor(name, shape, paths, own, index, transposed))
+    tensors.append(
+      Tensor(
+        name=name,
+        shape=shape,
+        paths=paths,
+        shapes=own,
+        flat_shapes=flat,
+        index=index,
+        transposed=transposed,
+      )
+    )
 
   for name, path in top.items():
     add(name, path, ())
@@ -160,23 +161,30 @@ def of_model(
       name = f'{prefix}{i}.{name}'
       if '{}' in name:
         for expert in range(cfg.n_experts):
-          add(name.format(expert), paths, (i, expert), 'layers/')
+          name_of_one = name.format(expert)
+          add(name_of_one, paths, (i, expert), prefix='layers/')
       else:
-        add(name, paths, (i,), 'layers/')
+        add(name, paths, (i,), prefix='layers/')
   held = {path for tensor in tensors for path in tensor.paths}
-  assert held == shapes.keys(), held ^ shapes.keys()
+  assert held == lines.keys(), held ^ lines.keys()
   return tensors
 
 
-def _own_shape(cfg, path, shape):
-  if path in ('embedding', 'head'):
-    return (cfg.vocab_size, *shape[1:])
-  return shape
+def _shapes(
+  cfg: config.ModelConfig, path: str, n_stacked: int
+) -> tuple[tuple[int, ...], tuple[int, ...]]:
+  """One layer's or expert's shape without padding, and as it is published.
 
-
-def _flat_shape(path, shape):
-  """A matrix as inputs x outputs, all else as one vector or as it is."""
-  n = _N_INPUT_AXES.get(path.removeprefix('layers/'))
+  Of layers a matrix is published as inputs x outputs, all else as one vector;
+  tables keep their shape.
+  """
+  line = params.table(cfg)[path]
+  own = line.shape[n_stacked:]
+  if line.axes == 'VD':
+    own = cfg.vocab_size, cfg.d_model
+  if not path.startswith('layers/'):
+    return own, own
+  n = len(line.inputs)
   if n:
-    return math.prod(shape[:n]), math.prod(shape[n:])
-  return (math.prod(shape),) if path.startswith('layers/') else shape
+    return own, (math.prod(own[:n]), math.prod(own[n:]))
+  return own, (math.prod(own),)

@@ -93,7 +93,14 @@ def _attend(rule, q_BGMTK, k_BGSK, v_BGSK, segment_ids_BT):
 def _forward(rule, q_BGMTK, k_BGSK, v_BGSK, segment_ids_BT):
   outs, logsumexps = [], []
   for queries, keys in blocks(q_BGMTK.shape[3], rule.window):
-    scores, _ = _scores(rule, q_BGMTK, k_BGSK, segment_ids_BT, queries, keys)
+    scores, _ = _scores(
+      rule,
+      q_BGMTK,
+      k_BGSK,
+      segment_ids_BT=segment_ids_BT,
+      queries=queries,
+      keys=keys,
+    )
     highest = jnp.max(scores, axis=-1, keepdims=True)
     weights = jnp.exp(scores - highest)
     total = jnp.sum(weights, axis=-1, keepdims=True)
@@ -129,7 +136,12 @@ def _backward(rule, saved, g_BGMTK):
   spans = blocks(q_BGMTK.shape[3], rule.window)
   for (queries, keys), logsumexp in zip(spans, logsumexps, strict=True):
     scores, slope = _scores(
-      rule, q_BGMTK, k_BGSK, segment_ids_BT, queries, keys
+      rule,
+      q_BGMTK,
+      k_BGSK,
+      segment_ids_BT=segment_ids_BT,
+      queries=queries,
+      keys=keys,
     )
     weights = jnp.exp(scores - logsumexp)
     g, g_out = g_BGMTK[:, :, :, queries], g_out_BGMT1[:, :, :, queries]

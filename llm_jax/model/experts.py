@@ -79,7 +79,9 @@ def mix(
   run = functools.partial(_mix_local, act=act)
   mesh = device_mesh.current()
   if mesh is None:
-    return run(x_BTD, weight_BTJ, expert_BTJ, matrices, jnp.int32(0))
+    return run(
+      x_BTD, weight_BTJ, expert_BTJ, matrices=matrices, first=jnp.int32(0)
+    )
   n_experts, _, d_ff = matrices['up'].shape
   for name, size, axis in (
     ('n_experts', n_experts, 'expert'),
@@ -94,7 +96,7 @@ def mix(
   def part(x_BTD, weight_BTJ, expert_BTJ, matrices):
     n_here = matrices['up'].shape[0]
     first = jax.lax.axis_index('expert') * n_here
-    y_BTD = run(x_BTD, weight_BTJ, expert_BTJ, matrices, first)
+    y_BTD = run(x_BTD, weight_BTJ, expert_BTJ, matrices=matrices, first=first)
     return jax.lax.psum(y_BTD, ('expert', 'tensor'))
 
   rows = device_mesh.fit(mesh, device_mesh.EXPERT_ROWS, x_BTD.shape)

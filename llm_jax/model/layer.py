@@ -6,14 +6,14 @@ layers and does not choose which tokens a layer sees.
 
 import math
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
 from llm_jax import types
-from llm_jax.model import attention, config, experts, kv_cache
+from llm_jax.model import attention, config, experts, kv_cache, params
 from llm_jax.parallel import device_mesh
 
 _ACTIVATIONS = {
@@ -71,22 +71,21 @@ class Norm(nn.Module):
   """
 
   cfg: config.ModelConfig
+  prefix: str  # of the paths of its parameters
 
   @nn.compact
   def __call__(self, x: jax.Array) -> jax.Array:
     """Normalise."""
-    kind, initializers = self.cfg.norm, nn.initializers
-    is_offset = kind == 'rms_plus_one'
-    start = initializers.zeros if is_offset else initializers.ones
-    scale = self.param('scale', start, x.shape[-1:])
+    kind = self.cfg.norm
+    scale = _param(self, f'{self.prefix}/scale')
     y = x.astype(jnp.float32)
     if kind == 'layer':
       y = y - jnp.mean(y, axis=-1, keepdims=True)
     mean_square = jnp.mean(y * y, axis=-1, keepdims=True)
     y = y * jax.lax.rsqrt(mean_square + self.cfg.norm_eps)
-    y = y * _row(1 + scale if is_offset else scale, x)
+    y = y * _row(1 + scale if kind == 'rms_plus_one' else scale, x)
     if kind == 'layer':
-      y = y + _row(self.param('bias', initializers.zeros, x.shape[-1:]), x)
+      y = y + _row(_param(self, f'{self.prefix}/bias'), x)
     return y.astype(x.dtype)
 
 
@@ -110,7 +109,9 @@ class Layer(nn.Module):
   ) -> tuple[jax.Array, types.Params | None, jax.Array | None]:
     """Run both sub-layers."""
     y_BTD = self._norm('attention_norm', x_BTD)
-    y_BTD, cache = self._attention(y_BTD, cache, positions_BT, view, values)
+    y_BTD, cache = self._attention(
+      y_BTD, cache=cache, positions_BT=positions_BT, view=view, values=values
+    )
     if self.cfg.post_norms:
       y_BTD = self._norm('post_attention_norm', y_BTD)
     x_BTD = x_BTD + y_BTD
@@ -118,44 +119,33 @@ class Layer(nn.Module):
     if self.cfg.n_experts:
       y_BTD, balance = self._experts(y_BTD)
     else:
-      y_BTD = self._mlp(y_BTD, self.cfg.d_ff)
+      y_BTD = self._mlp(y_BTD)
     if self.cfg.post_norms:
       y_BTD = self._norm('post_mlp_norm', y_BTD)
     return x_BTD + y_BTD, cache, balance
 
   def _norm(self, name, x):
-    return Norm(self.cfg, name=name)(x)
+    return Norm(self.cfg, f'layers/{name}', name=name)(x)
 
-  def _weight(self, name, shape, n_in_axes=1, scale=1.0, n_batch_axes=0):
-    """A matrix of variance scale^2 / fan_in, cast to the compute dtype."""
-    first_out = n_batch_axes + n_in_axes
-    init = nn.initializers.variance_scaling(
-      scale**2,
-      'fan_in',
-      'normal',
-      in_axis=range(n_batch_axes, first_out),
-      out_axis=range(first_out, len(shape)),
-      batch_axis=range(n_batch_axes),
-    )
-    return self.param(name, init, shape).astype(self.cfg.dtype)
+  def _weight(self, name):
+    """A matrix or bias of the table, cast to the compute dtype."""
+    return _param(self, f'layers/{name}').astype(self.cfg.dtype)
 
-  def _biased(self, name, x, n_axes, options):
+  def _biased(self, name, x, options):
     """Add the bias over the last axes of x, where the options have one."""
     if self.cfg.bias not in options:
       return x
-    shape = x.shape[-n_axes:]
-    bias = self.param(name, nn.initializers.zeros, shape).astype(self.cfg.dtype)
-    return x + bias.reshape((1,) * (x.ndim - n_axes) + shape)
+    bias = self._weight(name)
+    return x + bias.reshape((1,) * (x.ndim - bias.ndim) + bias.shape)
 
   def _attention(self, x_BTD, cache, positions_BT, view, values):
     cfg = self.cfg
-    d, h, g, k = cfg.d_model, cfg.n_heads, cfg.n_kv_heads, cfg.head_dim
-    wq_DHK = self._weight('wq', (d, h, k))
-    wk_DGK = self._weight('wk', (d, g, k))
-    wv_DGK = self._weight('wv', (d, g, k))
-    q_BTHK = self._biased('bq', project(x_BTD, wq_DHK), 2, ('qkv', 'all'))
-    k_BTGK = self._biased('bk', project(x_BTD, wk_DGK), 2, ('qkv', 'all'))
-    v_BTGK = self._biased('bv', project(x_BTD, wv_DGK), 2, ('qkv', 'all'))
+    wq_DHK = self._weight('wq')
+    wk_DGK = self._weight('wk')
+    wv_DGK = self._weight('wv')
+    q_BTHK = self._biased('bq', project(x_BTD, wq_DHK), ('qkv', 'all'))
+    k_BTGK = self._biased('bk', project(x_BTD, wk_DGK), ('qkv', 'all'))
+    v_BTGK = self._biased('bv', project(x_BTD, wv_DGK), ('qkv', 'all'))
     if values is not None:
       # Gates start at weight 1, as in karpathy/nanochat, gpt.py.
       gate_BTG = project(x_BTD, values.gate_DG.astype(cfg.dtype))
@@ -171,52 +161,56 @@ class Layer(nn.Module):
       seen = tuple(map(device_mesh.gather_context, (k_BTGK, v_BTGK)))
     else:
       seen = k_BTGK, v_BTGK
-      cache = kv_cache.write(cache, k_BTGK, v_BTGK, positions_BT)
+      cache = kv_cache.write(cache, k_BTGK, v_BTGK, positions_BT=positions_BT)
       if view.n_read:
         seen = kv_cache.read(cache, view.n_read, cfg.dtype)
     out_BTHK = view.attend(q_BTHK, *seen)
-    # The sum over layers keeps unit scale: each of 2N terms gets 1 / sqrt(2N).
-    wo_HKD = self._weight('wo', (h, k, d), 2, (2 * cfg.n_layers) ** -0.5)
-    out_BTD = project(out_BTHK, wo_HKD, n_axes=2)
-    return self._biased('bo', out_BTD, 1, ('all',)), cache
+    out_BTD = project(out_BTHK, self._weight('wo'), n_axes=2)
+    return self._biased('bo', out_BTD, ('all',)), cache
 
   def _experts(self, x_BTD):
     """The experts that each token takes, and the shared one, if any."""
-    cfg, out_scale = self.cfg, (2 * self.cfg.n_layers) ** -0.5
-    n, d, f = cfg.n_experts, cfg.d_model, cfg.d_ff
-    init = nn.initializers.normal(d**-0.5)
-    router_DE = self.param('router', init, (d, n))
+    cfg = self.cfg
+    router_DE = _param(self, 'layers/router')
     logits_BTE = project(x_BTD.astype(jnp.float32), router_DE)
     weight_BTJ, expert_BTJ, balance = experts.route(
       logits_BTE, cfg.n_experts_per_token, cfg.normalize_router
     )
     matrices = {
-      'up': self._weight('expert_up', (n, d, f), 1, 1.0, 1),
-      'down': self._weight('expert_down', (n, f, d), 1, out_scale, 1),
+      'up': self._weight('expert_up'),
+      'down': self._weight('expert_down'),
     }
     if cfg.activation.endswith('_gated'):
-      matrices['gate'] = self._weight('expert_gate', (n, d, f), 1, 1.0, 1)
+      matrices['gate'] = self._weight('expert_gate')
     act = _ACTIVATIONS[cfg.activation]
-    y_BTD = experts.mix(x_BTD, weight_BTJ, expert_BTJ, matrices, act)
+    y_BTD = experts.mix(
+      x_BTD, weight_BTJ, expert_BTJ, matrices=matrices, act=act
+    )
     if cfg.d_shared:
-      y_BTD = y_BTD + self._mlp(x_BTD, cfg.d_shared)
+      y_BTD = y_BTD + self._mlp(x_BTD)
     return y_BTD, balance
 
-  def _mlp(self, x_BTD, width):
+  def _mlp(self, x_BTD):
     """act(x gate) * (x up), or act(x up), then down (arXiv:2002.05202)."""
-    cfg, act = self.cfg, _ACTIVATIONS[self.cfg.activation]
-    is_gated = cfg.activation.endswith('_gated')
-    widen, out_scale = (cfg.d_model, width), (2 * cfg.n_layers) ** -0.5
-    gate_DF = self._weight('gate', widen) if is_gated else None
-    up_DF = self._weight('up', widen)
-    down_FD = self._weight('down', widen[::-1], 1, out_scale)
-    y_BTF = self._biased('b_up', project(x_BTD, up_DF), 1, ('all',))
+    act = _ACTIVATIONS[self.cfg.activation]
+    is_gated = self.cfg.activation.endswith('_gated')
+    gate_DF = self._weight('gate') if is_gated else None
+    up_DF = self._weight('up')
+    down_FD = self._weight('down')
+    y_BTF = self._biased('b_up', project(x_BTD, up_DF), ('all',))
     if gate_DF is None:
       y_BTF = act(y_BTF)
     else:
-      gate_BTF = self._biased('b_gate', project(x_BTD, gate_DF), 1, ('all',))
+      gate_BTF = self._biased('b_gate', project(x_BTD, gate_DF), ('all',))
       y_BTF = act(gate_BTF) * y_BTF
-    return self._biased('b_down', project(y_BTF, down_FD), 1, ('all',))
+    return self._biased('b_down', project(y_BTF, down_FD), ('all',))
+
+
+def _param(module: Any, path: str) -> jax.Array:
+  """A parameter as its line in the table says, of one layer."""
+  param = params.table(module.cfg)[path]
+  n_stacked = path.startswith('layers/')
+  return module.param(path.split('/')[-1], param.init, param.shape[n_stacked:])
 
 
 def _row(vector: jax.Array, like: jax.Array) -> jax.Array:

@@ -15,15 +15,12 @@ import re
 from typing import Any
 
 import jax
-import jax.numpy as jnp
+from flax import linen as nn
 from flax import traverse_util
+from jax.sharding import PartitionSpec
 
 from llm_jax import types
-from llm_jax.optim import optimizers
-
-# Matrices that Muon leaves alone, as optimizers.matrix_axes says the others.
-_TABLES = re.compile(r'^((position_)?embedding|head)$')
-_STACKED = re.compile(r'^(value_embedding|value_gate|layers/router)$')
+from llm_jax.model import params
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,51 +45,76 @@ class Lora:
       ) from error
 
 
-def paths(cfg: Lora, params: types.Params) -> list[str]:
-  """The matrices that get adapters: those whose path the pattern is found in.
+def trained(cfg: Lora, lines: params.Table) -> params.Table:
+  """The table of what is trained: adapters, or with rank 0 the model itself.
+
+  Args:
+    cfg: which matrices get adapters: those whose path the pattern is found in.
+    lines: of the model.
+
+  Returns:
+    Lines of a, rows x rank, and b, rank x columns, in the place of each chosen
+    matrix and behind its axes of layers and experts. a has variance 1 / fan-in,
+    b is 0.
 
   Raises:
-    ValueError: if there are none, or the pattern is found in another path.
+    ValueError: if the pattern is found in no path, or in one of no matrix.
   """
-  there = sorted(_flat(params))
-  found = [path for path in there if re.search(cfg.pattern, path)]
-  wrong = [path for path in found if _axes(path) is None]
+  if not cfg.rank:
+    return lines
+  matrices = [path for path in sorted(lines) if 'lora' in lines[path].uses]
+  found = [path for path in sorted(lines) if re.search(cfg.pattern, path)]
+  wrong = [path for path in found if path not in matrices]
   if wrong or not found:
-    matrices = ', '.join(filter(_axes, there))
     raise ValueError(
       f'Lora.pattern = {cfg.pattern!r} is found in '
       f'{", ".join(wrong) or "no parameter"}; use one that is found in '
-      f'matrices only: {matrices}'
+      f'matrices only: {", ".join(matrices)}'
     )
-  return found
+  adapters = params.Table()
+  for path in found:
+    adapters |= _adapters(path, lines[path], cfg.rank)
+  return adapters
 
 
-def init(cfg: Lora, params: types.Params, key: jax.Array) -> types.Params:
-  """Draw the adapters of a model, float32.
+def _adapters(path, matrix, rank) -> params.Table:
+  def size(axes):
+    return math.prod(matrix.shape[axis] for axis in axes)
+
+  rows, columns = sorted((matrix.inputs, matrix.outputs))
+  stack = matrix.shape[: rows[0]]
+  a = dataclasses.replace(
+    matrix,
+    axes='',
+    shape=(*stack, size(rows), rank),
+    spec=PartitionSpec(),
+    init=nn.initializers.normal(size(matrix.inputs) ** -0.5),
+    inputs=(),
+    outputs=(),
+    uses=('decay',),
+  )
+  b_shape, zeros = (*stack, rank, size(columns)), nn.initializers.zeros
+  b = dataclasses.replace(a, shape=b_shape, init=zeros)
+  return params.Table({f'{path}/a': a, f'{path}/b': b})
+
+
+def init(adapters: params.Table, key: jax.Array) -> types.Params:
+  """Draw adapters, float32.
 
   Args:
-    cfg: which ones; its rank is 1 or more.
-    params: the model's, of which only the shapes are read.
+    adapters: from `trained`.
     key: random key.
 
   Returns:
-    Nested dict with {a, b} in the place of each chosen matrix; a is rows x rank
-    and b rank x columns, behind the axes of layers and experts. a has variance
-    1 / rows (of embeddings and the head 1 / columns), b is 0.
+    Nested dict with {a, b} in the place of each chosen matrix.
   """
-  shapes, adapters = _flat(params), {}
-  chosen = paths(cfg, params)
-  keys = jax.random.split(key, len(chosen))
-  for path, a_key in zip(chosen, keys, strict=True):
-    shape = shapes[path].shape
-    first, n_reduced = _axes(path) or (0, 0)
-    stack, split = shape[:first], first + n_reduced
-    n_rows, n_columns = math.prod(shape[first:split]), math.prod(shape[split:])
-    fan_in = n_columns if re.search(r'embedding$|^head$', path) else n_rows
-    a = jax.random.normal(a_key, (*stack, n_rows, cfg.rank)) * fan_in**-0.5
-    b = jnp.zeros((*stack, cfg.rank, n_columns))
-    adapters |= {f'{path}/a': a, f'{path}/b': b}
-  return traverse_util.unflatten_dict(adapters, sep='/')
+  paths = sorted({path.rpartition('/')[0] for path in adapters})
+  keys = dict(zip(paths, jax.random.split(key, len(paths)), strict=True))
+  drawn = {
+    path: line.init(keys[path.rpartition('/')[0]], line.shape)
+    for path, line in adapters.items()
+  }
+  return traverse_util.unflatten_dict(drawn, sep='/')
 
 
 def merge(
@@ -108,20 +130,10 @@ def merge(
   Returns:
     Parameters of the same structure and shapes.
   """
-  merged, parts = _flat(params), _flat(adapters)
-  for path in paths(cfg, params):
+  merged: dict[str, Any] = traverse_util.flatten_dict(params, sep='/')
+  parts: dict[str, Any] = traverse_util.flatten_dict(adapters, sep='/')
+  for path in sorted({path.rpartition('/')[0] for path in parts}):
     product = parts[f'{path}/a'] @ parts[f'{path}/b']
     scaled = cfg.alpha / cfg.rank * product.reshape(merged[path].shape)
     merged[path] = merged[path] + scaled
   return traverse_util.unflatten_dict(merged, sep='/')
-
-
-def _axes(path: str) -> tuple[int, int] | None:
-  """The first axis of a matrix and how many are its rows."""
-  if _TABLES.search(path):
-    return 0, 1
-  return (1, 1) if _STACKED.search(path) else optimizers.matrix_axes(path)
-
-
-def _flat(tree: types.Params) -> dict[str, Any]:
-  return traverse_util.flatten_dict(tree, sep='/')

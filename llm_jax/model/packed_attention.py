@@ -99,7 +99,7 @@ def _masked(q_BTHK, k_BTGK, v_BTGK, segment_ids_BT, rule):
     segment_ids_BT = jnp.zeros((1, q_BTHK.shape[1]), jnp.int32)
   mask_BTS = attention.packed_mask(segment_ids_BT, rule.window)
   out_BTHK = attention.attend(
-    q_BTHK, k_BTGK, v_BTGK, mask_BTS, rule.scale, rule.cap
+    q_BTHK, k_BTGK, v_BTGK, mask_BTS=mask_BTS, scale=rule.scale, cap=rule.cap
   )
   return ad_checkpoint.checkpoint_name(out_BTHK, block_attention.RESULT)
 
@@ -125,31 +125,31 @@ def _cudnn(q_BTHK, k_BTGK, v_BTGK, segment_ids_BT, rule):
 def _splash(q_BTHK, k_BTGK, v_BTGK, segment_ids_BT, rule):
   """JAX's Pallas kernel for TPUs; elsewhere interpreted, and very slow."""
   # Here, because it loads for a fifth of a second.
-  from jax.experimental.pallas.ops.tpu import splash_attention as splash_lib
+  from jax.experimental.pallas.ops.tpu import splash_attention
 
   mesh = device_mesh.current()
   length = q_BTHK.shape[1]
   if segment_ids_BT is None:
     segment_ids_BT = jnp.zeros(q_BTHK.shape[:2], jnp.int32)
-  mask = splash_lib.CausalMask((length, length))
+  mask = splash_attention.CausalMask((length, length))
   if rule.window:
-    mask = splash_lib.LocalMask((length, length), (rule.window - 1, 0), 0)
+    mask = splash_attention.LocalMask((length, length), (rule.window - 1, 0), 0)
   size = next(n for n in range(_SPLASH_BLOCK, 0, -_LANES) if length % n == 0)
   names = 'block_q block_kv block_kv_compute block_q_dkv block_kv_dkv '
   names += 'block_kv_dkv_compute block_q_dq block_kv_dq'
   sizes: dict[str, Any] = dict.fromkeys(names.split(), size)
 
   def one_device(q_BTHK, k_BTGK, v_BTGK, segment_ids_BT):
-    kernel = splash_lib.make_splash_mha(
-      splash_lib.MultiHeadMask([mask] * q_BTHK.shape[2]),
-      block_sizes=splash_lib.BlockSizes(**sizes),
+    kernel = splash_attention.make_splash_mha(
+      splash_attention.MultiHeadMask([mask] * q_BTHK.shape[2]),
+      block_sizes=splash_attention.BlockSizes(**sizes),
       head_shards=1,
       q_seq_shards=1,
       attn_logits_soft_cap=rule.cap or None,
       residual_checkpoint_name=block_attention.RESULT,
       interpret=device_mesh.platform(mesh) != 'tpu',
     )
-    ids = splash_lib.SegmentIds(segment_ids_BT, segment_ids_BT)
+    ids = splash_attention.SegmentIds(segment_ids_BT, segment_ids_BT)
     heads_first = (jnp.swapaxes(x, 1, 2) for x in (q_BTHK, k_BTGK, v_BTGK))
     q_BHTK, k_BGSK, v_BGSK = heads_first
     out: Any = jax.vmap(kernel)(q_BHTK * rule.scale, k_BGSK, v_BGSK, ids)

@@ -12,7 +12,6 @@ from typing import Any
 import chex
 import jax
 import jax.numpy as jnp
-from flax import linen as nn
 
 from llm_jax import types
 from llm_jax.model import (
@@ -22,6 +21,7 @@ from llm_jax.model import (
   kv_cache,
   layer,
   packed_attention,
+  params,
 )
 from llm_jax.parallel import device_mesh
 
@@ -47,35 +47,30 @@ def init(cfg: config.ModelConfig, key: jax.Array) -> types.Params:
     arrays have a leading N.
   """
   embedding_key, head_key, norm_key, layers_key = jax.random.split(key, 4)
-  shape = (cfg.padded_vocab_size, cfg.d_model)
-  normal = nn.initializers.normal(cfg.d_model**-0.5)
   x_BTD = jnp.zeros((1, 1, cfg.d_model))
   position_BT = jnp.zeros((1, 1), jnp.int32)
   view = layer.View(lambda q_BTHK, k_BSGK, v_BSGK: q_BTHK, None)
 
   def init_layer(layer_key):
-    return layer.Layer(cfg).init(layer_key, x_BTD, None, position_BT, view)
+    return layer.Layer(cfg).init(
+      layer_key, x_BTD, cache=None, positions_BT=position_BT, view=view
+    )
 
   layers = jax.vmap(init_layer)(jax.random.split(layers_key, cfg.n_layers))
-  norm = layer.Norm(cfg).init(norm_key, x_BTD)
-  params = {
-    'embedding': normal(embedding_key, shape),
-    'layers': layers['params'],
-    'final_norm': norm['params'],
-  }
+  norm = layer.Norm(cfg, 'final_norm').init(norm_key, x_BTD)
+  keys = {'embedding': embedding_key}
   if cfg.positions == 'learned':
-    params['position_embedding'] = normal(
-      jax.random.fold_in(embedding_key, 1), (cfg.max_length, cfg.d_model)
-    )
+    keys['position_embedding'] = jax.random.fold_in(embedding_key, 1)
   if cfg.value_embeddings:
-    rows = (sum(cfg.has_values), cfg.padded_vocab_size, cfg.n_kv_heads)
-    params['value_embedding'] = normal(
-      jax.random.fold_in(embedding_key, 2), (*rows, cfg.head_dim)
-    )
-    params['value_gate'] = jnp.zeros((rows[0], cfg.d_model, cfg.n_kv_heads))
+    keys['value_embedding'] = jax.random.fold_in(embedding_key, 2)
+    keys['value_gate'] = embedding_key  # nothing is drawn: it starts at 0
   if not cfg.tied_embeddings:
-    params['head'] = normal(head_key, shape)
-  return params
+    keys['head'] = head_key
+  lines = params.table(cfg)
+  tables = {
+    name: lines[name].init(key, lines[name].shape) for name, key in keys.items()
+  }
+  return tables | {'layers': layers['params'], 'final_norm': norm['params']}
 
 
 def apply(
@@ -108,7 +103,13 @@ def apply(
     hidden_BTD after the final norm, and the updated cache (None without one).
   """
   hidden_BTD, cache, _ = apply_with_balance(
-    cfg, params, tokens_BT, positions_BT, segment_ids_BT, cache, n_read
+    cfg,
+    params,
+    tokens_BT,
+    positions_BT=positions_BT,
+    segment_ids_BT=segment_ids_BT,
+    cache=cache,
+    n_read=n_read,
   )
   return hidden_BTD, cache
 
@@ -133,17 +134,17 @@ def apply_with_balance(
     n_read = 0
   elif n_read is None:
     n_read = kv_cache.n_slots(cache)
-  views = _views(cfg, positions_BT, segment_ids_BT, n_read)
+  views = _views(cfg, positions_BT, segment_ids_BT, n_read=n_read)
 
   def run_layer(kind, layer_params, x_BTD, layer_cache, values) -> Any:
     x_BTD = device_mesh.split_rows(x_BTD)
     return layer.Layer(cfg).apply(
       {'params': layer_params},
       x_BTD,
-      layer_cache,
-      positions_BT,
-      views[kind],
-      values,
+      cache=layer_cache,
+      positions_BT=positions_BT,
+      view=views[kind],
+      values=values,
     )
 
   def values_of(i):
@@ -158,7 +159,7 @@ def apply_with_balance(
       policy=_REMAT[cfg.remat],
       static_argnums=0,
     )
-  x_BTD = _embed(cfg, params, tokens_BT, positions_BT)
+  x_BTD = _embed(cfg, params, tokens_BT, positions_BT=positions_BT)
   if cfg.unroll_layers:
     new_cache, balances = [], []
     for i, kind in enumerate(cfg.layer_kinds):
@@ -166,7 +167,7 @@ def apply_with_balance(
       layer_cache = None if cache is None else cache[i]
       values = values_of(i) if cfg.has_values[i] else None
       x_BTD, layer_cache, balance = run_layer(
-        kind, layer_params, x_BTD, layer_cache, values
+        kind, layer_params, x_BTD, layer_cache=layer_cache, values=values
       )
       new_cache.append(layer_cache)
       balances.append(balance)
@@ -193,7 +194,7 @@ def apply_with_balance(
       step, x_BTD, (params['layers'], cache, kind_N, index_N, has_values_N)
     )
   norm = {'params': params['final_norm']}
-  hidden_BTD = jnp.asarray(layer.Norm(cfg).apply(norm, x_BTD))
+  hidden_BTD = jnp.asarray(layer.Norm(cfg, 'final_norm').apply(norm, x_BTD))
   return hidden_BTD, cache, None if balance_N is None else balance_N.mean()
 
 

@@ -8,14 +8,15 @@ import jax
 import jax.numpy as jnp
 
 from llm_jax import types
-from llm_jax.model import config
+from llm_jax.model import config, params
 
 NAME = 'value_head'
 
 
 def init(cfg: config.ModelConfig) -> types.Params:
   """A head whose values are 0, as far from each reward as from another."""
-  return {'w_D': jnp.zeros(cfg.d_model), 'bias': jnp.zeros(())}
+  both = params.abstract(params.table(cfg, has_value_head=True))[NAME]
+  return jax.tree.map(lambda x: jnp.zeros(x.shape), both)
 
 
 def apply(head: types.Params, hidden_BTD: jax.Array) -> jax.Array:

@@ -14,6 +14,8 @@ import optax
 
 from llm_jax import types
 
+B2 = 0.9  # what a neuron's mean square keeps in a step
+
 
 class State(NamedTuple):
   """Mean squares of each neuron's updates, with axes of 1 where averaged."""
@@ -22,11 +24,11 @@ class State(NamedTuple):
 
 
 def scale_by_neuron(
-  dimension_numbers: Callable[[types.Params], Any], b2: float = 0.9
+  dimension_numbers: Callable[[types.Params], Any],
 ) -> optax.GradientTransformation:
   """Divide each neuron's update O by the root of its own mean square.
 
-    v <- b2 v + (1 - b2) mean(O^2),  O' = O / sqrt(v) * |O| / |O / sqrt(v)|
+    v <- B2 v + (1 - B2) mean(O^2),  O' = O / sqrt(v) * |O| / |O / sqrt(v)|
 
   The mean is over the shorter side of the matrix, so that a neuron is a row of
   the longer one; |O| is the Frobenius norm of the matrix, which is kept, and
@@ -35,7 +37,6 @@ def scale_by_neuron(
   Args:
     dimension_numbers: from a tree of updates to one of MuonDimensionNumbers;
       other axes hold matrices of their own.
-    b2: what v keeps in a step.
 
   Returns:
     The transformation.
@@ -61,9 +62,11 @@ def scale_by_neuron(
     del params
     numbers = dimension_numbers(updates)
     v = jax.tree.map(
-      lambda x, v, axes: b2 * v + (1 - b2) * square(x, axes),
-      updates, state.square, numbers,
-    )  # fmt: skip
+      lambda x, v, axes: B2 * v + (1 - B2) * square(x, axes),
+      updates,
+      state.square,
+      numbers,
+    )
 
     def one(x, v, axes):
       rows, columns = axes

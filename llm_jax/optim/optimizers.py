@@ -1,28 +1,21 @@
-"""Optimizers and learning-rate schedules, chosen by parameter path.
+"""Optimizers and learning-rate schedules.
 
 Muon, NorMuon or AdamW for the matrices inside layers; AdamW for embeddings,
-head and norms. Does not own the update: see train/update.py.
+head and norms; which is which stands in model/params.py. Does not own the
+update: see train/update.py.
 """
 
 import dataclasses
-import re
+import functools
+from collections.abc import Callable
+from typing import Any
 
 import jax
 import optax
 from optax import contrib
 
-from llm_jax import types
-from llm_jax.optim import muon as muon_lib
-
-# Parameter path -> the first axis of a matrix and how many it reduces over;
-# those before it are the layer and the expert.
-_MATRICES = (
-  (r'layers/(wq|wk|wv|gate|up|down)$', (1, 1)),
-  (r'layers/wo$', (1, 2)),
-  (r'layers/expert_(gate|up|down)$', (2, 1)),
-)
-# Scales and biases of norms, biases of matrices.
-_UNDECAYED = re.compile(r'/(scale|bias|b[qkvo]|b_(gate|up|down))$')
+from llm_jax.model import params
+from llm_jax.optim import muon
 
 
 @dataclasses.dataclass(frozen=True)
@@ -120,84 +113,66 @@ def learning_rate(cfg: Optimizer, peak: float, n_steps: int) -> optax.Schedule:
   return optax.join_schedules([warmup, decay], [cfg.warmup_steps])
 
 
-def make(cfg: Optimizer, n_steps: int) -> optax.GradientTransformation:
+def make(
+  cfg: Optimizer, n_steps: int, lines: params.Table
+) -> optax.GradientTransformation:
   """Build the gradient transformation of a run.
 
   Args:
     cfg: the optimizer.
     n_steps: steps of the whole run.
+    lines: of the parameters that are trained: which are decayed, and of which
+      matrices Muon takes which axes.
 
   Returns:
-    Clipping by global norm, then the rules by parameter path.
+    Clipping by global norm, then the rule of each parameter.
 
   Source: Muon as in optax.contrib, with updates scaled by
   sqrt(max(1, fan_out / fan_in)); NorMuon see muon.py; AdamW arXiv:1711.05101.
   """
   rate = learning_rate(cfg, cfg.peak_lr, n_steps)
   adamw = optax.adamw(
-    rate, cfg.b1, cfg.b2, weight_decay=cfg.weight_decay, mask=_is_decayed
+    rate,
+    b1=cfg.b1,
+    b2=cfg.b2,
+    weight_decay=cfg.weight_decay,
+    mask=_by_line(lambda param: 'decay' in param.uses, lines),
   )
   tx = adamw
   if cfg.matrices != 'adamw':
     matrix_rate = learning_rate(cfg, cfg.matrix_lr, n_steps)
+    axes = _by_line(
+      lambda param: contrib.MuonDimensionNumbers(param.inputs, param.outputs),
+      lines,
+    )
     if cfg.matrices == 'muon':
-      muon = contrib.muon(
+      orthogonal = contrib.muon(
         matrix_rate,
         weight_decay=cfg.weight_decay,
-        muon_weight_dimension_numbers=_dimension_numbers,
+        muon_weight_dimension_numbers=axes,
       )
     else:
-      muon = optax.chain(
-        contrib.scale_by_muon(weight_dimension_numbers=_dimension_numbers),
-        muon_lib.scale_by_neuron(_dimension_numbers),
+      orthogonal = optax.chain(
+        contrib.scale_by_muon(weight_dimension_numbers=axes),
+        muon.scale_by_neuron(axes),
         optax.add_decayed_weights(cfg.weight_decay),
         optax.scale_by_learning_rate(matrix_rate),
       )
-    tx = optax.partition({'muon': muon, 'adamw': adamw}, _labels)
+    labels = _by_line(
+      lambda param: 'muon' if 'muon' in param.uses else 'adamw', lines
+    )
+    tx = optax.partition({'muon': orthogonal, 'adamw': adamw}, labels)
   if cfg.clip_norm:
     tx = optax.chain(optax.clip_by_global_norm(cfg.clip_norm), tx)
   return tx
 
 
-def _path(key_path) -> str:
-  return '/'.join(str(getattr(k, 'key', k)) for k in key_path)
+def _by_line(one: Callable[[params.Param], Any], lines: params.Table):
+  """From a tree of parameters, or what mirrors it, to one value for each."""
 
-
-def matrix_axes(path: str) -> tuple[int, int] | None:
-  """The first axis of a matrix inside layers, and how many it reduces over.
-
-  >>> matrix_axes('layers/wo')
-  (1, 2)
-  """
-  for pattern, axes in _MATRICES:
-    if re.search(pattern, path):
-      return axes
-  return None
-
-
-def _labels(params: types.Params):
-  return jax.tree_util.tree_map_with_path(
-    lambda p, _: 'muon' if matrix_axes(_path(p)) else 'adamw', params
-  )
-
-
-def _dimension_numbers(params: types.Params):
-  """Which axes of a stacked matrix Muon treats as its rows and columns."""
-
-  def one(key_path, x):
-    axes = matrix_axes(_path(key_path))
-    if axes is None:
-      return None
-    first, n_reduced = axes
-    split = first + n_reduced
-    return contrib.MuonDimensionNumbers(
-      tuple(range(first, split)), tuple(range(split, x.ndim))
+  def by_path(key_path, _):
+    return one(
+      lines[jax.tree_util.keystr(key_path, simple=True, separator='/')]
     )
 
-  return jax.tree_util.tree_map_with_path(one, params)
-
-
-def _is_decayed(params: types.Params):
-  return jax.tree_util.tree_map_with_path(
-    lambda p, _: not _UNDECAYED.search(_path(p)), params
-  )
+  return functools.partial(jax.tree_util.tree_map_with_path, by_path)

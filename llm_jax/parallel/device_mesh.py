@@ -1,11 +1,10 @@
-"""A named device mesh and the rules from parameter path to PartitionSpec.
+"""A named device mesh, and how batches and activations lie on it.
 
-Does not start multi-host processes and does not choose mesh shapes.
+How parameters do, model/params.py says. Does not start multi-host processes.
 """
 
 import dataclasses
 import math
-import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -16,21 +15,6 @@ from jax.sharding import AxisType, Mesh, NamedSharding, PartitionSpec
 
 from llm_jax import types
 
-# First match wins. Arrays under layers/ have a leading N that stays whole.
-_RULES = (
-  (r'value_embedding$', PartitionSpec(None, 'tensor', 'fsdp')),
-  (r'(embedding|head)$', PartitionSpec('tensor', 'fsdp')),
-  (r'layers/(wq|wk|wv)$', PartitionSpec(None, 'fsdp', 'tensor', None)),
-  (r'layers/wo$', PartitionSpec(None, 'tensor', None, 'fsdp')),
-  (r'layers/(gate|up)$', PartitionSpec(None, 'fsdp', 'tensor')),
-  (r'layers/down$', PartitionSpec(None, 'tensor', 'fsdp')),
-  (
-    r'layers/expert_(gate|up)$',
-    PartitionSpec(None, 'expert', 'fsdp', 'tensor'),
-  ),
-  (r'layers/expert_down$', PartitionSpec(None, 'expert', 'tensor', 'fsdp')),
-  (r'', PartitionSpec()),
-)
 # Rows over all axes that hold copies of the dense parameters, or parts that are
 # gathered when used; tokens of a row over context.
 BATCH = PartitionSpec(('data', 'fsdp', 'expert'), 'context')
@@ -188,31 +172,6 @@ def gather_context(k_BSGK: jax.Array) -> jax.Array:
     return k_BSGK
   spec = fit(mesh, PartitionSpec(BATCH[0], None, 'tensor'), k_BSGK.shape)
   return jax.lax.with_sharding_constraint(k_BSGK, spec)
-
-
-def param_shardings(mesh: Mesh, tree: types.Params) -> types.Params:
-  """Choose the sharding of each array in a tree by its path.
-
-  Works for parameters and for anything that mirrors them, such as optimizer
-  moments. An axis that does not divide its dimension is dropped there.
-
-  Args:
-    mesh: the mesh.
-    tree: arrays or ShapeDtypeStructs.
-
-  Returns:
-    A tree of NamedShardings.
-  """
-
-  def one(key_path, x):
-    names = [str(getattr(k, 'key', getattr(k, 'name', k))) for k in key_path]
-    path = '/'.join(names)
-    spec = next(s for pattern, s in _RULES if re.search(pattern, path))
-    if len(spec) > x.ndim:  # a scalar or placeholder beside the moments
-      return NamedSharding(mesh, PartitionSpec())
-    return NamedSharding(mesh, fit(mesh, spec, x.shape))
-
-  return jax.tree_util.tree_map_with_path(one, tree)
 
 
 def abstract_batch(

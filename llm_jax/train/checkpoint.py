@@ -25,7 +25,7 @@ from jax.sharding import Mesh
 from orbax.checkpoint import v1 as ocp
 
 from llm_jax import dataclass_json, files, types
-from llm_jax.model import config, transformer, value_head
+from llm_jax.model import config, params, value_head
 from llm_jax.parallel import device_mesh
 from llm_jax.train import train_state
 
@@ -269,13 +269,7 @@ def load_model(stage_dir: str, mesh: Mesh | None = None) -> LoadedModel:
   defaults = dataclass_json.to_dict(config.ModelConfig())
   cfg = dataclass_json.from_dict(config.ModelConfig, defaults | saved['model'])
   mesh = mesh or device_mesh.make(device_mesh.MeshConfig(data=1))
-  like = jax.eval_shape(lambda: transformer.init(cfg, jax.random.key(0)))
-  shardings = device_mesh.param_shardings(mesh, like)
-  like = jax.tree.map(
-    lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s),
-    like,
-    shardings,
-  )
+  like = params.abstract(params.table(cfg), mesh)
   step, parts = _newest_whole(folder, {'params': like})
   return LoadedModel(
     model_config=cfg,

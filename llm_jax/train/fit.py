@@ -17,7 +17,7 @@ from absl import logging
 from jax.sharding import Mesh
 
 from llm_jax.losses import next_token
-from llm_jax.model import config, likelihood, transformer
+from llm_jax.model import config, likelihood, params, transformer
 from llm_jax.parallel import device_mesh
 from llm_jax.train import train_state
 
@@ -135,7 +135,8 @@ def estimate(
     gradient. weights: one layer and the head, gathered and cast.
   """
   init = functools.partial(transformer.init, cfg)
-  state = train_state.abstract(init, tx, mesh)
+  lines = params.table(cfg)
+  state = train_state.abstract(init, tx, mesh, lines=lines)
   n_context = mesh.shape['context']
   form = 'blocks' if n_context == 1 else 'masked'  # kernels keep as blocks do
   part = dataclasses.replace(_part(cfg, mesh.shape['tensor']), attention=form)
@@ -152,7 +153,7 @@ def estimate(
       for remat in ('none', 'full')
     )
     again = whole - inputs
-  counts = config.n_params(part)
+  counts = params.count(part)
   matrices = counts['attention'] + counts['mlp'] + counts['experts']
   layer = matrices // cfg.n_layers
   head = part.padded_vocab_size * cfg.d_model
@@ -187,9 +188,7 @@ def _kept(
   cfg: config.ModelConfig, length: int, loss_chunk: int
 ) -> tuple[int, int]:
   """Bytes that autodiff keeps for a row, and of weights in another dtype."""
-  params = jax.eval_shape(
-    functools.partial(transformer.init, cfg), jax.random.key(0)
-  )
+  shapes = params.abstract(params.table(cfg))
 
   def residuals(n_rows):
     x_BT = jax.ShapeDtypeStruct((n_rows, length), jnp.int32)
@@ -204,7 +203,7 @@ def _kept(
 
       return jax.vjp(loss, params)[1]
 
-    return jax.tree.leaves(jax.eval_shape(backward, params, batch))
+    return jax.tree.leaves(jax.eval_shape(backward, shapes, batch))
 
   of_a_row = of_weights = 0
   for one, two in zip(residuals(1), residuals(2), strict=True):

@@ -19,7 +19,7 @@ from absl import logging
 from jax.sharding import Mesh
 
 from llm_jax import record, types
-from llm_jax.model import config, lora, transformer, value_head
+from llm_jax.model import config, lora, params, transformer, value_head
 from llm_jax.parallel import device_mesh
 from llm_jax.tokenizer import encoding
 from llm_jax.train import (
@@ -103,7 +103,7 @@ class Stage:
     logging.info(
       '%s: %d parameters on mesh %s, from step %d',
       self.name,
-      config.n_params(self.model_config)['total'],
+      params.count(self.model_config)['total'],
       dict(self.mesh.shape),
       int(state.step),
     )
@@ -116,23 +116,27 @@ class Stage:
     )
 
   def _first_state(self, tx, adapters, has_values) -> train_state.TrainState:
-    params = self.params
+    given = self.params
+    lines = params.table(self.model_config, has_values)
+    lines = lora.trained(adapters, lines)
     init = functools.partial(transformer.init, self.model_config)
     if adapters.rank:
-      init = functools.partial(lora.init, adapters, params)
+      init = functools.partial(lora.init, lines)
     if has_values:
       head = {value_head.NAME: value_head.init(self.model_config)}
-      params = None if params is None else params | head
+      given = None if given is None else given | head
       init_model = init
       init = lambda key: init_model(key) | head  # noqa: E731
-    state = train_state.create(init, tx, seed=self.cfg.seed, mesh=self.mesh)
+    state = train_state.create(
+      init, tx, seed=self.cfg.seed, mesh=self.mesh, lines=lines
+    )
     if adapters.rank:
       n_trained = sum(x.size for x in jax.tree.leaves(state.params))
       logging.info('%s trains %d parameters', adapters, n_trained)
-      return dataclasses.replace(state, base=params, adapters=adapters)
-    if params is None:
+      return dataclasses.replace(state, base=given, adapters=adapters)
+    if given is None:
       return state
-    return train_state.replace_params(state, params)
+    return train_state.replace_params(state, given)
 
 
 def new(name: str, cfg: Any, workdir: str, tokenizer_dir: str) -> Stage:

@@ -13,8 +13,7 @@ from flax import struct
 from jax.sharding import Mesh
 
 from llm_jax import types
-from llm_jax.model import lora
-from llm_jax.parallel import device_mesh
+from llm_jax.model import lora, params
 
 
 @struct.dataclass
@@ -42,6 +41,7 @@ def create(
   tx: optax.GradientTransformation,
   seed: int,
   mesh: Mesh,
+  lines: params.Table,
 ) -> TrainState:
   """Make the first state of a run, born sharded over the mesh.
 
@@ -50,6 +50,7 @@ def create(
     tx: the optimizer.
     seed: seed of the parameters and of all later randomness.
     mesh: the mesh; the values do not depend on its shape.
+    lines: of the parameters, which say how the mesh splits them.
 
   Returns:
     A state at step 0.
@@ -57,7 +58,7 @@ def create(
 
   make = _maker(init_params, tx)
   shardings = jax.tree.map(
-    lambda x: x.sharding, abstract(init_params, tx, mesh)
+    lambda x: x.sharding, abstract(init_params, tx, mesh, lines)
   )
   return jax.jit(make, out_shardings=shardings)(jax.random.key(seed))
 
@@ -66,34 +67,41 @@ def abstract(
   init_params: Callable[[jax.Array], types.Params],
   tx: optax.GradientTransformation,
   mesh: Mesh,
+  lines: params.Table,
 ) -> TrainState:
   """The shapes, dtypes and shardings of the state that `create` makes."""
   state = jax.eval_shape(_maker(init_params, tx), jax.random.key(0))
   return jax.tree.map(
     lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s),
     state,
-    device_mesh.param_shardings(mesh, state),
+    params.state_shardings(lines, mesh, state),
   )
 
 
 def _maker(init_params, tx):
   def make(key):
     init_key, key = jax.random.split(key)
-    params = init_params(init_key)
-    return TrainState(jnp.int32(0), params, tx.init(params), key, jnp.int32(0))
+    first = init_params(init_key)
+    return TrainState(
+      step=jnp.int32(0),
+      params=first,
+      opt_state=tx.init(first),
+      key=key,
+      n_skipped=jnp.int32(0),
+    )
 
   return make
 
 
-def replace_params(state: TrainState, params: types.Params) -> TrainState:
+def replace_params(state: TrainState, new: types.Params) -> TrainState:
   """Start from given parameters, laid out as the state's own.
 
   Args:
     state: a state at step 0.
-    params: parameters of the same structure and shapes.
+    new: parameters of the same structure and shapes.
 
   Returns:
     The state with those parameters.
   """
   shardings = jax.tree.map(lambda x: x.sharding, state.params)
-  return dataclasses.replace(state, params=jax.device_put(params, shardings))
+  return dataclasses.replace(state, params=jax.device_put(new, shardings))

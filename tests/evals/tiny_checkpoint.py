@@ -8,7 +8,7 @@ import optax
 
 from llm_jax.data import shards
 from llm_jax.model import config as model_config
-from llm_jax.model import transformer
+from llm_jax.model import params, transformer
 from llm_jax.parallel import device_mesh
 from llm_jax.tokenizer import encoding
 from llm_jax.train import checkpoint, train_state
@@ -48,18 +48,22 @@ def write(
   vocabulary.save(folder / 'vocabulary')
   mesh = device_mesh.make(device_mesh.MeshConfig(data=1))
   state = train_state.create(
-    functools.partial(transformer.init, MODEL), optax.sgd(0.0), seed, mesh
+    functools.partial(transformer.init, MODEL),
+    optax.sgd(0.0),
+    seed=seed,
+    mesh=mesh,
+    lines=params.table(MODEL),
   )
   if favourite:
     # All hidden states become alike, and one token's row agrees with them.
-    params = dict(state.params)
-    head_VD = np.array(params['head'])
+    changed = dict(state.params)
+    head_VD = np.array(changed['head'])
     head_VD[:] = 0
     head_VD[vocabulary.encode(favourite)[0]] = 1
-    params['head'] = head_VD
-    embedding_VD = np.ones_like(np.array(params['embedding']))
-    params['embedding'] = embedding_VD
-    state = train_state.replace_params(state, params)
+    changed['head'] = head_VD
+    embedding_VD = np.ones_like(np.array(changed['embedding']))
+    changed['embedding'] = embedding_VD
+    state = train_state.replace_params(state, changed)
   saver = checkpoint.Checkpointer(str(folder))
   checkpoint.save_model_files(
     str(folder), 'sft' if is_chat else 'pretrain', MODEL,

@@ -8,7 +8,7 @@ import pytest
 
 from experiments import sft
 from llm_jax.interop import huggingface
-from llm_jax.model import lora, transformer
+from llm_jax.model import lora, params, transformer
 from llm_jax.optim import optimizers
 from llm_jax.parallel import device_mesh
 from llm_jax.train import checkpoint, metrics, start, training_loop
@@ -43,11 +43,12 @@ def workdir(base, tmp_path_factory):
 
 def newest_state(workdir, base):
   """The state that a resume would go on from."""
-  tx = optimizers.make(CFG.optimizer, CFG.loop.n_steps)
   stage = start.after(
     'sft', CFG, workdir=str(workdir), restore_from=base, n_rows=4,
     teaches_chat=True,
   )  # fmt: skip
+  lines = lora.trained(CFG.lora, params.table(stage.model_config))
+  tx = optimizers.make(CFG.optimizer, CFG.loop.n_steps, lines)
   state, loop = stage.start(tx, CFG.lora)
   loop.writer.close()
   return state

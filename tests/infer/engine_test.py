@@ -12,6 +12,7 @@ import pytest
 from llm_jax.infer import engine as engine_lib
 from llm_jax.infer import generate, quantize, requests, sampling, slots
 from llm_jax.model import config, transformer
+from llm_jax.model import params as param_table
 from llm_jax.parallel import device_mesh
 from tests.model import start_params
 
@@ -19,6 +20,7 @@ CFG = config.ModelConfig(
   vocab_size=50, n_layers=2, d_model=16, n_heads=2, n_kv_heads=1, head_dim=8,
   d_ff=24, max_length=64,
 )  # fmt: skip
+LINES = param_table.table(CFG)
 RANDOM = np.random.default_rng(0)
 PROMPTS = [RANDOM.integers(50, size=n).tolist() for n in (3, 7, 1, 12, 5, 3)]
 Request = requests.Request
@@ -108,7 +110,7 @@ def test_answer_depends_on_neither_neighbours_nor_row(params, alone, n_rows):
 def test_answer_depends_on_no_shape_or_mesh(params, alone, change):
   if 'mesh' in change:
     mesh = device_mesh.make(device_mesh.MeshConfig(**change['mesh']))
-    shardings = device_mesh.param_shardings(mesh, params)
+    shardings = param_table.shardings(LINES, mesh)
     params, change = jax.device_put(params, shardings), {'mesh': mesh}
   # Those without rules of their own: the rest takes long to compile.
   assert ids(finish(make(params, 2, **change), JOBS[:2])) == ids(alone[:2])
@@ -407,7 +409,7 @@ def test_on_answer_is_called_as_soon_as_one_ends(params):
 def test_int8_is_near_the_floats(params, int8_cache):
   """Greedy over 12 tokens: the logps that each form gives to its own."""
   request = Request(12, (), temperature=0.0)
-  rounded = params if int8_cache else quantize.int8(params)
+  rounded = params if int8_cache else quantize.int8(params, LINES)
   engine = make(rounded, 2, int8_cache=int8_cache, n_top=1)
   for prompt, answer in zip(
     PROMPTS, finish(engine, [(p, 0, request) for p in PROMPTS]), strict=True
@@ -424,7 +426,7 @@ def test_int8_is_near_the_floats(params, int8_cache):
 
 
 def test_int8_rounds_to_half_a_step(params):
-  rounded = quantize.int8(params)
+  rounded = quantize.int8(params, LINES)
   back = quantize.as_arrays(rounded, 'float32')
   for x, y in zip(jax.tree.leaves(params), jax.tree.leaves(back), strict=True):
     assert x.shape == y.shape

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 
 from llm_jax.infer import generate
-from llm_jax.model import config, transformer
+from llm_jax.model import config, params, transformer
 from llm_jax.parallel import device_mesh
 
 CFG = config.ModelConfig(
@@ -21,13 +21,12 @@ def answers(mesh) -> list[list[int]]:
   init = lambda key: transformer.init(CFG, key)  # noqa: E731
   shardings = None
   if mesh is not None:
-    shapes = jax.eval_shape(init, jax.random.key(0))
-    shardings = device_mesh.param_shardings(mesh, shapes)
-  params = jax.jit(init, out_shardings=shardings)(jax.random.key(0))
-  params = params | {'head': jax.jit(jnp.multiply)(params['head'], 6)}
+    shardings = params.shardings(params.table(CFG), mesh)
+  model = jax.jit(init, out_shardings=shardings)(jax.random.key(0))
+  model = model | {'head': jax.jit(jnp.multiply)(model['head'], 6)}
   request = generate.Request(20, (17, 3))
   prompts = [[5, 6, 7], [5, 6, 7], [8], [8], [9] * 12, [9] * 12]
-  found = generate.generate(CFG, params, prompts, range(6), request, 4, mesh)
+  found = generate.generate(CFG, model, prompts, range(6), request, 4, mesh)
   return [answer.token_ids for answer in found]
 
 

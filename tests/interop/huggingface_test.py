@@ -15,7 +15,7 @@ import pytest
 from safetensors import numpy as safetensors_numpy
 
 from llm_jax.interop import families, huggingface
-from llm_jax.model import config, sizes, transformer
+from llm_jax.model import config, params, sizes, transformer
 from llm_jax.tokenizer import encoding
 from llm_jax.train import checkpoint
 from tests.model import slow_transformer
@@ -151,7 +151,7 @@ def test_first_files_of_gpt2_are_read(tmp_path):
 def test_one_tensor_beside_the_model_while_reading(tmp_path):
   cfg = dataclasses.replace(CFG, n_layers=16, d_model=64, d_ff=256)
   huggingface.write(tmp_path / 'a', cfg, new_params(cfg))
-  n_bytes = 4 * config.n_params(cfg)['total']
+  n_bytes = 4 * params.count(cfg)['total']
   huggingface.read(tmp_path / 'a')
   tracemalloc.start()
   huggingface.read(tmp_path / 'a')

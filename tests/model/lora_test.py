@@ -7,7 +7,8 @@ import jax
 import numpy as np
 import pytest
 
-from llm_jax.model import config, likelihood, lora, transformer
+from llm_jax.model import config, likelihood, lora
+from llm_jax.model import params as param_table
 from llm_jax.parallel import device_mesh
 
 SIZE: dict[str, Any] = {
@@ -40,15 +41,16 @@ ALL = 'w[qkvo]$|(/|_)(?<!b_)(gate|up|down)$|router|embedding|head'
 @functools.cache
 def new_params(cfg):
   random = np.random.default_rng(0)
-  tree = jax.eval_shape(lambda: transformer.init(cfg, jax.random.key(0)))
   return jax.tree.map(
-    lambda x: random.normal(0, 0.3, x.shape).astype(np.float32), tree
+    lambda x: random.normal(0, 0.3, x.shape).astype(np.float32),
+    param_table.abstract(param_table.table(cfg)),
   )
 
 
-@functools.partial(jax.jit, static_argnums=0)
-def init(cfg, params):
-  return lora.init(cfg, params, jax.random.key(1))
+@functools.partial(jax.jit, static_argnums=(0, 1))
+def init(cfg, model):
+  lines = lora.trained(cfg, param_table.table(model))
+  return lora.init(lines, jax.random.key(1))
 
 
 def at(tree, path):
@@ -66,7 +68,7 @@ def drawn(tree):
 @pytest.mark.parametrize('model', [EXPERTS, LEARNED])
 def test_the_start_is_the_base_bit_for_bit(model):
   params, cfg = new_params(model), lora.Lora(rank=2, pattern=ALL)
-  adapters = init(cfg, params)
+  adapters = init(cfg, model)
   jax.tree.map(
     np.testing.assert_array_equal, lora.merge(cfg, params, adapters), params
   )
@@ -77,7 +79,7 @@ def test_merged_is_base_plus_product(path):
   model, stack, rows, columns = MATRICES[path]
   params = new_params(model)
   cfg = lora.Lora(rank=2, alpha=3.0, pattern=f'^{path}$')
-  adapters = init(cfg, params)
+  adapters = init(cfg, model)
   a = at(adapters, f'{path}/a')
   # As wide as the rows that it is multiplied with, or that are looked up.
   n_inputs = np.prod(columns if 'em' in path or path == 'head' else rows)
@@ -99,7 +101,7 @@ def test_merged_is_base_plus_product(path):
 
 
 def test_layers_and_experts_start_apart():
-  adapters = init(lora.Lora(rank=2, pattern=ALL), new_params(EXPERTS))
+  adapters = init(lora.Lora(rank=2, pattern=ALL), EXPERTS)
   a = at(adapters, 'layers/expert_up/a').reshape(8, -1)
   assert len(np.unique(a, axis=0)) == 8
   assert not np.array_equal(
@@ -123,10 +125,10 @@ def gradients(axes):
   """Of adapters, and of the whole matrices at the same place."""
   params = new_params(EXPERTS)
   cfg = lora.Lora(rank=4, alpha=2.0, pattern=ALL)
-  adapters = jax.tree.map(lambda x: 0.1 * x, drawn(init(cfg, params)))
+  adapters = jax.tree.map(lambda x: 0.1 * x, drawn(init(cfg, EXPERTS)))
   mesh = device_mesh.make(device_mesh.MeshConfig(*axes))
-  place = functools.partial(device_mesh.param_shardings, mesh)
-  params = jax.device_put(params, place(params))
+  shardings = param_table.shardings(param_table.table(EXPERTS), mesh)
+  params = jax.device_put(params, shardings)
 
   @jax.jit
   def both(params, adapters):
@@ -190,7 +192,7 @@ def test_wrong_values_are_refused(values, message):
 def test_patterns_that_find_no_matrix_are_refused(pattern, found):
   cfg = lora.Lora(rank=1, pattern=pattern)
   with pytest.raises(ValueError, match='use one that is found in') as refusal:
-    init(cfg, new_params(LEARNED))
+    init(cfg, LEARNED)
   message = str(refusal.value)
   assert f'Lora.pattern = {pattern!r} is found in {found}; use' in message
   assert message.endswith(

@@ -4,7 +4,7 @@ import re
 
 import pytest
 
-from llm_jax.model import config, sizes
+from llm_jax.model import params, sizes
 from tools import count_params
 
 # Of the published checkpoints; gpt3 as its arrays add up.
@@ -28,7 +28,7 @@ PUBLISHED = {
 
 
 def published(name):
-  counts = config.n_params(sizes.by_name(name))
+  counts = params.count(sizes.by_name(name))
   return counts['total'] - counts['padding']
 
 
@@ -38,8 +38,8 @@ def test_published_counts(name):
 
 
 def test_parts_of_published_models():
-  assert config.n_params(sizes.by_name('gpt3-175b'))['embedding'] == 617_558_016
-  qwen3 = config.n_params(sizes.by_name('qwen3-0.6b'))
+  assert params.count(sizes.by_name('gpt3-175b'))['embedding'] == 617_558_016
+  qwen3 = params.count(sizes.by_name('qwen3-0.6b'))
   assert round((qwen3['total'] - qwen3['embedding']) / 1e9, 2) == 0.44
 
 
@@ -53,7 +53,7 @@ def test_parts_of_published_models():
 )
 def test_parameters_that_a_token_takes(name, total, active):
   """In billions, as their authors round them: 3.35 is 3.3."""
-  counts = config.n_params(sizes.by_name(name))
+  counts = params.count(sizes.by_name(name))
   assert published(name) / 1e9 == pytest.approx(total, rel=0.002)
   assert counts['active'] / 1e9 == pytest.approx(active, rel=0.02)
 

@@ -16,6 +16,7 @@ from llm_jax.model import (
   kv_cache,
   likelihood,
   packed_attention,
+  params,
   transformer,
 )
 from llm_jax.parallel import device_mesh
@@ -193,11 +194,12 @@ def test_the_name_of_cudnns_attention_is_known():
 
 @pytest.mark.parametrize('name', ['gpt2', 'gemma3', 'value_embeddings'])
 def test_sharded_equals_a_single_device(name):
-  cfg, params = LAYOUTS[name], make_params(LAYOUTS[name])
+  cfg, whole = LAYOUTS[name], make_params(LAYOUTS[name])
   mesh = device_mesh.make(device_mesh.MeshConfig(data=1, fsdp=2, tensor=2))
-  sharded = jax.device_put(params, device_mesh.param_shardings(mesh, params))
+  shardings = params.shardings(params.table(cfg), mesh)
+  sharded = jax.device_put(whole, shardings)
   got = logits(cfg, sharded, TOKENS_BT, POSITIONS_BT)
-  plain = logits(cfg, params, TOKENS_BT, POSITIONS_BT)
+  plain = logits(cfg, whole, TOKENS_BT, POSITIONS_BT)
   np.testing.assert_allclose(got, plain, atol=1e-5)
 
 
@@ -247,7 +249,7 @@ def test_parameters_are_counted_as_they_are(model, tied):
   def count(tree):
     return sum(x.size for x in jax.tree.leaves(tree))
 
-  counts = config.n_params(cfg)
+  counts = params.count(cfg)
   assert counts['total'] == count(tree)
   n_tables = (1 if tied else 2) * 24 + 2 * 2 * 8 * cfg.value_embeddings
   assert counts['padding'] == (128 - 60) * n_tables
@@ -275,7 +277,7 @@ def test_flops_by_hand():
   mlp = 3 * 3 * 24 * 40
   head = 128 * 24
   by_hand = 6 * (attention + mlp + head) + 6 * 3 * 4 * 8 * 12
-  assert config.train_flops_per_token(CFG, 12) == by_hand
+  assert params.train_flops_per_token(CFG, 12) == by_hand
 
 
 def test_flops_of_experts_by_hand():
@@ -284,7 +286,7 @@ def test_flops_of_experts_by_hand():
   mlp = 2 * 24 * (3 * 40 + 12) + 24 * 8
   matmul = 3 * (24 * 8 * 12 + mlp) + 128 * 24
   by_hand = 6 * matmul + 6 * 3 * 4 * 8 * 12
-  assert config.train_flops_per_token(cfg, 12) == by_hand
+  assert params.train_flops_per_token(cfg, 12) == by_hand
 
 
 def test_flops_of_two_matrices_and_windows_by_hand():
@@ -293,11 +295,11 @@ def test_flops_of_two_matrices_and_windows_by_hand():
   matmul = 3 * (24 * 8 * 12 + 2 * 24 * 40) + 128 * 24
   n_keys = 2 * (4 - 16 / 24) + 6
   by_hand = 6 * matmul + 12 * 4 * 8 * n_keys
-  assert config.train_flops_per_token(cfg, 12) == pytest.approx(by_hand)
+  assert params.train_flops_per_token(cfg, 12) == pytest.approx(by_hand)
   # A window longer than the sequence is none.
-  short = config.train_flops_per_token(cfg, 3)
+  short = params.train_flops_per_token(cfg, 3)
   plain = dataclasses.replace(cfg, window=0, layer_pattern='G')
-  assert short == pytest.approx(config.train_flops_per_token(plain, 3))
+  assert short == pytest.approx(params.train_flops_per_token(plain, 3))
 
 
 @pytest.mark.parametrize(

@@ -8,8 +8,6 @@ from optax import contrib
 
 from llm_jax.optim import muon
 
-B2 = 0.8
-
 
 def slow(updates, v):
   """One matrix, inputs by outputs: arXiv:2510.05491 algorithm 1, by loops."""
@@ -18,7 +16,7 @@ def slow(updates, v):
   for neuron in range(max(n_in, n_out)):
     row = (slice(None), neuron) if n_out >= n_in else (neuron,)
     mean_square = sum(x * x for x in updates[row]) / len(updates[row])
-    v[neuron] = B2 * v[neuron] + (1 - B2) * mean_square
+    v[neuron] = muon.B2 * v[neuron] + (1 - muon.B2) * mean_square
     result[row] = updates[row] / v[neuron] ** 0.5
   result *= np.linalg.norm(updates) / np.linalg.norm(result)
   return result * max(1, n_out / n_in) ** 0.5
@@ -37,7 +35,7 @@ def slow(updates, v):
 )
 def test_equals_loops_over_neurons(shape, numbers, n_in, n_out):
   tx = muon.scale_by_neuron(
-    lambda tree: {'w': contrib.MuonDimensionNumbers(*numbers)}, B2
+    lambda tree: {'w': contrib.MuonDimensionNumbers(*numbers)}
   )
   random = np.random.default_rng(0)
   state = tx.init({'w': jnp.zeros(shape)})
@@ -58,7 +56,7 @@ def test_equals_loops_over_neurons(shape, numbers, n_in, n_out):
 def test_a_neuron_without_a_gradient_stays():
   """As an expert that no token took: nothing is divided by zero."""
   tx = muon.scale_by_neuron(
-    lambda tree: {'w': contrib.MuonDimensionNumbers((1,), (2,))}, B2
+    lambda tree: {'w': contrib.MuonDimensionNumbers((1,), (2,))}
   )
   w = jnp.ones((2, 3, 4)).at[0].set(0.0)
   updates, _ = tx.update({'w': w}, tx.init({'w': w}))

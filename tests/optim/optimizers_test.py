@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from llm_jax.model import config
+from llm_jax.model import params as param_table
 from llm_jax.optim import optimizers
 from tests.model import start_params
 
@@ -80,14 +81,16 @@ def test_warmup_as_long_as_the_run_is_refused():
     optimizers.learning_rate(cfg, 1.0, 6)
 
 
+MODEL = dataclasses.replace(CFG, n_experts=3, d_shared=32)
+
+
 @pytest.fixture(scope='module')
 def params():
-  cfg = dataclasses.replace(CFG, n_experts=3, d_shared=32)
-  return start_params.init(cfg)
+  return start_params.init(MODEL)
 
 
 def first_update(cfg, params):
-  tx = optimizers.make(cfg, 10)
+  tx = optimizers.make(cfg, 10, param_table.table(MODEL))
   grads = jax.tree.map(
     lambda x: jax.random.normal(jax.random.key(x.size), x.shape), params
   )
@@ -170,7 +173,7 @@ def test_weight_decay_spares_biases_and_position_rows_decay():
     CFG, norm='layer', bias='all', positions='learned', max_length=8
   )
   params = jax.tree.map(jnp.ones_like, start_params.init(layout))
-  tx = optimizers.make(cfg, 10)
+  tx = optimizers.make(cfg, 10, param_table.table(layout))
   zero = jax.tree.map(jnp.zeros_like, params)
   updates, _ = tx.update(zero, tx.init(params), params)
   decayed = {

@@ -11,7 +11,7 @@ import optax
 import pytest
 
 from llm_jax.losses import next_token
-from llm_jax.model import config, likelihood, transformer
+from llm_jax.model import config, likelihood, params, transformer
 from llm_jax.parallel import device_mesh
 from llm_jax.train import train_state
 
@@ -19,6 +19,7 @@ CFG = config.ModelConfig(
   vocab_size=100, n_layers=2, d_model=32, n_heads=8, n_kv_heads=4, head_dim=8,
   d_ff=16, n_experts=8, d_shared=64, unroll_layers=False,
 )  # fmt: skip
+LINES = params.table(CFG)
 AXES = ('data', 'fsdp', 'tensor', 'context', 'expert')
 # Every pair of axes is in one of these.
 TRIPLES = [
@@ -58,10 +59,10 @@ def loss_fn(params, batch):
 
 @functools.cache
 def start_params():
-  tree = jax.eval_shape(lambda: transformer.init(CFG, jax.random.key(0)))
   random = np.random.default_rng(1)
   return jax.tree.map(
-    lambda x: random.normal(0.5, 0.2, size=x.shape).astype(np.float32), tree
+    lambda x: random.normal(0.5, 0.2, size=x.shape).astype(np.float32),
+    params.abstract(LINES),
   )
 
 
@@ -87,17 +88,17 @@ def step(params, batch):
 def train(mesh_cfg):
   """Losses and parameters of two steps, and how parameters were split."""
   mesh = device_mesh.make(mesh_cfg, 8)
-  shardings = device_mesh.param_shardings(mesh, start_params())
+  shardings = params.shardings(LINES, mesh)
   random = np.random.default_rng(0)
   losses = []
   with jax.set_mesh(mesh):
-    params = jax.device_put(start_params(), shardings)
-    shapes = jax.tree.map(lambda x: x.addressable_shards[0].data.shape, params)
+    trained = jax.device_put(start_params(), shardings)
+    shapes = jax.tree.map(lambda x: x.addressable_shards[0].data.shape, trained)
     for _ in range(2):
       batch = device_mesh.put_batch(mesh, random_batch(random))
-      params, metrics = step(params, batch)
+      trained, metrics = step(trained, batch)
       losses += [float(metrics['loss']), float(metrics['balance'])]
-  return losses, jax.device_get(params), shapes
+  return losses, jax.device_get(trained), shapes
 
 
 @pytest.fixture(scope='module')
@@ -112,10 +113,10 @@ def single():
   ids=str,
 )
 def test_sharded_equals_single_device(single, axes):
-  losses, params, shapes = train(mesh_config(**axes))
+  losses, trained, shapes = train(mesh_config(**axes))
   # Only the order of float32 sums differs.
   np.testing.assert_allclose(losses, single[0], rtol=1e-5)
-  chex.assert_trees_all_close(params, single[1], atol=2e-5)
+  chex.assert_trees_all_close(trained, single[1], atol=2e-5)
   layers, whole = shapes['layers'], single[2]['layers']
   parts = {axis: axes.get(axis, 1) for axis in AXES}
   for name, n_parts in {
@@ -132,12 +133,11 @@ def test_tokens_stay_split_over_context():
   """No part holds another's activations; keys alone are gathered."""
   mesh = device_mesh.make(mesh_config(context=4), 8)
   with jax.set_mesh(mesh):
-    shardings = device_mesh.param_shardings(mesh, start_params())
-    params = jax.device_put(start_params(), shardings)
+    placed = jax.device_put(start_params(), params.shardings(LINES, mesh))
     batch = device_mesh.put_batch(mesh, random_batch(np.random.default_rng(0)))
     run = jax.jit(functools.partial(transformer.apply, CFG))
     compiled = run.lower(
-      params, batch['inputs_BT'], batch['positions_BT']
+      placed, batch['inputs_BT'], batch['positions_BT']
     ).compile()
   assert compiled.output_shardings[0].spec[1] == 'context'
   text = compiled.as_text()
@@ -153,8 +153,9 @@ def test_parameters_do_not_depend_on_the_mesh():
       train_state.create(
         functools.partial(transformer.init, cfg),
         optax.sgd(0.1),
-        3,
-        device_mesh.make(mesh_cfg),
+        seed=3,
+        mesh=device_mesh.make(mesh_cfg),
+        lines=params.table(cfg),
       ).params
     )
 

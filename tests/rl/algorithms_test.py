@@ -10,6 +10,7 @@ import optax
 import pytest
 
 from llm_jax.losses import policy
+from llm_jax.model import params
 from llm_jax.parallel import device_mesh
 from llm_jax.rl import algorithms, learn, rollout
 from llm_jax.train import train_state, update
@@ -68,7 +69,13 @@ def step(cfg, batch, n_micro=1, data=1):
     return algorithms.loss(cfg, logp(params['w'], batch), batch, value_BT)
 
   tx = optax.sgd(1.0)
-  state = train_state.create(lambda key: {'w': jnp.asarray(W)}, tx, 0, mesh)
+  state = train_state.create(
+    lambda key: {'w': jnp.asarray(W)},
+    tx,
+    seed=0,
+    mesh=mesh,
+    lines=params.Table(),
+  )
   update_fn = update.make_update_fn(loss_fn, tx, mesh, n_micro)
   state, metrics = update_fn(state, device_mesh.put_batch(mesh, batch))
   return jax.device_get((state.params['w'] - W, metrics))

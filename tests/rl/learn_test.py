@@ -10,6 +10,7 @@ import pytest
 
 from llm_jax.infer import generate
 from llm_jax.model import config, likelihood, transformer, value_head
+from llm_jax.model import params as param_table
 from llm_jax.rl import algorithms, learn, rollout
 from llm_jax.train import train_state, update
 from tests.model import start_params
@@ -19,6 +20,7 @@ CFG = config.ModelConfig(
   vocab_size=8, n_layers=1, d_model=16, n_heads=2, n_kv_heads=1, head_dim=8,
   d_ff=16, max_length=8,
 )  # fmt: skip
+LINES = param_table.table(CFG, has_value_head=True)
 PROMPTS = [[1], [2], [3], [4]]
 N_SAMPLES, N_NEW, LENGTH = 8, 2, 2
 RANDOM_PR = np.random.default_rng(0).integers(2, size=(4, N_SAMPLES))
@@ -148,7 +150,9 @@ def make(
     loss_fn, tx, stage.mesh, updates.rows(32) // micro_batch
   )
   params = params or params_of(0, cfg.has_values)
-  state = train_state.create(lambda _: params, tx, 0, stage.mesh)
+  state = train_state.create(
+    lambda _: params, tx, seed=0, mesh=stage.mesh, lines=LINES
+  )
   learner = learn.Learner(stage, cfg, updates, update_fn, max_length=N_NEW)
   annotate = learn.make_annotate_fn(learner, micro_batch, temperature)
 

@@ -19,7 +19,7 @@ import numpy as np
 import optax
 import pytest
 
-from llm_jax.model import config, likelihood, transformer
+from llm_jax.model import config, likelihood, params, transformer
 from llm_jax.optim import optimizers
 from llm_jax.parallel import device_mesh
 from llm_jax.train import checkpoint, train_state
@@ -69,7 +69,11 @@ def init(cfg, key):
 def new_state(mesh_config=None, cfg=CFG, seed=0, tx=None):
   mesh = device_mesh.make(mesh_config or device_mesh.MeshConfig(data=1))
   return train_state.create(
-    functools.partial(init, cfg), tx or optax.adam(0.1), seed, mesh
+    functools.partial(init, cfg),
+    tx or optax.adam(0.1),
+    seed=seed,
+    mesh=mesh,
+    lines=params.table(cfg),
   )
 
 
@@ -175,7 +179,8 @@ def test_checkpoint_of_an_older_format_goes_on(tmp_path):
   assert model.fingerprint == (
     '55f3b44c497326e49b413ebb8749e28ee812a78535ccb9fec7a90ed418d6cfa1'
   )
-  tx = optimizers.make(optimizers.Optimizer(warmup_steps=1), 10)
+  lines = params.table(model.model_config)
+  tx = optimizers.make(optimizers.Optimizer(warmup_steps=1), 10, lines)
   like = new_state(cfg=model.model_config, seed=1, tx=tx)
   restored = checkpoint.restore(folder, like)
   assert int(restored.step) == 2

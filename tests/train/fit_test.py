@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 
 from experiments import pretrain
-from llm_jax.model import config
+from llm_jax.model import config, params
 from llm_jax.optim import optimizers
 from llm_jax.parallel import device_mesh
 from llm_jax.train import fit
@@ -15,7 +15,9 @@ MODEL = config.ModelConfig(
   vocab_size=1024, n_layers=4, d_model=128, n_heads=4, n_kv_heads=2,
   head_dim=32, d_ff=384, max_length=128, unroll_layers=False,
 )  # fmt: skip
-TX = optimizers.make(optimizers.Optimizer(matrices='adamw'), 100)
+TX = optimizers.make(
+  optimizers.Optimizer(matrices='adamw'), 100, params.table(MODEL)
+)
 
 
 def plan(gib, micro_batch=0, model=MODEL):

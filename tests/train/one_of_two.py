@@ -13,6 +13,7 @@ import optax
 
 from experiments import command_line
 from llm_jax import record
+from llm_jax.model import config, params
 from llm_jax.parallel import device_mesh
 from llm_jax.train import (
   checkpoint,
@@ -37,7 +38,8 @@ def run(cfg: Config, workdir: str, fault: str = '') -> None:
   mesh = device_mesh.make(device_mesh.MeshConfig(fsdp=2))
   tx = optax.adam(0.1)
   init = lambda key: {'embedding': jax.random.normal(key, (8, 4))}  # noqa: E731
-  state = train_state.create(init, tx, 0, mesh)
+  lines = params.table(config.ModelConfig())
+  state = train_state.create(init, tx, seed=0, mesh=mesh, lines=lines)
 
   def loss_fn(params, batch, key):
     noise = jax.random.normal(key, ())

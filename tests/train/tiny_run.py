@@ -8,6 +8,7 @@ import numpy as np
 import optax
 
 from llm_jax import record
+from llm_jax.model import params
 from llm_jax.parallel import device_mesh
 from llm_jax.train import (
   checkpoint,
@@ -33,7 +34,13 @@ def mesh():
 
 
 def new_state():
-  return train_state.create(lambda key: {'w': jnp.ones(N)}, TX, 0, mesh())
+  return train_state.create(
+    lambda key: {'w': jnp.ones(N)},
+    TX,
+    seed=0,
+    mesh=mesh(),
+    lines=params.Table(),
+  )
 
 
 def batch_fn(step):

@@ -9,8 +9,9 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
+from jax.sharding import NamedSharding, PartitionSpec
 
-from llm_jax.model import lora
+from llm_jax.model import config, lora, params
 from llm_jax.optim import optimizers
 from llm_jax.parallel import device_mesh
 from llm_jax.train import metrics, train_state, training_loop, update
@@ -22,10 +23,20 @@ def loss_fn(params, batch, key):
   return loss, {'noise': noise}
 
 
+LINES = params.table(config.ModelConfig())
+W = params.Table(w=LINES['final_norm/scale'])
+
+
+def new_state(w, tx, mesh):
+  return train_state.create(
+    lambda key: {'w': w}, tx, seed=0, mesh=mesh, lines=W
+  )
+
+
 def start():
   mesh = device_mesh.make(device_mesh.MeshConfig(data=1))
   tx = optax.adam(0.1)
-  state = train_state.create(lambda key: {'w': jnp.ones(3)}, tx, 0, mesh)
+  state = new_state(jnp.ones(3), tx, mesh)
   return update.make_update_fn(loss_fn, tx, mesh), state
 
 
@@ -52,7 +63,7 @@ def test_infinite_gradient_of_a_finite_loss_is_skipped():
   """The root at 0 is 0, and infinitely steep."""
   mesh = device_mesh.make(device_mesh.MeshConfig(data=1))
   tx = optax.adam(0.1)
-  state = train_state.create(lambda key: {'w': jnp.ones(2)}, tx, 0, mesh)
+  state = new_state(jnp.ones(2), tx, mesh)
   update_fn = update.make_update_fn(
     lambda params, batch, key: (jnp.sqrt((params['w'] - batch).sum()), {}),
     tx,
@@ -74,12 +85,12 @@ def test_infinite_gradient_of_a_finite_loss_is_skipped():
 def test_spike_is_clipped_and_not_remembered():
   """A gradient a thousand times too long moves as one of clip_norm does."""
   mesh = device_mesh.make(device_mesh.MeshConfig(data=1))
-  tx = optimizers.make(optimizers.Optimizer(clip_norm=1.0, warmup_steps=1), 9)
+  tx = optimizers.make(optimizers.Optimizer(warmup_steps=1), 9, W)
   update_fn = update.make_update_fn(loss_fn, tx, mesh)
   x = np.array([1.0, 2.0, 3.0], np.float32)  # longer than clip_norm
   ends = []
   for spike in (1.0, 1e3):
-    state = train_state.create(lambda key: {'w': jnp.ones(3)}, tx, 0, mesh)
+    state = new_state(jnp.ones(3), tx, mesh)
     for scale in (1.0, spike, 1.0):
       state, metrics = update_fn(state, {'x': x * scale})
       assert int(metrics['skipped']) == 0
@@ -149,7 +160,7 @@ def test_micro_batches_are_the_whole_batch(axes, n_micro):
   found = []
   for n in (1, n_micro):
     tx = optax.sgd(1.0)
-    state = train_state.create(lambda key: {'w': jnp.ones(())}, tx, 0, mesh)
+    state = new_state(jnp.ones(()), tx, mesh)
     update_fn = update.make_update_fn(mean_loss, tx, mesh, n)
     state, metrics = update_fn(state, device_mesh.put_batch(mesh, batch))
     found.append(jax.device_get((state.params, metrics)))
@@ -166,10 +177,12 @@ def test_adapters_are_trained_and_their_base_is_not(axes, n_micro):
   random = np.random.default_rng(0)
   w, y = random.normal(size=(2, 8, 6)).astype(np.float32)
   base = {'head': w, 'final_norm': {'scale': np.ones(6, np.float32)}}
-  base = jax.device_put(base, device_mesh.param_shardings(mesh, base))
+  base = jax.device_put(base, NamedSharding(mesh, PartitionSpec()))
   cfg, tx = lora.Lora(rank=2, alpha=6.0, pattern='head'), optax.sgd(0.1)
-  init = functools.partial(lora.init, cfg, base)
-  state = train_state.create(init, tx, 0, mesh)
+  lines = params.Table(head=dataclasses.replace(LINES['head'], shape=w.shape))
+  lines = lora.trained(cfg, lines)
+  init = functools.partial(lora.init, lines)
+  state = train_state.create(init, tx, seed=0, mesh=mesh, lines=lines)
   state = dataclasses.replace(state, base=base, adapters=cfg)
 
   def loss_fn(params, batch, key):

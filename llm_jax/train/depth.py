@@ -8,7 +8,7 @@ device, and a law is only as good as the distance from its reference is short.
 import dataclasses
 import math
 
-from llm_jax.model import config
+from llm_jax.model import config, params
 from llm_jax.optim import optimizers
 
 
@@ -31,12 +31,32 @@ REFERENCES = {
   # gin_configs/pretrain_tiny.gin, for CPUs. Its rate of 0.02, times sqrt(1/4),
   # was the best of five at a quarter of its batch (LOG.md); its batch and
   # peak_lr were not searched.
-  'small': Reference(32, 32, 96, 1.23e6, 4096, 0.02, 0.003, 0.0, 'float32'),
+  'small': Reference(
+    layer_width=32,
+    head_dim=32,
+    d_model=96,
+    tokens=1.23e6,
+    batch_tokens=4096,
+    matrix_lr=0.02,
+    peak_lr=0.003,
+    weight_decay=0.0,
+    dtype='float32',
+  ),
   # nanochat's depth 12, scripts/base_train.py: 2^19 tokens a batch, 12 tokens
   # for each of 110 million parameters. Its tables have rates of their own; ours
   # are tied, and the head's is the one for both. Its decay is 0.28, but fades
   # to 0 and spares what moves against it; 0.1 is arXiv:2502.16982's.
-  'large': Reference(64, 128, 768, 1.32e9, 2**19, 0.02, 0.008, 0.1, 'bfloat16'),
+  'large': Reference(
+    layer_width=64,
+    head_dim=128,
+    d_model=768,
+    tokens=1.32e9,
+    batch_tokens=2**19,
+    matrix_lr=0.02,
+    peak_lr=0.008,
+    weight_decay=0.1,
+    dtype='bfloat16',
+  ),
 }
 
 
@@ -92,7 +112,7 @@ def derive(
 
   # Tokens D = ratio * N, where N are the parameters of matrix products: those
   # of the layers and the head.
-  parts = config.n_params(model)
+  parts = params.count(model)
   n_parameters = parts['attention'] + parts['mlp'] + vocab_size * d_model
   tokens = tokens_per_parameter * n_parameters
   more_tokens = tokens / ref.tokens
@@ -119,8 +139,8 @@ def derive(
 
   n_steps = round(tokens / (batch_size * length))
   return Run(
-    model,
-    optimizers.Optimizer(
+    model=model,
+    optimizer=optimizers.Optimizer(
       matrices='normuon',  # better by 0.016 nats than muon: see LOG.md
       matrix_lr=_three_digits(matrix_lr),
       peak_lr=_three_digits(peak_lr),
@@ -129,8 +149,8 @@ def derive(
       schedule='wsd',
       final_share=0.05,
     ),
-    batch_size,
-    n_steps,
+    batch_size=batch_size,
+    n_steps=n_steps,
   )
 
 

@@ -12,9 +12,9 @@ import pytest
 
 from experiments import pretrain
 from llm_jax import config
-from llm_jax.model import depth, likelihood, transformer
+from llm_jax.model import likelihood, params, transformer
 from llm_jax.parallel import device_mesh
-from llm_jax.train import train_state, training_loop
+from llm_jax.train import depth, train_state, training_loop
 from tools import depth as tool
 
 
@@ -102,7 +102,11 @@ def held_out_loss(run):
   n_bytes_V = np.ones(run.model.padded_vocab_size)
   tx, update_fn, _ = pretrain.make_step(cfg, mesh, length, n_bytes_V)
   state = train_state.create(
-    functools.partial(transformer.init, run.model), tx, 0, mesh
+    functools.partial(transformer.init, run.model),
+    tx,
+    seed=0,
+    mesh=mesh,
+    lines=params.table(run.model),
   )
   train, valid = rows(tarfile, length), rows(typing, length)
   order = np.random.default_rng(0).permutation(len(train['inputs_BT']))
