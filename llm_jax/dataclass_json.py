@@ -147,6 +147,16 @@ def default_instance(cls: type) -> Any:
   return None if dataclasses.MISSING in defaults else cls()
 
 
+def require_at_least(cfg: Any, names: str, least: int) -> None:
+  """Refuses a configuration if one of some fields, apart by blanks, is less."""
+  for name in names.split():
+    if getattr(cfg, name) < least:
+      raise ValueError(
+        f'{type(cfg).__name__}.{name} = {getattr(cfg, name)}; use {least} or '
+        'more'
+      )
+
+
 def checked(value: Any, annotation: Any, sequence: type, name: str) -> Any:
   """Returns the value as the annotation wants it.
 

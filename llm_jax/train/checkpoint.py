@@ -15,7 +15,6 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -29,6 +28,7 @@ from llm_jax.model import config, params, value_head
 from llm_jax.parallel import device_mesh
 from llm_jax.train import train_state
 
+N_KEPT = 2  # one damaged checkpoint never leaves nothing
 _FOLDER = 'checkpoints'
 _ASIDE = 'damaged_checkpoints'
 _MODEL_FILE = 'model.json'
@@ -55,23 +55,19 @@ class LoadedModel:
 class Checkpointer:
   """Saves the states of one run and keeps the newest few."""
 
-  def __init__(self, workdir: str, n_kept: int = 2, part: str = ''):
+  def __init__(self, workdir: str, part: str = ''):
     """Open a run's folder for saving; call `restore` before.
 
     Args:
       workdir: folder of the stage.
       part: a folder inside, for models alone: nothing resumes from there.
-      n_kept: finished checkpoints that are kept, at least 2, so that one
-        damaged checkpoint never leaves nothing.
     """
-    if n_kept < 2:
-      raise ValueError(f'n_kept {n_kept} checkpoints; use 2 or more')
     self._folder = steps_folder(workdir, part)
     self._is_part = bool(part)
     os.makedirs(self._folder, exist_ok=True)
     # Orbax's policies do not match the protocols that they are declared by.
     every: Any = ocp.training.save_decision_policies.FixedIntervalPolicy(1)
-    newest: Any = ocp.training.preservation_policies.LatestN(n_kept)
+    newest: Any = ocp.training.preservation_policies.LatestN(N_KEPT)
     self._orbax = ocp.training.Checkpointer(
       self._folder,
       save_decision_policy=every,
@@ -149,21 +145,14 @@ def restore(
       optimizer of another structure.
   """
   folder = steps_folder(workdir)
-
-  def set_aside(step: int) -> None:
-    aside = os.path.join(os.path.dirname(folder), _ASIDE)
-    logging.warning('checkpoint %d is moved to %s', step, aside)
-    if jax.process_index() == 0:
-      os.makedirs(aside, exist_ok=True)
-      shutil.move(
-        os.path.join(folder, str(step)),
-        os.path.join(aside, f'{step}-{len(os.listdir(aside))}'),
-      )
-
   if not saved_steps(folder):
     return None
-  abstract = jax.tree.map(_abstract, _split(like))
-  _, parts = _newest_whole(folder, abstract, set_aside)
+  abstract = jax.tree.map(
+    lambda x: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding),
+    _split(like),
+  )
+  aside = os.path.join(os.path.dirname(folder), _ASIDE)
+  _, parts = _newest_whole(folder, abstract, aside)
   return dataclasses.replace(
     like,
     **parts['train'],
@@ -173,16 +162,14 @@ def restore(
 
 
 def _newest_whole(
-  folder: str,
-  abstract: dict[str, Any],
-  on_damaged: Callable[[int], None] = lambda step: None,
+  folder: str, abstract: dict[str, Any], aside: str = ''
 ) -> tuple[int, dict[str, Any]]:
   """The step and the named parts of the newest checkpoint that is whole.
 
   Args:
     folder: of checkpoints, one of them at least.
     abstract: layout of each part that is wanted.
-    on_damaged: called with the step of each that is not whole.
+    aside: where those go that are not whole; empty: they stay.
 
   Raises:
     ValueError: if every checkpoint is damaged, or one belongs to a model or
@@ -190,12 +177,18 @@ def _newest_whole(
   """
   errors = []
   for step in reversed(saved_steps(folder)):
+    path = os.path.join(folder, str(step))
     try:
-      return step, _load(os.path.join(folder, str(step)), abstract)
+      return step, _load(path, abstract)
     except _Damaged as error:
       logging.warning('checkpoint %d in %s is damaged: %s', step, folder, error)
       errors.append(f'{step}: {error}')
-      on_damaged(step)
+      if aside:
+        logging.warning('checkpoint %d is moved to %s', step, aside)
+      if aside and not jax.process_index():
+        os.makedirs(aside, exist_ok=True)
+        n_there = len(os.listdir(aside))
+        shutil.move(path, os.path.join(aside, f'{step}-{n_there}'))
   raise ValueError(
     f'every checkpoint in {folder} is damaged ({"; ".join(errors)}); delete '
     'the folder of the stage and run it again'
@@ -278,7 +271,7 @@ def load_model(stage_dir: str, mesh: Mesh | None = None) -> LoadedModel:
     step=step,
     stage=saved['stage'],
     is_chat=saved['is_chat'],
-    fingerprint=_params_fingerprint(parts['params']),
+    fingerprint=_sha256(_describe(parts)),
   )
 
 
@@ -292,10 +285,6 @@ def steps_folder(workdir: str, part: str = '') -> str:
   if jax.process_index():
     workdir = os.path.dirname(workdir)
   return os.path.join(workdir, part, _FOLDER)
-
-
-def _params_fingerprint(params: types.Params) -> str:
-  return _sha256(_describe({'params': params}))
 
 
 def _sha256(described: dict[str, dict[str, str]]) -> str:
@@ -327,10 +316,6 @@ def _trained(state: train_state.TrainState) -> str:
   return 'params' if state.base is None else 'adapters'
 
 
-def _abstract(x):
-  return jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=x.sharding)
-
-
 def _load(path: str, abstract: dict[str, Any]) -> dict[str, Any]:
   """Load the named parts of one checkpoint and compare every fingerprint."""
   try:
@@ -341,8 +326,7 @@ def _load(path: str, abstract: dict[str, Any]) -> dict[str, Any]:
     raise _Damaged(_first_cause(error)) from error
   if metadata.get('sha256', own_sum) != own_sum:  # the first ones had none
     raise _Damaged('the list of fingerprints is not what was saved')
-  for part in sorted(abstract, key='params'.__ne__):  # its names say most
-    _refuse_other_structure(path, part, saved[part], abstract[part])
+  _refuse_other_structure(path, saved, abstract)
   loaded = {}
   for part, like in abstract.items():
     # One at a time: where one fails, Orbax never awaits those behind it.
@@ -367,20 +351,21 @@ def _first_cause(error: BaseException) -> str:
   return text if len(text) <= 300 else f'{text[:300]} ...'
 
 
-def _refuse_other_structure(path, part, saved, wanted):
-  wanted = {
-    jax.tree_util.keystr(p): _shape(x)
-    for p, x in jax.tree_util.tree_leaves_with_path(wanted)
-  }
-  for name in sorted(saved.keys() | wanted.keys()):
-    was = saved.get(name, 'absent').partition(' ')[0]
-    now = wanted.get(name, 'absent')
-    if was != now:
-      raise ValueError(
-        f'{path} belongs to another model or optimizer: {part}{name} is '
-        f'{was} there and {now} here; restore with the configuration that '
-        'it was saved with, or use another --workdir'
-      )
+def _refuse_other_structure(path, saved, abstract):
+  for part in sorted(abstract, key='params'.__ne__):  # its names say most
+    wanted = {
+      jax.tree_util.keystr(p): _shape(x)
+      for p, x in jax.tree_util.tree_leaves_with_path(abstract[part])
+    }
+    for name in sorted(saved[part].keys() | wanted.keys()):
+      was = saved[part].get(name, 'absent').partition(' ')[0]
+      now = wanted.get(name, 'absent')
+      if was != now:
+        raise ValueError(
+          f'{path} belongs to another model or optimizer: {part}{name} is '
+          f'{was} there and {now} here; restore with the configuration that '
+          'it was saved with, or use another --workdir'
+        )
 
 
 def _shape(x) -> str:

@@ -74,7 +74,9 @@ def choose(
         'fits'
       )
     return Plan(micro_batch, cfg.remat)
-  memory_bytes = device_memory * 2**30 or _device_memory()
+  # What this process may use on a device of its own; a CPU does not tell.
+  told = (jax.local_devices()[0].memory_stats() or {}).get('bytes_limit', 0)
+  memory_bytes = device_memory * 2**30 or told
   if not memory_bytes:
     return Plan(batch_size, cfg.remat)
   rows = batch_size // shards  # of a device
@@ -90,7 +92,15 @@ def choose(
   is_fit = False
   for n, remat in options:
     plan = Plan(n * shards, remat)
-    parts = estimate(cfg, tx, mesh, plan, batch_size, length, loss_chunk)
+    parts = estimate(
+      cfg,
+      tx,
+      mesh,
+      plan=plan,
+      batch_size=batch_size,
+      length=length,
+      loss_chunk=loss_chunk,
+    )
     is_fit = sum(parts.values()) <= _USABLE * memory_bytes
     if is_fit:
       break
@@ -110,11 +120,6 @@ def choose(
       'MeshConfig.fsdp, set loss_chunk, or make the model smaller'
     )
   return plan
-
-
-def _device_memory() -> int:
-  """Bytes that this process may use on a device of its own; 0: unknown."""
-  return (jax.local_devices()[0].memory_stats() or {}).get('bytes_limit', 0)
 
 
 def estimate(
@@ -141,18 +146,15 @@ def estimate(
   form = 'blocks' if n_context == 1 else 'masked'  # kernels keep as blocks do
   part = dataclasses.replace(_part(cfg, mesh.shape['tensor']), attention=form)
   rows = plan.micro_batch // device_mesh.n_row_shards(mesh)
-  kept, casts = _kept(
-    dataclasses.replace(part, remat=plan.remat), length, loss_chunk
-  )
+
+  def kept_by(**changes):
+    return _kept(dataclasses.replace(part, **changes), length, loss_chunk)
+
+  kept, casts = kept_by(remat=plan.remat)
   again = 0
   if plan.remat != 'none':
-    whole, inputs = (
-      _kept(
-        dataclasses.replace(part, n_layers=1, remat=remat), length, loss_chunk
-      )[0]
-      for remat in ('none', 'full')
-    )
-    again = whole - inputs
+    whole, inputs = (kept_by(n_layers=1, remat=x) for x in ('none', 'full'))
+    again = whole[0] - inputs[0]
   counts = params.count(part)
   matrices = counts['attention'] + counts['mlp'] + counts['experts']
   layer = matrices // cfg.n_layers
@@ -198,7 +200,9 @@ def _kept(
 
     def backward(params, batch):
       def loss(params):
-        logp_BT = likelihood.target_logp(cfg, params, batch, loss_chunk)
+        logp_BT = likelihood.target_logp(
+          cfg, params, batch, chunk_length=loss_chunk
+        )
         return next_token.cross_entropy(logp_BT, jnp.ones_like(logp_BT))
 
       return jax.vjp(loss, params)[1]

@@ -1,4 +1,4 @@
-"""What is seen of a run while it trains, and what ends one that hangs.
+"""What is seen of a run while it trains.
 
 A line now and then, a progress bar on a terminal, TensorBoard and Weights &
 Biases as views of metrics.jsonl, a profile of chosen steps. None of it changes
@@ -9,7 +9,6 @@ import collections
 import contextlib
 import dataclasses
 import datetime
-import faulthandler
 import hashlib
 import importlib
 import os
@@ -22,7 +21,7 @@ from typing import Any, NamedTuple
 import jax
 from absl import logging
 
-from llm_jax import files
+from llm_jax import dataclass_json, files
 from llm_jax.train import hardware
 
 _VIEWS = ('tensorboard', 'wandb')
@@ -57,12 +56,8 @@ class Watch:
   hang_s: float = 1800.0  # seconds that a step may take, compilation included
 
   def __post_init__(self):
-    for name in ('log_every', 'profile_steps'):
-      if getattr(self, name) < 1:
-        raise ValueError(f'Watch.{name} = {getattr(self, name)}; use 1 or more')
-    for name in ('profile_first', 'peak_tflops'):
-      if getattr(self, name) < 0:
-        raise ValueError(f'Watch.{name} = {getattr(self, name)}; use 0 or more')
+    dataclass_json.require_at_least(self, 'log_every profile_steps', 1)
+    dataclass_json.require_at_least(self, 'profile_first peak_tflops', 0)
     if self.hang_s <= 0:
       raise ValueError(f'Watch.hang_s = {self.hang_s} seconds; use 1800.0')
     for name in self.views:
@@ -220,15 +215,6 @@ class Profile:
     if self._runs:
       self._runs = False
       jax.profiler.stop_trace()
-
-
-def expect_progress(cfg: Watch) -> None:
-  """End the process, with every thread's stack, unless called again in time.
-
-  Where one process of many hangs, the others wait for it forever.
-  """
-  stderr = 2  # the real one: sys.stderr may be no file
-  faulthandler.dump_traceback_later(cfg.hang_s, exit=True, file=stderr)
 
 
 def open_views(cfg: Watch, workdir: str, resume_step: int) -> list[View]:

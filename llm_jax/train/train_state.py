@@ -58,7 +58,7 @@ def create(
 
   make = _maker(init_params, tx)
   shardings = jax.tree.map(
-    lambda x: x.sharding, abstract(init_params, tx, mesh, lines)
+    lambda x: x.sharding, abstract(init_params, tx, mesh, lines=lines)
   )
   return jax.jit(make, out_shardings=shardings)(jax.random.key(seed))
 

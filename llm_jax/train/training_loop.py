@@ -20,7 +20,7 @@ from absl import logging
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh
 
-from llm_jax import record, types
+from llm_jax import dataclass_json, record, types
 from llm_jax.data import prefetch
 from llm_jax.parallel import device_mesh
 from llm_jax.train import checkpoint, metrics, monitoring, train_state
@@ -37,11 +37,7 @@ class LoopConfig:
   watch: monitoring.Watch = monitoring.Watch()
 
   def __post_init__(self):
-    for name in ('n_steps', 'save_every'):
-      if getattr(self, name) < 1:
-        raise ValueError(
-          f'LoopConfig.{name} = {getattr(self, name)}; use 1 or more'
-        )
+    dataclass_json.require_at_least(self, 'n_steps save_every', 1)
 
 
 class Loop:
@@ -157,7 +153,10 @@ class Loop:
   def steps(self, n_done: int) -> Iterator[int]:
     """Count the steps that are left, from n_done + 1 on."""
     for step in range(n_done + 1, self._cfg.n_steps + 1):
-      monitoring.expect_progress(self._cfg.watch)
+      # Ends the process unless called again in time: where one of many hangs,
+      # the others wait for it forever. 2: sys.stderr may be no file.
+      hang_s = self._cfg.watch.hang_s
+      faulthandler.dump_traceback_later(hang_s, exit=True, file=2)
       self._profile.before(step)
       with jax.profiler.StepTraceAnnotation('train', step_num=step):
         yield step

@@ -10,9 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 
-from llm_jax.model import config, transformer, value_head
+from llm_jax.model import transformer, value_head
 from llm_jax.parallel import device_mesh
-from llm_jax.tokenizer import encoding
 from llm_jax.train import (
   best_model,
   checkpoint,
@@ -20,12 +19,9 @@ from llm_jax.train import (
   start,
   training_loop,
 )
+from tests.evals import tiny_checkpoint
 
-TOKENIZER = encoding.Tokenizer.from_merges([], 'qwen2')
-MODEL = config.ModelConfig(
-  vocab_size=TOKENIZER.vocab_size, n_layers=1, d_model=8, n_heads=1,
-  n_kv_heads=1, head_dim=8, d_ff=8, max_length=8,
-)  # fmt: skip
+MODEL = tiny_checkpoint.MODEL
 CONFIG = types.SimpleNamespace(
   seed=0,
   model=MODEL,
@@ -38,7 +34,7 @@ TX = optax.adam(1e-3)
 
 def begin(folder, has_values=False):
   """A state with its writer."""
-  TOKENIZER.save(folder / 'tokenizer')
+  tiny_checkpoint.tokenizer().save(folder / 'tokenizer')
   stage = start.new('rl', CONFIG, str(folder), str(folder / 'tokenizer'))
   state, loop = stage.start(TX, has_values=has_values)
   return state, loop.writer
@@ -98,7 +94,7 @@ def test_a_best_that_a_resume_redoes_is_forgotten(tmp_path):
 def test_a_value_head_is_saved_beside_the_model(tmp_path):
   """It comes back in a resume; a later stage gets the model alone."""
   state, writer = begin(tmp_path, has_values=True)
-  head = {'w_D': jnp.arange(8.0), 'bias': jnp.float32(3)}
+  head = {'w_D': jnp.arange(16.0), 'bias': jnp.float32(3)}
   params = state.params | {value_head.NAME: head}
   state = dataclasses.replace(state, params=params, step=jnp.int32(1))
   with_checkpoint = checkpoint.Checkpointer(str(tmp_path))

@@ -15,10 +15,14 @@ import types
 import pytest
 
 from llm_jax import record
-from llm_jax.train import hardware, metrics, monitoring, training_loop
+from llm_jax.train import hardware, monitoring, training_loop
 from tests.train import tiny_run
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
+
+
+def watched(n_steps, **watch):
+  return training_loop.LoopConfig(n_steps, watch=monitoring.Watch(**watch))
 
 
 def test_rates_leave_out_compilation_evaluation_and_saving(monkeypatch):
@@ -56,12 +60,8 @@ def test_peaks():
 def test_cpu_has_no_mfu_unless_a_peak_is_given(tmp_path):
   for folder, peak in (('a', 0.0), ('b', 1e-6)):
     (tmp_path / folder).mkdir()
-    cfg = training_loop.LoopConfig(
-      n_steps=4, watch=monitoring.Watch(peak_tflops=peak)
-    )
-    for _ in tiny_run.train(tmp_path / folder, cfg, flops_per_token=1e3):
-      pass
-    lines = list(metrics.read(str(tmp_path / folder / metrics.METRICS)))
+    cfg = watched(4, peak_tflops=peak)
+    lines = tiny_run.finish(tmp_path / folder, cfg, flops_per_token=1e3)
     assert [line['step'] for line in lines] == [1, 2, 3, 4]
     assert 'tokens_per_s' not in lines[0]  # the one with the compilation
     last = lines[-1]
@@ -131,11 +131,7 @@ def test_no_bar_elsewhere(capsys):
 
 
 def test_profile_holds_the_steps_that_were_asked_for(tmp_path):
-  cfg = training_loop.LoopConfig(
-    n_steps=9, watch=monitoring.Watch(profile_first=4, profile_steps=3)
-  )
-  for _ in tiny_run.train(tmp_path, cfg):
-    pass
+  tiny_run.finish(tmp_path, watched(9, profile_first=4, profile_steps=3))
   assert list((tmp_path / 'profile').rglob('*.xplane.pb'))
   (trace,) = (tmp_path / 'profile').rglob('perfetto_trace.json.gz')
   events = json.loads(gzip.decompress(trace.read_bytes()))
@@ -149,11 +145,7 @@ def test_profile_holds_the_steps_that_were_asked_for(tmp_path):
 
 
 def test_profile_is_written_where_the_run_ends_first(tmp_path):
-  cfg = training_loop.LoopConfig(
-    n_steps=3, watch=monitoring.Watch(profile_first=3)
-  )
-  for _ in tiny_run.train(tmp_path, cfg):
-    pass
+  tiny_run.finish(tmp_path, watched(3, profile_first=3))
   assert list((tmp_path / 'profile').rglob('*.xplane.pb'))
 
 
@@ -162,10 +154,7 @@ def test_views_get_the_lines_of_metrics_jsonl(tmp_path):
   view = monitoring.View(
     lambda *args: seen.append(args), lambda: flushed.append(1)
   )
-  cfg = training_loop.LoopConfig(n_steps=3)
-  for _ in tiny_run.train(tmp_path, cfg, views=[view]):
-    pass
-  lines = list(metrics.read(str(tmp_path / metrics.METRICS)))
+  lines = tiny_run.finish(tmp_path, watched(3), views=[view])
   assert [{'step': step} | dict(values) for step, values in seen] == lines
   assert flushed
 
@@ -173,14 +162,9 @@ def test_views_get_the_lines_of_metrics_jsonl(tmp_path):
 def test_tensorboard(tmp_path):
   pytest.importorskip('tensorboardX')
   proto = importlib.import_module('tensorboardX.proto.event_pb2')
-  cfg = training_loop.LoopConfig(
-    n_steps=3, watch=monitoring.Watch(views=('tensorboard',))
-  )
-  record.begin(tmp_path, 'test', cfg)  # wandb reads it
-  for _ in tiny_run.train(
-    tmp_path, cfg, views=monitoring.open_views(cfg.watch, str(tmp_path), 4)
-  ):
-    pass
+  cfg = watched(3, views=('tensorboard',))
+  views = monitoring.open_views(cfg.watch, str(tmp_path), 4)
+  lines = tiny_run.finish(tmp_path, cfg, views=views)
   (path,) = (tmp_path / 'tensorboard').iterdir()
   content, shown, purged = path.read_bytes(), [], []
   while content:  # length, its checksum, the event, its checksum
@@ -193,7 +177,6 @@ def test_tensorboard(tmp_path):
       (event.step, value.tag, value.simple_value)
       for value in event.summary.value
     ]
-  lines = metrics.read(str(tmp_path / metrics.METRICS))
   expected = [
     (line['step'], tag, pytest.approx(value, rel=1e-6))
     for line in lines
@@ -214,10 +197,10 @@ def test_wandb_goes_on_with_the_same_run(tmp_path, monkeypatch):
     return types.SimpleNamespace(log=log)
 
   monkeypatch.setitem(sys.modules, 'wandb', types.SimpleNamespace(init=init))
-  cfg = monitoring.Watch(views=('wandb',))
+  cfg = watched(300, views=('wandb',))
   for n in range(2):
-    record.begin(tmp_path, 'test', training_loop.LoopConfig(watch=cfg))
-    (view,) = monitoring.open_views(cfg, str(tmp_path), n)
+    record.begin(tmp_path, 'test', cfg)
+    (view,) = monitoring.open_views(cfg.watch, str(tmp_path), n)
     view.write(n, {'loss': 1.5, 'grad_norm': None})
   assert logged == [(0, {'loss': 1.5}), (1, {'loss': 1.5})]
   assert begun[0] == begun[1]
@@ -230,10 +213,10 @@ def test_wandb_goes_on_with_the_same_run(tmp_path, monkeypatch):
 )
 def test_missing_package_is_named(view, package, tmp_path, monkeypatch):
   monkeypatch.setitem(sys.modules, package, None)
-  cfg = monitoring.Watch(views=(view,))
-  record.begin(tmp_path, 'test', training_loop.LoopConfig(watch=cfg))
+  cfg = watched(3, views=(view,))
+  record.begin(tmp_path, 'test', cfg)
   with pytest.raises(ValueError, match=rf"{package}; .*'\.\[{view}\]'"):
-    monitoring.open_views(cfg, str(tmp_path), -1)
+    monitoring.open_views(cfg.watch, str(tmp_path), -1)
 
 
 @pytest.mark.parametrize(
@@ -251,8 +234,7 @@ def test_wrong_values(fields, message):
 
 
 def test_a_resume_may_watch_otherwise(tmp_path):
-  record.begin(tmp_path, 'test', training_loop.LoopConfig())
-  other = monitoring.Watch(log_every=1, views=('wandb',))
-  record.begin(tmp_path, 'test', training_loop.LoopConfig(watch=other))
+  record.begin(tmp_path, 'test', watched(300))
+  record.begin(tmp_path, 'test', watched(300, log_every=1, views=('wandb',)))
   with pytest.raises(ValueError, match='n_steps: 300 -> 2'):
-    record.begin(tmp_path, 'test', training_loop.LoopConfig(n_steps=2))
+    record.begin(tmp_path, 'test', watched(2))

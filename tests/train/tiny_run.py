@@ -33,14 +33,19 @@ def mesh():
   return device_mesh.make(device_mesh.MeshConfig(data=1))
 
 
-def new_state():
+def state_of(arrays, tx=TX, on=None, lines=None):
+  """The first state of a run that trains given arrays."""
   return train_state.create(
-    lambda key: {'w': jnp.ones(N)},
-    TX,
+    lambda key: arrays,
+    tx,
     seed=0,
-    mesh=mesh(),
-    lines=params.Table(),
+    mesh=on or mesh(),
+    lines=params.Table() if lines is None else lines,
   )
+
+
+def new_state():
+  return state_of({'w': jnp.ones(N)})
 
 
 def batch_fn(step):
@@ -69,6 +74,13 @@ def train(
     writer=metrics.Writer(str(workdir), n_done, views),
   )
   yield from loop.train(state, step or update_fn(), batches, flops_per_token)
+
+
+def finish(workdir, cfg, **options):
+  """Train to the end; the lines of metrics.jsonl."""
+  for _ in train(workdir, cfg, **options):
+    pass
+  return list(metrics.read(str(workdir / metrics.METRICS)))
 
 
 def losses(workdir):

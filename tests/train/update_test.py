@@ -14,7 +14,8 @@ from jax.sharding import NamedSharding, PartitionSpec
 from llm_jax.model import config, lora, params
 from llm_jax.optim import optimizers
 from llm_jax.parallel import device_mesh
-from llm_jax.train import metrics, train_state, training_loop, update
+from llm_jax.train import train_state, update
+from tests.train import tiny_run
 
 
 def loss_fn(params, batch, key):
@@ -27,22 +28,15 @@ LINES = params.table(config.ModelConfig())
 W = params.Table(w=LINES['final_norm/scale'])
 
 
-def new_state(w, tx, mesh):
-  return train_state.create(
-    lambda key: {'w': w}, tx, seed=0, mesh=mesh, lines=W
-  )
-
-
-def start():
-  mesh = device_mesh.make(device_mesh.MeshConfig(data=1))
-  tx = optax.adam(0.1)
-  state = new_state(jnp.ones(3), tx, mesh)
-  return update.make_update_fn(loss_fn, tx, mesh), state
+def start(w, loss_fn=loss_fn, tx=tiny_run.TX, axes=(1,), n_micro=1):
+  mesh = device_mesh.make(device_mesh.MeshConfig(*axes))
+  state = tiny_run.state_of({'w': w}, tx, mesh, W)
+  return update.make_update_fn(loss_fn, tx, mesh, n_micro), state
 
 
 @pytest.mark.parametrize('bad', [np.nan, np.inf, -np.inf])
 def test_bad_batch_leaves_parameters_and_moments_alone(bad):
-  update_fn, state = start()
+  update_fn, state = start(jnp.ones(3))
   good = {'x': np.array([1.0, 2.0, 3.0], np.float32)}
   state, _ = update_fn(state, good)
   before = jax.device_get((state.params, state.opt_state))
@@ -61,13 +55,9 @@ def test_bad_batch_leaves_parameters_and_moments_alone(bad):
 
 def test_infinite_gradient_of_a_finite_loss_is_skipped():
   """The root at 0 is 0, and infinitely steep."""
-  mesh = device_mesh.make(device_mesh.MeshConfig(data=1))
-  tx = optax.adam(0.1)
-  state = new_state(jnp.ones(2), tx, mesh)
-  update_fn = update.make_update_fn(
+  update_fn, state = start(
+    jnp.ones(2),
     lambda params, batch, key: (jnp.sqrt((params['w'] - batch).sum()), {}),
-    tx,
-    mesh,
   )
   state, _ = update_fn(state, np.zeros(2, np.float32))
   before = jax.device_get((state.params, state.opt_state))
@@ -84,13 +74,11 @@ def test_infinite_gradient_of_a_finite_loss_is_skipped():
 
 def test_spike_is_clipped_and_not_remembered():
   """A gradient a thousand times too long moves as one of clip_norm does."""
-  mesh = device_mesh.make(device_mesh.MeshConfig(data=1))
   tx = optimizers.make(optimizers.Optimizer(warmup_steps=1), 9, W)
-  update_fn = update.make_update_fn(loss_fn, tx, mesh)
   x = np.array([1.0, 2.0, 3.0], np.float32)  # longer than clip_norm
   ends = []
   for spike in (1.0, 1e3):
-    state = new_state(jnp.ones(3), tx, mesh)
+    update_fn, state = start(jnp.ones(3), tx=tx)
     for scale in (1.0, spike, 1.0):
       state, metrics = update_fn(state, {'x': x * scale})
       assert int(metrics['skipped']) == 0
@@ -99,35 +87,13 @@ def test_spike_is_clipped_and_not_remembered():
   chex.assert_trees_all_close(*ends, rtol=1e-6)
 
 
-def test_many_bad_steps_in_a_row_end_the_run(tmp_path):
-  writer = metrics.Writer(str(tmp_path), 0)
-  values = {'skipped': training_loop.MAX_SKIPPED - 1, 'loss': float('nan')}
-  loop = training_loop.Loop(
-    training_loop.LoopConfig(), workdir=str(tmp_path), mesh=None, writer=writer
-  )
-  loop.write(7, values)
-  values['skipped'] += 1
-  with pytest.raises(FloatingPointError, match='step 8: 10 steps in a row'):
-    loop.write(8, values)
-  writer.close()
-  lines = list(metrics.read(str(tmp_path / metrics.METRICS)))
-  assert [line['loss'] for line in lines] == [None, None]
-
-
-def test_each_step_draws_its_own_randomness():
-  update_fn, state = start()
-  batch = {'x': np.ones(3, np.float32)}
-  noises = []
+def test_each_step_draws_its_own_randomness_and_none_is_compiled_again():
+  update_fn, state = start(jnp.ones(3))
+  noises = set()
   for _ in range(3):
-    state, metrics = update_fn(state, batch)
-    noises.append(float(metrics['noise']))
-  assert len(set(noises)) == 3
-
-
-def test_one_compilation():
-  update_fn, state = start()
-  for _ in range(3):
-    state, _ = update_fn(state, {'x': np.ones(3, np.float32)})
+    state, metrics = update_fn(state, {'x': np.ones(3, np.float32)})
+    noises.add(float(metrics['noise']))
+  assert len(noises) == 3
   assert update_fn._cache_size() == 1
 
 
@@ -159,9 +125,7 @@ def test_micro_batches_are_the_whole_batch(axes, n_micro):
   }
   found = []
   for n in (1, n_micro):
-    tx = optax.sgd(1.0)
-    state = new_state(jnp.ones(()), tx, mesh)
-    update_fn = update.make_update_fn(mean_loss, tx, mesh, n)
+    update_fn, state = start(jnp.ones(()), mean_loss, optax.sgd(1.0), axes, n)
     state, metrics = update_fn(state, device_mesh.put_batch(mesh, batch))
     found.append(jax.device_get((state.params, metrics)))
   # Only the order of float32 sums differs.
