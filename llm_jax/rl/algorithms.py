@@ -52,8 +52,8 @@ class Algorithm:
           f'Algorithm.{name} = {getattr(self, name)!r}; use one of '
           f'{", ".join(choices)}'
         )
-    for name, most in _RANGES.items():
-      number = getattr(self, name)
+    for name in NUMBERS:
+      number, most = getattr(self, name), _MOST.get(name, math.inf)
       if not (0 <= number <= most and math.isfinite(number)):
         limit = '0 or more' if most == math.inf else f'0 to {most}'
         raise ValueError(f'Algorithm.{name} = {number}; use {limit}')
@@ -86,19 +86,9 @@ class Algorithm:
         raise ValueError(f'{self}: {why}')
 
   @property
-  def is_of_groups(self) -> bool:
-    """Whether an answer is compared with others to the same prompt."""
-    return self.baseline in ('group_mean', 'leave_one_out')
-
-  @property
   def has_values(self) -> bool:
     """Whether a value head is trained beside the policy."""
     return self.baseline == 'value'
-
-  @property
-  def has_reference(self) -> bool:
-    """Whether the policy is kept near the one that it was at first."""
-    return bool(self.kl_coefficient or self.kl_in_reward)
 
   def check_answers(self, n_prompts: int, n_samples: int) -> None:
     """Refuse a step whose answers have no others to be compared with.
@@ -110,7 +100,7 @@ class Algorithm:
     Raises:
       ValueError: if the method needs more of either.
     """
-    if self.is_of_groups and n_samples < 2:
+    if self.baseline in ('group_mean', 'leave_one_out') and n_samples < 2:
       raise ValueError(
         f'Config.n_samples = {n_samples}: the baseline {self.baseline} is made '
         'of a group; use 2 or more, or a method without groups, such as ppo or '
@@ -123,19 +113,11 @@ class Algorithm:
       )
 
 
-# Largest value of each number, where 0 is the least.
-_RANGES = {
-  'clip_low': math.inf,
-  'clip_high': math.inf,
-  'max_importance': math.inf,
-  'kl_coefficient': math.inf,
-  'kl_in_reward': math.inf,
-  'overlong_share': 1.0,
-  'gamma': 1.0,
-  'gae_lambda': 1.0,
-  'value_coefficient': math.inf,
-  'value_clip': math.inf,
-}
+# From 0 on; the largest value of those that have one.
+NUMBERS = [
+  f.name for f in dataclasses.fields(Algorithm) if isinstance(f.default, float)
+]
+_MOST = {'overlong_share': 1.0, 'gamma': 1.0, 'gae_lambda': 1.0}
 _OF_VALUES = ('gamma', 'gae_lambda', 'value_coefficient', 'value_clip')
 
 PRESETS: Mapping[str, Algorithm] = {
@@ -248,7 +230,7 @@ def loss(
     logp_BT,
     batch['old_logp_BT'],
     batch['advantage_BT'],
-    mask_BT,
+    mask_BT=mask_BT,
     surrogate=policy.SURROGATES[cfg.surrogate],
     clips=policy.Clips(cfg.clip_low, cfg.clip_high),
     weight_BT=batch['weight_BT'],

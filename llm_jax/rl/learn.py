@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax.experimental import multihost_utils
 
-from llm_jax import types
+from llm_jax import dataclass_json, types
 from llm_jax.losses import policy
 from llm_jax.model import likelihood
 from llm_jax.parallel import device_mesh
@@ -34,11 +34,7 @@ class Updates:
   micro_batch: int = 0  # answers computed at once; 0: what fits the memory
 
   def __post_init__(self):
-    for name in ('n_epochs', 'n_minibatches'):
-      if getattr(self, name) < 1:
-        raise ValueError(
-          f'Updates.{name} = {getattr(self, name)}; use 1 or more'
-        )
+    dataclass_json.require_at_least(self, 'n_epochs n_minibatches', 1)
 
   @property
   def n_a_step(self) -> int:
@@ -88,8 +84,8 @@ def make_annotate_fn(
     baseline value, and trainer_logp_BT if tokens are weighed by importance.
   """
   algorithm, stage = learner.algorithm, learner.stage
-  has_kl, has_values = algorithm.has_reference, algorithm.has_values
-  is_weighed = bool(algorithm.max_importance)
+  has_kl = bool(algorithm.kl_coefficient or algorithm.kl_in_reward)
+  has_values, is_weighed = algorithm.has_values, bool(algorithm.max_importance)
   if not (has_kl or has_values or is_weighed):
     return lambda params, batch: batch
   cfg, mesh = stage.model_config, stage.mesh

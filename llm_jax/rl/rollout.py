@@ -13,7 +13,7 @@ from concurrent import futures
 import numpy as np
 from jax.experimental import multihost_utils
 
-from llm_jax import types
+from llm_jax import dataclass_json, types
 from llm_jax.chat import prompting
 from llm_jax.infer import generate
 from llm_jax.rl import prompts
@@ -23,7 +23,6 @@ from llm_jax.verify import grading
 
 # Whatever accuracy rises under random rewards does not come from the verifier.
 REWARDS = ('verifier', 'random')
-_LEAST = {'batch_size': 0, 'max_refills': 0, 'n_threads': 1, 'n_written': 0}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,11 +35,9 @@ class Rollouts:
   n_written: int = 16  # answers of each step in rollouts.jsonl
 
   def __post_init__(self):
-    for name, least in _LEAST.items():
-      if getattr(self, name) < least:
-        raise ValueError(
-          f'Rollouts.{name} = {getattr(self, name)}; use {least} or more'
-        )
+    names = 'batch_size max_refills n_written'
+    dataclass_json.require_at_least(self, names, 0)
+    dataclass_json.require_at_least(self, 'n_threads', 1)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -146,23 +143,19 @@ def collect(sampler: Sampler, params: types.Params, step: int) -> Collected:
 
   Source: arXiv:2503.14476 section 3.2, dynamic sampling.
   """
-  started = time.monotonic()
-  draws = [draw(sampler, params, step=step, number=0)]
-  size = len(draws[0].groups)
-  reward_PR = draws[0].reward_PR
-  is_dead_P = sampler.dead_groups(reward_PR)
-  while len(draws) <= sampler.cfg.max_refills and (
-    np.count_nonzero(~is_dead_P) < size
-  ):
-    draws.append(draw(sampler, params, step=step, number=len(draws)))
-    reward_PR = np.concatenate([reward_PR, draws[-1].reward_PR])
+  started, draws = time.monotonic(), []
+  for number in range(1 + sampler.cfg.max_refills):
+    draws.append(draw(sampler, params, step=step, number=number))
+    reward_PR = np.concatenate([one.reward_PR for one in draws])
     is_dead_P = sampler.dead_groups(reward_PR)
+    if np.count_nonzero(~is_dead_P) >= sampler.n_prompts:
+      break
   rollout_s = sum(one.sample_s for one in draws)
   return Collected(
     groups=[group for one in draws for group in one.groups],
     reward_PR=reward_PR,
     is_dead_P=is_dead_P,
-    batch_P=np.sort(np.argsort(is_dead_P, kind='stable')[:size]),
+    batch_P=np.sort(np.argsort(is_dead_P, kind='stable')[: sampler.n_prompts]),
     rollout_s=rollout_s,
     score_s=time.monotonic() - started - rollout_s,
   )
@@ -203,7 +196,9 @@ def draw(
     answers[index][sample] = answer
     if len(answers[index]) == n_samples:
       group = [answers[index][i] for i in range(n_samples)]
-      judged[index] = sampler.pool.submit(_judge, sampler, chosen[index], group)
+      judged[index] = sampler.pool.submit(
+        _judge, sampler, prompt=chosen[index], answers=group
+      )
 
   started = time.monotonic()
   generate.generate(

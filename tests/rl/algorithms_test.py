@@ -10,11 +10,11 @@ import optax
 import pytest
 
 from llm_jax.losses import policy
-from llm_jax.model import params
 from llm_jax.parallel import device_mesh
 from llm_jax.rl import algorithms, learn, rollout
-from llm_jax.train import train_state, update
+from llm_jax.train import update
 from tests.rl import tiny_stage
+from tests.train import tiny_run
 
 N_TOKENS, LENGTH, MAX_LENGTH = 11, 9, 7  # of the vocabulary, rows and answers
 RANDOM = np.random.default_rng(0)
@@ -69,13 +69,7 @@ def step(cfg, batch, n_micro=1, data=1):
     return algorithms.loss(cfg, logp(params['w'], batch), batch, value_BT)
 
   tx = optax.sgd(1.0)
-  state = train_state.create(
-    lambda key: {'w': jnp.asarray(W)},
-    tx,
-    seed=0,
-    mesh=mesh,
-    lines=params.Table(),
-  )
+  state = tiny_run.state_of({'w': jnp.asarray(W)}, tx, mesh)
   update_fn = update.make_update_fn(loss_fn, tx, mesh, n_micro)
   state, metrics = update_fn(state, device_mesh.put_batch(mesh, batch))
   return jax.device_get((state.params['w'] - W, metrics))
@@ -155,7 +149,7 @@ def test_choice_of_a_method():
   [
     *(({n: 'x'}, f"Algorithm.{n} = 'x'; use one of ")
       for n in ('baseline', 'scale', 'surrogate', 'aggregation')),
-    *(({n: -0.1}, f'Algorithm.{n} = -0.1; use 0') for n in algorithms._RANGES),
+    *(({n: -0.1}, f'Algorithm.{n} = -0.1; use 0') for n in algorithms.NUMBERS),
     ({'kl_in_reward': float('nan')}, 'kl_in_reward = nan; use 0 or more'),
     ({'max_importance': float('inf')}, 'max_importance = inf; use 0 or more'),
     ({'overlong_share': 1.1}, 'overlong_share = 1.1; use 0 to 1'),
