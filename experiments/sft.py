@@ -24,7 +24,7 @@ from llm_jax.chat import template
 from llm_jax.data import conversations, packing, readers
 from llm_jax.losses import next_token
 from llm_jax.model import likelihood, params
-from llm_jax.model import lora as lora_lib
+from llm_jax.model import lora as model_lora
 from llm_jax.optim import optimizers
 from llm_jax.parallel import device_mesh
 from llm_jax.tasks import (
@@ -51,7 +51,7 @@ class Config:
   n_identity: int = 200  # questions about the assistant
   max_turns: int = 1  # questions in one conversation, from 1 on
   task: any_task.AnyTask = addition.Addition()
-  lora: lora_lib.Lora = lora_lib.Lora()
+  lora: model_lora.Lora = model_lora.Lora()
   optimizer: optimizers.Optimizer = optimizers.Optimizer(
     matrices='adamw', peak_lr=1e-3, warmup_steps=5
   )
@@ -82,12 +82,12 @@ def run(
     n_rows=cfg.batch_size,
     teaches_chat=True,
   )
-  lines = lora_lib.trained(cfg.lora, params.table(stage.model_config))
+  lines = model_lora.trained(cfg.lora, params.table(stage.model_config))
   if stage.begin(fingerprints(cfg, documents, conversations)):
     return
 
   # Data: conversations are written, made a data set, rendered and packed.
-  dataset = make_dataset(cfg, workdir, documents, conversations)
+  dataset = make_dataset(cfg, workdir, documents, paths=conversations)
   rendered = [template.render(stage.tokenizer, one) for one in dataset]
   limit = min(cfg.sequence_length, stage.model_config.max_length)
   fitting = [row for row in rendered if len(row.token_ids) <= limit + 1]
@@ -116,7 +116,7 @@ def run(
   # The loop, from the newest checkpoint or from the base model.
   state, loop = stage.start(tx, cfg.lora)
   flops = params.train_flops_per_token(stage.model_config, limit)
-  for _ in loop.train(state, update_fn, batch_fn, flops):
+  for _ in loop.train(state, update_fn, batch_fn, flops_per_token=flops):
     pass  # nothing is evaluated on the way; see experiments/evaluate.py
   summary = {
     'tokens': cfg.loop.n_steps * cfg.batch_size * limit,

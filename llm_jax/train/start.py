@@ -91,8 +91,7 @@ class Stage:
     """
     state = self._first_state(tx, adapters, has_values)
     restored = checkpoint.restore(self.workdir, state)
-    if restored is not None:
-      state = restored
+    state = restored or state
     checkpoint.save_model_files(
       self.workdir,
       stage=self.name,
@@ -116,27 +115,25 @@ class Stage:
     )
 
   def _first_state(self, tx, adapters, has_values) -> train_state.TrainState:
-    given = self.params
-    lines = params.table(self.model_config, has_values)
-    lines = lora.trained(adapters, lines)
-    init = functools.partial(transformer.init, self.model_config)
+    model = self.model_config
+    lines = lora.trained(adapters, params.table(model, has_values))
+    head = {value_head.NAME: value_head.init(model)} if has_values else {}
+    given = None if self.params is None else self.params | head
+    init = functools.partial(transformer.init, model)
     if adapters.rank:
       init = functools.partial(lora.init, lines)
-    if has_values:
-      head = {value_head.NAME: value_head.init(self.model_config)}
-      given = None if given is None else given | head
-      init_model = init
-      init = lambda key: init_model(key) | head  # noqa: E731
     state = train_state.create(
-      init, tx, seed=self.cfg.seed, mesh=self.mesh, lines=lines
+      lambda key: init(key) | head,
+      tx,
+      seed=self.cfg.seed,
+      mesh=self.mesh,
+      lines=lines,
     )
     if adapters.rank:
       n_trained = sum(x.size for x in jax.tree.leaves(state.params))
       logging.info('%s trains %d parameters', adapters, n_trained)
       return dataclasses.replace(state, base=given, adapters=adapters)
-    if given is None:
-      return state
-    return train_state.replace_params(state, given)
+    return state if given is None else train_state.replace_params(state, given)
 
 
 def new(name: str, cfg: Any, workdir: str, tokenizer_dir: str) -> Stage:

@@ -12,9 +12,10 @@ from llm_jax.infer import generate
 from llm_jax.model import config, likelihood, transformer, value_head
 from llm_jax.model import params as param_table
 from llm_jax.rl import algorithms, learn, rollout
-from llm_jax.train import train_state, update
+from llm_jax.train import update
 from tests.model import start_params
 from tests.rl import tiny_stage
+from tests.train import tiny_run
 
 CFG = config.ModelConfig(
   vocab_size=8, n_layers=1, d_model=16, n_heads=2, n_kv_heads=1, head_dim=8,
@@ -150,9 +151,7 @@ def make(
     loss_fn, tx, stage.mesh, updates.rows(32) // micro_batch
   )
   params = params or params_of(0, cfg.has_values)
-  state = train_state.create(
-    lambda _: params, tx, seed=0, mesh=stage.mesh, lines=LINES
-  )
+  state = tiny_run.state_of(params, tx, stage.mesh, LINES)
   learner = learn.Learner(stage, cfg, updates, update_fn, max_length=N_NEW)
   annotate = learn.make_annotate_fn(learner, micro_batch, temperature)
 
