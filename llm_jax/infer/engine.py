@@ -10,16 +10,14 @@ import collections
 import dataclasses
 import itertools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 
 import jax
 import numpy as np
 from jax.experimental import multihost_utils
-from jax.sharding import Mesh
 
 from llm_jax import types
 from llm_jax.infer import requests, slots
-from llm_jax.model import config
 from llm_jax.parallel import device_mesh
 
 MIN_BUCKET = 16  # prompts are padded to a power of two, at least this
@@ -43,7 +41,7 @@ class Answer:
 
   token_ids: list[int]  # without the prompt; ends in the stop token if any
   logps: list[float]  # nats of each token under the distribution drawn from
-  stopped: bool  # False: cut off by max_new_tokens
+  stopped: bool = False  # False: cut off by max_new_tokens
   choices: list[Choice] = dataclasses.field(default_factory=list)
   stop_string: bytes = b''  # the one that ended it; text behind it is left over
 
@@ -57,17 +55,10 @@ class _Job:
   seed: int
   request: requests.Request
   n_wanted: int  # tokens, at most, of the present prompt
+  answer: Answer  # so far
   offset: int = 0  # tokens that have slid out
-  token_ids: list[int] = dataclasses.field(default_factory=list)
-  logps: list[float] = dataclasses.field(default_factory=list)
-  choices: list[Choice] = dataclasses.field(default_factory=list)
   n_in_row: int = 0  # tokens drawn since the prompt was read
   tail: bytes = b''  # the last bytes, in which a stop string may have begun
-
-  def answer(self, stopped: bool, stop_string: bytes = b'') -> Answer:
-    return Answer(
-      self.token_ids, self.logps, stopped, self.choices, stop_string
-    )
 
 
 @dataclasses.dataclass(frozen=True)
@@ -84,62 +75,41 @@ class Engine:
 
   def __init__(
     self,
-    cfg: config.ModelConfig,
+    plan: slots.Plan,
     params: types.Params,
-    n_rows: int,
-    n_slots: int,
-    max_chunk: int = 16,
     min_bucket: int = MIN_BUCKET,
-    n_top: int = 0,
-    int8_cache: bool = False,
     token_bytes: Callable[[int], bytes] | None = None,
-    mesh: Mesh | None = None,
   ):
     """Allocates the rows.
 
     Args:
-      cfg: the model.
-      params: its parameters, or quantize.int8 of them.
-      n_rows: answers that are made at once.
-      n_slots: tokens of a prompt and its answer, at most.
-      max_chunk: tokens of a row that are drawn in a step.
+      plan: the model, the rows and where they are.
+      params: of the model, or quantize.int8 of them.
       min_bucket: prompts are padded to a power of two, at least this.
-      n_top: most likely tokens that are kept of each draw; 0: no Choice.
-      int8_cache: halve the memory of keys and values, and what is read.
       token_bytes: of a token id; for stop strings.
-      mesh: where the parameters live, to split rows over it; None: one device.
 
     Raises:
       ValueError: for a size below 1, rows longer than the model's, or more
         most likely tokens than there are.
     """
     for name, value, least, most in (
-      ('n_rows', n_rows, 1, math.inf),
-      ('n_slots', n_slots, 1, cfg.max_length),
-      ('max_chunk', max_chunk, 1, math.inf),
+      ('n_rows', plan.n_rows, 1, math.inf),
+      ('n_slots', plan.n_slots, 1, plan.cfg.max_length),
+      ('max_chunk', plan.max_chunk, 1, math.inf),
       ('min_bucket', min_bucket, 1, math.inf),
-      ('n_top', n_top, 0, cfg.vocab_size),
+      ('n_top', plan.n_top, 0, plan.cfg.vocab_size),
     ):
       if not least <= value <= most:
         raise ValueError(f'Engine: {name} = {value}; use {least} to {most}')
     self.params = params
     self.n_steps = 0  # of all rows
     self.n_drawn = 0  # tokens; of n_rows * n_steps that could have been
-    self._plan = slots.Plan(
-      cfg=cfg,
-      n_rows=n_rows,
-      n_slots=n_slots,
-      max_chunk=max_chunk,
-      n_top=n_top,
-      int8_cache=int8_cache,
-      mesh=mesh,
-    )
+    self._plan = plan
     self._min_bucket = min_bucket
     self._token_bytes = token_bytes
     self._state = slots.start(self._plan)
-    self._features: set[str] = set()
     self._queue: collections.deque[_Job] = collections.deque()
-    self._rows: list[_Job | None] = [None] * n_rows
+    self._rows: list[_Job | None] = [None] * plan.n_rows
     self._released: set[int] = set()  # rows
     self._prefixes: dict[tuple[int, ...], tuple[slots.Prefix, int]] = {}
     self._numbers = itertools.count()
@@ -173,16 +143,14 @@ class Engine:
     )
     if request.stop_strings and self._token_bytes is None:
       raise ValueError('stop_strings need the bytes of tokens: token_bytes')
-    room = plan.n_slots - len(prompt)
-    for name in sorted(request.features - self._features):
-      self._state = slots.with_feature(plan, self._state, name)
-      self._features.add(name)
+    self._state = slots.with_features(plan, self._state, request.features)
     job = _Job(
       number=next(self._numbers),
       prompt=tuple(prompt),
       seed=seed,
       request=request,
-      n_wanted=min(room, request.max_new_tokens),
+      n_wanted=min(plan.n_slots - len(prompt), request.max_new_tokens),
+      answer=Answer([], []),
     )
     self._queue.append(job)
     return job.number
@@ -236,33 +204,29 @@ class Engine:
     chosen = [(row, self._queue.popleft()) for row in free[: len(self._queue)]]
     if not chosen:
       return
+
+    def missing(jobs: Iterable[_Job]) -> dict[tuple[int, ...], None]:
+      prompts = (job.prompt for job in jobs)
+      return dict.fromkeys(x for x in prompts if x not in self._prefixes)
+
     # Prompts to read: those that start, and a few that are next.
-    missing = dict.fromkeys(
-      job.prompt for _, job in chosen if job.prompt not in self._prefixes
-    )
-    if missing:
-      n_needed = len(missing)
-      for job in self._queue:
-        if len(missing) >= max(_LOOK_AHEAD, n_needed):
-          break
-        if job.prompt not in self._prefixes:
-          missing[job.prompt] = None
-      self._prefill(list(missing))
-    sources: dict[int, list[tuple[int, int, _Job]]] = {}
-    prefixes = {}
+    needed = missing(job for _, job in chosen)
+    if needed:
+      n_read = max(_LOOK_AHEAD, len(needed))
+      self._prefill(list(needed | missing(self._queue))[:n_read])
+    sources: dict[int, tuple[slots.Prefix, list[tuple[int, int, _Job]]]] = {}
     for row, job in chosen:
       prefix, at = self._prefixes[job.prompt]
-      prefixes[id(prefix)] = prefix
-      sources.setdefault(id(prefix), []).append((row, at, job))
+      sources.setdefault(id(prefix), (prefix, []))[1].append((row, at, job))
       self._rows[row] = job
       self._released.discard(row)
-    for key, started in sources.items():
+    for prefix, started in sources.values():
       row_B, new = self._describe(started)
       self._state = slots.admit(
         self._plan,
         params=self.params,
         state=self._state,
-        prefix=prefixes[key],
+        prefix=prefix,
         row_B=row_B,
         new=new,
       )
@@ -300,36 +264,26 @@ class Engine:
 
   def _describe(self, started):
     """The arrays of answers that start, those of other rows being 0."""
-    n_rows = self._plan.n_rows
-    row_B = np.full(n_rows, -1, np.int32)
+    row_B = np.full(self._plan.n_rows, -1, np.int32)
     new = {
-      'n_left_B': np.zeros(n_rows, np.int32),
-      'stop_BJ': np.full((n_rows, slots.MAX_STOP_IDS), -1, np.int32),
-      'seed_B': np.zeros(n_rows, np.uint32),
-      'offset_B': np.zeros(n_rows, np.int32),
-      'temperature_B': np.zeros(n_rows, np.float32),
+      name: np.zeros(x.shape, x.dtype)
+      for name, x in self._state.items()
+      if name in slots.GIVEN
     }
-    rules = []
-    if 'truncation' in self._features:
-      rules = ['top_k', 'top_p', 'min_p']
-    if 'repetition_penalty' in self._features:
-      rules.append('repetition_penalty')
-    for name in rules:
-      dtype = np.int32 if name == 'top_k' else np.float32
-      new[f'{name}_B'] = np.ones(n_rows, dtype)
-    if 'banned' in self._features:
-      width = self._plan.cfg.padded_vocab_size
-      new['banned_BV'] = np.zeros((n_rows, width), bool)
+    new['stop_BJ'] -= 1
     for row, at, job in started:
       row_B[row] = at
       request = job.request
-      new['n_left_B'][row] = job.n_wanted
+      values = vars(request) | {
+        'n_left': job.n_wanted,
+        'seed': job.seed,
+        'offset': job.offset,
+      }
+      for name, x in new.items():
+        if x.ndim == 1:
+          x[row] = values[name.removesuffix('_B')]
       new['stop_BJ'][row, : len(request.stop_ids)] = request.stop_ids
-      new['seed_B'][row] = job.seed
-      new['offset_B'][row] = job.offset
-      for name in ('temperature', *rules):
-        new[f'{name}_B'][row] = getattr(request, name)
-      if 'banned' in self._features:
+      if 'banned_BV' in new:
         new['banned_BV'][row, list(request.banned_ids)] = True
     put = self._put({'row_B': row_B} | new)
     return put.pop('row_B'), put
@@ -339,40 +293,37 @@ class Engine:
     self.n_steps += int(drawn['n_steps'])
     updates = []
     for row, job in enumerate(self._rows):
-      n_out = int(drawn['n_out_B'][row])
       if job is None:
         continue
+      n_out = int(drawn['n_out_B'][row])
       self.n_drawn += n_out
       new, stop_string = [], b''
-      for i in range(n_out):
-        new.append(int(drawn['out_token_BC'][row, i]))
-        job.logps.append(float(drawn['out_logp_BC'][row, i]))
-        if self._plan.n_top:
-          job.choices.append(
-            Choice(
-              float(drawn['out_model_logp_BC'][row, i]),
-              drawn['out_top_token_BCJ'][row, i].tolist(),
-              drawn['out_top_logp_BCJ'][row, i].tolist(),
-            )
-          )
-        stop_string = self._stop_string(job, new[-1])
+      for token in drawn['out_token_BC'][row, :n_out].tolist():
+        new.append(token)
+        stop_string = self._stop_string(job, token)
         if stop_string:
           self._released.add(row)
           break
-      job.token_ids += new
+      so_far = job.answer
+      so_far.token_ids.extend(new)
+      so_far.logps.extend(drawn['out_logp_BC'][row, : len(new)].tolist())
+      if self._plan.n_top:
+        names = ('out_model_logp_BC', 'out_top_token_BCJ', 'out_top_logp_BCJ')
+        found = (drawn[name][row, : len(new)].tolist() for name in names)
+        so_far.choices.extend(map(Choice, *found))
       job.n_in_row += n_out
       answer = None
-      if stop_string:
-        answer = job.answer(True, stop_string)
-      elif drawn['done_B'][row]:
-        stopped = job.token_ids[-1] in job.request.stop_ids
-        n_more = job.request.max_new_tokens - len(job.token_ids)
-        if job.request.slides and n_more and not stopped:
-          self._slide(job, n_more)
-        else:
-          answer = job.answer(stopped)
       if stop_string or drawn['done_B'][row]:
         self._rows[row] = None
+        last = so_far.token_ids[-1]
+        is_stopped = bool(stop_string) or last in job.request.stop_ids
+        n_more = job.request.max_new_tokens - len(so_far.token_ids)
+        if job.request.slides and n_more and not is_stopped:
+          self._slide(job, n_more)
+        else:
+          answer = dataclasses.replace(
+            so_far, stopped=is_stopped, stop_string=stop_string
+          )
       if new or answer is not None:
         updates.append(Update(job.number, new, answer))
     return updates
@@ -391,7 +342,7 @@ class Engine:
 
   def _slide(self, job: _Job, n_more: int) -> None:
     """Let an answer that fills its row go on from the last half of it."""
-    text = [*job.prompt, *job.token_ids[-job.n_in_row :]]
+    text = [*job.prompt, *job.answer.token_ids[-job.n_in_row :]]
     kept = text[-(self._plan.n_slots // 2) :]
     job.offset += len(text) - len(kept)
     job.prompt, job.n_in_row = tuple(kept), 0

@@ -8,13 +8,12 @@ from collections.abc import Callable, Iterator, Sequence
 from jax.sharding import Mesh
 
 from llm_jax import types
-from llm_jax.infer import engine, requests
+from llm_jax.infer import engine, requests, slots
 from llm_jax.model import config
 
 Answer = engine.Answer
 Request = requests.Request
 
-_CHUNK = 16  # tokens of a row that are drawn before ended answers are replaced
 _STREAM_CHUNK = 4  # tokens that come together
 
 
@@ -54,15 +53,9 @@ def generate(
     )
   check(cfg, prompts, request)
   bucket = engine.bucket(max(map(len, prompts)))
-  rows = engine.Engine(
-    cfg,
-    params,
-    n_rows=batch_size,
-    n_slots=min(bucket + request.max_new_tokens, cfg.max_length),
-    max_chunk=_CHUNK,
-    min_bucket=bucket,
-    mesh=mesh,
-  )
+  n_slots = min(bucket + request.max_new_tokens, cfg.max_length)
+  plan = slots.Plan(cfg, n_rows=batch_size, n_slots=n_slots, mesh=mesh)
+  rows = engine.Engine(plan, params, min_bucket=bucket)
   for prompt, seed in zip(prompts, seeds, strict=True):
     rows.submit(prompt, seed, request)
   answers: dict[int, Answer] = {}
@@ -94,9 +87,9 @@ def stream(
   Yields:
     Token ids; the stop token is the last if one was drawn.
   """
-  row = engine.Engine(
-    cfg, params, n_rows=1, n_slots=cfg.max_length, max_chunk=_STREAM_CHUNK
-  )
+  n_slots, max_chunk = cfg.max_length, _STREAM_CHUNK
+  plan = slots.Plan(cfg, n_rows=1, n_slots=n_slots, max_chunk=max_chunk)
+  row = engine.Engine(plan, params)
   row.submit(prompt, seed, request)
   while not row.is_idle:
     for update in row.step():

@@ -8,6 +8,7 @@ which row is known to the host only; see engine.py.
 
 import contextlib
 import functools
+from collections.abc import Iterable
 from typing import Any, NamedTuple
 
 import jax
@@ -20,6 +21,11 @@ from llm_jax.model import config, kv_cache, transformer
 from llm_jax.parallel import device_mesh
 
 MAX_STOP_IDS = 8
+# What is given of each answer that starts; see `start` and `with_features`.
+GIVEN = {
+  *('n_left_B', 'stop_BJ', 'seed_B', 'offset_B', 'temperature_B'),
+  *('top_k_B', 'top_p_B', 'min_p_B', 'repetition_penalty_B', 'banned_BV'),
+}
 State = dict[str, Any]
 
 
@@ -28,10 +34,11 @@ class Plan(NamedTuple):
 
   cfg: config.ModelConfig
   n_rows: int  # answers that are made at once
-  n_slots: int  # tokens that a row can hold
-  max_chunk: int  # tokens that a row draws in one call of decode
-  n_top: int = 0  # most likely tokens whose logps are kept
-  int8_cache: bool = False
+  n_slots: int  # tokens that a row can hold, a prompt and its answer
+  max_chunk: int = 16  # tokens that a row draws in one call of decode
+  n_top: int = 0  # most likely tokens of each draw that are kept
+  int8_cache: bool = False  # halve the memory of keys and values
+  # Where the parameters live, to split rows over it; None: one device.
   mesh: Mesh | None = None
 
 
@@ -44,13 +51,10 @@ class Prefix(NamedTuple):
   hidden_PD: jax.Array  # behind the last token of each
 
 
-@contextlib.contextmanager
 def _on(mesh):
   if mesh is None:
-    yield
-  else:
-    with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):
-      yield
+    return contextlib.nullcontext()
+  return jax.sharding.use_abstract_mesh(mesh.abstract_mesh)
 
 
 def start(plan: Plan) -> State:
@@ -59,7 +63,9 @@ def start(plan: Plan) -> State:
   def make():
     rows, width = plan.n_rows, plan.max_chunk + 1
     state = {
-      'cache': kv_cache.init(plan.cfg, rows, plan.n_slots, plan.int8_cache),
+      'cache': kv_cache.init(
+        plan.cfg, rows, n_slots=plan.n_slots, int8=plan.int8_cache
+      ),
       'token_B': jnp.zeros(rows, jnp.int32),  # the last one, not yet read
       'position_B': jnp.zeros(rows, jnp.int32),  # its slot
       'done_B': jnp.ones(rows, bool),
@@ -96,32 +102,34 @@ def start(plan: Plan) -> State:
   return jax.jit(make, out_shardings=shardings)()
 
 
-def with_feature(plan: Plan, state: State, name: str) -> State:
-  """Compile a feature in: rows in flight do not have it.
+def with_features(plan: Plan, state: State, names: Iterable[str]) -> State:
+  """Compile features in, where they are not yet: rows in flight lack them.
 
   Args:
     plan: the engine's.
     state: of all rows.
-    name: truncation, repetition_penalty or banned.
+    names: of truncation, repetition_penalty and banned.
   """
   rows = plan.n_rows
-
-  def table():
-    shape = (rows, plan.cfg.padded_vocab_size)
-    return jnp.zeros(shape, bool)
-
-  if name == 'truncation':
-    return state | {
-      'top_k_B': jnp.zeros(rows, jnp.int32),
-      'top_p_B': jnp.ones(rows),
-      'min_p_B': jnp.zeros(rows),
-    }
-  if name == 'repetition_penalty':
-    return state | {
-      'repetition_penalty_B': jnp.ones(rows),
-      'seen_BV': table(),
-    }
-  return state | {'banned_BV': table()}
+  table = (rows, plan.cfg.padded_vocab_size)
+  arrays = {
+    'truncation': {
+      'top_k_B': (0, rows, jnp.int32),
+      'top_p_B': (1, rows, jnp.float32),
+      'min_p_B': (0, rows, jnp.float32),
+    },
+    'repetition_penalty': {
+      'repetition_penalty_B': (1, rows, jnp.float32),
+      'seen_BV': (0, table, bool),
+    },
+    'banned': {'banned_BV': (0, table, bool)},
+  }
+  wanted = {k: x for name in names for k, x in arrays[name].items()}
+  return state | {
+    name: jnp.full(shape, value, dtype)
+    for name, (value, shape, dtype) in wanted.items()
+    if name not in state
+  }
 
 
 @functools.partial(jax.jit, static_argnums=0)
@@ -142,18 +150,25 @@ def prefill(
   with _on(plan.mesh):
     params = quantize.as_arrays(params, plan.cfg.dtype)
     n_rows, length = prompt_PT.shape
-    cache = kv_cache.init(plan.cfg, n_rows, length, plan.int8_cache)
+    cache = kv_cache.init(
+      plan.cfg, n_rows, n_slots=length, int8=plan.int8_cache
+    )
     position_PT = jnp.broadcast_to(
       jnp.arange(length, dtype=jnp.int32)[None], prompt_PT.shape
     )
     # Slots behind a prompt hold rubbish until its answer overwrites them; no
     # query sees a slot beyond its own position.
     hidden_PTD, cache = transformer.apply(
-      plan.cfg, params, prompt_PT, position_PT, cache=cache, n_read=0
+      plan.cfg,
+      params,
+      tokens_BT=prompt_PT,
+      positions_BT=position_PT,
+      cache=cache,
+      n_read=0,
     )
     last_P11 = (length_P - 1)[:, None, None]
     hidden_P1D = jnp.take_along_axis(hidden_PTD, last_P11, axis=1)
-    return Prefix(prompt_PT, length_P, cache, hidden_P1D[:, 0])
+    return Prefix(prompt_PT, length_P, cache=cache, hidden_PD=hidden_P1D[:, 0])
 
 
 @functools.partial(jax.jit, static_argnames='plan', donate_argnames='state')
@@ -204,7 +219,7 @@ def admit(
       plan.cfg, params, prefix.hidden_PD[:, None]
     )
     state = state | merged | {'cache': cache}
-    return _draw(plan, state, logits_P1V[at_B, 0], is_new_B)
+    return _draw(plan, state, logits_BV=logits_P1V[at_B, 0], live_B=is_new_B)
 
 
 @functools.partial(
@@ -241,14 +256,15 @@ def decode(
     hidden_B1D, cache = transformer.apply(
       plan.cfg,
       floats,
-      state['token_B'][:, None],
-      state['position_B'][:, None],
+      tokens_BT=state['token_B'][:, None],
+      positions_BT=state['position_B'][:, None],
       cache=state['cache'],
       n_read=n_read,
     )
     logits_B1V = transformer.unembed(plan.cfg, floats, hidden_B1D)
-    state = state | {'cache': cache}
-    return n_done + 1, _draw(plan, state, logits_B1V[:, 0], ~state['done_B'])
+    state, live_B = state | {'cache': cache}, ~state['done_B']
+    state = _draw(plan, state, logits_BV=logits_B1V[:, 0], live_B=live_B)
+    return n_done + 1, state
 
   def more(carry):
     n_done, state = carry
@@ -269,7 +285,10 @@ def _draw(plan, state, logits_BV, live_B):
   )
   position_B = state['position_B'] + 1
   token_B, logp_B = sampling.sample(
-    logits_BV, rules, state['seed_B'], position_B + state['offset_B']
+    logits_BV,
+    rules,
+    seed_B=state['seed_B'],
+    position_B=position_B + state['offset_B'],
   )
   rows_B = jnp.arange(plan.n_rows)
   # Rows that are not live write what is not counted.
@@ -290,14 +309,12 @@ def _draw(plan, state, logits_BV, live_B):
     changed['seen_BV'] = jnp.where(live_B[:, None], new_BV, state['seen_BV'])
   n_left_B = state['n_left_B'] - live_B
   is_stop_B = jnp.any(state['stop_BJ'] == token_B[:, None], axis=1)
-  return (
-    state
-    | changed
-    | {
-      'token_B': jnp.where(live_B, token_B, state['token_B']),
-      'position_B': jnp.where(live_B, position_B, state['position_B']),
-      'n_left_B': n_left_B,
-      'n_out_B': state['n_out_B'] + live_B,
-      'done_B': jnp.where(live_B, is_stop_B | (n_left_B <= 0), state['done_B']),
-    }
-  )
+  is_done_B = is_stop_B | (n_left_B <= 0)
+  changed |= {
+    'token_B': jnp.where(live_B, token_B, state['token_B']),
+    'position_B': jnp.where(live_B, position_B, state['position_B']),
+    'n_left_B': n_left_B,
+    'n_out_B': state['n_out_B'] + live_B,
+    'done_B': jnp.where(live_B, is_done_B, state['done_B']),
+  }
+  return state | changed

@@ -9,8 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from llm_jax.infer import engine as engine_lib
-from llm_jax.infer import generate, quantize, requests, sampling, slots
+from llm_jax.infer import engine, generate, quantize, requests, sampling, slots
 from llm_jax.model import config, transformer
 from llm_jax.model import params as param_table
 from llm_jax.parallel import device_mesh
@@ -35,15 +34,16 @@ def params():
 
 def make(params, n_rows=2, **values):
   values = {'n_slots': 40, 'max_chunk': 4, 'cfg': CFG} | values
-  return engine_lib.Engine(params=params, n_rows=n_rows, **values)
+  own = {k: values.pop(k) for k in ('min_bucket', 'token_bytes') if k in values}
+  return engine.Engine(slots.Plan(n_rows=n_rows, **values), params, **own)
 
 
-def finish(engine, jobs):
+def finish(rows, jobs):
   """Answers to (prompt, seed, request), by the order of the jobs."""
-  numbers = [engine.submit(*job) for job in jobs]
+  numbers = [rows.submit(*job) for job in jobs]
   answers, pieces = {}, {number: [] for number in numbers}
-  while not engine.is_idle:
-    for update in engine.step():
+  while not rows.is_idle:
+    for update in rows.step():
       pieces[update.number] += update.token_ids
       if update.answer is not None:
         answers[update.number] = update.answer
@@ -117,7 +117,7 @@ def test_answer_depends_on_no_shape_or_mesh(params, alone, change):
 
 
 def test_reads_only_a_bucket_of_the_cache(params, alone, monkeypatch):
-  monkeypatch.setattr(engine_lib, '_MIN_READ', 8)
+  monkeypatch.setattr(engine, '_MIN_READ', 8)
   n_reads = []
   decode = slots.decode
 
@@ -151,24 +151,22 @@ def test_shared_prompt_is_read_once(params, monkeypatch):
 
   monkeypatch.setattr(slots, 'prefill', spy)
   jobs = [(PROMPTS[i // 5], i, Request(2 + i % 3, ())) for i in range(15)]
-  engine = make(params, 4)
-  got = finish(engine, jobs)
+  rows = make(params, 4)
+  got = finish(rows, jobs)
   assert sum(n_read) <= 4  # 3 prompts, padded to a power of two
   expected = [finish(make(params, 1), [job])[0] for job in jobs]
   assert ids(got) == ids(expected)
   assert len({tuple(a.token_ids[:2]) for a in got[:5]}) > 1
-  assert not engine._prefixes  # nobody waits for them any more
+  assert not rows._prefixes  # nobody waits for them any more
 
 
 def test_rows_are_refilled(params):
-  engine = make(params, 4, max_chunk=2)
+  rows = make(params, 4, max_chunk=2)
   lengths = [2 + 7 * (i % 4 == 0) for i in range(40)]
-  finish(
-    engine, [(PROMPTS[0], i, Request(n, ())) for i, n in enumerate(lengths)]
-  )
-  assert engine.n_drawn == sum(lengths)
+  finish(rows, [(PROMPTS[0], i, Request(n, ())) for i, n in enumerate(lengths)])
+  assert rows.n_drawn == sum(lengths)
   # Batches of four would take 9 steps each, less the token of the start.
-  assert engine.n_steps < 60
+  assert rows.n_steps < 60
 
 
 def test_truncation_keeps_what_sorting_keeps():
@@ -225,22 +223,24 @@ def test_greedy_logps_are_untruncated():
   np.testing.assert_allclose(logp_B[0], jax.nn.log_softmax(logits_BV)[0, 1])
 
 
-def test_truncated_draws_follow_the_distribution():
-  """20,000 draws of the 3 tokens left of 6: chi-square, 2 degrees."""
+@pytest.mark.parametrize(
+  ('temperature', 'truncation', 'n_kept', 'limit'),
+  [(2.0, (), 6, 20.5), (1.0, (5, 0.8, 0.0), 3, 13.8)],  # 1 in 1,000
+)
+def test_draws_follow_the_distribution(temperature, truncation, n_kept, limit):
+  """20,000 draws: chi-square with n_kept - 1 degrees of freedom."""
   n = 20_000
-  logits_V = jnp.log(jnp.array([0.4, 0.3, 0.15, 0.1, 0.04, 0.01]))
-  padded_V = jnp.full(128, -1e30).at[:6].set(logits_V)
-  rules = sampling.Rules(
-    jnp.ones(n), jnp.full(n, 5), jnp.full(n, 0.8), jnp.zeros(n)
-  )
+  p_V = np.array([0.4, 0.3, 0.15, 0.1, 0.04, 0.01])
+  padded_V = jnp.full(128, -1e30).at[:6].set(jnp.log(p_V) * temperature)
+  rules = sampling.Rules(*(jnp.full(n, x) for x in (temperature, *truncation)))
   tokens, logps = jax.jit(sampling.sample)(
     jnp.broadcast_to(padded_V, (n, 128)), rules,
     jnp.arange(n, dtype=jnp.uint32), jnp.full(n, 3),
   )  # fmt: skip
-  p_V = np.array([0.4, 0.3, 0.15]) / 0.85
+  p_V = p_V[:n_kept] / p_V[:n_kept].sum()
   counts = np.bincount(tokens, minlength=128)
-  assert counts[3:].sum() == 0
-  assert ((counts[:3] - n * p_V) ** 2 / (n * p_V)).sum() < 13.8  # 1 in 1,000
+  assert counts[n_kept:].sum() == 0
+  assert ((counts[:n_kept] - n * p_V) ** 2 / (n * p_V)).sum() < limit
   np.testing.assert_allclose(logps, np.log(p_V)[tokens], atol=1e-5)
 
 
@@ -300,8 +300,8 @@ def test_new_neighbours_do_not_end_an_answer(params):
 
 def test_choices_are_those_of_the_model(params):
   request = Request(6, (), temperature=0.5, top_k=2)
-  engine = make(params, 2, n_top=5)
-  answers = finish(engine, [(PROMPTS[0], 0, request), (PROMPTS[1], 1, request)])
+  rows = make(params, 2, n_top=5)
+  answers = finish(rows, [(PROMPTS[0], 0, request), (PROMPTS[1], 1, request)])
   for prompt, answer in zip(PROMPTS[:2], answers, strict=True):
     assert len(answer.choices) == 6
     text = list(prompt)
@@ -322,9 +322,9 @@ def test_stop_string_ends_an_answer_across_tokens(params):
   at = next(i for i in range(3, 15) if text.find(text[i : i + 3]) == i)
   stop = text[at : at + 3]
   request = Request(20, (), stop_strings=(b'#', stop, stop[1:] + b'#'))
-  engine = make(params, 2, token_bytes=letters.__getitem__)
+  rows = make(params, 2, token_bytes=letters.__getitem__)
   jobs = [(PROMPTS[0], 4, request), job, (PROMPTS[0], 4, request)]
-  cut, other, again = finish(engine, jobs)
+  cut, other, again = finish(rows, jobs)
   assert cut.token_ids == again.token_ids == whole.token_ids[: at + 3]
   assert cut.stop_string == stop
   assert cut.stopped
@@ -333,43 +333,43 @@ def test_stop_string_ends_an_answer_across_tokens(params):
 
 
 def test_cancelled_request_gives_its_row_away(params, alone):
-  engine = make(params, 1)
-  long = engine.submit(PROMPTS[1], 0, Request(30, ()))
-  waiting = engine.submit(PROMPTS[1], 0, Request(30, ()))
-  engine.step()
-  engine.cancel(long)
-  engine.cancel(waiting)
-  engine.cancel(12345)
-  assert engine.is_idle
-  assert ids(finish(engine, JOBS[:1])) == ids(alone[:1])
+  rows = make(params, 1)
+  long = rows.submit(PROMPTS[1], 0, Request(30, ()))
+  waiting = rows.submit(PROMPTS[1], 0, Request(30, ()))
+  rows.step()
+  rows.cancel(long)
+  rows.cancel(waiting)
+  rows.cancel(12345)
+  assert rows.is_idle
+  assert ids(finish(rows, JOBS[:1])) == ids(alone[:1])
 
 
-def n_steps_of_two_tokens(engine):
+def n_steps_of_two_tokens(rows):
   """More than one if a row that nobody wants is still at work."""
-  before = engine.n_steps
-  finish(engine, [(PROMPTS[0], 0, Request(2, ()))])
-  return engine.n_steps - before
+  before = rows.n_steps
+  finish(rows, [(PROMPTS[0], 0, Request(2, ()))])
+  return rows.n_steps - before
 
 
 def test_nobody_waits_for_rows_that_are_released(params):
-  engine = make(params, 2, token_bytes=lambda i: b'x')
+  rows = make(params, 2, token_bytes=lambda i: b'x')
   for _ in range(2):
-    engine.submit(PROMPTS[1], 0, Request(30, ()))
-  engine.step()
-  engine.cancel(0)
-  engine.cancel(1)
-  assert n_steps_of_two_tokens(engine) == 1
+    rows.submit(PROMPTS[1], 0, Request(30, ()))
+  rows.step()
+  rows.cancel(0)
+  rows.cancel(1)
+  assert n_steps_of_two_tokens(rows) == 1
   request = Request(30, (), stop_strings=(b'xx',))
-  finish(engine, [(PROMPTS[1], seed, request) for seed in range(2)])
-  assert n_steps_of_two_tokens(engine) == 1
+  finish(rows, [(PROMPTS[1], seed, request) for seed in range(2)])
+  assert n_steps_of_two_tokens(rows) == 1
 
 
 def test_answer_slides_over_the_context(params):
   """Rows of 16 slots; greedy over the last half whenever one is full."""
   request = Request(40, (), temperature=0.0, slides=True)
   prompt = PROMPTS[1]
-  engine = make(params, 2, n_slots=16)
-  answer, other = finish(engine, [(prompt, 0, request), (prompt, 1, request)])
+  rows = make(params, 2, n_slots=16)
+  answer, other = finish(rows, [(prompt, 0, request), (prompt, 1, request)])
   text, seen = list(prompt), list(prompt)
   for token in answer.token_ids:
     if len(seen) == 16:
@@ -379,10 +379,10 @@ def test_answer_slides_over_the_context(params):
     seen.append(token)
   assert len(answer.token_ids) == len(other.token_ids) == 40
   assert not answer.stopped
-  engine = make(params, 1, n_slots=16)  # it keeps its turn
-  engine.submit(prompt, 0, request)
-  engine.submit(prompt, 0, Request(2, ()))
-  ended = [u.number for _ in range(20) for u in engine.step() if u.answer]
+  rows = make(params, 1, n_slots=16)  # it keeps its turn
+  rows.submit(prompt, 0, request)
+  rows.submit(prompt, 0, Request(2, ()))
+  ended = [u.number for _ in range(20) for u in rows.step() if u.answer]
   assert ended == [0, 1]
 
 
@@ -410,9 +410,9 @@ def test_int8_is_near_the_floats(params, int8_cache):
   """Greedy over 12 tokens: the logps that each form gives to its own."""
   request = Request(12, (), temperature=0.0)
   rounded = params if int8_cache else quantize.int8(params, LINES)
-  engine = make(rounded, 2, int8_cache=int8_cache, n_top=1)
+  rows = make(rounded, 2, int8_cache=int8_cache, n_top=1)
   for prompt, answer in zip(
-    PROMPTS, finish(engine, [(p, 0, request) for p in PROMPTS]), strict=True
+    PROMPTS, finish(rows, [(p, 0, request) for p in PROMPTS]), strict=True
   ):
     text = list(prompt)
     for token, logp in zip(answer.token_ids, answer.logps, strict=True):
@@ -470,24 +470,24 @@ BAD_JOBS = [
 
 def test_what_cannot_be_done_is_refused_and_the_others_are_served(params):
   """At submit, before, between and after the steps of other requests."""
-  engine = make(params, 1)
+  rows = make(params, 1)
 
   def submit(prompt, seed, rules):
     rules = {'max_new_tokens': 10, 'stop_ids': ()} | rules
-    engine.submit(prompt, seed, Request(**rules))
+    rows.submit(prompt, seed, Request(**rules))
 
   def refuse_all():
     for prompt, seed, rules, message in BAD_JOBS:
       with pytest.raises(ValueError, match=message):
         submit(prompt, seed, rules)
 
-  expected = finish(engine, JOBS[:1])
+  expected = finish(rows, JOBS[:1])
   refuse_all()
-  engine.submit(*JOBS[0])
-  updates = engine.step()
+  rows.submit(*JOBS[0])
+  updates = rows.step()
   refuse_all()
-  while not engine.is_idle:
-    updates += engine.step()
+  while not rows.is_idle:
+    updates += rows.step()
   assert [u.answer.token_ids for u in updates if u.answer] == ids(expected)
 
 
