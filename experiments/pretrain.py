@@ -75,12 +75,16 @@ def run(
   # Data: every row is a function of (seed, step), so the step is all its state.
   def source(name: str, split: str) -> shards.TokenSource:
     folder = shards.find_source(tokens, name)
-    return shards.TokenSource(folder, name, split, vocabulary.fingerprint)
+    return shards.TokenSource(
+      folder, name, split, tokenizer_fingerprint=vocabulary.fingerprint
+    )
 
   sources = [source(name, 'train') for name in cfg.sources]
   mixed = list(zip(sources, cfg.weights, strict=True))
   n_steps = cfg.loop.n_steps
-  mixture.check_epochs(mixed, cfg.batch_size, n_steps, cfg.max_epochs)
+  mixture.check_epochs(
+    mixed, cfg.batch_size, n_steps, max_epochs=cfg.max_epochs
+  )
   length = sources[0].sequence_length
   model_config.check_fits(cfg.model, vocabulary.vocab_size, length)
   held_out = source(cfg.valid_source, 'valid')
@@ -92,18 +96,18 @@ def run(
     end_of_text_id=vocabulary.special_id('<|endoftext|>'),
     keep_documents=cfg.keep_documents,
   )
-  inputs = {
-    f'tokens {i}': shards.fingerprint(folder) for i, folder in enumerate(tokens)
-  }
+  sums = map(shards.fingerprint, tokens)
+  inputs = {f'tokens {i}': fingerprint for i, fingerprint in enumerate(sums)}
 
   # The step, then the loop, from the newest checkpoint or from the beginning.
   n_bytes_V = bits_per_byte.text_bytes(vocabulary, cfg.model.padded_vocab_size)
-  tx, update_fn, plan = make_step(cfg, stage.mesh, length, n_bytes_V)
+  tx, update_fn, plan = make_step(cfg, stage.mesh, length, n_bytes_V=n_bytes_V)
   if stage.begin(inputs, plan):
     return
   state, loop = stage.start(tx)
   flops = params.train_flops_per_token(cfg.model, length)
-  for step, trained in loop.train(state, update_fn, batch_fn, flops):
+  steps = loop.train(state, update_fn, batch_fn, flops_per_token=flops)
+  for step, trained in steps:
     is_last = step == n_steps
     if step % cfg.evaluate_every == 0 or is_last:
       bits = bits_per_byte.bits_per_byte(
@@ -150,7 +154,7 @@ def make_step(
   ) -> tuple[jax.Array, types.Metrics]:
     del key  # nothing is drawn: there is no dropout
     logp_BT, balance = likelihood.target_logp_and_balance(
-      model, params, batch, cfg.loss_chunk
+      model, params, batch, chunk_length=cfg.loss_chunk
     )
     mask_BT = batch['loss_mask_BT']
     n_bytes = (jnp.asarray(n_bytes_V)[batch['targets_BT']] * mask_BT).sum()
@@ -163,7 +167,7 @@ def make_step(
     return loss, metrics
 
   n_micro = cfg.batch_size // plan.micro_batch
-  return tx, update.make_update_fn(loss_fn, tx, mesh, n_micro), plan
+  return tx, update.make_update_fn(loss_fn, tx, mesh, n_micro=n_micro), plan
 
 
 if __name__ == '__main__':

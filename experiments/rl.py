@@ -18,7 +18,7 @@ from concurrent import futures
 from absl import logging
 
 from experiments import command_line
-from llm_jax import record
+from llm_jax import dataclass_json, record
 from llm_jax.chat import prompting
 from llm_jax.evals import scoring
 from llm_jax.infer import generate
@@ -66,11 +66,8 @@ class Config:
       raise ValueError(
         f'Config.reward = {self.reward!r}; use one of {rollout.REWARDS}'
       )
-    for name in ('n_prompts', 'n_samples', 'evaluate_every'):
-      if getattr(self, name) < 1:
-        raise ValueError(
-          f'Config.{name} = {getattr(self, name)}; use 1 or more'
-        )
+    names = 'n_prompts n_samples evaluate_every'
+    dataclass_json.require_at_least(self, names, 1)
     rollout.make_request(self.max_new_tokens, (), self.temperature)  # checks
     algorithm = algorithms.choose(self.preset, self.algorithm)
     algorithm.check_answers(self.n_prompts, self.n_samples)
@@ -112,8 +109,9 @@ def run(cfg: Config, workdir: str, restore_from: str) -> None:
   loss_fn = algorithms.make_loss_fn(
     algorithm, trained_cfg, first=first, temperature=cfg.temperature
   )
-  n_micro = n_rows // plan.micro_batch
-  update_fn = update.make_update_fn(loss_fn, tx, stage.mesh, n_micro)
+  update_fn = update.make_update_fn(
+    loss_fn, tx, stage.mesh, n_micro=n_rows // plan.micro_batch
+  )
 
   # Begin, or go on from the newest checkpoint.
   if stage.begin(protocol.file_sums(cfg.task), plan):

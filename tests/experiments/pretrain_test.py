@@ -70,10 +70,7 @@ def test_sources_are_counted_and_documents_kept_or_not(inputs, tmp_path):
 @pytest.mark.parametrize(
   ('changes', 'message'),
   [
-    (
-      {'max_epochs': (0.4, 0)},
-      'use at most 2 steps, or a weight for at most 2',
-    ),
+    ({'max_epochs': (0.4, 0)}, 'use at most 2 steps, or a weight for at most'),
     ({'max_epochs': (0, 0, 1)}, '2 sources .* but 3 max_epochs'),
     ({'weights': ()}, '2 sources .* but 0 weights'),
     ({'sources': ('web', 'books')}, "0 of the folders .* source 'books'"),
