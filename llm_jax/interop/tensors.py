@@ -151,7 +151,9 @@ def of_model(cfg: config.ModelConfig, model_type: str) -> list[Tensor]:
   return tensors
 
 
-def _shapes(cfg: config.ModelConfig, path: str, n_stacked: int):
+def _shapes(
+  cfg: config.ModelConfig, path: str, n_stacked: int
+) -> tuple[Shape, Shape]:
   """One layer's or expert's shape without padding, and as it is published.
 
   Of layers a matrix is published as inputs x outputs, all else as one vector;

@@ -24,7 +24,7 @@ class Tokens(NamedTuple):
 
   logp_BT: jax.Array
   log_ratio_BT: jax.Array  # to the policy that sampled, 0 outside the mask
-  advantage_BT: jax.Array
+  advantage_BT: types.Array
   mask_BT: types.Array
 
 
