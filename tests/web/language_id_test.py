@@ -80,7 +80,7 @@ def test_without_fasttext_py3langid_does_it_and_says_so():
   program = (
     'import json, sys\n'
     'sys.modules["fasttext"] = None\n'
-    'from llm_jax.web import language_id\n'
+    'from llm_jax.web.filter import language_id\n'
     'texts = json.load(sys.stdin)\n'
     'found = [language_id.identify(text) for text in texts]\n'
     'json.dump([language_id.identifier(), found], sys.stdout)\n'
