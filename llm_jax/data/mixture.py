@@ -11,10 +11,11 @@ import numpy as np
 from llm_jax.data import order, shards
 
 Batch = dict[str, np.ndarray]
+Sources = Sequence[tuple[shards.TokenSource, float]]  # with their weights
 
 
 def make_batch_fn(
-  sources: Sequence[tuple[shards.TokenSource, float]],
+  sources: Sources,
   batch_size: int,
   seed: int,
   end_of_text_id: int,
@@ -112,9 +113,7 @@ def rows_of_each(weights: Sequence[float], batch_size: int) -> list[int]:
 
 
 def progress(
-  sources: Sequence[tuple[shards.TokenSource, float]],
-  batch_size: int,
-  n_steps: int,
+  sources: Sources, batch_size: int, n_steps: int
 ) -> dict[str, float]:
   """How much of each source the first so many batches hold.
 
@@ -132,10 +131,7 @@ def progress(
 
 
 def check_epochs(
-  sources: Sequence[tuple[shards.TokenSource, float]],
-  batch_size: int,
-  n_steps: int,
-  max_epochs: Sequence[float],
+  sources: Sources, batch_size: int, n_steps: int, max_epochs: Sequence[float]
 ) -> None:
   """Refuse a run that would read a source more often than it may.
 
