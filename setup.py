@@ -115,7 +115,7 @@ setuptools.setup(
     include=['llm_jax', 'llm_jax.*', 'experiments', 'tools']
   ),
   package_data={
-    'llm_jax.web.filter': ['blocklist/*/domains'],
+    'llm_jax.web.filter': ['blocklist/*/domains', 'english_words.toml'],
     'llm_jax.report': ['templates/*'],
   },
   install_requires=_BASE,

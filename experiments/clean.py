@@ -68,7 +68,7 @@ def run(
   for i, path in enumerate(before):
     manifest = pipeline.manifest_of(path)
     inputs[f'earlier {i:03d}'] = files.fingerprint(manifest)
-  if record.begin(folder, 'clean', cfg, inputs):
+  if record.begin(folder, 'clean', cfg, inputs=inputs):
     logging.info('%s is finished', folder)
   else:
     if files.is_local(place):

@@ -7,8 +7,9 @@
 
 It obeys robots.txt with its Crawl-delay, reads the sitemaps that it names, and
 keeps to the seeds' hosts; Crawl and its Scope hold the limits. Each page is a
-response record, or a revisit record if its payload is known, and a request. It
-fails, and can be run again, if a seed's host is down or no page is stored.
+response record, or a revisit record if its payload is known, and a request.
+Seeds' hosts that are down are named in a warning and in done.json. It fails,
+and can be run again, if all of them are down or no page is stored.
 
 Without --seed_url it starts tools/pydoc_site on loopback, the documentation of
 this Python's standard library, and crawls that. The site answers under a fixed
@@ -54,24 +55,22 @@ def run(
   inputs = {f'seed_url {url}': url for url in seed_url}
   if not seed_url:
     inputs['site'] = f'pydoc of Python {platform.python_version()}'
-  if record.begin(folder, 'crawl', cfg, inputs):
+  if record.begin(folder, 'crawl', cfg, inputs=inputs):
     logging.info('%s is finished', folder)
     return
 
   def tick():
     record.tick(folder)
 
-  if seed_url:
-    certificates = pathlib.Path(ca_file) if ca_file else None
+  with contextlib.nullcontext() if seed_url else _pydoc_site() as addresses:
     summary = crawler.crawl(
-      cfg.crawl, seed_url, folder, on_page=tick, ca_file=certificates
+      cfg.crawl,
+      seed_url or [_SITE_URL],
+      folder,
+      addresses=addresses,
+      on_page=tick,
+      ca_file=pathlib.Path(ca_file) if ca_file else None,
     )
-  else:
-    with _pydoc_site() as addresses:
-      seeds = [_SITE_URL]
-      summary = crawler.crawl(
-        cfg.crawl, seeds, folder, addresses=addresses, on_page=tick
-      )
   _refuse_unfinished(summary)
   record.finish(folder, summary)
   logging.info(
@@ -84,14 +83,28 @@ def run(
 
 
 def _refuse_unfinished(summary: dict):
-  down = [f'{host} ({why})' for host, why in summary.pop('down').items()]
-  if down:
+  """Names seeds' hosts that are down; one among many stops no crawl for ever.
+
+  Raises:
+    OSError: each of them is down, or the others gave no page.
+    ValueError: none is down, and none gave a page.
+  """
+  n_pages, n_up = summary['pages'], summary['n_seed_hosts']
+  n_up -= len(summary['down'])
+  down = ', '.join(f'{h} ({why})' for h, why in summary['down'].items())
+  if down and not (n_pages and n_up):
     raise OSError(
-      f'{", ".join(down)} could not be reached; give the same command again '
-      f'when it can ({summary["pages"]} pages of others are kept), or leave it '
-      'out with another --workdir'
+      f'{down} could not be reached; give the same command again when it can '
+      f'({n_pages} pages of others are kept), or other seeds with another '
+      '--workdir'
     )
-  if not summary['pages']:
+  if down:
+    logging.warning(
+      '%s could not be reached and gave no page; the crawl is finished without '
+      'it: crawl it into another --workdir when it can be reached',
+      down,
+    )
+  if not n_pages:
     raise ValueError(
       f'no page was stored; addresses by outcome: {summary["addresses"]}, '
       f'stopped: {summary["stopped"]}; give the same command again when the '

@@ -253,16 +253,12 @@ def _from_dict(config_class: type, mapping: Any, at: str) -> Any:
       f'{short(mapping)}'
     )
   names = [f.name for f in dataclasses.fields(require_frozen(config_class))]
-  unknown = [key for key in mapping if key not in names]
-  missing = [name for name in names if name not in mapping]
-  if unknown or missing:
+  wrong = [f'unknown key {short(key)}' for key in mapping if key not in names]
+  wrong += [f'missing key {name!r}' for name in names if name not in mapping]
+  if wrong:
     raise ValueError(
-      f'{at or config_class.__name__}: '
-      + '; '.join(
-        [f'unknown key {short(key)}' for key in unknown]
-        + [f'missing key {name!r}' for name in missing]
-      )
-      + f'; written by another version of {config_class.__name__}?'
+      f'{at or config_class.__name__}: {"; ".join(wrong)}; written by another '
+      f'version of {config_class.__name__}?'
     )
   hints = typing.get_type_hints(config_class)
   values = {}

@@ -30,6 +30,7 @@ import upath
 from absl import logging
 
 Path = pathlib.Path | upath.UPath
+Name = str | os.PathLike[str]  # of a path; text may be a URL
 _Row = TypeVar('_Row')
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
@@ -39,7 +40,7 @@ _LOCK = '.lock'
 _locks: dict[pathlib.Path, int] = {}
 
 
-def to_path(name: str | os.PathLike[str] | Path) -> Path:
+def to_path(name: Name | Path) -> Path:
   """The path that text names, a URL where it holds `://`."""
   if isinstance(name, upath.UPath):
     return name
@@ -114,7 +115,7 @@ def fingerprint(path: Path) -> str:
   return sha256(path) if is_local(path) else show(path)
 
 
-def sha256(path: str | os.PathLike[str] | Path) -> str:
+def sha256(path: Name | Path) -> str:
   """Hashes a file's bytes, as hex."""
   with to_path(path).open('rb') as file:
     # fsspec's files have `readinto` too, though BinaryIO does not say so.
@@ -324,7 +325,7 @@ def remove_folder(folder: Path):
       folder.rmdir()
 
 
-def write_json(path: str | os.PathLike[str] | Path, value: Any):
+def write_json(path: Name | Path, value: Any):
   """Writes a value as JSON, whole or not at all.
 
   Args:
@@ -343,7 +344,7 @@ def write_json(path: str | os.PathLike[str] | Path, value: Any):
     file.write(data)
 
 
-def read_json(path: str | os.PathLike[str] | Path) -> Any:
+def read_json(path: Name | Path) -> Any:
   """Reads a JSON file.
 
   Raises:
@@ -358,9 +359,7 @@ def read_json(path: str | os.PathLike[str] | Path) -> Any:
     ) from None
 
 
-def write_jsonl(
-  path: str | os.PathLike[str] | Path, rows: Iterable[Mapping[str, Any]]
-):
+def write_jsonl(path: Name | Path, rows: Iterable[Mapping[str, Any]]):
   """Writes one JSON object a line; the whole file or nothing."""
   with replacing(to_path(path)) as file:
     for row in rows:
@@ -368,7 +367,7 @@ def write_jsonl(
 
 
 def read_jsonl(
-  path: str | os.PathLike[str] | Path,
+  path: Name | Path,
   read_row: Callable[[dict[str, Any]], _Row],
   errors: list[str] | None = None,
   torn_end: bool = False,

@@ -25,18 +25,8 @@ from absl import logging
 from llm_jax import dataclass_json, files
 
 _VERSIONED = (
-  'jax',
-  'jaxlib',
-  'flax',
-  'optax',
-  'orbax-checkpoint',
-  'array-record',
-  'tensorflow-datasets',
-  'chex',
-  'gin-config',
-  'numpy',
-  'pyarrow',
-  'tiktoken',
+  'jax jaxlib flax optax orbax-checkpoint array-record tensorflow-datasets '
+  'chex gin-config numpy pyarrow tiktoken'
 )
 
 _ENVIRONMENT = ('JAX_PLATFORMS', 'LIBTPU_INIT_ARGS', 'XLA_FLAGS')
@@ -46,7 +36,7 @@ _SEEN = 'watch'
 
 
 def begin(
-  workdir: str | os.PathLike,
+  workdir: files.Name,
   stage: str,
   cfg: Any,
   inputs: Mapping[str, str] | None = None,
@@ -82,13 +72,7 @@ def begin(
     raise
 
 
-def _open(
-  workdir: pathlib.Path,
-  stage: str,
-  cfg: Any,
-  inputs: Mapping[str, str],
-  extra: Mapping[str, Any],
-) -> bool:
+def _open(workdir: pathlib.Path, stage: str, cfg: Any, inputs, extra) -> bool:
   config = dataclass_json.to_dict(cfg)
   wanted = {'stage': stage, 'config': config, 'inputs': {**inputs}}
   is_done = (workdir / 'done.json').exists()
@@ -132,7 +116,7 @@ def _open(
   return False
 
 
-def rerun(workdir: str | os.PathLike, earlier: Mapping[str, Any]) -> None:
+def rerun(workdir: files.Name, earlier: Mapping[str, Any]) -> None:
   """Says that a folder's run, not yet begun, does an earlier one again.
 
   `begin` then refuses another stage, configuration or inputs, and warns of
@@ -148,7 +132,7 @@ def rerun(workdir: str | os.PathLike, earlier: Mapping[str, Any]) -> None:
   files.write_json(workdir / 'rerun_of.json', earlier)
 
 
-def tick(workdir: str | os.PathLike) -> float:
+def tick(workdir: files.Name) -> float:
   """Stores the seconds worked so far, so that a kill loses only the rest.
 
   Returns:
@@ -164,7 +148,7 @@ def tick(workdir: str | os.PathLike) -> float:
   return seconds
 
 
-def finish(workdir: str | os.PathLike, summary: Mapping[str, Any]) -> None:
+def finish(workdir: files.Name, summary: Mapping[str, Any]) -> None:
   """Marks a stage as finished, and lets other processes into its folder.
 
   Args:
@@ -231,7 +215,7 @@ def _versions() -> dict[str, str]:
     'python': platform.python_version(),
     'platform': platform.platform(),
   }
-  for name in _VERSIONED:
+  for name in _VERSIONED.split():
     try:
       versions[name] = importlib.metadata.version(name)
     except importlib.metadata.PackageNotFoundError:

@@ -83,9 +83,8 @@ def test_a_kill_leaves_a_whole_file(tmp_path):
   )
   path = tmp_path / 'a.json'
   for _ in range(5):
-    process = subprocess.Popen(
-      [sys.executable, '-c', program, str(path)], cwd=ROOT
-    )
+    words = [sys.executable, '-c', program, str(path)]
+    process = subprocess.Popen(words, cwd=ROOT)
     while not path.exists():
       time.sleep(0.01)
     time.sleep(0.05)
@@ -186,9 +185,7 @@ def test_lock_of_another_process_is_named_and_goes_with_it(tmp_path):
   with other_process(tmp_path) as other:
     owner = f'process {other.pid} on {socket.gethostname()} since 20'
     for _ in range(2):  # and asking does not take it away
-      with pytest.raises(
-        BlockingIOError, match=f'in use by {owner}.*; wait for'
-      ):
+      with pytest.raises(BlockingIOError, match=f'in use by {owner}.*; wait'):
         files.lock(tmp_path)
     other.send_signal(signal.SIGKILL)
     other.wait()

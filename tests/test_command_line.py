@@ -125,10 +125,9 @@ def test_errors_become_a_line(error, message, capsys):
 
 
 def test_verbosity_shows_where():
+  recipe = Recipe(ValueError('bad'))
   with pytest.raises(ValueError, match='bad'):
-    _execute(
-      Recipe(ValueError('bad')), '--workdir=w', '--warc=a', '--verbosity=1'
-    )
+    _execute(recipe, '--workdir=w', '--warc=a', '--verbosity=1')
 
 
 def test_interrupt():
@@ -197,13 +196,9 @@ class TestRerun:
     argv = ['x', f'--workdir={tmp_path}/new', f'--rerun={earlier}']
     monkeypatch.setattr(sys, 'argv', argv)
     record.begin(tmp_path / 'new', 'test', Config(seed=3))
+    argv = [f'--workdir={tmp_path}/x', f'--rerun={tmp_path}/new/run.json']
     with pytest.raises(ValueError, match=r'give --rerun .*new/rerun_of\.json'):
-      _execute(
-        Recipe(),
-        f'--workdir={tmp_path}/x',
-        '--verbosity=1',
-        f'--rerun={tmp_path}/new/run.json',
-      )
+      _execute(Recipe(), '--verbosity=1', *argv)
 
 
 BUG = """

@@ -28,13 +28,9 @@ _COMMAND = re.compile(
 
 def _documents() -> list[pathlib.Path]:
   patterns = (
-    'README.md',
-    'llm_jax/**/README.md',
-    'experiments/*.py',
-    'tools/*.py',
-    'tools/*.sh',
-    'gin_configs/**/*.gin',
-  )
+    'README.md', 'docs/*.md', 'llm_jax/**/README.md', 'experiments/*.py',
+    'tools/*.py', 'tools/*.sh', 'gin_configs/**/*.gin',
+  )  # fmt: skip
   return sorted(path for p in patterns for path in ROOT.glob(p))
 
 
@@ -74,9 +70,8 @@ def _parse(command: str, monkeypatch) -> None:
     def stop(cfg, *args, **kwargs):
       calls.append(cfg)
 
-    codes.append(
-      command_line.execute(config_class, stop, path_flags, words[2:])
-    )
+    code = command_line.execute(config_class, stop, path_flags, words[2:])
+    codes.append(code)
 
   def take_over(run, path_flags, flag_values):
     for name in path_flags:  # as if the record of --rerun were there
@@ -113,12 +108,9 @@ def test_every_gin_file_is_the_subject_of_a_command():
 
 def test_every_recipe_is_shown():
   text = ' '.join(command for _, command in _all_commands())
+  no_recipes = ('command_line', 'process', 'recipe_flags')
   for path in sorted((ROOT / 'experiments').glob('[a-z]*.py')):
-    if path.stem not in (
-      'command_line',
-      'process',
-      'recipe_flags',
-    ):  # no recipes
+    if path.stem not in no_recipes:
       assert f'python -m experiments.{path.stem} ' in text
 
 

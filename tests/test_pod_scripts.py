@@ -159,36 +159,34 @@ esac
 """
 
 
+def watch(copy, state, after_start):
+  """Watches a pod in a state, where a start leaves these files."""
+  text = _GCLOUD.format(folder=copy, after_start=after_start)
+  stand_in(copy, 'gcloud', text)
+  (copy / 'state').write_text(state)
+  return call_there(copy, 'tpu_pod.sh', 'watch', *RECIPE, **POD)
+
+
 @pytest.mark.parametrize('state', ['SUSPENDED', 'ACTIVE'])
 def test_watch_starts_again_what_was_taken_away_or_died(copy, state):
-  stand_in(
-    copy, 'gcloud', _GCLOUD.format(folder=copy, after_start='running done')
-  )
-  (copy / 'state').write_text(state)
-  done, log = call_there(copy, 'tpu_pod.sh', 'watch', *RECIPE, **POD)
+  done, log = watch(copy, state, after_start='running done')
   assert done.returncode == 0, done.stderr
   assert (copy / 'starts').read_text() == 'start\n'
-  again = state == 'SUSPENDED'
-  assert ('resources delete' in log) == again
-  assert ('resources create' in log) == again
-  assert ('.[tpu]' in log) == again
+  for step in ('resources delete', 'resources create', '.[tpu]'):
+    assert (step in log) == (state == 'SUSPENDED'), step
 
 
 def test_watch_leaves_a_running_recipe_alone(copy):
-  stand_in(copy, 'gcloud', _GCLOUD.format(folder=copy, after_start='running'))
-  stand_in(copy, 'sleep', f'[ -e {copy}/slept ] && touch {copy}/done\n'
-           f'touch {copy}/slept')  # fmt: skip
-  (copy / 'state').write_text('ACTIVE')
+  slept = f'[ -e {copy}/slept ] && touch {copy}/done\ntouch {copy}/slept'
+  stand_in(copy, 'sleep', slept)
   (copy / 'running').touch()
-  done, log = call_there(copy, 'tpu_pod.sh', 'watch', *RECIPE, **POD)
+  done, log = watch(copy, 'ACTIVE', after_start='running')
   assert done.returncode == 0, done.stderr
   assert 'setsid' not in log
 
 
 def test_watch_gives_up_on_a_recipe_that_always_dies(copy):
-  stand_in(copy, 'gcloud', _GCLOUD.format(folder=copy, after_start='nothing'))
-  (copy / 'state').write_text('ACTIVE')
-  done, _ = call_there(copy, 'tpu_pod.sh', 'watch', *RECIPE, **POD)
+  done, _ = watch(copy, 'ACTIVE', after_start='nothing')
   assert done.returncode == 1
   assert 'started 20 times and not done' in done.stderr
   assert len((copy / 'starts').read_text().splitlines()) == 20

@@ -1,16 +1,18 @@
-"""The README's list of files is the list of files."""
+"""The documentation names every file, and its links lead somewhere."""
 
 import pathlib
 import re
+
+import pytest
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 _FOLDERS = ('experiments', 'tools', 'llm_jax')
 
 
 def listed(text: str) -> dict[str, str]:
-  """The files of the tree in a README, with the line of each."""
+  """The files of the tree on the page, with the line of each."""
   tree = re.search(r'## The house.*?```\n(.*?)```', text, re.DOTALL)
-  assert tree, 'README.md has no tree under "## The house"'
+  assert tree, 'docs/architecture.md has no tree under "## The house"'
   files, folder = {}, ''
   for line in tree[1].splitlines():
     name, _, what = line.strip().partition(' ')
@@ -22,22 +24,24 @@ def listed(text: str) -> dict[str, str]:
 
 
 def test_every_file_has_a_line():
-  files = listed((ROOT / 'README.md').read_text(encoding='utf-8'))
+  page = ROOT / 'docs' / 'architecture.md'
+  files = listed(page.read_text(encoding='utf-8'))
   there = {
     str(path.relative_to(ROOT))
     for folder in _FOLDERS
     for path in (ROOT / folder).rglob('*')
     if path.suffix in {'.py', '.sh'} and path.name != '__init__.py'
   }
-  assert sorted(set(files) - there) == [], 'in README.md, but not there'
-  assert sorted(there - set(files)) == [], 'there, but not in README.md'
+  assert sorted(set(files) - there) == [], 'on the page, but not there'
+  assert sorted(there - set(files)) == [], 'there, but not on the page'
   assert all(files.values())
 
 
-def test_links_lead_somewhere():
-  text = (ROOT / 'README.md').read_text(encoding='utf-8')
+@pytest.mark.parametrize('name', ['README.md', 'docs/architecture.md'])
+def test_links_lead_somewhere(name):
+  text = (ROOT / name).read_text(encoding='utf-8')
   for target in re.findall(r'\]\(([^)#]+)\)', text):
-    assert (ROOT / target).exists(), target
+    assert ((ROOT / name).parent / target).exists(), target
 
 
 def test_results_have_their_place():

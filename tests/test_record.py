@@ -37,11 +37,8 @@ class TestStage:
     assert not record.begin(workdir, 'sft', Config(), {'model': 'abc'}, extra)
     run = files.read_json(workdir / 'run.json')
     assert run['stage'] == 'sft'
-    assert run['config'] == {
-      'data': {'seed': 5, 'sizes': [1, 2]},
-      'rate': 0.5,
-      'seed': 0,
-    }
+    data = {'seed': 5, 'sizes': [1, 2]}
+    assert run['config'] == {'data': data, 'rate': 0.5, 'seed': 0}
     assert run['inputs'] == {'model': 'abc'}
     assert run['seeds'] == {'data.seed': 5, 'seed': 0}
     assert run['devices'] == ['cpu:0']
@@ -49,9 +46,8 @@ class TestStage:
     assert run['argv'] == sys.argv
     assert {'python', 'platform', 'jax', 'numpy'} <= set(run['versions'])
     assert {'git_sha', 'git_dirty', 'start', 'resumed'} <= set(run)
-    assert (workdir / 'config.txt').read_text().splitlines()[0] == (
-      'data.seed = 5'
-    )
+    lines = (workdir / 'config.txt').read_text().splitlines()
+    assert lines[0] == 'data.seed = 5'
     record.finish(workdir, {'tokens': 7})
     done = files.read_json(workdir / 'done.json')
     assert (done['stage'], done['tokens']) == ('sft', 7)
@@ -75,13 +71,9 @@ class TestStage:
     if finished:
       record.finish(tmp_path, {})
     before = {p.name: p.read_bytes() for p in tmp_path.iterdir()}
+    other = Config(Data(sizes=(1,)), rate=0.1)
     with pytest.raises(ValueError, match='holds another run') as error:
-      record.begin(
-        tmp_path,
-        'rl',
-        Config(Data(sizes=(1,)), rate=0.1),
-        {'model': 'def', 'text': 'x'},
-      )
+      record.begin(tmp_path, 'rl', other, {'model': 'def', 'text': 'x'})
     message = str(error.value)
     assert "stage: 'sft' -> 'rl'" in message
     assert 'config data.sizes: [1, 2] -> [1]' in message
@@ -213,4 +205,4 @@ def test_every_recipe_locks_its_folder():
     text = path.read_text()
     if 'workdir: str' in text and 'command_line.main(' in text:
       # The stages that train begin through train/start.py.
-      assert re.search(r'(record|stage)\.begin\(|files\.lock\(', text), path
+      assert re.search(r'(record|stage)\.begin\b|files\.lock\(', text), path

@@ -79,9 +79,8 @@ class TestSpeedrun:
 
   def test_a_failing_installation_is_repeated(self, copy):
     for _ in range(2):
-      assert (
-        shell.call(copy, 'tools/speedrun.sh', FAIL_AT='pip').returncode == 7
-      )
+      done = shell.call(copy, 'tools/speedrun.sh', FAIL_AT='pip')
+      assert done.returncode == 7
     assert all('pip' in line for line in _log(copy))
     assert len(_log(copy)) == 2
 

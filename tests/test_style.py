@@ -38,14 +38,11 @@ def faults(text: str, dimensions: Collection[str]) -> list[str]:
       if letter not in dimensions:
         result.append(f'{line}: {name}: {letter} is no dimension')
   for node in ast.walk(tree):
-    if _is_einsum(node):
-      for fault in _einsum_faults(node, dimensions):
-        result.append(f'{node.lineno}: {fault}')
+    found = list(_einsum_faults(node, dimensions)) if _is_einsum(node) else []
     for target, value in _assigned(node):
       call = _through_methods(value)
-      if _is_einsum(call):
-        for fault in _result_faults(call, target):
-          result.append(f'{node.lineno}: {fault}')
+      found += _result_faults(call, target) if _is_einsum(call) else []
+    result += [f'{node.lineno}: {fault}' for fault in found]
   return result
 
 
@@ -57,55 +54,46 @@ def _suffix(name: str | None) -> str | None:
 def _named(tree: ast.AST) -> Iterator[tuple[str, int]]:
   """Yields names that are given: targets, arguments, fields, keys."""
   for node in ast.walk(tree):
-    if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
-      yield node.id, node.lineno
-    elif isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store):
-      yield node.attr, node.lineno
-    elif isinstance(node, ast.arg):
-      yield node.arg, node.lineno
-    elif isinstance(node, ast.keyword) and node.arg:
-      yield node.arg, node.value.lineno
-    elif isinstance(node, ast.Dict):
-      for key in node.keys:
-        if isinstance(key, ast.Constant) and isinstance(key.value, str):
-          yield key.value, key.lineno
-    elif isinstance(node, ast.Subscript):
-      key = node.slice
-      if isinstance(key, ast.Constant) and isinstance(key.value, str):
-        yield key.value, key.lineno
+    match node:
+      case (
+        ast.Name(id=str(name), ctx=ast.Store())
+        | ast.Attribute(attr=str(name), ctx=ast.Store())
+        | ast.arg(arg=str(name))
+        | ast.keyword(arg=str(name))
+      ):
+        yield name, node.lineno
+      case ast.Subscript(slice=ast.Constant(value=str(name))):
+        yield name, node.slice.lineno
+      case ast.Dict():
+        for key in node.keys:
+          if isinstance(key, ast.Constant) and isinstance(key.value, str):
+            yield key.value, key.lineno
 
 
 def _name_of(node: ast.AST) -> str | None:
   """The name of `x_BT`, `self.x_BT`, `batch['x_BT']`, `x_BT.astype(...)`."""
-  node = _through_methods(node)
-  if isinstance(node, ast.Name):
-    return node.id
-  if isinstance(node, ast.Attribute):
-    return node.attr
-  if isinstance(node, ast.Subscript) and isinstance(node.slice, ast.Constant):
-    return str(node.slice.value)
+  match _through_methods(node):
+    case ast.Name(id=str(name)) | ast.Attribute(attr=str(name)):
+      return name
+    case ast.Subscript(slice=ast.Constant(value=name)):
+      return str(name)
   return None
 
 
 def _through_methods(node: ast.AST) -> ast.AST:
-  while (
-    isinstance(node, ast.Call)
-    and isinstance(node.func, ast.Attribute)
-    and node.func.attr in _SAME_SHAPE_METHODS
-  ):
-    node = node.func.value
+  match node:
+    case ast.Call(func=ast.Attribute(attr=name, value=inner)):
+      return _through_methods(inner) if name in _SAME_SHAPE_METHODS else node
   return node
 
 
 def _is_einsum(node: ast.AST) -> bool:
-  return (
-    isinstance(node, ast.Call)
-    and isinstance(node.func, ast.Attribute)
-    and node.func.attr == 'einsum'
-    and bool(node.args)
-    and isinstance(node.args[0], ast.Constant)
-    and isinstance(node.args[0].value, str)
-  )
+  match node:
+    case ast.Call(
+      func=ast.Attribute(attr='einsum'), args=[ast.Constant(value=str()), *_]
+    ):
+      return True
+  return False
 
 
 def _assigned(node: ast.AST) -> Iterator[tuple[ast.AST, ast.AST]]:
@@ -157,12 +145,12 @@ def _contradict(suffix: str | None, letters: str) -> bool:
 
 
 def test_repository():
-  found = []
-  for folder in FOLDERS:
-    for path in sorted((ROOT / folder).rglob('*.py')):
-      text = path.read_text(encoding='utf-8')
-      for fault in faults(text, types.DIMENSIONS):
-        found.append(f'{path.relative_to(ROOT)}:{fault}')
+  found = [
+    f'{path.relative_to(ROOT)}:{fault}'
+    for folder in FOLDERS
+    for path in sorted((ROOT / folder).rglob('*.py'))
+    for fault in faults(path.read_text(encoding='utf-8'), types.DIMENSIONS)
+  ]
   assert not found, '\n'.join(found)
 
 

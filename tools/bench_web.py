@@ -120,7 +120,15 @@ def _write_corpus(data: pathlib.Path, folder: pathlib.Path) -> dict:
       for url, charset, body in pages[i::_N_FILES]:
         kind = f'text/html; charset={charset}' if charset else 'text/html'
         headers = (('Content-Type', kind),)
-        answer = fetch.Response(200, 'OK', headers, body, False, '::1', _DATE)
+        answer = fetch.Response(
+          status=200,
+          phrase='OK',
+          headers=headers,
+          body=body,
+          truncated=False,
+          address='::1',
+          date=_DATE,
+        )
         file.write(warc_write.encode_response(url, answer))
   n_bytes = sum(len(body) for *_, body in pages)
   return {'pages': len(pages), 'real_pages': n_real, 'html_mb': n_bytes / 1e6}

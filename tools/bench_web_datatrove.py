@@ -178,7 +178,7 @@ def _main():
   files.write_text(''.join(f'{path[1:]}\n' for path in warcs))
   _set_up((args.cache or out / 'cache').absolute())
   seconds, steps = {}, []
-  for name, executor in _stages(files, len(warcs), out, args):
+  for name, executor in _stages(files, len(warcs), out, args=args):
     start = time.perf_counter()
     stats = executor.run()
     seconds[name] = round(time.perf_counter() - start, 3)

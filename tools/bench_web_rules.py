@@ -56,7 +56,7 @@ def verdicts(data: pathlib.Path, peer_python: str) -> dict:
   n_texts = len(texts)
   ours = [make_golden.text_hash(' '.join(words_of.split(t))) for t in texts]
   result: dict = {'documents': n_texts}
-  result['words'] = _compared(ours, peer, 'words', cold_s)
+  result['words'] = _compared(ours, peer, 'words', seconds=cold_s)
   result['words']['warm_docs_s'] = round(n_texts / warm_s, 1)
   pairs = list(zip(texts, words, strict=True))
   for rule, judge in _RULES.items():
@@ -65,7 +65,7 @@ def verdicts(data: pathlib.Path, peer_python: str) -> dict:
       [reason, make_golden.text_hash(changed) if changed else '']
       for reason, changed in judged
     ]
-    result[rule] = _compared(ours, peer, rule, seconds)
+    result[rule] = _compared(ours, peer, rule, seconds=seconds)
   return result
 
 

@@ -42,15 +42,8 @@ _SECOND: Sequence[tuple[str, str, Callable[[int, int], int]]] = (
   ('but at most {k}', 'min({x}, {k})', min),
 )
 _NAMES = (
-  'total',
-  'result',
-  'value',
-  'count',
-  'score',
-  'level',
-  'price',
-  'size',
-)
+  'total', 'result', 'value', 'count', 'score', 'level', 'price', 'size',
+)  # fmt: skip
 _ARGUMENTS = 'abcnxy'
 _N_TESTS = 4
 _FIRST_TRAINING_ID = python_functions.FIRST_TRAINING_ID

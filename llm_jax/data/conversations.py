@@ -21,6 +21,8 @@ from llm_jax.data import tfds_folder
 
 _SOURCES_FILE = 'sources.json'
 
+Conversation = list[dict[str, str]]
+
 
 class Conversations(tfds.core.GeneratorBasedBuilder):
   """The data set; use `build` and `read`."""
@@ -53,10 +55,8 @@ class Conversations(tfds.core.GeneratorBasedBuilder):
 
 
 def join_turns(
-  conversations: Sequence[list[dict[str, str]]],
-  max_turns: int,
-  draw: random.Random,
-) -> list[list[dict[str, str]]]:
+  conversations: Sequence[Conversation], max_turns: int, draw: random.Random
+) -> list[Conversation]:
   """Make neighbours the turns of one conversation, 1 to max_turns of them."""
   joined = []
   while conversations:
@@ -66,17 +66,12 @@ def join_turns(
   return joined
 
 
-def write(
-  conversations: Iterable[list[dict[str, str]]], path: str | os.PathLike[str]
-) -> None:
+def write(conversations: Iterable[Conversation], path: files.Name) -> None:
   """Write conversations as JSONL; after a crash the whole file or none."""
   files.write_jsonl(path, ({'messages': m} for m in conversations))
 
 
-def build(
-  sources: Sequence[str | os.PathLike[str]],
-  directory: str | os.PathLike[str],
-) -> None:
+def build(sources: Sequence[files.Name], directory: files.Name) -> None:
   """Make the data set in a folder; nothing is done where it is finished.
 
   Args:
@@ -103,14 +98,13 @@ def build(
     shutil.rmtree(unfinished)  # what a killed build leaves behind
   files.write_json(known_path, names)
   builder = Conversations(
-    data_dir=os.fspath(directory),
-    paths=[os.fspath(path) for path in paths],
+    data_dir=os.fspath(directory), paths=[os.fspath(path) for path in paths]
   )
   tfds.disable_progress_bar()
   builder.download_and_prepare()
 
 
-def read(directory: str | os.PathLike[str]) -> list[list[dict[str, str]]]:
+def read(directory: files.Name) -> list[Conversation]:
   """All conversations of a data set that `build` made, in their order.
 
   Raises:
@@ -126,7 +120,7 @@ def read(directory: str | os.PathLike[str]) -> list[list[dict[str, str]]]:
   return [_messages(example) for example in examples]
 
 
-def fingerprint(path: str | os.PathLike[str]) -> str:
+def fingerprint(path: files.Name) -> str:
   """What tells the content of a source of conversations.
 
   Raises:
@@ -143,9 +137,7 @@ def fingerprint(path: str | os.PathLike[str]) -> str:
   )
 
 
-def read_files(
-  paths: Sequence[pathlib.Path],
-) -> Iterator[list[dict[str, str]]]:
+def read_files(paths: Sequence[pathlib.Path]) -> Iterator[Conversation]:
   """The conversations of JSONL files and of folders of TFDS data sets.
 
   Raises:
@@ -158,7 +150,7 @@ def read_files(
       yield from files.read_jsonl(path, _read_row)
 
 
-def _read_tfds(folder: pathlib.Path) -> Iterator[list[dict[str, str]]]:
+def _read_tfds(folder: pathlib.Path) -> Iterator[Conversation]:
   for shard in tfds_folder.shards(folder):
     for number, example in enumerate(tfds_folder.read(shard)):
       try:
@@ -170,7 +162,7 @@ def _read_tfds(folder: pathlib.Path) -> Iterator[list[dict[str, str]]]:
         ) from error
 
 
-def _messages(example: Mapping[str, Any]) -> list[dict[str, str]]:
+def _messages(example: Mapping[str, Any]) -> Conversation:
   messages = example['messages']
   return [
     {'role': role.decode(), 'content': content.decode()}
@@ -178,7 +170,7 @@ def _messages(example: Mapping[str, Any]) -> list[dict[str, str]]:
   ]
 
 
-def _read_row(row: Mapping[str, Any]) -> list[dict[str, str]]:
+def _read_row(row: Mapping[str, Any]) -> Conversation:
   if set(row) != {'messages'}:
     raise ValueError(
       f'a line is an object with "messages" and nothing else, not {sorted(row)}'

@@ -11,10 +11,11 @@ import numpy as np
 from llm_jax.data import order, shards
 
 Batch = dict[str, np.ndarray]
+Sources = Sequence[tuple[shards.TokenSource, float]]  # with their weights
 
 
 def make_batch_fn(
-  sources: Sequence[tuple[shards.TokenSource, float]],
+  sources: Sources,
   batch_size: int,
   seed: int,
   end_of_text_id: int,
@@ -62,7 +63,7 @@ def make_batch_fn(
       )
       tokens.append(source.rows(indices))
       lengths.append(source.n_targets(indices))
-    return _arrays(
+    return arrays(
       tokens_BT=np.concatenate(tokens),
       lengths=np.concatenate(lengths),
       end_of_text_id=end_of_text_id,
@@ -75,7 +76,7 @@ def make_batch_fn(
 def empty_batch(batch_size: int, length: int) -> Batch:
   """A batch of padding, with the arrays that `make_batch_fn` gives."""
   tokens_BT = np.zeros((batch_size, length + 1), np.int32)
-  return _arrays(
+  return arrays(
     tokens_BT,
     lengths=np.zeros(batch_size, int),
     end_of_text_id=0,
@@ -112,9 +113,7 @@ def rows_of_each(weights: Sequence[float], batch_size: int) -> list[int]:
 
 
 def progress(
-  sources: Sequence[tuple[shards.TokenSource, float]],
-  batch_size: int,
-  n_steps: int,
+  sources: Sources, batch_size: int, n_steps: int
 ) -> dict[str, float]:
   """How much of each source the first so many batches hold.
 
@@ -132,10 +131,7 @@ def progress(
 
 
 def check_epochs(
-  sources: Sequence[tuple[shards.TokenSource, float]],
-  batch_size: int,
-  n_steps: int,
-  max_epochs: Sequence[float],
+  sources: Sources, batch_size: int, n_steps: int, max_epochs: Sequence[float]
 ) -> None:
   """Refuse a run that would read a source more often than it may.
 
@@ -191,12 +187,23 @@ def document_segments(
   return segment_ids_BT.astype(np.int32), positions_BT.astype(np.int32)
 
 
-def _arrays(
+def arrays(
   tokens_BT: np.ndarray,
   lengths: np.ndarray,
   end_of_text_id: int,
   keep_documents: bool,
 ) -> Batch:
+  """The arrays of a batch of rows.
+
+  Args:
+    tokens_BT: inputs and the last target of each row.
+    lengths: how many targets of each row are text; the others are padding.
+    end_of_text_id: ends a document.
+    keep_documents: tokens see their own document only; else the whole row.
+
+  Returns:
+    The batch, as `make_batch_fn` gives it.
+  """
   inputs_BT, targets_BT = tokens_BT[:, :-1], tokens_BT[:, 1:]
   index_BT = np.broadcast_to(np.arange(inputs_BT.shape[1]), inputs_BT.shape)
   if keep_documents:

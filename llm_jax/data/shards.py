@@ -8,7 +8,6 @@ tokens of it are real is in the manifest.
 """
 
 import dataclasses
-import os
 import pathlib
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -52,7 +51,7 @@ class Layout:
 class ShardWriter:
   """Writes one shard; it appears under its name only when it is complete."""
 
-  def __init__(self, path: str | os.PathLike[str], layout: Layout):
+  def __init__(self, path: files.Name, layout: Layout):
     """Open no file yet: a shard without documents is none.
 
     Args:
@@ -106,12 +105,9 @@ class ShardWriter:
     if self._writer is None:
       return {'file': self._path.name, 'sha256': '', **self._counts}
     if len(self._pending) > 1:
-      last = np.full(
-        self._layout.sequence_length + 1,
-        self._layout.end_of_text_id,
-        self._layout.dtype,
-      )
-      last[: len(self._pending)] = self._pending
+      missing = self._layout.sequence_length + 1 - len(self._pending)
+      end = self._layout.end_of_text_id
+      last = np.pad(self._pending, (0, missing), constant_values=end)
       self._writer.write(last.tobytes())
       self._counts['records'] += 1
     self._writer.close()
@@ -132,7 +128,7 @@ class ShardWriter:
 
 
 def write_shard(
-  path: str | os.PathLike[str],
+  path: files.Name,
   documents: Iterable[tuple[Sequence[int], int]],
   layout: Layout,
 ) -> dict[str, Any]:
@@ -144,7 +140,7 @@ def write_shard(
 
 
 def write_manifest(
-  directory: str | os.PathLike[str],
+  directory: files.Name,
   shards: Mapping[str, Mapping[str, Sequence[Mapping[str, Any]]]],
   tokenizer_fingerprint: str,
   layout: Layout,
@@ -180,7 +176,7 @@ def write_manifest(
   return manifest
 
 
-def read_manifest(directory: str | os.PathLike[str]) -> dict[str, Any]:
+def read_manifest(directory: files.Name) -> dict[str, Any]:
   """The manifest of a folder of token shards.
 
   Raises:
@@ -195,9 +191,7 @@ def read_manifest(directory: str | os.PathLike[str]) -> dict[str, Any]:
   return files.read_json(path)
 
 
-def find_source(
-  directories: Sequence[str | os.PathLike[str]], source: str
-) -> str | os.PathLike[str]:
+def find_source(directories: Sequence[files.Name], source: str) -> files.Name:
   """The one folder of token shards that has a source.
 
   Raises:
@@ -214,7 +208,7 @@ def find_source(
   return found[0]
 
 
-def fingerprint(directory: str | os.PathLike[str]) -> str:
+def fingerprint(directory: files.Name) -> str:
   """sha256 of a folder's manifest, which holds those of its shards."""
   return files.sha256(pathlib.Path(directory, MANIFEST))
 
@@ -234,7 +228,7 @@ class TokenSource:
 
   def __init__(
     self,
-    directory: str | os.PathLike[str],
+    directory: files.Name,
     source: str,
     split: str,
     tokenizer_fingerprint: str,

@@ -25,7 +25,7 @@ class HeldOut:
   """Rows of held-out documents, and the text that they code."""
 
   tokens_BT: np.ndarray  # inputs and the last target of each row
-  mask_BT: np.ndarray  # 1 where a target is a token of the text, not padding
+  lengths: np.ndarray  # targets of each row that are text, not padding
   end_of_text_id: int
   documents: list[bytes]  # UTF-8 text of each document
 
@@ -57,8 +57,6 @@ def read(
   n_rows = min(max_rows, len(source))
   tokens_BT = source.rows(range(n_rows))
   lengths = source.n_targets(range(n_rows))
-  index_T = np.arange(tokens_BT.shape[1] - 1)
-  mask_BT = (index_T[None] < lengths[:, None]).astype(np.float32)
   pieces = [bytearray()]
   for row, length in zip(tokens_BT[:, 1:].tolist(), lengths, strict=True):
     for token in row[:length]:
@@ -69,7 +67,7 @@ def read(
   documents = [bytes(piece) for piece in pieces if piece]
   held_out = HeldOut(
     tokens_BT=tokens_BT,
-    mask_BT=mask_BT,
+    lengths=lengths,
     end_of_text_id=source.end_of_text_id,
     documents=documents,
   )
@@ -113,32 +111,24 @@ def bits_per_byte(
   nats = 0.0
   for start in range(0, len(held_out.tokens_BT), batch_size):
     tokens_BT = held_out.tokens_BT[start : start + batch_size]
-    mask_BT = held_out.mask_BT[start : start + batch_size]
+    lengths = held_out.lengths[start : start + batch_size]
     # The last batch keeps the shape of the others, so nothing is recompiled;
-    # rows of zeros fill it up and their mask takes them out again.
-    fill = ((0, batch_size - len(tokens_BT)), (0, 0))
-    tokens_BT, mask_BT = np.pad(tokens_BT, fill), np.pad(mask_BT, fill)
-    inputs_BT, targets_BT = tokens_BT[:, :-1], tokens_BT[:, 1:]
-    segment_ids_BT, positions_BT = mixture.document_segments(
-      inputs_BT, held_out.end_of_text_id
+    # rows of zeros fill it up and have no targets.
+    fill = (0, batch_size - len(tokens_BT))
+    batch = mixture.arrays(
+      np.pad(tokens_BT, (fill, (0, 0))),
+      lengths=np.pad(lengths, fill),
+      end_of_text_id=held_out.end_of_text_id,
+      keep_documents=True,
     )
-    batch = {
-      'inputs_BT': inputs_BT,
-      'targets_BT': targets_BT,
-      'segment_ids_BT': segment_ids_BT,
-      'positions_BT': positions_BT,
-    }
-    nats -= float(_sum_logp(cfg, params, batch=batch, mask_BT=mask_BT))
+    nats -= float(_sum_logp(cfg, params, batch))
   return nats / math.log(2) / held_out.n_bytes
 
 
 @functools.partial(jax.jit, static_argnums=0)
 def _sum_logp(
-  cfg: model_config.ModelConfig,
-  params: types.Params,
-  batch: types.Batch,
-  mask_BT: jax.Array,
+  cfg: model_config.ModelConfig, params: types.Params, batch: types.Batch
 ) -> jax.Array:
   """Sum of log p of the targets that the mask keeps, in nats."""
   logp_BT = likelihood.target_logp(cfg, params, batch)
-  return jnp.sum(logp_BT * mask_BT)
+  return jnp.sum(logp_BT * batch['loss_mask_BT'])

@@ -100,6 +100,10 @@ def evaluate(
   first = [answers[0] for answers in greedy]
   n_greedy = sum(answer['correct'] for answer in first)
   every = [answer for answers in sampled for answer in answers]
+
+  def interval(values):
+    return list(statistics.bootstrap_interval(values, cfg.seed))
+
   return {
     'task': task.name,
     'mode': 'direct' if direct else 'free',
@@ -110,11 +114,9 @@ def evaluate(
     'sampled': sum(n_correct) / len(every),
     'interval': {
       'greedy': list(statistics.wilson_interval(n_greedy, len(problems))),
-      'sampled': list(statistics.bootstrap_interval(verdicts, cfg.seed)),
+      'sampled': interval(verdicts),
       'pass_at_k': {
-        str(k): list(
-          statistics.bootstrap_interval([[x] for x in estimates], cfg.seed)
-        )
+        str(k): interval([[x] for x in estimates])
         for k, estimates in pass_at_k.items()
       },
     },
@@ -208,18 +210,16 @@ def _scored(
 ) -> dict[str, Any]:
   """An answer with its verdict."""
   text = prompting.answer_text(model.tokenizer, answer.token_ids)
+  n_tokens = len(answer.token_ids)
+  score = grading.Score(False, f'no end within {n_tokens} tokens')
   if answer.stopped:
     score = task.score(problem, text)
-  else:
-    score = grading.Score(
-      False, f'no end within {len(answer.token_ids)} tokens'
-    )
   return {
     'prompt': problem.prompt,
     'answer': text,
     'correct': score.correct,
     'reason': score.reason,
-    'n_tokens': len(answer.token_ids),
+    'n_tokens': n_tokens,
     'stopped': answer.stopped,
   }
 

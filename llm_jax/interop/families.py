@@ -14,37 +14,43 @@ from llm_jax import dataclass_json
 from llm_jax.model import config
 
 _KEYS = {
-  'vocab_size': 'vocab_size',
-  'n_layers': 'num_hidden_layers',
-  'd_model': 'hidden_size',
-  'n_heads': 'num_attention_heads',
-  'n_kv_heads': 'num_key_value_heads',
-  'head_dim': 'head_dim',
-  'd_ff': 'intermediate_size',
-  'max_length': 'max_position_embeddings',
-  'norm_eps': 'rms_norm_eps',
-  'tied_embeddings': 'tie_word_embeddings',
-}
+  'vocab_size': 'vocab_size', 'n_layers': 'num_hidden_layers',
+  'd_model': 'hidden_size', 'n_heads': 'num_attention_heads',
+  'n_kv_heads': 'num_key_value_heads', 'head_dim': 'head_dim',
+  'd_ff': 'intermediate_size', 'max_length': 'max_position_embeddings',
+  'norm_eps': 'rms_norm_eps', 'tied_embeddings': 'tie_word_embeddings',
+}  # fmt: skip
 _GPT2_KEYS = {
-  'vocab_size': 'vocab_size',
-  'n_layers': 'n_layer',
-  'd_model': 'n_embd',
-  'n_heads': 'n_head',
-  'd_ff': 'n_inner',
-  'max_length': 'n_positions',
-  'norm_eps': 'layer_norm_epsilon',
-  'tied_embeddings': 'tie_word_embeddings',
-}
+  'vocab_size': 'vocab_size', 'n_layers': 'n_layer', 'd_model': 'n_embd',
+  'n_heads': 'n_head', 'd_ff': 'n_inner', 'max_length': 'n_positions',
+  'norm_eps': 'layer_norm_epsilon', 'tied_embeddings': 'tie_word_embeddings',
+}  # fmt: skip
 _QWEN3_MOE_KEYS = _KEYS | {
-  'd_ff': 'moe_intermediate_size',
-  'n_experts': 'num_experts',
+  'd_ff': 'moe_intermediate_size', 'n_experts': 'num_experts',
   'n_experts_per_token': 'num_experts_per_tok',
   'normalize_router': 'norm_topk_prob',
-}
+}  # fmt: skip
 _MIXTRAL_KEYS = _KEYS | {
   'n_experts': 'num_local_experts',
   'n_experts_per_token': 'num_experts_per_tok',
 }
+_GEMMA3_KEYS = _KEYS | {
+  'query_pre_attn_scalar': 'query_pre_attn_scalar',
+  'logit_softcap': 'final_logit_softcapping',
+}
+_GEMMA2_KEYS = _GEMMA3_KEYS | {'attention_softcap': 'attn_logit_softcapping'}
+# The keys of each kind of rotary scaling, and our names of them.
+_SCALINGS: dict[str, dict[str, str]] = {
+  'default': {},
+  'linear': {'factor': 'factor'},
+  'llama3': {
+    'factor': 'factor',
+    'low_freq_factor': 'low_freq_factor',
+    'high_freq_factor': 'high_freq_factor',
+    'original_max_position_embeddings': 'original_max_length',
+  },
+}
+_KINDS = {'full_attention': 'G', 'sliding_attention': 'L'}
 _ROPE = ('rope_theta', 'rope_scaling')
 _WINDOW = ('layer_pattern', 'window')
 # Their values are no part of ModelConfig's layout.
@@ -72,9 +78,9 @@ class Family:
     model_type: its name in config.json.
     architecture: the class in transformers.
     fixed: options whose value differs from ModelConfig's default.
-    free: options that config.json holds.
+    free: options that config.json holds in a form of their own.
     constants: keys of config.json with the one value that is supported.
-    keys: the key of each size.
+    keys: the key of each other option.
     tied: what an absent tie_word_embeddings means.
   """
 
@@ -88,100 +94,57 @@ class Family:
 
 
 _GEMMA = {
-  'activation': 'gelu_gated',
-  'norm': 'rms_plus_one',
-  'post_norms': True,
+  'activation': 'gelu_gated', 'norm': 'rms_plus_one', 'post_norms': True,
   'embedding_scale': True,
-}
-_GEMMA_FREE = (*_WINDOW, 'query_pre_attn_scalar', 'logit_softcap')
+}  # fmt: skip
 _GEMMA_CONSTANTS = {
-  'hidden_activation': 'gelu_pytorch_tanh',
-  'attention_bias': False,
+  'hidden_activation': 'gelu_pytorch_tanh', 'attention_bias': False,
   'use_bidirectional_attention': False,
-}
+}  # fmt: skip
+_ALL_SPARSE = {
+  'decoder_sparse_step': 1, 'mlp_only_layers': [], 'use_sliding_window': False,
+}  # fmt: skip
+_GPT2 = {
+  'activation': 'gelu', 'norm': 'layer', 'qk_norm': False, 'bias': 'all',
+  'positions': 'learned',
+}  # fmt: skip
+_GPT2_CONSTANTS = {
+  'activation_function': 'gelu_new', 'scale_attn_weights': True,
+  'scale_attn_by_inverse_layer_idx': False, 'add_cross_attention': False,
+}  # fmt: skip
 _SILU = {'hidden_act': 'silu', 'attention_bias': False}
-# In the order in which they are tried for writing.
-_FAMILIES = (
-  Family(
-    model_type='qwen3',
-    architecture='Qwen3ForCausalLM',
-    fixed={},
-    free=(*_ROPE, *_WINDOW),
-    constants=_SILU,
+_GPT2_FREE = (*_ROPE, 'local_rope_theta')  # without effect on learned positions
+# Behind each model_type the other attributes of its class; the rows are in the
+# order in which they are tried for writing.
+_TABLE: dict[str, tuple] = {
+  'qwen3': ('Qwen3ForCausalLM', {}, (*_ROPE, *_WINDOW), _SILU),
+  'llama': (
+    'LlamaForCausalLM', {'qk_norm': False}, _ROPE, _SILU | {'mlp_bias': False},
   ),
-  Family(
-    model_type='llama',
-    architecture='LlamaForCausalLM',
-    fixed={'qk_norm': False},
-    free=_ROPE,
-    constants=_SILU | {'mlp_bias': False},
+  'qwen2': (
+    'Qwen2ForCausalLM', {'qk_norm': False, 'bias': 'qkv'}, (*_ROPE, *_WINDOW),
+    {'hidden_act': 'silu'},
   ),
-  Family(
-    model_type='qwen2',
-    architecture='Qwen2ForCausalLM',
-    fixed={'qk_norm': False, 'bias': 'qkv'},
-    free=(*_ROPE, *_WINDOW),
-    constants={'hidden_act': 'silu'},
+  'qwen3_moe': (
+    'Qwen3MoeForCausalLM', {}, _ROPE, _SILU | _ALL_SPARSE, _QWEN3_MOE_KEYS,
   ),
-  Family(
-    model_type='qwen3_moe',
-    architecture='Qwen3MoeForCausalLM',
-    fixed={},
-    free=(*_ROPE, 'n_experts', 'n_experts_per_token', 'normalize_router'),
-    constants=_SILU
-    | {
-      'decoder_sparse_step': 1,
-      'mlp_only_layers': [],
-      'use_sliding_window': False,
-    },
-    keys=_QWEN3_MOE_KEYS,
+  'mixtral': (
+    'MixtralForCausalLM', {'qk_norm': False}, _ROPE,
+    {'hidden_act': 'silu', 'sliding_window': None}, _MIXTRAL_KEYS,
   ),
-  Family(
-    model_type='mixtral',
-    architecture='MixtralForCausalLM',
-    fixed={'qk_norm': False},
-    free=(*_ROPE, 'n_experts', 'n_experts_per_token'),
-    constants={'hidden_act': 'silu', 'sliding_window': None},
-    keys=_MIXTRAL_KEYS,
+  'gemma3_text': (
+    'Gemma3ForCausalLM', _GEMMA, (*_ROPE, 'local_rope_theta', *_WINDOW),
+    {**_GEMMA_CONSTANTS, 'attn_logit_softcapping': None}, _GEMMA3_KEYS, True,
   ),
-  Family(
-    model_type='gemma3_text',
-    architecture='Gemma3ForCausalLM',
-    fixed=_GEMMA,
-    free=(*_ROPE, 'local_rope_theta', *_GEMMA_FREE),
-    constants={**_GEMMA_CONSTANTS, 'attn_logit_softcapping': None},
-    tied=True,
+  'gemma2': (
+    'Gemma2ForCausalLM', {**_GEMMA, 'qk_norm': False},
+    ('rope_theta', *_WINDOW), _GEMMA_CONSTANTS, _GEMMA2_KEYS, True,
   ),
-  Family(
-    model_type='gemma2',
-    architecture='Gemma2ForCausalLM',
-    fixed={**_GEMMA, 'qk_norm': False},
-    free=('rope_theta', *_GEMMA_FREE, 'attention_softcap'),
-    constants=_GEMMA_CONSTANTS,
-    tied=True,
+  'gpt2': (
+    'GPT2LMHeadModel', _GPT2, _GPT2_FREE, _GPT2_CONSTANTS, _GPT2_KEYS, True,
   ),
-  Family(
-    model_type='gpt2',
-    architecture='GPT2LMHeadModel',
-    fixed={
-      'activation': 'gelu',
-      'norm': 'layer',
-      'qk_norm': False,
-      'bias': 'all',
-      'positions': 'learned',
-    },
-    free=(*_ROPE, 'local_rope_theta'),  # without effect on learned positions
-    constants={
-      'activation_function': 'gelu_new',
-      'scale_attn_weights': True,
-      'scale_attn_by_inverse_layer_idx': False,
-      'add_cross_attention': False,
-    },
-    keys=_GPT2_KEYS,
-    tied=True,
-  ),
-)
-_FAMILIES_BY_TYPE = {family.model_type: family for family in _FAMILIES}
+}  # fmt: skip
+_FAMILIES = {name: Family(name, *rest) for name, rest in _TABLE.items()}
 
 
 def of_model(cfg: config.ModelConfig) -> Family:
@@ -196,15 +159,14 @@ def of_model(cfg: config.ModelConfig) -> Family:
   Raises:
     ValueError: if there is none, with the options that block the nearest.
   """
-  blocked = {family: _blockers(family, cfg) for family in _FAMILIES_BY_TYPE}
-  nearest = min(blocked, key=lambda family: len(blocked[family]))
-  if blocked[nearest]:
+  found = [(family, _blockers(family, cfg)) for family in _FAMILIES.values()]
+  nearest, blockers = min(found, key=lambda each: len(each[1]))
+  if blockers:
     raise ValueError(
       'no published class can express this model; the nearest, '
-      f'{_FAMILIES_BY_TYPE[nearest].architecture}, needs '
-      f'{"; ".join(blocked[nearest])}'
+      f'{nearest.architecture}, needs {"; ".join(blockers)}'
     )
-  return _FAMILIES_BY_TYPE[nearest]
+  return nearest
 
 
 def of_json(values: Mapping[str, Any]) -> Family:
@@ -214,29 +176,24 @@ def of_json(values: Mapping[str, Any]) -> Family:
     ValueError: if it is none of ours.
   """
   model_type = values.get('model_type')
-  if model_type not in _FAMILIES_BY_TYPE:
+  if model_type not in _FAMILIES:
     raise ValueError(
       f'config.json has model_type {model_type!r}, which cannot be read; use a '
-      f'checkpoint of {", ".join(_FAMILIES_BY_TYPE)}'
+      f'checkpoint of {", ".join(_FAMILIES)}'
     )
-  return _FAMILIES_BY_TYPE[model_type]
+  return _FAMILIES[model_type]
 
 
-def _blockers(model_type: str, cfg: config.ModelConfig) -> list[str]:
-  family, default = _FAMILIES_BY_TYPE[model_type], config.ModelConfig()
-  blockers = []
-  for field in dataclasses.fields(cfg):
-    name, has = field.name, getattr(cfg, field.name)
-    if name in _ANY_VALUE or name in family.free:
-      continue
-    if name == 'layer_pattern' and not cfg.window:
-      continue
-    if name in ('n_experts_per_token', 'normalize_router') and (
-      not cfg.n_experts
-    ):
-      continue
+def _blockers(family: Family, cfg: config.ModelConfig) -> list[str]:
+  default, blockers = config.ModelConfig(), []
+  # Options without effect while another one is 0.
+  of_experts = ('n_experts_per_token', 'normalize_router')
+  needs = dict.fromkeys(of_experts, 'n_experts') | {'layer_pattern': 'window'}
+  free = {*_ANY_VALUE, *family.free, *family.keys}
+  free |= {name for name, other in needs.items() if not getattr(cfg, other)}
+  for name, has in vars(cfg).items():
     wanted = family.fixed.get(name, getattr(default, name))
-    if has != wanted:
+    if has != wanted and name not in free:
       blockers.append(f'{name} = {wanted!r} instead of {has!r}')
   if 'n_experts' in family.keys and not cfg.n_experts:
     blockers.append('n_experts above 0')
@@ -246,7 +203,7 @@ def _blockers(model_type: str, cfg: config.ModelConfig) -> list[str]:
     blockers.append(
       f'a whole query_pre_attn_scalar instead of {cfg.query_pre_attn_scalar}'
     )
-  if model_type == 'gpt2':
+  if family.model_type == 'gpt2':
     if cfg.n_kv_heads != cfg.n_heads:
       blockers.append(f'n_kv_heads = {cfg.n_heads}, like n_heads')
     if cfg.n_heads * cfg.head_dim != cfg.d_model:
@@ -268,30 +225,26 @@ def to_json(
     What json.dump writes, for transformers 4.57 and 5.
   """
   values: dict[str, Any] = {
-    'architectures': [family.architecture],
-    'model_type': family.model_type,
-    'dtype': dtype,
-    'torch_dtype': dtype,
-    'use_cache': True,
-  }
-  values |= {key: getattr(cfg, name) for name, key in family.keys.items()}
+    'architectures': [family.architecture], 'model_type': family.model_type,
+    'dtype': dtype, 'torch_dtype': dtype, 'use_cache': True,
+  }  # fmt: skip
+  for name, key in family.keys.items():
+    value = getattr(cfg, name)
+    values[key] = None if name.endswith('softcap') and not value else value
   values |= family.constants
   if family.model_type == 'qwen3_moe':
     values['num_local_experts'] = cfg.n_experts
   if cfg.positions == 'rotary':
     values |= _rope_to_json(cfg, family)
   if 'window' in family.free:
-    names = {'G': 'full_attention', 'L': 'sliding_attention'}
+    names = {kind: name for name, kind in _KINDS.items()}
     values['layer_types'] = [names[kind] for kind in cfg.layer_kinds]
     values['sliding_window'] = cfg.window or None
     if family.model_type.startswith('qwen'):
       values['use_sliding_window'] = cfg.window > 0
-  if 'query_pre_attn_scalar' in family.free:
+  if 'query_pre_attn_scalar' in family.keys:
     scalar = int(cfg.query_pre_attn_scalar)
     values['query_pre_attn_scalar'] = scalar or cfg.head_dim
-    values['final_logit_softcapping'] = cfg.logit_softcap or None
-  if 'attention_softcap' in family.free:
-    values['attn_logit_softcapping'] = cfg.attention_softcap or None
   return values
 
 
@@ -323,19 +276,12 @@ def from_json(values: Mapping[str, Any]) -> config.ModelConfig:
     for key in ('intermediate_size', 'sliding_window', 'max_window_layers'):
       left.pop(key, None)
   options |= _sizes(family, left)
-  if 'rope_theta' in family.free and family.keys is not _GPT2_KEYS:
+  if family.fixed.get('positions') != 'learned':
     options |= _rope_from_json(family, left)
   if 'window' in family.free:
     options |= _window_from_json(family, left, options['n_layers'])
-  if 'query_pre_attn_scalar' in family.free:
-    options['query_pre_attn_scalar'] = float(
-      _required(left, 'query_pre_attn_scalar')
-    )
-    options['logit_softcap'] = _required(left, 'final_logit_softcapping') or 0.0
+  if 'query_pre_attn_scalar' in family.keys:
     left.pop('hidden_act', None)  # in old files; hidden_activation counts
-  if 'attention_softcap' in family.free:
-    cap = _required(left, 'attn_logit_softcapping')
-    options['attention_softcap'] = cap or 0.0
   dtype = left.get('dtype') or left.get('torch_dtype')
   options['dtype'] = 'bfloat16' if dtype == 'bfloat16' else 'float32'
   unknown = {k: v for k, v in left.items() if v is not None}
@@ -350,7 +296,7 @@ def from_json(values: Mapping[str, Any]) -> config.ModelConfig:
   cfg = dataclass_json.from_dict(
     config.ModelConfig, dataclass_json.to_dict(config.ModelConfig(**options))
   )
-  if blockers := _blockers(family.model_type, cfg):
+  if blockers := _blockers(family, cfg):
     raise ValueError(f'config.json: ours needs {"; ".join(blockers)}')
   return cfg
 
@@ -371,8 +317,9 @@ def _sizes(family: Family, left: dict[str, Any]) -> dict[str, Any]:
   absent |= {'head_dim': None, 'num_key_value_heads': None}
   sizes = {}
   for name, key in family.keys.items():
-    value = left.pop(key, absent[key]) if key in absent else None
-    sizes[name] = _required(left, key) if key not in absent else value
+    is_needed = key not in absent
+    value = _required(left, key) if is_needed else left.pop(key, absent[key])
+    sizes[name] = value or 0.0 if name.endswith('softcap') else value
   heads, width = sizes['n_heads'], sizes['d_model']
   sizes['n_kv_heads'] = sizes.get('n_kv_heads') or heads
   sizes['head_dim'] = sizes.get('head_dim') or width // heads
@@ -384,11 +331,9 @@ def _rope_to_json(cfg: config.ModelConfig, family: Family) -> dict[str, Any]:
   scaling = cfg.rope_scaling
   given = None
   if scaling is not None:
-    given = {'rope_type': scaling.kind, 'factor': scaling.factor}
-    if scaling.kind == 'llama3':
-      given['low_freq_factor'] = scaling.low_freq_factor
-      given['high_freq_factor'] = scaling.high_freq_factor
-      given['original_max_position_embeddings'] = scaling.original_max_length
+    keys = _SCALINGS[scaling.kind].items()
+    given = {'rope_type': scaling.kind}
+    given |= {key: getattr(scaling, name) for key, name in keys}
   flat = {'rope_type': 'default', **(given or {}), 'rope_theta': cfg.rope_theta}
   values = {'rope_theta': cfg.rope_theta, 'rope_scaling': given}
   if 'local_rope_theta' not in family.free:
@@ -440,28 +385,19 @@ def _theta(old: Mapping, new: Mapping, absent: float) -> float:
 
 def _scaling(values: Mapping[str, Any]) -> config.RopeScaling | None:
   kind = values.get('rope_type', values.get('type', 'default'))
-  left = {
-    k: v
-    for k, v in values.items()
-    if k not in ('rope_type', 'type', 'rope_theta') and v is not None
-  }
-  names = {'factor': 'factor'}
-  if kind == 'llama3':
-    names |= {k: k for k in ('low_freq_factor', 'high_freq_factor')}
-    names['original_max_position_embeddings'] = 'original_max_length'
-  elif kind == 'default':
-    names = {}
-  elif kind != 'linear':
+  if str(kind) not in _SCALINGS:
     raise ValueError(
       f'config.json has the rope type {kind!r}; only default, linear and '
       'llama3 are supported'
     )
+  names, others = _SCALINGS[kind], ('rope_type', 'type', 'rope_theta')
+  left = {k: v for k, v in values.items() if k not in others and v is not None}
   if left.keys() != names.keys():
     raise ValueError(
       f'config.json has {sorted(left)} for the rope type {kind!r}, which takes '
       f'{sorted(names)}'
     )
-  if kind == 'default':
+  if not names:
     return None
   return config.RopeScaling(kind, **{names[k]: v for k, v in left.items()})
 
@@ -482,14 +418,13 @@ def _window_from_json(
   else:
     kinds = ['L' if (i + 1) % every else 'G' for i in range(n_layers)]
   if types is not None:
-    names = {'full_attention': 'G', 'sliding_attention': 'L'}
-    unknown = sorted(set(types) - names.keys())
+    unknown = sorted(set(types) - _KINDS.keys())
     if unknown or len(types) != n_layers:
       raise ValueError(
         f'config.json has layer_types of {len(types)} layers, {unknown} among '
-        f'them; use {n_layers} of {" and ".join(names)}'
+        f'them; use {n_layers} of {" and ".join(_KINDS)}'
       )
-    kinds = [names[name] for name in types]
+    kinds = [_KINDS[name] for name in types]
   if 'L' not in kinds:
     return {}
   n = next(

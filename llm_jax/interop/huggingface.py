@@ -6,7 +6,6 @@ written. Only folders are read, nothing is fetched, and pickled weights are
 not opened.
 """
 
-import os
 import pathlib
 import re
 import shutil
@@ -36,9 +35,7 @@ _DTYPES = {
 _COMPUTED = re.compile(r'\.attn\.(masked_)?bias$|\.rotary_emb\.inv_freq$')
 
 
-def read(
-  folder: str | os.PathLike[str],
-) -> tuple[config.ModelConfig, types.Params]:
+def read(folder: files.Name) -> tuple[config.ModelConfig, types.Params]:
   """Read a published model.
 
   Args:
@@ -77,10 +74,10 @@ def read(
 
 
 def write(
-  folder: str | os.PathLike[str],
+  folder: files.Name,
   cfg: config.ModelConfig,
   params: types.Params,
-  tokenizer_dir: str | os.PathLike[str] | None = None,
+  tokenizer_dir: files.Name | None = None,
   is_chat: bool = False,
   dtype: str = 'float32',
   max_shard_bytes: int = 4 << 30,
@@ -136,9 +133,7 @@ def write(
   files.put_in_place(unfinished, folder)
 
 
-def read_tokenizer(
-  folder: str | os.PathLike[str], vocab_size: int
-) -> encoding.Tokenizer:
+def read_tokenizer(folder: files.Name, vocab_size: int) -> encoding.Tokenizer:
   """Convert the tokenizer of a published model.
 
   The stages ask for control tokens by our names. Where there is no
@@ -188,10 +183,7 @@ def read_tokenizer(
     [name for name in missing if name not in special_ids] or 'none',
   )
   return encoding.Tokenizer(
-    parts.ranks,
-    parts.pattern,
-    special_ids=special_ids,
-    vocab_size=vocab_size,
+    parts.ranks, parts.pattern, special_ids=special_ids, vocab_size=vocab_size
   )
 
 
@@ -293,11 +285,7 @@ def _write_tensors(folder, wanted, flat, dtype, max_shard_bytes):
 
 
 def _published(tensor: tensors.Tensor, flat, dtype) -> np.ndarray:
-  parts = []
-  for path, shape in zip(tensor.paths, tensor.shapes, strict=True):
-    x = flat[path][tensor.index]
-    parts.append(np.asarray(x[: shape[0]]))
-  array = tensor.join(parts)
+  array = tensor.join(flat)
   if dtype == np.float16 and np.abs(array).max() > np.finfo(np.float16).max:
     raise ValueError(
       f'{tensor.name} has values beyond float16; use float32 or bfloat16'

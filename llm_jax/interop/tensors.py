@@ -6,7 +6,8 @@ a layer, mostly transposed. Does not read or write files.
 
 import dataclasses
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 import numpy as np
 
@@ -14,19 +15,14 @@ from llm_jax.model import config, params
 
 _LAYER = {
   'input_layernorm.weight': 'attention_norm/scale',
-  'self_attn.q_proj.weight': 'wq',
-  'self_attn.k_proj.weight': 'wk',
-  'self_attn.v_proj.weight': 'wv',
-  'self_attn.q_proj.bias': 'bq',
-  'self_attn.k_proj.bias': 'bk',
-  'self_attn.v_proj.bias': 'bv',
+  'self_attn.q_proj.weight': 'wq', 'self_attn.k_proj.weight': 'wk',
+  'self_attn.v_proj.weight': 'wv', 'self_attn.q_proj.bias': 'bq',
+  'self_attn.k_proj.bias': 'bk', 'self_attn.v_proj.bias': 'bv',
   'self_attn.q_norm.weight': 'q_norm/scale',
-  'self_attn.k_norm.weight': 'k_norm/scale',
-  'self_attn.o_proj.weight': 'wo',
-  'mlp.gate_proj.weight': 'gate',
-  'mlp.up_proj.weight': 'up',
+  'self_attn.k_norm.weight': 'k_norm/scale', 'self_attn.o_proj.weight': 'wo',
+  'mlp.gate_proj.weight': 'gate', 'mlp.up_proj.weight': 'up',
   'mlp.down_proj.weight': 'down',
-}
+}  # fmt: skip
 _EXPERTS = {
   'qwen3_moe': {
     'mlp.gate.weight': 'router',
@@ -48,19 +44,13 @@ _POST_NORMS = {
   'post_feedforward_layernorm.weight': 'post_mlp_norm/scale',
 }
 _GPT2_LAYER = {
-  'ln_1.weight': 'attention_norm/scale',
-  'ln_1.bias': 'attention_norm/bias',
-  'attn.c_attn.weight': 'wq wk wv',
-  'attn.c_attn.bias': 'bq bk bv',
-  'attn.c_proj.weight': 'wo',
-  'attn.c_proj.bias': 'bo',
-  'ln_2.weight': 'mlp_norm/scale',
-  'ln_2.bias': 'mlp_norm/bias',
-  'mlp.c_fc.weight': 'up',
-  'mlp.c_fc.bias': 'b_up',
-  'mlp.c_proj.weight': 'down',
+  'ln_1.weight': 'attention_norm/scale', 'ln_1.bias': 'attention_norm/bias',
+  'attn.c_attn.weight': 'wq wk wv', 'attn.c_attn.bias': 'bq bk bv',
+  'attn.c_proj.weight': 'wo', 'attn.c_proj.bias': 'bo',
+  'ln_2.weight': 'mlp_norm/scale', 'ln_2.bias': 'mlp_norm/bias',
+  'mlp.c_fc.weight': 'up', 'mlp.c_fc.bias': 'b_up', 'mlp.c_proj.weight': 'down',
   'mlp.c_proj.bias': 'b_down',
-}
+}  # fmt: skip
 _TOP = {
   'model.embed_tokens.weight': 'embedding',
   'model.norm.weight': 'final_norm/scale',
@@ -70,9 +60,11 @@ _GPT2_TOP = {
   'transformer.wte.weight': 'embedding',
   'transformer.wpe.weight': 'position_embedding',
   'transformer.ln_f.weight': 'final_norm/scale',
-  'transformer.ln_f.bias': 'final_norm/bias',
-  'lm_head.weight': 'head',
-}
+  'transformer.ln_f.bias': 'final_norm/bias', 'lm_head.weight': 'head',
+}  # fmt: skip
+
+
+Shape = tuple[int, ...]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,34 +74,31 @@ class Tensor:
   Attributes:
     name: in the files.
     shape: in the files.
-    paths: of the arrays that it holds side by side.
-    shapes: of those arrays, without the axes of layers and experts and without
-      padding rows.
-    flat_shapes: of those arrays where they lie side by side.
+    parts: of each array that it holds, side by side, the path; the shape
+      without the axes of layers and experts and without padding rows; and the
+      shape where they lie side by side.
     index: of its layer and expert on those axes; () outside of layers.
     transposed: whether it is out x in, where ours is in x out.
   """
 
   name: str
-  shape: tuple[int, ...]
-  paths: tuple[str, ...]
-  shapes: tuple[tuple[int, ...], ...]
-  flat_shapes: tuple[tuple[int, ...], ...]
+  shape: Shape
+  parts: tuple[tuple[str, Shape, Shape], ...]
   index: tuple[int, ...]
   transposed: bool
 
   def split(self, array: np.ndarray) -> Iterator[tuple[str, np.ndarray]]:
     """The path and value of each of our arrays in a published one."""
     array = array.T if self.transposed else array
-    parts = np.split(array, len(self.paths), axis=-1)
-    for path, shape, part in zip(self.paths, self.shapes, parts, strict=True):
-      yield path, part.reshape(shape)
+    values = np.split(array, len(self.parts), axis=-1)
+    for (path, shape, _), value in zip(self.parts, values, strict=True):
+      yield path, value.reshape(shape)
 
-  def join(self, parts: list[np.ndarray]) -> np.ndarray:
-    """The published array of our arrays; undoes `split`."""
+  def join(self, arrays: Mapping[str, Any]) -> np.ndarray:
+    """The published array of our arrays, by path; undoes `split`."""
     flat = [
-      part.reshape(shape)
-      for shape, part in zip(self.flat_shapes, parts, strict=True)
+      np.asarray(arrays[path][self.index][: shape[0]]).reshape(flat_shape)
+      for path, shape, flat_shape in self.parts
     ]
     array = flat[0] if len(flat) == 1 else np.concatenate(flat, axis=-1)
     return np.ascontiguousarray(array.T if self.transposed else array)
@@ -134,24 +123,16 @@ def of_model(cfg: config.ModelConfig, model_type: str) -> list[Tensor]:
   tensors = []
 
   def add(name, paths, index, prefix=''):
-    paths = tuple(prefix + path for path in paths.split())
+    paths = [prefix + path for path in paths.split()]
     if paths[0] not in lines:
       return
-    shapes = [_shapes(cfg, path, n_stacked=len(index)) for path in paths]
-    own, flat = zip(*shapes, strict=True)
+    parts = tuple((path, *_shapes(cfg, path, len(index))) for path in paths)
+    flat = [flat_shape for _, _, flat_shape in parts]
     shape = (*flat[0][:-1], sum(s[-1] for s in flat))
     transposed = bool(prefix) and len(shape) == 2 and not is_gpt2
     shape = shape[::-1] if transposed else shape
     tensors.append(
-      Tensor(
-        name=name,
-        shape=shape,
-        paths=paths,
-        shapes=own,
-        flat_shapes=flat,
-        index=index,
-        transposed=transposed,
-      )
+      Tensor(name, shape, parts=parts, index=index, transposed=transposed)
     )
 
   for name, path in top.items():
@@ -165,14 +146,14 @@ def of_model(cfg: config.ModelConfig, model_type: str) -> list[Tensor]:
           add(name_of_one, paths, (i, expert), prefix='layers/')
       else:
         add(name, paths, (i,), prefix='layers/')
-  held = {path for tensor in tensors for path in tensor.paths}
+  held = {path for tensor in tensors for path, *_ in tensor.parts}
   assert held == lines.keys(), held ^ lines.keys()
   return tensors
 
 
 def _shapes(
   cfg: config.ModelConfig, path: str, n_stacked: int
-) -> tuple[tuple[int, ...], tuple[int, ...]]:
+) -> tuple[Shape, Shape]:
   """One layer's or expert's shape without padding, and as it is published.
 
   Of layers a matrix is published as inputs x outputs, all else as one vector;

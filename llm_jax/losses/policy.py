@@ -19,6 +19,15 @@ import numpy as np
 from llm_jax import types
 
 
+class Tokens(NamedTuple):
+  """What a surrogate is computed from."""
+
+  logp_BT: jax.Array
+  log_ratio_BT: jax.Array  # to the policy that sampled, 0 outside the mask
+  advantage_BT: types.Array
+  mask_BT: types.Array
+
+
 class Gain(NamedTuple):
   """What a surrogate gains of each token, and which of them it clips."""
 
@@ -39,35 +48,26 @@ class Clips(NamedTuple):
     return jnp.clip(ratio_BT, 1 - self.low, 1 + self.high)
 
 
-def clipped(
-  logp_BT: jax.Array,
-  log_ratio_BT: jax.Array,
-  advantage_BT: jax.Array,
-  mask_BT: types.Array,
-  clips: Clips,
-) -> Gain:
+def clipped(tokens: Tokens, clips: Clips) -> Gain:
   """The surrogate of PPO: min(r A, clip(r, 1 - low, 1 + high) A).
 
   Source: arXiv:1707.06347 eq. 7; two clips arXiv:2503.14476 eq. 8.
   """
-  del logp_BT, mask_BT
+  _, log_ratio_BT, advantage_BT, _ = tokens
   chex.assert_equal_shape_prefix([log_ratio_BT, advantage_BT], 1)
   ratio_BT = jnp.exp(log_ratio_BT)
   gain_BT = jnp.minimum(
     ratio_BT * advantage_BT, clips.apply(ratio_BT) * advantage_BT
   )
-  is_low_BT = (ratio_BT < 1 - clips.low) & (advantage_BT < 0)
-  is_high_BT = (ratio_BT > 1 + clips.high) & (advantage_BT > 0)
-  return Gain(gain_BT, ratio_BT, is_low_BT, is_high_BT)
+  return Gain(
+    gain_BT,
+    ratio_BT,
+    is_low_BT=(ratio_BT < 1 - clips.low) & (advantage_BT < 0),
+    is_high_BT=(ratio_BT > 1 + clips.high) & (advantage_BT > 0),
+  )
 
 
-def sequence(
-  logp_BT: jax.Array,
-  log_ratio_BT: jax.Array,
-  advantage_BT: jax.Array,
-  mask_BT: types.Array,
-  clips: Clips,
-) -> Gain:
+def sequence(tokens: Tokens, clips: Clips) -> Gain:
   """As `clipped`, with one ratio for all tokens of a row.
 
   s = exp(mean of log r over the row's tokens); its gradient in each token is
@@ -75,20 +75,15 @@ def sequence(
 
   Source: arXiv:2507.18071 eq. 14 (GSPO-token).
   """
+  log_ratio_BT, mask_BT = tokens.log_ratio_BT, tokens.mask_BT
   mean_B1 = (log_ratio_BT * mask_BT).sum(axis=1, keepdims=True) / jnp.maximum(
     mask_BT.sum(axis=1, keepdims=True), 1
   )
   log_ratio_BT = jax.lax.stop_gradient(mean_B1 - log_ratio_BT) + log_ratio_BT
-  return clipped(logp_BT, log_ratio_BT, advantage_BT, mask_BT, clips=clips)
+  return clipped(tokens._replace(log_ratio_BT=log_ratio_BT), clips)
 
 
-def cispo(
-  logp_BT: jax.Array,
-  log_ratio_BT: jax.Array,
-  advantage_BT: jax.Array,
-  mask_BT: types.Array,
-  clips: Clips,
-) -> Gain:
+def cispo(tokens: Tokens, clips: Clips) -> Gain:
   """REINFORCE with clipped weights: clip(r, 1 - low, 1 + high) A log pi.
 
   No gradient flows through r, so that a clipped token is still learned from;
@@ -96,12 +91,11 @@ def cispo(
 
   Source: arXiv:2506.13585 eq. 4.
   """
-  del mask_BT
-  chex.assert_equal_shape([logp_BT, log_ratio_BT])
-  ratio_BT = jnp.exp(log_ratio_BT)
+  chex.assert_equal_shape([tokens.logp_BT, tokens.log_ratio_BT])
+  ratio_BT = jnp.exp(tokens.log_ratio_BT)
   weight_BT = jax.lax.stop_gradient(clips.apply(ratio_BT))
   return Gain(
-    weight_BT * advantage_BT * logp_BT,
+    weight_BT * tokens.advantage_BT * tokens.logp_BT,
     ratio_BT,
     is_low_BT=ratio_BT < 1 - clips.low,
     is_high_BT=ratio_BT > 1 + clips.high,
@@ -153,13 +147,11 @@ def policy_gradient(
   chex.assert_rank(advantage_BT, 2)
   chex.assert_equal_shape_prefix([logp_BT, advantage_BT], 1)
   log_ratio_BT = _log_ratio(logp_BT, old_logp_BT, mask_BT)
-  gain_BT, ratio_BT, is_low_BT, is_high_BT = surrogate(
-    logp_BT,
-    log_ratio_BT,
-    advantage_BT=jax.lax.stop_gradient(advantage_BT),
-    mask_BT=mask_BT,
-    clips=clips,
+  advantage_BT = jax.lax.stop_gradient(advantage_BT)
+  tokens = Tokens(
+    logp_BT, log_ratio_BT, advantage_BT=advantage_BT, mask_BT=mask_BT
   )
+  gain_BT, ratio_BT, is_low_BT, is_high_BT = surrogate(tokens, clips)
   n_tokens = mask_BT.sum()
   metrics = {
     'clip_low_share': ((is_low_BT * mask_BT).sum(), n_tokens),

@@ -179,9 +179,8 @@ def attend(
   chex.assert_equal_shape([k_BSGK, v_BSGK])
   batch, n_queries, n_heads, head_dim = q_BTHK.shape
   n_groups = k_BSGK.shape[2]
-  q_BTGMK = q_BTHK.reshape(
-    batch, n_queries, n_groups, n_heads // n_groups, head_dim
-  )
+  n_each = n_heads // n_groups
+  q_BTGMK = q_BTHK.reshape(batch, n_queries, n_groups, n_each, head_dim)
   scores_BGMTS = jnp.einsum(
     'BTGMK,BSGK->BGMTS', q_BTGMK, k_BSGK, preferred_element_type=jnp.float32
   )

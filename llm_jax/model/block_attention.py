@@ -53,7 +53,9 @@ def attend(
   k_BGSK, v_BGSK = (jnp.moveaxis(x, 1, 2) for x in (k_BTGK, v_BTGK))
   if segment_ids_BT is None:
     segment_ids_BT = jnp.zeros((1, length), jnp.int32)
-  out_BGMTK: Any = _attend(rule, q_BGMTK, k_BGSK, v_BGSK, segment_ids_BT)
+  out_BGMTK: Any = _attend(
+    rule, q_BGMTK, k_BGSK, v_BGSK=v_BGSK, segment_ids_BT=segment_ids_BT
+  )
   return jnp.moveaxis(out_BGMTK, 3, 1).reshape(batch, length, n_heads, head_dim)
 
 
@@ -68,8 +70,9 @@ def blocks(length: int, window: int) -> list[tuple[slice, slice]]:
   return spans
 
 
-def _scores(rule, q_BGMTK, k_BGSK, segment_ids_BT, queries, keys):
+def _scores(rule, q_BGMTK, k_BGSK, segment_ids_BT, span):
   """Masked scores of a block in float32, and their slope by the softcap."""
+  queries, keys = span
   scores = jnp.einsum(
     'BGMTK,BGSK->BGMTS',
     q_BGMTK[:, :, :, queries],
@@ -87,19 +90,17 @@ def _scores(rule, q_BGMTK, k_BGSK, segment_ids_BT, queries, keys):
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
 def _attend(rule, q_BGMTK, k_BGSK, v_BGSK, segment_ids_BT):
-  return _forward(rule, q_BGMTK, k_BGSK, v_BGSK, segment_ids_BT)[0]
+  out_BGMTK, _ = _forward(
+    rule, q_BGMTK, k_BGSK, v_BGSK=v_BGSK, segment_ids_BT=segment_ids_BT
+  )
+  return out_BGMTK
 
 
 def _forward(rule, q_BGMTK, k_BGSK, v_BGSK, segment_ids_BT):
   outs, logsumexps = [], []
   for queries, keys in blocks(q_BGMTK.shape[3], rule.window):
     scores, _ = _scores(
-      rule,
-      q_BGMTK,
-      k_BGSK,
-      segment_ids_BT=segment_ids_BT,
-      queries=queries,
-      keys=keys,
+      rule, q_BGMTK, k_BGSK, segment_ids_BT=segment_ids_BT, span=(queries, keys)
     )
     highest = jnp.max(scores, axis=-1, keepdims=True)
     weights = jnp.exp(scores - highest)
@@ -136,12 +137,7 @@ def _backward(rule, saved, g_BGMTK):
   spans = blocks(q_BGMTK.shape[3], rule.window)
   for (queries, keys), logsumexp in zip(spans, logsumexps, strict=True):
     scores, slope = _scores(
-      rule,
-      q_BGMTK,
-      k_BGSK,
-      segment_ids_BT=segment_ids_BT,
-      queries=queries,
-      keys=keys,
+      rule, q_BGMTK, k_BGSK, segment_ids_BT=segment_ids_BT, span=(queries, keys)
     )
     weights = jnp.exp(scores - logsumexp)
     g, g_out = g_BGMTK[:, :, :, queries], g_out_BGMT1[:, :, :, queries]

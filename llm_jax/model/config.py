@@ -7,6 +7,8 @@ Qwen3's. Does not build anything and does not derive sizes from a depth.
 import dataclasses
 import itertools
 
+from llm_jax import dataclass_json
+
 VOCABULARY_MULTIPLE = 128  # rows of the embedding, for sharding and matmuls
 _CHOICES = {
   'norm': ('rms', 'rms_plus_one', 'layer'),
@@ -16,6 +18,11 @@ _CHOICES = {
   'dtype': ('float32', 'bfloat16'),
   'remat': ('none', 'dots', 'full'),
   'attention': ('auto', 'splash', 'cudnn', 'blocks', 'masked'),
+}
+_LEAST = {
+  1: 'vocab_size n_layers d_model n_heads n_kv_heads head_dim d_ff max_length',
+  0: 'local_rope_theta window query_pre_attn_scalar attention_softcap '
+  'logit_softcap',
 }
 
 
@@ -96,36 +103,13 @@ class ModelConfig:
   remat: str = 'none'  # what is computed again: none, dots or full; see above
 
   def __post_init__(self):
-    for name in (
-      'vocab_size',
-      'n_layers',
-      'd_model',
-      'n_heads',
-      'n_kv_heads',
-      'head_dim',
-      'd_ff',
-      'max_length',
-    ):
-      if getattr(self, name) < 1:
-        raise ValueError(
-          f'ModelConfig.{name} = {getattr(self, name)}; use 1 or more'
-        )
+    for least, names in _LEAST.items():
+      dataclass_json.require_at_least(self, names, least)
     for name, choices in _CHOICES.items():
       if getattr(self, name) not in choices:
         raise ValueError(
           f'{name} {getattr(self, name)!r} is not known; use '
           f'{" or ".join(choices)}'
-        )
-    for name in (
-      'local_rope_theta',
-      'window',
-      'query_pre_attn_scalar',
-      'attention_softcap',
-      'logit_softcap',
-    ):
-      if getattr(self, name) < 0:
-        raise ValueError(
-          f'ModelConfig.{name} = {getattr(self, name)}; use 0 or more'
         )
     _check_experts(self)
     if self.n_heads % self.n_kv_heads:

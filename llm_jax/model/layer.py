@@ -176,12 +176,9 @@ class Layer(nn.Module):
     weight_BTJ, expert_BTJ, balance = experts.route(
       logits_BTE, cfg.n_experts_per_token, cfg.normalize_router
     )
-    matrices = {
-      'up': self._weight('expert_up'),
-      'down': self._weight('expert_down'),
-    }
-    if cfg.activation.endswith('_gated'):
-      matrices['gate'] = self._weight('expert_gate')
+    names = ['up', 'down']
+    names += ['gate'] if cfg.activation.endswith('_gated') else []
+    matrices = {name: self._weight(f'expert_{name}') for name in names}
     act = _ACTIVATIONS[cfg.activation]
     y_BTD = experts.mix(
       x_BTD, weight_BTJ, expert_BTJ, matrices=matrices, act=act

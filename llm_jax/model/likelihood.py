@@ -30,15 +30,8 @@ def target_logp(
   Returns:
     logp_BT of the targets, in nats, float32.
   """
-  hidden_BTD, _ = _run(cfg, params, batch)
-  return _logp(
-    cfg,
-    params,
-    hidden_BTD=hidden_BTD,
-    batch=batch,
-    chunk_length=chunk_length,
-    temperature=temperature,
-  )
+  options = {'chunk_length': chunk_length, 'temperature': temperature}
+  return _run(cfg, params, batch, **options)[0]
 
 
 def target_logp_and_balance(
@@ -53,10 +46,7 @@ def target_logp_and_balance(
     logp_BT; and the mean over layers of the balance of experts.route, None
     without experts.
   """
-  hidden_BTD, balance = _run(cfg, params, batch)
-  logp_BT = _logp(
-    cfg, params, hidden_BTD=hidden_BTD, batch=batch, chunk_length=chunk_length
-  )
+  logp_BT, _, balance = _run(cfg, params, batch, chunk_length=chunk_length)
   return logp_BT, balance
 
 
@@ -79,38 +69,25 @@ def target_logp_and_value(
   Returns:
     logp_BT; and value_BT, None where params have no value head.
   """
-  hidden_BTD, _ = _run(cfg, params, batch)
-  logp_BT = _logp(
-    cfg,
-    params,
-    hidden_BTD=hidden_BTD,
-    batch=batch,
-    first=first,
-    temperature=temperature,
-  )
+  options = {'first': first, 'temperature': temperature}
+  logp_BT, hidden_BTD, _ = _run(cfg, params, batch, **options)
   if value_head.NAME not in params:
     return logp_BT, None
-  head = params[value_head.NAME]
-  return logp_BT, value_head.apply(head, hidden_BTD[:, first:])
+  return logp_BT, value_head.apply(params[value_head.NAME], hidden_BTD)
 
 
-def _run(cfg, params, batch):
-  """hidden_BTD, and the balance of experts."""
+def _run(cfg, params, batch, chunk_length=0, first=0, temperature=1.0):
+  """logp_BT and hidden_BTD from `first` on, and the balance of experts."""
   hidden_BTD, _, balance = transformer.apply_with_balance(
     cfg,
     params,
     batch['inputs_BT'],
-    batch['positions_BT'],
-    batch.get('segment_ids_BT'),
+    positions_BT=batch['positions_BT'],
+    segment_ids_BT=batch.get('segment_ids_BT'),
   )
-  return hidden_BTD, balance
-
-
-def _logp(
-  cfg, params, *, hidden_BTD, batch, chunk_length=0, first=0, temperature=1.0
-):
-  return next_token.token_logp(
-    hidden_BTD[:, first:],
+  hidden_BTD = hidden_BTD[:, first:]
+  logp_BT = next_token.token_logp(
+    hidden_BTD,
     transformer.unembedding(cfg, params),
     batch['targets_BT'][:, first:],
     vocab_size=cfg.vocab_size,
@@ -118,3 +95,4 @@ def _logp(
     softcap=cfg.logit_softcap,
     temperature=temperature,
   )
+  return logp_BT, hidden_BTD, balance

@@ -135,19 +135,14 @@ def table(cfg: config.ModelConfig, has_value_head: bool = False) -> Table:
   # fmt: on
   if 'gated' not in cfg.activation:
     layer = {k: line for k, line in layer.items() if not k.endswith('gate')}
+  # W is of the feed-forward that all tokens take, L the number of layers with
+  # value embeddings.
   sizes = {
-    'V': cfg.padded_vocab_size,
-    'T': cfg.max_length,
-    'D': cfg.d_model,
-    'H': cfg.n_heads,
-    'G': cfg.n_kv_heads,
-    'K': cfg.head_dim,
-    'E': cfg.n_experts,
-    'F': cfg.d_ff,
-    'W': cfg.d_shared or cfg.d_ff,  # of the feed-forward that all tokens take
-    'N': cfg.n_layers,
-    'L': sum(cfg.has_values),  # layers with value embeddings
-  }
+    'V': cfg.padded_vocab_size, 'T': cfg.max_length, 'D': cfg.d_model,
+    'H': cfg.n_heads, 'G': cfg.n_kv_heads, 'K': cfg.head_dim,
+    'E': cfg.n_experts, 'F': cfg.d_ff, 'W': cfg.d_shared or cfg.d_ff,
+    'N': cfg.n_layers, 'L': sum(cfg.has_values),
+  }  # fmt: skip
   stacked = {
     f'layers/{name}': (part, f'N {axes}'.strip(), *rest)
     for name, (part, axes, *rest) in layer.items()

@@ -30,71 +30,45 @@ def by_name(name: str) -> config.ModelConfig:
 _OWN: dict[str, Any] = {'max_length': 2048, 'tied_embeddings': True}
 # arXiv:2005.14165 table 2.1; GPT-2 as in openai/gpt-2, hparams.json.
 _GPT: dict[str, Any] = {
-  'vocab_size': 50_257,
-  'max_length': 1024,
-  'activation': 'gelu',
-  'norm': 'layer',
-  'norm_eps': 1e-5,
-  'qk_norm': False,
-  'bias': 'all',
-  'positions': 'learned',
-  'tied_embeddings': True,
-}
+  'vocab_size': 50_257, 'max_length': 1024, 'activation': 'gelu',
+  'norm': 'layer', 'norm_eps': 1e-5, 'qk_norm': False, 'bias': 'all',
+  'positions': 'learned', 'tied_embeddings': True,
+}  # fmt: skip
 # Version 3.1 (1b: 3.2), arXiv:2407.21783 table 3.
 _LLAMA3: dict[str, Any] = {
-  'vocab_size': 128_256,
-  'max_length': 131_072,
-  'norm_eps': 1e-5,
-  'qk_norm': False,
-  'rope_theta': 500_000.0,
+  'vocab_size': 128_256, 'max_length': 131_072, 'norm_eps': 1e-5,
+  'qk_norm': False, 'rope_theta': 500_000.0,
   'rope_scaling': config.RopeScaling(factor=8.0),
-}
+}  # fmt: skip
 _LLAMA3_SMALL = _LLAMA3 | {
   'rope_scaling': config.RopeScaling(factor=32.0),
   'tied_embeddings': True,
 }
 _QWEN3: dict[str, Any] = {
-  'vocab_size': 151_936,
-  'max_length': 40_960,
-  'rope_theta': 1e6,
-}
+  'vocab_size': 151_936, 'max_length': 40_960, 'rope_theta': 1e6,
+}  # fmt: skip
 _QWEN3_SMALL = _QWEN3 | {'tied_embeddings': True}
 _QWEN3_EXPERTS = _QWEN3 | {'n_experts': 128, 'n_experts_per_token': 8}
 _QWEN2 = _QWEN3_SMALL | {'qk_norm': False, 'bias': 'qkv', 'max_length': 32_768}
 # Version 0.1, arXiv:2401.04088 table 1.
 _MIXTRAL: dict[str, Any] = {
-  'vocab_size': 32_000,
-  'n_experts': 8,
-  'max_length': 32_768,
-  'norm_eps': 1e-5,
-  'qk_norm': False,
-  'rope_theta': 1e6,
-}
+  'vocab_size': 32_000, 'n_experts': 8, 'max_length': 32_768, 'norm_eps': 1e-5,
+  'qk_norm': False, 'rope_theta': 1e6,
+}  # fmt: skip
 _GEMMA: dict[str, Any] = {
-  'activation': 'gelu_gated',
-  'norm': 'rms_plus_one',
-  'post_norms': True,
-  'query_pre_attn_scalar': 256.0,
-  'embedding_scale': True,
+  'activation': 'gelu_gated', 'norm': 'rms_plus_one', 'post_norms': True,
+  'query_pre_attn_scalar': 256.0, 'embedding_scale': True,
   'tied_embeddings': True,
-}
+}  # fmt: skip
 _GEMMA2 = _GEMMA | {
-  'vocab_size': 256_000,
-  'max_length': 8192,
-  'qk_norm': False,
-  'layer_pattern': 'LG',
-  'window': 4096,
-  'attention_softcap': 50.0,
+  'vocab_size': 256_000, 'max_length': 8192, 'qk_norm': False,
+  'layer_pattern': 'LG', 'window': 4096, 'attention_softcap': 50.0,
   'logit_softcap': 30.0,
-}
+}  # fmt: skip
 _GEMMA3 = _GEMMA | {
-  'vocab_size': 262_144,
-  'max_length': 32_768,
-  'layer_pattern': 'LLLLLG',
-  'window': 512,
-  'rope_theta': 1e6,
-  'local_rope_theta': 10_000.0,
-}
+  'vocab_size': 262_144, 'max_length': 32_768, 'layer_pattern': 'LLLLLG',
+  'window': 512, 'rope_theta': 1e6, 'local_rope_theta': 10_000.0,
+}  # fmt: skip
 
 _AXES = 'n_layers', 'd_model', 'n_heads', 'n_kv_heads', 'head_dim', 'd_ff'
 _TABLE = {  # in the order of _AXES

@@ -44,13 +44,8 @@ class Optimizer:
         f'Optimizer.schedule = {self.schedule!r}; use cosine, '
         'linear, constant or wsd'
       )
-    for name in (
-      'matrix_lr',
-      'peak_lr',
-      'weight_decay',
-      'clip_norm',
-      'warmup_steps',
-    ):
+    names = 'matrix_lr peak_lr weight_decay clip_norm warmup_steps'
+    for name in names.split():
       if getattr(self, name) < 0:
         raise ValueError(
           f'Optimizer.{name} = {getattr(self, name)} is negative; use 0 or more'
@@ -171,8 +166,7 @@ def _by_line(one: Callable[[params.Param], Any], lines: params.Table):
   """From a tree of parameters, or what mirrors it, to one value for each."""
 
   def by_path(key_path, _):
-    return one(
-      lines[jax.tree_util.keystr(key_path, simple=True, separator='/')]
-    )
+    path = jax.tree_util.keystr(key_path, simple=True, separator='/')
+    return one(lines[path])
 
   return functools.partial(jax.tree_util.tree_map_with_path, by_path)

@@ -6,6 +6,7 @@ under `missing`. Every number in the record is finite. The record holds no time
 of its making, so the same run gives the same bytes.
 """
 
+import functools
 import hashlib
 import json
 import pathlib
@@ -38,42 +39,15 @@ _MAX_ROLLOUT_STEPS = 24
 _MAX_ROLLOUTS_PER_STEP = 8
 _TOO_LARGE = 1e100  # to be a measurement; sums of smaller ones stay finite
 
-# Forms of the artifacts, as `has_form` reads them.
-_NUMBER = int | float
-_NUMBERS, _LIMITS = {str: _NUMBER}, (_NUMBER, _NUMBER)
-_RUN = {
-  'stage?': str, 'config?': dict, 'seeds?': dict, 'resumed?': list,
-  'git_sha?': str, 'git_dirty?': bool, 'start?': str,
-}  # fmt: skip
-_DONE = {'seconds?': _NUMBER, 'tokens?': _NUMBER}
-_TOKENIZER = {'vocab_size?': int, 'bytes_per_token?': {str: _NUMBER | None}}
-_REMOVED = {
-  'documents?': _NUMBER, 'bytes?': _NUMBER,
-  'samples?': [{'url?': str, 'text?': str}],
-}  # fmt: skip
-_STEP = {
-  'name': str, 'documents_in?': _NUMBER, 'documents_kept?': _NUMBER,
-  'bytes_in?': _NUMBER, 'bytes_kept?': _NUMBER, 'tokens_kept?': _NUMBER,
-  'removed?': {str: _REMOVED}, 'replaced?': _NUMBERS, 'others?': _NUMBERS,
-}  # fmt: skip
-_HELD_OUT = {
-  'documents': _NUMBER, 'bytes': _NUMBER,
-  'models?': _NUMBERS, 'compressors?': _NUMBERS,
-}  # fmt: skip
-_ROW = {
-  'checkpoint': str, 'task': str, 'mode': str, 'n': int,
-  'greedy': _NUMBER, 'sampled': _NUMBER,
-  'interval': {
-    'greedy': _LIMITS, 'sampled': _LIMITS, 'pass_at_k?': {str: _LIMITS},
-  },
-  'pass_at_k?': _NUMBERS, 'think_share?': _NUMBER, 'mean_length?': _NUMBER,
-  'samples?': [{'prompt': str, 'answer': str, 'correct': bool, 'reason': str}],
-}  # fmt: skip
-_SAMPLE = {'step': _NUMBER, 'prompt': str, 'text': str, 'mode?': str}
-_ANSWER = {
-  'prompt': str, 'text': str, 'reason': str, 'correct': bool,
-  'reward': _NUMBER, 'tokens': int, 'finished': bool, 'trained': bool,
-}  # fmt: skip
+_OF_STEP = ('step', 'of')  # and not of an answer
+_TYPES = {
+  'text': str,
+  'number': int | float,
+  'integer': int,
+  'truth': bool,
+  'object': dict,
+  'list': list,
+}
 
 
 def collect(run_dir: pathlib.Path | str) -> dict[str, Any]:
@@ -105,8 +79,8 @@ def collect(run_dir: pathlib.Path | str) -> dict[str, Any]:
   }  # fmt: skip
   for folder, stage, run in _stage_folders(run_dir, missing):
     name = folder.name
-    done = _read_json(folder / 'done.json', _DONE, missing)
-    clock = done or _read_json(folder / 'clock.json', _DONE, []) or {}
+    done = _read(folder / 'done.json', missing)
+    clock = done or _read(folder / 'clock.json', []) or {}
     shown = {
       'name': name,
       'stage': stage,
@@ -120,38 +94,30 @@ def collect(run_dir: pathlib.Path | str) -> dict[str, Any]:
     rest['config_fingerprint'] = _fingerprint(run.get('config'))
     report['provenance'][name] = rest
     if stage == 'clean':
-      form = {'steps?': [_STEP]}
-      report['funnel'] = _read_json(folder / 'funnel.json', form, missing)
+      report['funnel'] = _read(folder / 'funnel.json', missing)
     if stage == 'train_tokenizer':
-      path = folder / 'report.json'
-      report['tokenizer'] = _read_json(path, _TOKENIZER, missing)
+      report['tokenizer'] = _read(folder / 'report.json', missing)
     if stage == 'evaluate':
-      path = folder / 'evaluation.json'
-      form = {'rows?': [dict], 'held_out?': _HELD_OUT}
-      found = _read_json(path, form, missing) or {}
+      found = _read(folder / 'evaluation.json', missing) or {}
       rows = found.get('rows') or []
-      report['evaluation'] = [row for row in rows if has_form(row, _ROW)]
+      report['evaluation'] = [row for row in rows if has_form(row, 'row')]
       if n_bad := len(rows) - len(report['evaluation']):
         missing.append(f'{name}/evaluation.json: {n_bad} rows of another form')
       report['held_out'] = found.get('held_out')
     if stage in _TRAINING:
-      rows = _read_lines(folder / 'metrics.jsonl', {'step': _NUMBER}, missing)
+      rows = _read(folder / 'metrics.jsonl', missing) or ()
       report['training'][name] = {'stage': stage, 'series': series(rows)}
-      rows = _read_lines(folder / 'samples.jsonl', _SAMPLE, missing)
-      if rows:
+      if rows := _read(folder / 'samples.jsonl', missing):
         report['samples'][name] = spread(rows)
-    if stage == 'rl':
-      form = {'step': int, 'of': int} | _ANSWER
-      rows = _read_lines(folder / 'rollouts.jsonl', form, missing)
-      if rows:
-        report['rollouts'][name] = rollouts(rows)
+    if stage == 'rl' and (rows := _read(folder / 'rollouts.jsonl', missing)):
+      report['rollouts'][name] = rollouts(rows)
   return report
 
 
 def has_form(value: Any, form: Any) -> bool:
   """Whether a value that was read from JSON has a form.
 
-  >>> form = {'name': str, 'limits?': [int | float]}
+  >>> form = {'name': 'text', 'limits?': ['number']}
   >>> has_form({'name': 'a', 'limits': [1, 2.5]}, form)
   True
   >>> has_form({'name': 'a', 'limits': None}, form), has_form({}, form)
@@ -159,32 +125,39 @@ def has_form(value: Any, form: Any) -> bool:
 
   Args:
     value: of any kind.
-    form: a type; `{name: form}` for an object with these keys, where one that
-      ends in `?` may be absent or null; `{str: form}` for one with any keys;
-      `[form]` for a list; `(form, form)` for a list of that length.
+    form: 'text', 'number' and so on, or a name of forms.json; `{name: form}`
+      for an object with these keys, where one that ends in `?` may be absent
+      or null, and `*` stands for every key; `[form]` for a list, and
+      `[form, form]` for one of that length.
 
   Returns:
     Whether it has. An object may have more keys.
   """
+  if isinstance(form, str):
+    if form not in _TYPES:
+      return has_form(value, _forms()[form])
+    # Python counts truth values among the integers.
+    is_truth = isinstance(value, bool) == (form == 'truth')
+    return isinstance(value, _TYPES[form]) and is_truth
   if isinstance(form, dict):
-    if not isinstance(value, dict):
-      return False
-    if str in form:
-      return all(has_form(item, form[str]) for item in value.values())
-    return all(
-      (name.endswith('?') and value.get(name[:-1]) is None)
-      or has_form(value.get(name.rstrip('?')), item)
-      for name, item in form.items()
+    return isinstance(value, dict) and all(
+      (name.endswith('?') and item is None) or has_form(item, part)
+      for name, part in form.items()
+      for item in (
+        value.values() if name[0] == '*' else [value.get(name.rstrip('?'))]
+      )
     )
-  if isinstance(form, list):
-    return isinstance(value, list) and all(has_form(v, form[0]) for v in value)
-  if isinstance(form, tuple):
-    return (
-      isinstance(value, list)
-      and len(value) == len(form)
-      and all(map(has_form, value, form))
-    )
-  return isinstance(value, form) and (form is bool or value is not True)
+  if not isinstance(value, list):
+    return False
+  forms = form if len(form) > 1 else form * len(value)
+  return len(value) == len(forms) and all(map(has_form, value, forms))
+
+
+@functools.cache
+def _forms() -> dict[str, Any]:
+  """Forms of the artifacts by their file names, and of their parts."""
+  path = pathlib.Path(__file__).parent / 'templates' / 'forms.json'
+  return json.loads(path.read_text(encoding='utf-8'))
 
 
 def series(
@@ -206,7 +179,7 @@ def series(
   by_metric: dict[str, dict[float, float | None]] = {}
   for row in rows:
     for name, value in row.items():
-      if name != 'step' and has_form(value, _NUMBER | None):
+      if name != 'step' and (value is None or has_form(value, 'number')):
         by_metric.setdefault(name, {})[row['step']] = value
   return {
     name: _binned(sorted(values.items())) for name, values in by_metric.items()
@@ -250,6 +223,7 @@ def rollouts(rows: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
     For each step: step, of (answers that were sampled), and answers: prompt,
     text, reason, correct, reward, tokens, finished, trained.
   """
+  shown = [name for name in _forms()['rollouts.jsonl'] if name not in _OF_STEP]
   by_step: dict[int, list[Mapping[str, Any]]] = {}
   for row in rows:
     by_step.setdefault(row['step'], []).append(row)
@@ -258,7 +232,7 @@ def rollouts(rows: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
       'step': step,
       'of': by_step[step][0]['of'],
       'answers': [
-        {name: row[name] for name in _ANSWER}
+        {name: row[name] for name in shown}
         for row in by_step[step][:_MAX_ROLLOUTS_PER_STEP]
       ],
     }
@@ -283,7 +257,7 @@ def _stage_folders(
   found = []
   for folder in sorted(run_dir.iterdir()):
     if folder.is_dir() and (folder / 'run.json').exists():
-      run = _read_json(folder / 'run.json', _RUN, missing) or {}
+      run = _read(folder / 'run.json', missing) or {}
       stage = run.get('stage') or folder.name
       if stage != 'report':  # the report does not report on itself
         found.append((folder, stage, run))
@@ -314,53 +288,46 @@ def _finite(value: Any) -> Any:
   return value if not is_number or abs(value) < _TOO_LARGE else None
 
 
-def _read_json(
-  path: pathlib.Path, form: Mapping[str, Any], missing: list[str]
-) -> dict[str, Any] | None:
-  """The object in a JSON file, or None with a line in `missing`."""
-  name = f'{path.parent.name}/{path.name}'
-  try:
-    value = _finite(files.read_json(path))
-  except FileNotFoundError:
-    missing.append(f'{name}: missing')
-    return None
-  except (OSError, ValueError, RecursionError) as error:
-    missing.append(f'{name}: unreadable ({error})')
-    return None
-  if not isinstance(value, dict):
-    missing.append(f'{name}: not a JSON object')
-    return None
-  wrong = [key for key in form if not has_form(value, {key: form[key]})]
-  if wrong:
-    fields = ', '.join(key.rstrip('?') for key in wrong)
-    missing.append(f'{name}: of another form in {fields}')
-  return None if wrong else value
+def _read(path: pathlib.Path, missing: list[str]) -> Any:
+  """The object in a JSON file or the objects of a JSONL file.
 
+  Args:
+    path: its name says which form it has.
+    missing: takes a line that says what is wrong. A JSONL file may lack some
+      lines, and gives the others.
 
-def _read_lines(
-  path: pathlib.Path, form: Mapping[str, Any], missing: list[str]
-) -> list[dict[str, Any]]:
-  """The objects in a JSONL file; lines of another form are counted."""
-  name = f'{path.parent.name}/{path.name}'
+  Returns:
+    The object or list, or None.
+  """
+  form = _forms()[path.name]
 
-  def read_row(row):
-    row = _finite(row)
-    if not has_form(row, form):
-      raise ValueError('of another form')
-    return row
+  def checked(value):
+    value = _finite(value)
+    if not isinstance(value, dict):
+      raise TypeError('not a JSON object')
+    wrong = [key for key in form if not has_form(value, {key: form[key]})]
+    if wrong:
+      fields = ', '.join(key.rstrip('?') for key in wrong)
+      raise TypeError(f'of another form in {fields}')
+    return value
 
   errors: list[str] = []  # kill -9 in a write leaves a torn last line
+  value = None
   try:
-    rows = list(files.read_jsonl(path, read_row, errors))
+    if path.suffix == '.jsonl':
+      value = list(files.read_jsonl(path, checked, errors))
+    else:
+      value = checked(files.read_json(path))
+    said = f'{len(errors)} unreadable lines' if errors else ''
   except FileNotFoundError:
-    missing.append(f'{name}: missing')
-    return []
-  except (OSError, RecursionError) as error:
-    missing.append(f'{name}: unreadable ({error})')
-    return []
-  if errors:
-    missing.append(f'{name}: {len(errors)} unreadable lines')
-  return rows
+    said = 'missing'
+  except TypeError as error:
+    said = str(error)
+  except (OSError, ValueError, RecursionError) as error:
+    said = f'unreadable ({error})'
+  if said:
+    missing.append(f'{path.parent.name}/{path.name}: {said}')
+  return value
 
 
 def _binned(

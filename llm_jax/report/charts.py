@@ -332,9 +332,8 @@ def _short(name: str) -> str:
 
 def _ends(points: Sequence[tuple[float, float]]) -> str:
   """First and last value of a line in words."""
-  (x_first, first), (x_last, last) = points[0], points[-1]
-  return (
-    f'{number(first)} at {number(x_first)}, {number(last)} at {number(x_last)}'
+  return ', '.join(
+    f'{number(y)} at {number(x)}' for x, y in (points[0], points[-1])
   )
 
 

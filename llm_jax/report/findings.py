@@ -8,17 +8,21 @@ out of a sentence or is None.
 import dataclasses
 import re
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from llm_jax.evals import statistics
 from llm_jax.report import artifacts
 
-# A share in 0..1 with the limits of its interval, or None where it has none.
-Estimate = tuple[float, tuple[float, float] | None]
-
-_CRAWLED = {'pages': int, 'bytes': int}
+_RL_AFTER_SFT = r'(?s)^rl(?!.*zero)'
 # rl_seed0, rl_seed1, ... are runs of one recipe that differ in the seed only.
 _SEED = re.compile(r'(?P<recipe>.+?)_?seed_?\d+')
+
+
+class Estimate(NamedTuple):
+  """A share in 0..1 with the limits of its interval, where it has one."""
+
+  share: float
+  limits: Sequence[float] | None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,10 +32,8 @@ class Accuracy:
   name: str
   task: str
   n: int | None  # problems; None for a mean over seeds
-  greedy: float
-  greedy_interval: tuple[float, float]
-  sampled: float
-  sampled_interval: tuple[float, float]
+  greedy: Estimate
+  sampled: Estimate
   think_share: float | None
   mean_tokens: float | None
   pass_at_k: Mapping[int, Estimate]  # in ascending order of k
@@ -64,45 +66,30 @@ def accuracies(report: Mapping[str, Any], mode: str) -> list[Accuracy]:
 
 
 def best_rl(report: Mapping[str, Any], mode: str) -> Accuracy | None:
-  """The line that stands for RL after SFT: the mean of its seeds if there.
-
-  Args:
-    report: the record of a run.
-    mode: 'free' or 'direct'.
-
-  Returns:
-    The line, or None if no such checkpoint was evaluated.
-  """
-  lines = [
-    line
-    for line in accuracies(report, mode)
-    if line.name.startswith('rl') and 'zero' not in line.name
-  ]
-  return _mean_or_first(lines)
-
-
-def _mean_or_first(lines: Sequence[Accuracy]) -> Accuracy | None:
-  means = [line for line in lines if line.n_seeds > 1]
-  return next(iter(means or lines), None)
+  """The line that stands for RL after SFT; see `named`."""
+  return named(report, mode, (_RL_AFTER_SFT,))
 
 
 def named(
-  report: Mapping[str, Any], mode: str, parts: Sequence[str]
+  report: Mapping[str, Any], mode: str, patterns: Sequence[str]
 ) -> Accuracy | None:
-  """The line whose checkpoint name holds one of the parts.
+  """The line whose checkpoint name matches one of the patterns.
 
   Args:
     report: the record of a run.
     mode: 'free' or 'direct'.
-    parts: pieces of names, the preferred one first.
+    patterns: that are searched for in names, the preferred one first.
 
   Returns:
-    The mean of its seeds if there, else the first such line, or None.
+    The mean of its seeds if there, else the first such line, or None if no
+    such checkpoint was evaluated.
   """
   lines = accuracies(report, mode)
-  for part in parts:
-    if found := [line for line in lines if part in line.name]:
-      return _mean_or_first(found)
+  for pattern in patterns:
+    found = [line for line in lines if re.search(pattern, line.name)]
+    means = [line for line in found if line.n_seeds > 1]
+    if found:
+      return (means or found)[0]
   return None
 
 
@@ -123,11 +110,12 @@ def headline(report: Mapping[str, Any]) -> list[tuple[str, str, str]]:
     ('RL from base', named(report, 'free', ('zero',))),
   ):
     if line:
-      greedy = f'of sampled answers are right; greedy {percent(line.greedy)}'
-      found.append((what, percent(line.sampled), greedy))
+      greedy = percent(line.greedy.share)
+      shown = f'of sampled answers are right; greedy {greedy}'
+      found.append((what, percent(line.sampled.share), shown))
   if direct := best_rl(report, 'direct'):
     shown = 'when the same model must answer at once'
-    found.append(('RL, not thinking', percent(direct.sampled), shown))
+    found.append(('RL, not thinking', percent(direct.sampled.share), shown))
   held_out = report['held_out'] or {}
   models = held_out.get('models') or {}
   name = next((n for n in models if 'base' in n or 'pretrain' in n), None)
@@ -254,21 +242,49 @@ def count(value: float | None) -> str:
   return '–' if value is None else f'{value:,.0f}'
 
 
+def plain_values(
+  values: Mapping[str, Any], length: int, form: str
+) -> dict[str, str]:
+  """Texts and numbers for people, by name, without what is composed.
+
+  >>> plain_values({'n_pages': 1200, 'speed': 2.5, 'sizes': [1]}, 40, '.2f')
+  {'n pages': '1,200', 'speed': '2.50'}
+
+  Args:
+    values: of any kind.
+    length: the most characters of a text.
+    form: of a number that is not whole.
+
+  Returns:
+    The texts.
+  """
+
+  def shown(value):
+    if isinstance(value, str):
+      return cut(value, length, '…')
+    return count(value) if isinstance(value, int) else format(value, form)
+
+  return {
+    name.replace('_', ' '): shown(value)
+    for name, value in values.items()
+    if isinstance(value, str | int | float)
+  }
+
+
 def _accuracy(row: Mapping[str, Any]) -> Accuracy:
-  limits = row['interval'].get('pass_at_k') or {}
+  limits = row['interval']
+  limits_by_k = limits.get('pass_at_k') or {}
   return Accuracy(
     name=row['checkpoint'],
     task=row['task'],
     n=row['n'],
-    greedy=row['greedy'],
-    greedy_interval=tuple(row['interval']['greedy']),
-    sampled=row['sampled'],
-    sampled_interval=tuple(row['interval']['sampled']),
+    greedy=Estimate(row['greedy'], limits['greedy']),
+    sampled=Estimate(row['sampled'], limits['sampled']),
     think_share=row.get('think_share'),
     mean_tokens=row.get('mean_length'),
     pass_at_k={
-      int(k): (value, tuple(limits[k]) if k in limits else None)
-      for k, value in (row.get('pass_at_k') or {}).items()
+      int(k): Estimate(share, limits_by_k.get(k))
+      for k, share in (row.get('pass_at_k') or {}).items()
       if k.isdecimal()
     },
   )
@@ -283,12 +299,10 @@ def _recipe(line: Accuracy) -> tuple[str, str] | None:
 def _mean(recipe: str, group: Sequence[Accuracy]) -> Accuracy:
   """The mean over seeds with an interval over seeds."""
 
-  def mean(values):
-    center, low, high = statistics.mean_interval(values)
-    return center, (max(low, 0.0), min(high, 1.0))
-
-  greedy, greedy_interval = mean([line.greedy for line in group])
-  sampled, sampled_interval = mean([line.sampled for line in group])
+  def over_seeds(estimates):
+    shares = [estimate.share for estimate in estimates]
+    center, low, high = statistics.mean_interval(shares)
+    return Estimate(center, (max(low, 0.0), min(high, 1.0)))
 
   def plain_mean(values):
     return None if None in values else sum(values) / len(values)
@@ -297,14 +311,12 @@ def _mean(recipe: str, group: Sequence[Accuracy]) -> Accuracy:
     name=f'{recipe}, mean of {len(group)} seeds',
     task=group[0].task,
     n=None,
-    greedy=greedy,
-    greedy_interval=greedy_interval,
-    sampled=sampled,
-    sampled_interval=sampled_interval,
+    greedy=over_seeds([line.greedy for line in group]),
+    sampled=over_seeds([line.sampled for line in group]),
     think_share=plain_mean([line.think_share for line in group]),
     mean_tokens=plain_mean([line.mean_tokens for line in group]),
     pass_at_k={
-      k: mean([line.pass_at_k[k][0] for line in group])
+      k: over_seeds([line.pass_at_k[k] for line in group])
       for k in group[0].pass_at_k
       if all(k in line.pass_at_k for line in group)
     },
@@ -325,7 +337,7 @@ def _sentence(report: Mapping[str, Any], stage: Mapping[str, Any]) -> str:
       f'documents kept, {last["bytes_kept"] / 1e6:.2f} MB of text'
     )
   summary = stage['summary']
-  if kind == 'crawl' and artifacts.has_form(summary, _CRAWLED):
+  if kind == 'crawl' and artifacts.has_form(summary, 'crawled'):
     return f'{count(summary["pages"])} pages, {summary["bytes"] / 1e6:.2f} MB'
   if kind == 'train_tokenizer' and report['tokenizer']:
     found = report['tokenizer']
@@ -333,26 +345,17 @@ def _sentence(report: Mapping[str, Any], stage: Mapping[str, Any]) -> str:
     size = f'{count(found.get("vocab_size"))} tokens'
     return size + (f', {own:.2f} bytes each on held-out text' if own else '')
   if kind in ('sft', 'rl'):
-    lines = accuracies(report, 'free')
-    if line := next((line for line in lines if line.name == name), None):
-      return (
-        f'{percent(line.sampled)} of sampled and {percent(line.greedy)} of '
-        f'greedy answers right on {line.n} held-out problems'
-      )
+    for line in accuracies(report, 'free'):
+      if line.name == name:
+        sampled, greedy = line.sampled.share, line.greedy.share
+        return (
+          f'{percent(sampled)} of sampled and {percent(greedy)} of greedy '
+          f'answers right on {line.n} held-out problems'
+        )
   metrics = (report['training'].get(name) or {}).get('series') or {}
   if kind == 'pretrain' and metrics.get('valid_bits_per_byte'):
     value = metrics['valid_bits_per_byte'][-1][1]
     if value is not None:
       return f'{value:.3f} bits per byte on held-out text'
-  return ', '.join(
-    f'{_short(value)} {key.replace("_", " ")}'
-    for key, value in summary.items()
-    if isinstance(value, str | int | float)
-  )
-
-
-def _short(value: str | float) -> str:
-  """A value of a stage's summary in few characters."""
-  if isinstance(value, str):
-    return cut(value, 40, '…')
-  return count(value) if isinstance(value, int) else f'{value:.4g}'
+  plain = plain_values(summary, 40, '.4g')
+  return ', '.join(f'{value} {name}' for name, value in plain.items())

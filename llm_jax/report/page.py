@@ -6,6 +6,7 @@ shows has its control characters made visible and is escaped, so that no
 template can forget it.
 """
 
+import functools
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -21,21 +22,8 @@ except ModuleNotFoundError as error:
     f"{error}; the report needs it: pip install '.[report]'"
   ) from error
 
-_SECTIONS = {
-  'path': 'The path',
-  'funnel': 'Cleaning',
-  'tokenizer': 'Tokenizer',
-  'training': 'Training',
-  'samples': 'Samples over time',
-  'accuracy': 'Accuracy',
-  'direct': 'Without thinking',
-  'pass': 'Many attempts',
-  'rl': 'What RL changed',
-  'rollouts': 'Rollouts',
-  'bytes': 'Held-out text',
-  'answers': 'Answers',
-  'provenance': 'Provenance',
-}
+# What the templates write with.
+_WORDS = ('count', 'cut', 'duration', 'funnel_steps', 'headline')
 _MIXED = 'Training rows mix pages and task text; held-out rows are pages only.'
 _RL_CHARTS = (
   ('accuracy', 'Accuracy of rollouts', 'percent'),
@@ -48,7 +36,6 @@ _RL_CHARTS = (
   ('entropy', 'Entropy of rollouts', 'nats per token'),
   ('dead_group_share', 'Groups without signal', 'percent'),
 )
-_MAX_ANSWERS = 4
 
 
 def html(report: Mapping[str, Any]) -> str:
@@ -60,21 +47,7 @@ def html(report: Mapping[str, Any]) -> str:
   Returns:
     An HTML document.
   """
-  seconds = [stage['seconds'] for stage in report['stages']]
-  known = [value for value in seconds if value is not None]
-  return _rendered(
-    'report.html',
-    report,
-    autoescape=True,
-    finalize=_visible,
-    sections=_SECTIONS,
-    headline=findings.headline(report),
-    total_time=findings.duration(sum(known)) if known else 'unknown time',
-    funnel=findings.funnel_steps(report),
-    charts=_charts(report),
-    answers=_answers(report),
-    indented=lambda value: json.dumps(value, indent=1, ensure_ascii=False),
-  )
+  return _rendered('report.html', report, _visible, charts=_charts(report))
 
 
 def markdown(report: Mapping[str, Any]) -> str:
@@ -86,32 +59,31 @@ def markdown(report: Mapping[str, Any]) -> str:
   Returns:
     Markdown.
   """
-  return _rendered(
-    'report.md', report, autoescape=False, finalize=tables.markdown
-  )
+  return _rendered('report.md', report, tables.markdown)
 
 
 def _rendered(
   template: str,
   report: Mapping[str, Any],
-  autoescape: bool,
   finalize: Callable[..., Any],
   **values: Any,
 ) -> str:
   """A template with its values; `finalize` makes the text of each of them."""
   environment = jinja2.Environment(
     loader=jinja2.PackageLoader('llm_jax.report'),
-    autoescape=autoescape,
+    autoescape=jinja2.select_autoescape(),  # of .html
     finalize=finalize,
     undefined=jinja2.StrictUndefined,
     trim_blocks=True,
     lstrip_blocks=True,
     keep_trailing_newline=True,
   )
-  environment.globals |= {'count': findings.count, 'cut': findings.cut}
-  made = tables.of_sections(report)
+  environment.globals |= {name: getattr(findings, name) for name in _WORDS}
+  environment.globals['indented'] = functools.partial(
+    json.dumps, indent=1, ensure_ascii=False
+  )
   return environment.get_template(template).render(
-    report=report, tables=made, **values
+    report=report, tables=tables, **values
   )
 
 
@@ -181,13 +153,7 @@ def _intervals(
 ) -> Iterator[charts.Chart]:
   for style, kind in enumerate(('sampled', 'greedy') if lines else ()):
     rows = [
-      (
-        line.name,
-        line.n_seeds > 1,
-        getattr(line, kind),
-        getattr(line, f'{kind}_interval'),
-      )
-      for line in lines
+      (line.name, line.n_seeds > 1, *getattr(line, kind)) for line in lines
     ]
     yield charts.intervals(f'{kind.capitalize()} {what}', rows, style)
 
@@ -224,12 +190,3 @@ def _bits_per_byte(report: Mapping[str, Any]) -> Iterator[charts.Chart]:
     rows = [(name, x / most, 0, f'{x:.3f}') for name, x in found.items()]
     unit = 'bits per byte; smaller is better'
     yield charts.bars('Bits per byte on held-out text', unit, rows)
-
-
-def _answers(report: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-  """A few right and wrong answers of each checkpoint."""
-  for row in report['evaluation']:
-    if row.get('samples') and row['mode'] == 'free':
-      right = [a for a in row['samples'] if a['correct']][:_MAX_ANSWERS]
-      wrong = [a for a in row['samples'] if not a['correct']][:_MAX_ANSWERS]
-      yield {'checkpoint': row['checkpoint'], 'right': right, 'wrong': wrong}

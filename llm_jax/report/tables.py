@@ -4,7 +4,7 @@ Pure functions of the record that `artifacts.collect` makes.
 """
 
 import dataclasses
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from typing import Any
 
 from llm_jax import visible_text
@@ -12,6 +12,15 @@ from llm_jax.report import findings
 
 # Text, or text with a range that is set lighter.
 Cell = str | tuple[str, str]
+
+_ASKED = {
+  'free': 'Accuracy on held-out problems',
+  'direct': 'Accuracy without thinking tokens',
+}
+_COUNTED = {
+  'replaced': 'What was replaced in documents that were kept',
+  'others': 'Records of the crawl that hold no document',
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -26,162 +35,143 @@ class Table:
   shares: Sequence[float] = ()  # of each row in 0..1, drawn behind column 1
 
 
-def of_sections(report: Mapping[str, Any]) -> dict[str, Any]:
-  """The tables of each section."""
-  free = findings.accuracies(report, 'free')
-  direct = findings.accuracies(report, 'direct')
-  steps = findings.funnel_steps(report)
-  return {
-    'stages': stages(report),
-    'free': accuracy(free, 'Accuracy on held-out problems'),
-    'direct': accuracy(direct, 'Accuracy without thinking tokens'),
-    'pass_at_k': pass_at_k(free),
-    'funnel': funnel(steps),
-    'counted': [
-      counted(
-        steps, 'replaced', 'What was replaced in documents that were kept'
-      ),
-      counted(steps, 'others', 'Records of the crawl that hold no document'),
-    ],
-    'tokenizer': tokenizer(report),
-    'bits_per_byte': bits_per_byte(report),
-    'provenance': provenance(report),
-  }
+def _table(
+  caption: str,
+  rows: Iterable[Any],
+  columns: Mapping[str, Callable[[Any], Cell]],
+  **more: Any,
+) -> Table:
+  """A table of what each column says of a row."""
+  cells = [[cell(row) for cell in columns.values()] for row in rows]
+  return Table(caption, tuple(columns), rows=cells, **more)
 
 
 def stages(report: Mapping[str, Any]) -> Table:
   """What each stage took and achieved, in the order of the path."""
   seconds = [stage['seconds'] or 0 for stage in report['stages']]
-  sentences = findings.achieved(report)
-  return Table(
+  longest = max(seconds, default=0) or 1
+  sentences = dict(findings.achieved(report))
+  return _table(
     'What each stage took and achieved',
-    ('Stage', 'Time', 'Tokens', 'Result'),
-    [
-      (
-        stage['name'],
-        findings.duration(stage['seconds']),
-        findings.count(stage['tokens']),
-        sentence,
-      )
-      for stage, (_, sentence) in zip(report['stages'], sentences, strict=True)
-    ],
+    report['stages'],
+    {
+      'Stage': lambda stage: stage['name'],
+      'Time': lambda stage: findings.duration(stage['seconds']),
+      'Tokens': lambda stage: findings.count(stage['tokens']),
+      'Result': lambda stage: sentences[stage['name']],
+    },
     left=(0, 3),
-    shares=[value / (max(seconds) or 1) for value in seconds],
+    shares=[value / longest for value in seconds],
   )
 
 
-def accuracy(lines: Sequence[findings.Accuracy], caption: str) -> Table:
+def _limited(estimate: findings.Estimate | None) -> Cell:
+  if estimate is None:
+    return '–'
+  shown = f'{100 * estimate.share:.1f}'
+  if estimate.limits is None:
+    return shown
+  return shown, f'({findings.interval(estimate.limits)})'
+
+
+def _means(lines: Sequence[findings.Accuracy]) -> list[int]:
+  return [index for index, line in enumerate(lines) if line.n_seeds > 1]
+
+
+def accuracy(report: Mapping[str, Any], mode: str) -> Table:
   """Checkpoints with the shares of right answers, as `accuracies` gives them.
 
   Args:
-    lines: at least one.
-    caption: what was asked.
+    report: the record of a run.
+    mode: 'free' or 'direct'.
+
+  Returns:
+    The table.
   """
+  lines = findings.accuracies(report, mode)
 
-  def limited(share, limits):
-    return f'{100 * share:.1f}', f'({findings.interval(limits)})'
+  def shown(value, form):
+    return '–' if value is None else format(value, form)
 
-  return Table(
-    f'{caption}, in percent with 95% intervals',
-    ('Checkpoint', 'Problems', 'Sampled', 'Greedy', 'Thinks', 'Tokens'),
-    [
-      (
-        line.name,
-        findings.count(line.n),
-        limited(line.sampled, line.sampled_interval),
-        limited(line.greedy, line.greedy_interval),
-        '–' if line.think_share is None else f'{100 * line.think_share:.0f}%',
-        '–' if line.mean_tokens is None else f'{line.mean_tokens:.1f}',
-      )
-      for line in lines
-    ],
-    strong=[index for index, line in enumerate(lines) if line.n_seeds > 1],
+  return _table(
+    f'{_ASKED[mode]}, in percent with 95% intervals',
+    lines,
+    {
+      'Checkpoint': lambda line: line.name,
+      'Problems': lambda line: findings.count(line.n),
+      'Sampled': lambda line: _limited(line.sampled),
+      'Greedy': lambda line: _limited(line.greedy),
+      'Thinks': lambda line: shown(line.think_share, '.0%'),
+      'Tokens': lambda line: shown(line.mean_tokens, '.1f'),
+    },
+    strong=_means(lines),
   )
 
 
-def pass_at_k(lines: Sequence[findings.Accuracy]) -> Table:
+def pass_at_k(report: Mapping[str, Any]) -> Table:
   """Chance that at least one of k answers is right; no rows without it."""
+  lines = findings.accuracies(report, 'free')
   ks = sorted({k for line in lines for k in line.pass_at_k})
-
-  def cell(line, k):
-    value, limits = line.pass_at_k.get(k, (None, None))
-    if value is None:
-      return '–'
-    shown = f'{100 * value:.1f}'
-    return (shown, f'({findings.interval(limits)})') if limits else shown
-
   return Table(
     'pass@k in percent with 95% intervals',
     ('Checkpoint', *(f'k = {k}' for k in ks)),
-    [(line.name, *(cell(line, k) for k in ks)) for line in lines if ks],
-    strong=[index for index, line in enumerate(lines) if line.n_seeds > 1],
+    rows=[
+      (line.name, *(_limited(line.pass_at_k.get(k)) for k in ks))
+      for line in lines
+      if ks
+    ],
+    strong=_means(lines),
   )
 
 
-def funnel(steps: Sequence[Mapping[str, Any]]) -> Table:
-  """Documents and text through the steps that `funnel_steps` gives.
+def funnel(report: Mapping[str, Any]) -> Table:
+  """Documents and text through the steps of cleaning.
 
   Tokens are an estimate, and a dash before there is text.
   """
-  return Table(
+  count = findings.count
+  return _table(
     'Documents and text through the cleaning steps',
-    ('Step', 'In', 'Removed', 'Kept', 'MB kept', 'Tokens kept'),
-    [
-      (
-        step['name'],
-        findings.count(step['documents_in']),
-        findings.count(step['documents_in'] - step['documents_kept']),
-        findings.count(step['documents_kept']),
-        f'{step["bytes_kept"] / 1e6:.2f}',
-        findings.count(step['tokens_kept']),
-      )
-      for step in steps
-    ],
+    findings.funnel_steps(report),
+    {
+      'Step': lambda step: step['name'],
+      'In': lambda step: count(step['documents_in']),
+      'Removed': lambda x: count(x['documents_in'] - x['documents_kept']),
+      'Kept': lambda step: count(step['documents_kept']),
+      'MB kept': lambda step: f'{step["bytes_kept"] / 1e6:.2f}',
+      'Tokens kept': lambda step: count(step['tokens_kept']),
+    },
   )
 
 
-def counted(
-  steps: Sequence[Mapping[str, Any]], key: str, caption: str
-) -> Table:
-  """What the steps count beside documents: 'replaced' or 'others'."""
-  return Table(
-    caption,
-    ('Kind', 'Times'),
-    [
-      (f'{step["name"]}: {kind.replace("_", " ")}', findings.count(times))
-      for step in steps
-      for kind, times in step[key].items()
-    ],
-  )
+def counted(report: Mapping[str, Any]) -> list[Table]:
+  """What the steps of cleaning count beside documents."""
+  return [
+    Table(
+      caption,
+      ('Kind', 'Times'),
+      [
+        (f'{step["name"]}: {kind.replace("_", " ")}', findings.count(times))
+        for step in findings.funnel_steps(report)
+        for kind, times in step[key].items()
+      ],
+    )
+    for key, caption in _COUNTED.items()
+  ]
 
 
 def tokenizer(report: Mapping[str, Any]) -> list[Table]:
   """Bytes in a token of each vocabulary, and what else was written of it."""
   found = report['tokenizer'] or {}
-
-  def shown(value):
-    if isinstance(value, str):
-      return findings.cut(value, 25, '…')
-    return findings.count(value) if isinstance(value, int) else f'{value:.3f}'
-
+  rows = [
+    (name, '–' if value is None else f'{value:.3f}')
+    for name, value in (found.get('bytes_per_token') or {}).items()
+  ]
+  caption = 'Bytes of held-out text in a token'
+  properties = list(findings.plain_values(found, 25, '.3f').items())
   return [
-    Table(
-      'Bytes of held-out text in a token',
-      ('Vocabulary', 'Bytes per token'),
-      [
-        (name, '–' if value is None else f'{value:.3f}')
-        for name, value in (found.get('bytes_per_token') or {}).items()
-      ],
-    ),
-    Table(
-      'The vocabulary',
-      ('Property', 'Value'),
-      [
-        (key.replace('_', ' '), shown(value))
-        for key, value in found.items()
-        if isinstance(value, str | int | float)
-      ],
-    ),
+    Table(caption, ('Vocabulary', 'Bytes per token'), rows),
+    Table('The vocabulary', ('Property', 'Value'), properties),
   ]
 
 
@@ -192,28 +182,32 @@ def bits_per_byte(report: Mapping[str, Any]) -> Table:
   return Table(
     'Bits per byte on held-out documents',
     ('Model or compressor', 'Bits per byte'),
-    [(name, f'{value:.3f}') for name, value in found.items()],
+    rows=[(name, f'{value:.3f}') for name, value in found.items()],
   )
 
 
 def provenance(report: Mapping[str, Any]) -> Table:
   """Which code, seeds and configuration made each stage."""
   changes = {True: ' + changes', False: '', None: ' (changes unknown)'}
-  return Table(
+
+  def commit(run):
+    sha = (run.get('git_sha') or 'unknown')[:12]
+    return sha + changes[run.get('git_dirty')]
+
+  def seeds(run):
+    return ', '.join(f'{k} {v}' for k, v in (run.get('seeds') or {}).items())
+
+  return _table(
     'Which code and which seeds made each stage',
-    ('Stage', 'Commit', 'Started', 'Resumed', 'Seeds', 'Configuration'),
-    [
-      (
-        name,
-        (run.get('git_sha') or 'unknown')[:12] + changes[run.get('git_dirty')],
-        run.get('start') or '–',
-        str(len(run.get('resumed') or [])),
-        ', '.join(f'{k} {v}' for k, v in (run.get('seeds') or {}).items())
-        or '–',
-        (run['config_fingerprint'] or '–')[:12],
-      )
-      for name, run in report['provenance'].items()
-    ],
+    [run | {'name': name} for name, run in report['provenance'].items()],
+    {
+      'Stage': lambda run: run['name'],
+      'Commit': commit,
+      'Started': lambda run: run.get('start') or '–',
+      'Resumed': lambda run: str(len(run.get('resumed') or [])),
+      'Seeds': lambda run: seeds(run) or '–',
+      'Configuration': lambda run: (run['config_fingerprint'] or '–')[:12],
+    },
     left=(0, 1, 2, 4, 5),
   )
 
@@ -229,24 +223,20 @@ def markdown(table: Table | str | int) -> str:
   """
   if not isinstance(table, Table):
     return _cell(str(table))
-  cells = [
-    [_cell(value) for value in row] for row in (table.header, *table.rows)
-  ]
+  cells = [[_cell(value) for value in row] for row in table.rows]
+  cells.insert(0, [_cell(name) for name in table.header])
   widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+  ends = ['-' if i in table.left else ':' for i in range(len(widths))]
+  rule = ['-' * (w - 1) + end for w, end in zip(widths, ends, strict=True)]
+  cells.insert(1, rule)
   lines = [
-    '| '
-    + ' | '.join(
+    ' | '.join(
       value.ljust(width) if column in table.left else value.rjust(width)
       for column, (value, width) in enumerate(zip(row, widths, strict=True))
     )
-    + ' |'
     for row in cells
   ]
-  rule = ' | '.join(
-    '-' * (width - 1) + ('-' if column in table.left else ':')
-    for column, width in enumerate(widths)
-  )
-  return '\n'.join([lines[0], f'| {rule} |', *lines[1:]])
+  return '\n'.join(f'| {line} |' for line in lines)
 
 
 def _cell(value: Cell) -> str:

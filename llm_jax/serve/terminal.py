@@ -65,10 +65,7 @@ class Session:
   """The state of one conversation: messages, system text, temperature."""
 
   def __init__(
-    self,
-    stream_fn: StreamFn,
-    tokenizer: encoding.Tokenizer,
-    settings: Settings,
+    self, stream_fn: StreamFn, tokenizer: encoding.Tokenizer, settings: Settings
   ):
     self._stream_fn = stream_fn
     self._tokenizer = tokenizer
@@ -184,8 +181,7 @@ class Session:
       return [start, *self._tokenizer.encode(text)]
     system = [{'role': 'system', 'content': self.system}] * bool(self.system)
     return template.prompt_ids(
-      self._tokenizer,
-      [*system, *turns, {'role': 'user', 'content': text}],
+      self._tokenizer, [*system, *turns, {'role': 'user', 'content': text}]
     )
 
   def _answer(self, prompt: list[int], text: str) -> Iterator[str]:
@@ -229,9 +225,7 @@ class Session:
 
 
 def loop(
-  session: Session,
-  read_line: Callable[[], str],
-  write: Callable[[str], object],
+  session: Session, read_line: Callable[[], str], write: Callable[[str], object]
 ) -> None:
   """Read lines and print answers until /quit or the end of the input.
 

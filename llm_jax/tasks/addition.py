@@ -38,14 +38,14 @@ class Addition(splits.Made):
     Raises:
       ValueError: if the split is unknown or has fewer problems than count.
     """
-    splits.check(split)
     n_all = 10 ** (2 * self.n_digits)
-    if count > n_all // (2 * splits.HELD_OUT_SHARE):
+    n_most = n_all // (2 * splits.HELD_OUT_SHARE)
+    if count > n_most:
       raise ValueError(
         f'{count} distinct problems asked of {n_all} with {self.n_digits} '
-        f'digits; use at most {n_all // (2 * splits.HELD_OUT_SHARE)}'
+        f'digits; use at most {n_most}'
       )
-    return splits.draw(self.name, split, count, seed, self._make)
+    return super().problems(split, count, seed)
 
   def _make(self, draw: random.Random) -> tuple[str, protocol.Problem]:
     a, b = (draw.randrange(10**self.n_digits) for _ in range(2))
@@ -58,8 +58,8 @@ class Addition(splits.Made):
       self.name, f'{a:0{n}}+{b:0{n}}=', f'{a + b:0{n + 1}}'
     )
 
-  def demonstrate(self, problem: protocol.Problem, think: bool) -> str:
-    """Write the answer, with one line a column from the right if thinking.
+  def _thought(self, problem: protocol.Problem) -> list[str]:
+    """One line a column, from the right.
 
     >>> task = Addition(3)
     >>> print(task.demonstrate(task._problem(988, 391), think=True))
@@ -71,36 +71,14 @@ class Addition(splits.Made):
     1379
 
     Each line is the two digits and the carry in, then carry out and digit.
-
-    Args:
-      problem: a problem of this task.
-      think: whether the columns come before the answer.
-
-    Returns:
-      The text of the answer.
     """
-    if not think:
-      return problem.reference
     a, b = problem.prompt.rstrip('=').split('+')
     lines, carry = [], 0
     for x, y in zip(reversed(a), reversed(b), strict=True):
       total = int(x) + int(y) + carry
       lines.append(f'{x}{y}{carry}:{total // 10}{total % 10}')
       carry = total // 10
-    return grading.with_thought(lines, problem.reference)
-
-  def score(self, problem: protocol.Problem, answer: str) -> grading.Score:
-    """Compare the digits after the last thought with the sum.
-
-    Args:
-      problem: a problem of this task.
-      answer: anything a model wrote.
-
-    Returns:
-      Correct if the last answer is the sum, zero-padded or not, and nothing
-      else.
-    """
-    return grading.compare(answer, int(problem.reference), grading.whole_number)
+    return lines
 
 
 def text_documents(

@@ -34,22 +34,20 @@ class Comparison(splits.Made):
       whole = [draw.randint(0, self.max_whole) for _ in range(2)]
       if draw.random() < 0.75:
         whole[1] = whole[0]
+      lengths = [draw.randint(1, self.n_decimals) for _ in range(2)]
       a, b = (
         f'{w}.{draw.randrange(10**n):0{n}}'
-        for w, n in zip(whole, self._lengths(draw), strict=True)
+        for w, n in zip(whole, lengths, strict=True)
       )
       if equality.number(a) != equality.number(b):
         return ' '.join(sorted([a, b])), self._problem(a, b)
-
-  def _lengths(self, draw: random.Random) -> list[int]:
-    return [draw.randint(1, self.n_decimals) for _ in range(2)]
 
   def _problem(self, a: str, b: str) -> protocol.Problem:
     reference = max(a, b, key=lambda text: equality.number(text) or 0)
     return protocol.Problem(self.name, f'larger of {a} and {b}=', reference)
 
-  def demonstrate(self, problem: protocol.Problem, think: bool) -> str:
-    """Write the larger number, both with equally many digits if thinking.
+  def _thought(self, problem: protocol.Problem) -> list[str]:
+    """Both with equally many digits on each side of the point.
 
     >>> task = Comparison()
     >>> print(task.demonstrate(task._problem('9.11', '9.9'), think=True))
@@ -58,29 +56,14 @@ class Comparison(splits.Made):
     9.90
     </think>
     9.9
-
-    Args:
-      problem: a problem of this task.
-      think: whether the padded numbers come before the answer.
-
-    Returns:
-      The text of the answer.
     """
-    if not think:
-      return problem.reference
     _, _, a, _, b = problem.prompt.rstrip('=').split(' ')
-    return grading.with_thought(_padded(a, b), problem.reference)
+    parts = [text.split('.') for text in (a, b)]
+    n_whole, n_decimals = (
+      max(map(len, side)) for side in zip(*parts, strict=True)
+    )
+    return [f'{w:0>{n_whole}}.{d:0<{n_decimals}}' for w, d in parts]
 
-  def score(self, problem: protocol.Problem, answer: str) -> grading.Score:
-    """Correct if the last answer is the larger number and nothing else."""
-    reference = equality.number(problem.reference)
-    return grading.compare(answer, reference, equality.number)
-
-
-def _padded(a: str, b: str) -> list[str]:
-  """Both with equally many digits on each side of the point."""
-  parts = [text.split('.') for text in (a, b)]
-  n_whole, n_decimals = (
-    max(map(len, side)) for side in zip(*parts, strict=True)
-  )
-  return [f'{w:0>{n_whole}}.{d:0<{n_decimals}}' for w, d in parts]
+  def _reader(self, problem: protocol.Problem):
+    del problem
+    return equality.number, 'a number'

@@ -59,8 +59,8 @@ class Countdown(splits.Made):
     prompt = f'make {target} from {" ".join(map(str, numbers))}='
     return protocol.Problem(self.name, prompt, reference)
 
-  def demonstrate(self, problem: protocol.Problem, think: bool) -> str:
-    """Write a sum that is right, after some that are not if thinking.
+  def _thought(self, problem: protocol.Problem) -> list[str]:
+    """Some sums that are not right, and one that is.
 
     >>> task = Countdown(n_tries=2)
     >>> problem = task._problem(60, [3, 5, 25], '(25-5)*3')
@@ -71,22 +71,12 @@ class Countdown(splits.Made):
     (25-5)*3=60
     </think>
     (25-5)*3
-
-    Args:
-      problem: a problem of this task.
-      think: whether sums that were tried come before the answer.
-
-    Returns:
-      The text of the answer.
     """
-    if not think:
-      return problem.reference
     target, numbers = _read(problem.prompt)
     draw = random.Random(problem.prompt)
     sums = [_random_sum(draw, numbers) for _ in range(self.n_tries)]
     wrong = [text for text in sums if _value(text) not in (target, None)]
-    lines = [f'{text}={_value(text)}' for text in [*wrong, problem.reference]]
-    return grading.with_thought(lines, problem.reference)
+    return [f'{text}={_value(text)}' for text in [*wrong, problem.reference]]
 
   def score(self, problem: protocol.Problem, answer: str) -> grading.Score:
     """Evaluate the last answer, a sum with or without `= target`.
@@ -111,7 +101,7 @@ class Countdown(splits.Made):
       return value, sorted(used)
 
     reference = fractions.Fraction(target), sorted(numbers)
-    return grading.compare(answer, reference, read, 'a sum')
+    return grading.compare(answer, reference, read=read, what='a sum')
 
 
 def _read(prompt: str) -> tuple[int, list[int]]:

@@ -7,7 +7,7 @@ Does not crawl or parse; entries come from web/reference.py.
 import random
 from collections.abc import Sequence
 
-from llm_jax.tasks import reference
+from llm_jax.tasks import protocol, reference
 
 
 def conversations(
@@ -41,10 +41,5 @@ def conversations(
     else:
       question = f'What does {entry.qualified_name} do?'
       answer = entry.summary
-    result.append(
-      [
-        {'role': 'user', 'content': question},
-        {'role': 'assistant', 'content': answer},
-      ]
-    )
+    result.append(protocol.exchange(question, answer))
   return result

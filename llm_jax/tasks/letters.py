@@ -54,8 +54,8 @@ class Letters(splits.Made):
     reference = str(text.count(letter))
     return protocol.Problem(self.name, f'{letter} in {text}=', reference)
 
-  def demonstrate(self, problem: protocol.Problem, think: bool) -> str:
-    """Write the answer; counting goes letter by letter if thinking.
+  def _thought(self, problem: protocol.Problem) -> list[str]:
+    """Each letter with the count so far; spelling needs no thought.
 
     >>> task = Letters()
     >>> print(task.demonstrate(task._problem('baba', 'a'), think=True))
@@ -66,28 +66,17 @@ class Letters(splits.Made):
     a2
     </think>
     2
-
-    Args:
-      problem: a problem of this task.
-      think: whether a count comes before the answer; spelling needs none.
-
-    Returns:
-      The text of the answer.
     """
-    if not think or self.kind == 'spell':
-      return problem.reference
+    if self.kind == 'spell':
+      return []
     letter, _, text = problem.prompt.rstrip('=').split(' ')
-    lines = [
+    return [
       f'{other}{text[:end].count(letter)}' for end, other in enumerate(text, 1)
     ]
-    return grading.with_thought(lines, problem.reference)
 
-  def score(self, problem: protocol.Problem, answer: str) -> grading.Score:
-    """Correct if the last answer is the count, or the spelling."""
-    if self.kind == 'spell':
-      return grading.compare(answer, problem.reference, spelt, 'a spelling')
-    reference = int(problem.reference)
-    return grading.compare(answer, reference, grading.whole_number)
+  def _reader(self, problem: protocol.Problem):
+    is_count = self.kind == 'count'
+    return super()._reader(problem) if is_count else (spelt, 'a spelling')
 
 
 def spelt(text: str) -> str | None:

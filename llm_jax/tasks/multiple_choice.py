@@ -38,21 +38,13 @@ _ONE_WITHIN = re.compile(r'(?:^|[\s,;/&])(?:[(\[][A-Za-z][)\]]|[A-Z][).:])')
 
 
 @dataclasses.dataclass(frozen=True)
-class MultipleChoice:
+class MultipleChoice(published.Published):
   """The task for the questions of a file."""
 
   path: str = ''  # JSONL or JSONL.gz
   held_out_path: str = ''  # such as the published test set; '': a tenth of path
   name: str = 'multiple_choice'
   think_start: str = grading.THINK_START
-
-  def problems(
-    self, split: str, count: int, seed: int
-  ) -> list[protocol.Problem]:
-    """Distinct problems of one split of the file."""
-    return published.problems(
-      self.path, self.held_out_path, self.read, split, count, seed
-    )
 
   def read(self, row: dict[str, Any]) -> protocol.Problem | None:
     """A row as a problem, or None if its answer is none of its choices."""
@@ -109,8 +101,6 @@ class MultipleChoice:
     is_right = found == letter
     reason = 'equal' if is_right else f'{text[:40]!r} is not {letter}'
     return grading.Score(is_right, reason)
-
-  thinks = staticmethod(grading.thinks)
 
 
 def _same(text: str) -> str:

@@ -38,8 +38,8 @@ class Multiplication(splits.Made):
     prompt = f'{a:0{n}}*{b:0{m}}='
     return protocol.Problem(self.name, prompt, f'{a * b:0{n + m}}')
 
-  def demonstrate(self, problem: protocol.Problem, think: bool) -> str:
-    """Write the product, with every product of two digits if thinking.
+  def _thought(self, problem: protocol.Problem) -> list[str]:
+    """Every product of two digits.
 
     >>> task = Multiplication(2, 2)
     >>> print(task.demonstrate(task._problem(98, 34), think=True))
@@ -55,16 +55,7 @@ class Multiplication(splits.Made):
 
     A line is the two digits and the carry in, then carry out and digit; after
     each digit of the second number its part is added to the sum so far.
-
-    Args:
-      problem: a problem of this task.
-      think: whether the digits come before the answer.
-
-    Returns:
-      The text of the answer.
     """
-    if not think:
-      return problem.reference
     a, b = problem.prompt.rstrip('=').split('*')
     width, lines, total = len(problem.reference), [], 0
     for place, y in enumerate(reversed(b)):
@@ -78,9 +69,4 @@ class Multiplication(splits.Made):
         sums = (total, part, total + part)
         lines.append('{:0{n}}+{:0{n}}={:0{n}}'.format(*sums, n=width))
         total += part
-    return grading.with_thought(lines, problem.reference)
-
-  def score(self, problem: protocol.Problem, answer: str) -> grading.Score:
-    """Correct if the last answer is the product and nothing else."""
-    reference = int(problem.reference)
-    return grading.compare(answer, reference, grading.whole_number)
+    return lines

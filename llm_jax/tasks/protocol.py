@@ -45,6 +45,14 @@ class Task(Protocol):
     ...
 
 
+def exchange(question: str, answer: str) -> list[dict[str, str]]:
+  """A conversation of one question and one answer in OpenAI's message form."""
+  return [
+    {'role': 'user', 'content': question},
+    {'role': 'assistant', 'content': answer},
+  ]
+
+
 def conversations(
   task: Task, count: int, seed: int, think_share: float, draw: random.Random
 ) -> list[list[dict[str, str]]]:
@@ -61,13 +69,9 @@ def conversations(
     Conversations of one question and one answer in OpenAI's message form.
   """
   return [
-    [
-      {'role': 'user', 'content': problem.prompt},
-      {
-        'role': 'assistant',
-        'content': task.demonstrate(problem, draw.random() < think_share),
-      },
-    ]
+    exchange(
+      problem.prompt, task.demonstrate(problem, draw.random() < think_share)
+    )
     for problem in task.problems('train', count, seed)
   ]
 

@@ -4,8 +4,6 @@ A question belongs to a split by its words: the same story with other numbers
 stays in one split. It does not fetch anything.
 """
 
-import dataclasses
-import random
 import re
 from collections.abc import Callable
 from typing import Any
@@ -14,17 +12,10 @@ from absl import logging
 
 from llm_jax import files
 from llm_jax.tasks import protocol, splits
+from llm_jax.verify import grading
 
 # A row as a problem; None if its right answer cannot be read.
 ReadFn = Callable[[dict[str, Any]], protocol.Problem | None]
-
-
-@dataclasses.dataclass(frozen=True)
-class Loaded:
-  """The problems of a file by what they ask."""
-
-  problems: dict[str, protocol.Problem]  # by prompt
-  n_unreadable: int  # rows dropped because their right answer is unreadable
 
 
 def key(question: str) -> str:
@@ -32,7 +23,7 @@ def key(question: str) -> str:
   return ' '.join(re.findall(r'[^\W\d_]+', question.casefold()))
 
 
-def load(path: str, read: ReadFn) -> Loaded:
+def load(path: str, read: ReadFn) -> dict[str, protocol.Problem]:
   """Read a file, dropping and counting what has no readable answer.
 
   Args:
@@ -41,7 +32,7 @@ def load(path: str, read: ReadFn) -> Loaded:
       Python does, or ValueError.
 
   Returns:
-    The problems; of two with one prompt the first.
+    The problems by what they ask; of two with one prompt the first.
 
   Raises:
     ValueError: without a path, or with the line that has another form.
@@ -63,44 +54,49 @@ def load(path: str, read: ReadFn) -> Loaded:
       n_unreadable,
       path,
     )
-  return Loaded(problems, n_unreadable)
+  return problems
 
 
-def problems(
-  path: str, held_out_path: str, read: ReadFn, split: str, count: int, seed: int
-) -> list[protocol.Problem]:
-  """Distinct problems of one split of a file.
+class Published:
+  """What tasks share whose problems stand in files here.
 
-  Args:
-    path: the file.
-    held_out_path: a file that is held out as a whole, with every question of
-      the same words in path; '' holds out a tenth of path.
-    read: turns a row into a problem.
-    split: 'train' or 'held_out'.
-    count: how many.
-    seed: of their order.
-
-  Returns:
-    The problems.
-
-  Raises:
-    ValueError: if the split is unknown or has fewer problems than count.
+  A dataclass of it has a path, a held_out_path and `read`.
   """
-  splits.check(split)
-  own = load(path, read).problems.values()
-  if held_out_path:
-    held_out = list(load(held_out_path, read).problems.values())
-  else:
-    held_out = [p for p in own if splits.is_held_out(key(p.prompt))]
-  if split == 'held_out':
-    chosen = held_out
-  else:
+
+  path: str
+  held_out_path: str
+  read: ReadFn
+
+  def problems(
+    self, split: str, count: int, seed: int
+  ) -> list[protocol.Problem]:
+    """Distinct problems of one split; one story with other numbers is of one.
+
+    Args:
+      split: 'train' or 'held_out', which is all of held_out_path or, without
+        one, a tenth of path. A question with the same words is of no other.
+      count: how many.
+      seed: of their order.
+
+    Returns:
+      The problems.
+
+    Raises:
+      ValueError: if the split is unknown or has fewer problems than count.
+    """
+    splits.check(split)
+    own = load(self.path, self.read).values()
+    if self.held_out_path:
+      held_out = list(load(self.held_out_path, self.read).values())
+    else:
+      held_out = [p for p in own if splits.is_held_out(key(p.prompt))]
     closed = {key(problem.prompt) for problem in held_out}
-    chosen = [problem for problem in own if key(problem.prompt) not in closed]
-  if count > len(chosen):
-    raise ValueError(
-      f'{count} distinct problems asked of the {len(chosen)} in the split '
-      f'{split} of {path}; use at most {len(chosen)}'
+    train = [problem for problem in own if key(problem.prompt) not in closed]
+    return splits.choose(
+      held_out if split == 'held_out' else train,
+      count=count,
+      seed=f'{split}/{seed}',
+      where=f'the split {split} of {self.path}',
     )
-  random.Random(f'{split}/{seed}').shuffle(chosen)
-  return chosen[:count]
+
+  thinks = staticmethod(grading.thinks)

@@ -8,9 +8,8 @@ dropped and counted.
 import atexit
 import dataclasses
 import functools
-import random
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, NamedTuple
 
 from absl import logging
 
@@ -22,14 +21,13 @@ from llm_jax.verify.sandbox import sandbox
 FIRST_TRAINING_ID = 601  # of MBPP; the others are its test and validation
 
 
-@dataclasses.dataclass(frozen=True)
-class _File:
-  """What a file of problems holds."""
+class _Row(NamedTuple):
+  """What a line of a file holds."""
 
-  # By prompt: what the answer goes on from, and the cases.
-  tests: Mapping[str, tuple[str, list[python_tests.Case]]]
-  splits: Mapping[str, list[protocol.Problem]]
-  n_dropped: int  # problems whose tests are no list of calls
+  problem: protocol.Problem
+  split: str
+  start: str  # what the answer goes on from
+  cases: list[python_tests.Case] | None  # None: the tests are no list of calls
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,23 +59,13 @@ class PythonFunctions:
         a line of the file is of neither form.
     """
     splits.check(split)
-    chosen = list(_read(self.path, self.name).splits[split])
-    if count > len(chosen):
-      raise ValueError(
-        f'{count} problems asked of {len(chosen)} in split {split}; use at '
-        f'most {len(chosen)}'
-      )
-    random.Random(f'{self.name}/{split}/{seed}').shuffle(chosen)
-    return chosen[:count]
-
-  def size(self, split: str) -> int:
-    """How many problems a split has."""
-    return len(_read(self.path, self.name).splits[split])
-
-  @property
-  def n_dropped(self) -> int:
-    """Problems of the file that cannot be judged."""
-    return _read(self.path, self.name).n_dropped
+    rows = _read(self.path, self.name).values()
+    return splits.choose(
+      [row.problem for row in rows if row.split == split],
+      count=count,
+      seed=f'{self.name}/{split}/{seed}',
+      where=f'the split {split} of {self.path}',
+    )
 
   def demonstrate(self, problem: protocol.Problem, think: bool) -> str:
     """The published solution; it comes without a thought.
@@ -98,8 +86,13 @@ class PythonFunctions:
     Returns:
       Correct if every call of the tests returns what it must.
     """
-    start, cases = _read(self.path, self.name).tests[problem.prompt]
-    return python_tests.score(answer, start, cases, _sandbox(self.timeout_s))
+    row = _read(self.path, self.name)[problem.prompt]
+    return python_tests.score(
+      answer,
+      start=row.start,
+      tests=row.cases or (),
+      box=_sandbox(self.timeout_s),
+    )
 
   thinks = staticmethod(grading.thinks)
 
@@ -112,22 +105,20 @@ def _sandbox(timeout_s: float) -> sandbox.Sandbox:
 
 
 @functools.cache
-def _read(path: str, name: str) -> _File:
+def _read(path: str, name: str) -> Mapping[str, _Row]:
+  """The problems that can be judged, by prompt."""
   if not path:
     raise ValueError(
       'the task has no file; set PythonFunctions.path to JSONL of MBPP or '
       'HumanEval'
     )
-  tests: dict[str, tuple[str, list[python_tests.Case]]] = {}
-  by_split: dict[str, list[protocol.Problem]] = {'train': [], 'held_out': []}
+  kept: dict[str, _Row] = {}
   n_dropped = 0
-  rows = files.read_jsonl(path, functools.partial(_read_row, name))
-  for problem, split, start, cases in rows:
-    if cases is None or problem.prompt in tests:
+  for row in files.read_jsonl(path, functools.partial(_read_row, name)):
+    if row.cases is None or row.problem.prompt in kept:
       n_dropped += 1
-      continue
-    tests[problem.prompt] = (start, cases)
-    by_split[split].append(problem)
+    else:
+      kept[row.problem.prompt] = row
   if n_dropped:
     logging.warning(
       '%d problems of %s are dropped: their tests are not all calls with a '
@@ -135,10 +126,7 @@ def _read(path: str, name: str) -> _File:
       n_dropped,
       path,
     )
-  return _File(tests, by_split, n_dropped)
-
-
-_Row = tuple[protocol.Problem, str, str, list[python_tests.Case] | None]
+  return kept
 
 
 def _read_row(name: str, row: Mapping[str, Any]) -> _Row:
@@ -160,7 +148,8 @@ def _read_mbpp(row: Mapping[str, Any], name: str) -> _Row:
   prompt = f'{row["text"]}\nFor example: {row["test_list"][0].strip()}\n'
   split = 'train' if row['task_id'] >= FIRST_TRAINING_ID else 'held_out'
   solution = row['code'].replace('\r\n', '\n')
-  return protocol.Problem(name, prompt, solution), split, '', cases
+  problem = protocol.Problem(name, prompt, solution)
+  return _Row(problem, split=split, start='', cases=cases)
 
 
 def _read_humaneval(row: Mapping[str, Any], name: str) -> _Row:
@@ -171,4 +160,4 @@ def _read_humaneval(row: Mapping[str, Any], name: str) -> _Row:
   """
   cases = python_tests.cases(row['test'], row['entry_point'])
   problem = protocol.Problem(name, row['prompt'], row['canonical_solution'])
-  return problem, 'held_out', row['prompt'], cases
+  return _Row(problem, split='held_out', start=row['prompt'], cases=cases)

@@ -24,17 +24,10 @@ _OTHER_PART = re.compile(
   r'(?:Method resolution order:'
   r'|[A-Z][a-z][\w ]* (?:defined here|inherited from [\w.]+):)'
 )
-_SECTIONS = frozenset(
-  {
-    'Author',
-    'Classes',
-    'Credits',
-    'Data',
-    'Functions',
-    'Modules',
-    'Package Contents',
-  }
+_SECTION = re.compile(
+  'Author|Classes|Credits|Data|Functions|Modules|Package Contents'
 )
+_OPENS_PART = (_SECTION, _CLASS, _MEMBERS, _OTHER_PART)
 _MAX_SUMMARY_LINES = 3
 
 
@@ -77,7 +70,7 @@ def entries(document_text: str) -> list[Entry]:
       # The class itself: its own signature opens the part.
       if block and block[0].startswith(f'{owner}('):
         found.append(_entry(module, block))
-    elif marker in _SECTIONS:
+    elif _SECTION.fullmatch(marker):
       owner = ''
     if marker == 'Functions' or _MEMBERS.fullmatch(marker):
       prefix = f'{module}.{owner}' if owner else module
@@ -89,12 +82,7 @@ def _parts(lines: Sequence[str]) -> Iterator[tuple[str, list[str]]]:
   """Each line that opens a part of the page, with the lines below it."""
   marker, block = '', []
   for line in lines:
-    if (
-      line in _SECTIONS
-      or _CLASS.fullmatch(line)
-      or _MEMBERS.fullmatch(line)
-      or _OTHER_PART.fullmatch(line)
-    ):
+    if any(pattern.fullmatch(line) for pattern in _OPENS_PART):
       yield marker, block
       marker, block = line, []
     else:

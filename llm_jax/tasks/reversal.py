@@ -28,8 +28,8 @@ class Reversal(splits.Made):
   def _problem(self, word: str) -> protocol.Problem:
     return protocol.Problem(self.name, f'reverse {word}=', word[::-1])
 
-  def demonstrate(self, problem: protocol.Problem, think: bool) -> str:
-    """Write the word backwards, after its spelling if thinking.
+  def _thought(self, problem: protocol.Problem) -> list[str]:
+    """Its spelling, forwards and backwards.
 
     >>> task = Reversal()
     >>> print(task.demonstrate(task._problem('bade'), think=True))
@@ -38,21 +38,9 @@ class Reversal(splits.Made):
     e d a b
     </think>
     edab
-
-    Args:
-      problem: a problem of this task.
-      think: whether the letters come before the answer.
-
-    Returns:
-      The text of the answer.
     """
-    if not think:
-      return problem.reference
-    lines = [' '.join(problem.reference[::-1]), ' '.join(problem.reference)]
-    return grading.with_thought(lines, problem.reference)
+    return [' '.join(problem.reference[::-1]), ' '.join(problem.reference)]
 
-  def score(self, problem: protocol.Problem, answer: str) -> grading.Score:
-    """Correct if the last answer is the reversed word and nothing else."""
-    return grading.compare(
-      answer, problem.reference, lambda text: text, 'a word'
-    )
+  def _reader(self, problem: protocol.Problem):
+    del problem
+    return str, 'a word'

@@ -7,6 +7,7 @@ the seed. It does not know what a problem asks; see the task.
 import random
 import zlib
 from collections.abc import Callable
+from typing import Any
 
 from llm_jax.tasks import protocol
 from llm_jax.verify import grading
@@ -24,6 +25,24 @@ def check(split: str) -> None:
   """Raise ValueError for anything but 'train' and 'held_out'."""
   if split not in ('train', 'held_out'):
     raise ValueError(f'split {split!r} is unknown; use train or held_out')
+
+
+def choose(
+  problems: list[protocol.Problem], count: int, seed: str, where: str
+) -> list[protocol.Problem]:
+  """Some of the problems of one split, in an order that the seed decides.
+
+  Raises:
+    ValueError: if there are fewer problems than count.
+  """
+  if count > len(problems):
+    raise ValueError(
+      f'{count} distinct problems asked of the {len(problems)} in {where}; use '
+      f'at most {len(problems)}'
+    )
+  chosen = [*problems]
+  random.Random(seed).shuffle(chosen)
+  return chosen[:count]
 
 
 def draw(
@@ -78,10 +97,52 @@ class Made:
   name: str
   _make: Callable[[random.Random], tuple[str, protocol.Problem]]
 
+  def _thought(self, problem: protocol.Problem) -> list[str]:
+    """The lines that a demonstrator thinks; none where there is no need."""
+    del problem
+    return []
+
+  def _reader(
+    self, problem: protocol.Problem
+  ) -> tuple[Callable[[str], Any], str]:
+    """What reads the value of an answer, None if it has none; and its name."""
+    del problem
+    return grading.whole_number, 'a number'
+
   def problems(
     self, split: str, count: int, seed: int
   ) -> list[protocol.Problem]:
     """Distinct problems of one split; see `draw`."""
-    return draw(self.name, split, count, seed, self._make)
+    return draw(
+      name=self.name, split=split, count=count, seed=seed, make=self._make
+    )
+
+  def demonstrate(self, problem: protocol.Problem, think: bool) -> str:
+    """Write the answer, after the task's own thought if thinking.
+
+    Args:
+      problem: a problem of this task.
+      think: whether the thought, if the task has one, comes before.
+
+    Returns:
+      The text of the answer.
+    """
+    lines = self._thought(problem) if think else []
+    return grading.with_thought(lines, problem.reference)
+
+  def score(self, problem: protocol.Problem, answer: str) -> grading.Score:
+    """Compare what follows the last thought with the right answer.
+
+    Args:
+      problem: a problem of this task.
+      answer: anything a model wrote.
+
+    Returns:
+      Correct if the last answer has the reference's value and nothing else.
+    """
+    read, what = self._reader(problem)
+    return grading.compare(
+      answer, reference=read(problem.reference), read=read, what=what
+    )
 
   thinks = staticmethod(grading.thinks)

@@ -25,7 +25,7 @@ _TEXT = re.compile(r'\\(?:text|mathrm|mbox|textbf)\s*\{[^{}]*\}')
 
 
 @dataclasses.dataclass(frozen=True)
-class WordProblems:
+class WordProblems(published.Published):
   """The task for the problems of a file."""
 
   path: str = ''  # JSONL or JSONL.gz
@@ -33,14 +33,6 @@ class WordProblems:
   calculator_marks: bool = True  # are demonstrated
   name: str = 'word_problems'
   think_start: str = grading.THINK_START
-
-  def problems(
-    self, split: str, count: int, seed: int
-  ) -> list[protocol.Problem]:
-    """Distinct problems; one story with other numbers is of one split."""
-    return published.problems(
-      self.path, self.held_out_path, self.read, split, count, seed
-    )
 
   def read(self, row: dict[str, Any]) -> protocol.Problem | None:
     """A row as a problem, or None if its answer cannot be read."""
@@ -87,9 +79,8 @@ class WordProblems:
       The text of the answer.
     """
     solution, mark, right = problem.reference.rpartition('####')
-    if not think or not solution:
-      return mark + right
-    return grading.with_thought([solution.strip()], mark + right)
+    lines = [solution.strip()] if think and solution else []
+    return grading.with_thought(lines, mark + right)
 
   def score(self, problem: protocol.Problem, answer: str) -> grading.Score:
     r"""Compare the last answer with the reference, exactly.
@@ -124,8 +115,6 @@ class WordProblems:
       return grading.Score(False, f'{text[:40]!r} is not {reference:.80}')
     reason = formula_pool.shared().difference(text, reference)
     return grading.Score(not reason, reason or 'equal as formulas')
-
-  thinks = staticmethod(grading.thinks)
 
 
 def _is_number(text: str) -> bool:

@@ -12,7 +12,6 @@ import gzip
 import hashlib
 import itertools
 import json
-import os
 import pathlib
 import re
 from collections.abc import Iterable, Mapping
@@ -77,9 +76,8 @@ class Tokenizer(text_tokenizer.TextTokenizer):
     form = patterns.by_name(pattern)
     self._engine = _make_engine(form.split, self._ranks)
     # The look-behind keeps the search from starting again inside a run.
-    self._long_run = re.compile(
-      f'(?<![{form.blanks}])[{form.blanks}]{{{_LONG_RUN},}}+'
-    )
+    blank = f'[{form.blanks}]'
+    self._long_run = re.compile(f'(?<!{blank}){blank}{{{_LONG_RUN},}}+')
     self.fingerprint = _fingerprint(self._spec(), self._ranks_file())
 
   @classmethod
@@ -119,9 +117,7 @@ class Tokenizer(text_tokenizer.TextTokenizer):
     return cls.from_merges(merges, pattern)
 
   @classmethod
-  def from_ranks(
-    cls, path: str | os.PathLike[str], preset: str = 'cl100k'
-  ) -> 'Tokenizer':
+  def from_ranks(cls, path: files.Name, preset: str = 'cl100k') -> 'Tokenizer':
     """The published vocabulary whose ranks file lies at a path.
 
     Args:
@@ -153,7 +149,7 @@ class Tokenizer(text_tokenizer.TextTokenizer):
     )
 
   @classmethod
-  def load(cls, directory: str | os.PathLike[str]) -> 'Tokenizer':
+  def load(cls, directory: files.Name) -> 'Tokenizer':
     """Read what `save` wrote.
 
     Raises:
@@ -169,12 +165,8 @@ class Tokenizer(text_tokenizer.TextTokenizer):
       actual = _fingerprint(spec, content)
       if actual == saved:
         ranks = _parse_ranks(content, directory / RANKS_FILE)
-        tokenizer = cls(
-          ranks,
-          spec['pattern'],
-          special_ids=spec['special_ids'],
-          vocab_size=spec['vocab_size'],
-        )
+        names = ('pattern', 'special_ids', 'vocab_size')
+        tokenizer = cls(ranks, **{name: spec[name] for name in names})
         actual = tokenizer.fingerprint  # differs if a pattern was changed
         if actual == saved:
           return tokenizer
@@ -189,7 +181,7 @@ class Tokenizer(text_tokenizer.TextTokenizer):
       f'or train the tokenizer again'
     )
 
-  def save(self, directory: str | os.PathLike[str]) -> None:
+  def save(self, directory: files.Name) -> None:
     """Write ranks.tiktoken, tokenizer.json (Hugging Face) and spec.json.
 
     Each file appears whole or not at all, spec.json last.

@@ -38,6 +38,15 @@ def tokenizer_json(
   # Control tokens must stand in the model's vocabulary too: `tokenizers`
   # numbers the added ones anew where the ids before them have gaps.
   by_id |= {token_id: name for name, token_id in special_ids.items()}
+  flags = 'single_word lstrip rstrip normalized'
+  unused = 'dropout unk_token continuing_subword_prefix end_of_word_suffix'
+  byte_level = {'type': 'ByteLevel'} | dict.fromkeys(
+    ('add_prefix_space', 'trim_offsets', 'use_regex'), False
+  )
+  cut = {
+    'type': 'Split', 'pattern': {'Regex': split}, 'behavior': 'Isolated',
+    'invert': False,
+  }  # fmt: skip
   return {
     'version': '1.0',
     'truncation': None,
@@ -46,45 +55,18 @@ def tokenizer_json(
       {
         'id': token_id,
         'content': name,
-        'single_word': False,
-        'lstrip': False,
-        'rstrip': False,
-        'normalized': False,
+        **dict.fromkeys(flags.split(), False),
         'special': True,
       }
       for name, token_id in special_ids.items()
     ],
     'normalizer': None,
-    'pre_tokenizer': {
-      'type': 'Sequence',
-      'pretokenizers': [
-        {
-          'type': 'Split',
-          'pattern': {'Regex': split},
-          'behavior': 'Isolated',
-          'invert': False,
-        },
-        {
-          'type': 'ByteLevel',
-          'add_prefix_space': False,
-          'trim_offsets': False,
-          'use_regex': False,
-        },
-      ],
-    },
+    'pre_tokenizer': {'type': 'Sequence', 'pretokenizers': [cut, byte_level]},
     'post_processor': None,
-    'decoder': {
-      'type': 'ByteLevel',
-      'add_prefix_space': False,
-      'trim_offsets': False,
-      'use_regex': False,
-    },
+    'decoder': byte_level,
     'model': {
       'type': 'BPE',
-      'dropout': None,
-      'unk_token': None,
-      'continuing_subword_prefix': None,
-      'end_of_word_suffix': None,
+      **dict.fromkeys(unused.split()),
       'fuse_unk': False,
       'byte_fallback': False,
       'ignore_merges': looks_up,
@@ -126,16 +108,8 @@ def read_parts(values: Mapping[str, Any]) -> Parts:
   """
   model = values['model']
   normalizer = (values.get('normalizer') or {}).get('type')
-  odd = [
-    f'{key} {model[key]!r}'
-    for key in (
-      'byte_fallback',
-      'continuing_subword_prefix',
-      'end_of_word_suffix',
-      'dropout',
-    )
-    if model.get(key)
-  ]
+  keys = 'byte_fallback continuing_subword_prefix end_of_word_suffix dropout'
+  odd = [f'{key} {model[key]!r}' for key in keys.split() if model.get(key)]
   if model.get('type') != 'BPE':
     odd.append(f'the algorithm {model.get("type")!r}')
   if normalizer not in (None, 'NFC'):
@@ -197,11 +171,9 @@ def _pattern_name(pre_tokenizer: Mapping[str, Any]) -> str | None:
   last = steps[-1]
   if last.get('type') != 'ByteLevel' or last.get('add_prefix_space'):
     return None
-  if len(steps) == 1 and last.get('use_regex', True):
-    return 'gpt2'
-  if len(steps) != 2 or last.get('use_regex', True):
-    return None
-  split = steps[0]
+  if last.get('use_regex', True):
+    return 'gpt2' if len(steps) == 1 else None
+  split = steps[0] if len(steps) == 2 else {}
   if split.get('behavior') != 'Isolated' or split.get('invert'):
     return None
   regex = split.get('pattern', {}).get('Regex')

@@ -9,7 +9,6 @@ encode(a) + encode(b) is not encode(a + b); and U+2581 in text becomes a blank.
 import hashlib
 import io
 import json
-import os
 import pathlib
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -34,9 +33,7 @@ class SentencePieceTokenizer(text_tokenizer.TextTokenizer):
     fingerprint: sha256 over the model and the names of its control pieces.
   """
 
-  def __init__(
-    self, path: str | os.PathLike[str], control_pieces: Sequence[str] = ()
-  ):
+  def __init__(self, path: files.Name, control_pieces: Sequence[str] = ()):
     """Load a model.
 
     Args:
@@ -94,9 +91,7 @@ class SentencePieceTokenizer(text_tokenizer.TextTokenizer):
     return super().decode(ids).removeprefix(self._prefix)
 
 
-def train(
-  texts: Iterable[str], path: str | os.PathLike[str], vocab_size: int
-) -> None:
+def train(texts: Iterable[str], path: files.Name, vocab_size: int) -> None:
   """Learn a BPE model that gives back every text, and write it.
 
   Without normalization, without a dummy prefix, with one digit a token and

@@ -20,18 +20,9 @@ PYTHON_END = '<PYTHON_END>'
 
 # The order decides ids in saved vocabularies: only ever append.
 NAMES = (
-  END_OF_TEXT,
-  IM_START,
-  IM_SEP,
-  IM_END,
-  FIM_PREFIX,
-  FIM_MIDDLE,
-  FIM_SUFFIX,
-  SEARCH_START,
-  SEARCH_END,
-  PYTHON_START,
-  PYTHON_END,
-)
+  END_OF_TEXT, IM_START, IM_SEP, IM_END, FIM_PREFIX, FIM_MIDDLE, FIM_SUFFIX,
+  SEARCH_START, SEARCH_END, PYTHON_START, PYTHON_END,
+)  # fmt: skip
 N_SLOTS = 64  # names and reserved ones, so that new names move no id
 
 
@@ -68,24 +59,17 @@ class Preset:
 # Hashes, patterns and ids as in openai/tiktoken, tiktoken_ext/openai_public.py.
 # The im_ tokens are not in it: they are the chat layout of the same models.
 # The tools' tokens fill four of the thirteen ids that cl100k leaves unused.
+_CL100K_IDS = {
+  END_OF_TEXT: 100257, FIM_PREFIX: 100258, FIM_MIDDLE: 100259,
+  FIM_SUFFIX: 100260, IM_START: 100264, IM_END: 100265, IM_SEP: 100266,
+  SEARCH_START: 100267, SEARCH_END: 100268, PYTHON_START: 100269,
+  PYTHON_END: 100270, '<|endofprompt|>': 100276,
+}  # fmt: skip
 PRESETS = {
   'cl100k': Preset(
     sha256='223921b76ee99bde995b7ff738513eef100fb51d18c93597a113bcffe865b2a7',
     pattern='cl100k',
-    special_ids={
-      END_OF_TEXT: 100257,
-      FIM_PREFIX: 100258,
-      FIM_MIDDLE: 100259,
-      FIM_SUFFIX: 100260,
-      IM_START: 100264,
-      IM_END: 100265,
-      IM_SEP: 100266,
-      SEARCH_START: 100267,
-      SEARCH_END: 100268,
-      PYTHON_START: 100269,
-      PYTHON_END: 100270,
-      '<|endofprompt|>': 100276,
-    },
+    special_ids=_CL100K_IDS,
     vocab_size=100277,
   ),
   'gpt2': Preset(

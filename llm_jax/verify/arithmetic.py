@@ -5,6 +5,7 @@ evaluates text as code, and its time is linear in a text of limited length.
 """
 
 import fractions
+import operator
 import re
 
 MAX_LENGTH = 200  # characters
@@ -12,6 +13,12 @@ _TOKEN = re.compile(
   r'\s*([0-9]{1,12}(?:\.[0-9]{1,12})?|\.[0-9]{1,12}|[-+*/()])'
 )
 _RANK = {')': 0, '+': 1, '-': 1, '*': 2, '/': 2}
+_APPLY = {
+  '+': operator.add,
+  '-': operator.sub,
+  '*': operator.mul,
+  '/': operator.truediv,
+}
 
 
 def evaluate(text: str) -> tuple[fractions.Fraction, list[fractions.Fraction]]:
@@ -49,7 +56,10 @@ def evaluate(text: str) -> tuple[fractions.Fraction, list[fractions.Fraction]]:
     else:
       while operators[-1] != '(' and _RANK[operators[-1]] >= _RANK[token]:
         right, left = values.pop(), values.pop()
-        values.append(_apply(operators.pop(), left, right))
+        try:
+          values.append(_APPLY[operators.pop()](left, right))
+        except ZeroDivisionError:
+          raise ValueError('a division by zero') from None
       if token == ')':
         operators.pop()
       else:
@@ -72,17 +82,3 @@ def _tokens(text: str) -> list[str]:
     tokens.append(match[1])
     position = match.end()
   return tokens
-
-
-def _apply(
-  operator: str, left: fractions.Fraction, right: fractions.Fraction
-) -> fractions.Fraction:
-  if operator == '+':
-    return left + right
-  if operator == '-':
-    return left - right
-  if operator == '*':
-    return left * right
-  if not right:
-    raise ValueError('a division by zero')
-  return left / right

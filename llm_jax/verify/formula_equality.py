@@ -100,11 +100,8 @@ def _equal(a: Any, b: Any) -> bool:
 
 
 def _digits(value: int, base: int) -> str:
-  digits = ''
-  while value:
-    value, digit = divmod(int(value), base)
-    digits = '0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ'[digit] + digits
-  return digits or '0'
+  digits = '0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ'
+  return ''.join(digits[n] for n in sympy.ntheory.digits(int(value), base)[1:])
 
 
 def _is_name(value: Any) -> bool:

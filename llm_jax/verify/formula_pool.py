@@ -9,33 +9,23 @@ import atexit
 import functools
 import json
 import multiprocessing
-import pathlib
 import signal
-import subprocess
-import sys
 import threading
 from typing import Self
 
 from absl import logging
 
+from llm_jax.verify import children
+
 _START_S = 120.0
-_ROOT = pathlib.Path(__file__).resolve().parents[2]
-_BOOT = (
-  'import sys; sys.path.insert(0, sys.argv[1]);'
-  'from llm_jax.verify import formula_equality; sys.path.pop(0);'
-  'formula_equality.serve(int(sys.argv[2]), float(sys.argv[3]),'
-  ' int(sys.argv[4]))'
-)
+_SERVE = 'llm_jax.verify.formula_equality.serve'
 
 
 class Pool:
   """Children that wait for formulas; may be used from several threads."""
 
   def __init__(
-    self,
-    cpu_s: float = 3.0,
-    wall_s: float = 60.0,
-    memory_bytes: int = 1 << 30,
+    self, cpu_s: float = 3.0, wall_s: float = 60.0, memory_bytes: int = 1 << 30
   ):
     """Starts nothing: children start when they are needed.
 
@@ -103,12 +93,9 @@ class Pool:
       raise
     with self._lock:
       self.n_killed += 1
+    pair = f'{answer!r} and {reference!r}'
     logging.warning(
-      '%r and %r are not equal: %s; %d such so far',
-      answer,
-      reference,
-      reason,
-      self.n_killed,
+      '%s are not equal: %s; %d such so far', pair, reason, self.n_killed
     )
     return 'unequal', f'not equal: {reason}'
 
@@ -128,27 +115,20 @@ class _Child:
   def __init__(self, limits: tuple[float, int]):
     self.pipe, theirs = multiprocessing.Pipe()
     with theirs:
-      fd = theirs.fileno()
-      words = [str(word) for word in (_ROOT, fd, *limits)]
-      self._process = subprocess.Popen(
-        [sys.executable, '-P', '-c', _BOOT, *words],
-        pass_fds=[fd],
-        stdin=subprocess.DEVNULL,
-        start_new_session=True,  # Ctrl-C is for the parent
-      )
+      arguments = (theirs.fileno(), *limits)
+      self._process = children.start(_SERVE, arguments, flags=())
     try:
       if not self.pipe.poll(_START_S):
         raise OSError(f'a child has not started in {_START_S} s')
       self.pipe.recv_bytes()
-    except EOFError as error:
+    except BaseException as error:
       self.close()
+      if not isinstance(error, EOFError):
+        raise
       raise OSError(
         'a child that compares formulas ended at its start; see its error '
         'above, and `pip install sympy` if that is missing'
       ) from error
-    except BaseException:
-      self.close()
-      raise
 
   def is_alive(self) -> bool:
     return self._process.poll() is None

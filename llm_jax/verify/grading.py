@@ -34,7 +34,9 @@ def thinks(answer: str) -> bool:
 
 
 def with_thought(lines: Sequence[str], final: str) -> str:
-  """An answer that thinks in lines before its end."""
+  """An answer that thinks in lines before its end, if there are any."""
+  if not lines:
+    return final
   return '\n'.join([THINK_START, *lines, THINK_END, final])
 
 

@@ -21,13 +21,7 @@ _ARITHMETIC: Mapping[type, Callable[[Any, Any], Any]] = {
 }
 # What an assert may do with the value before it compares it.
 _AFTERWARDS: Mapping[str, Callable[[Any], Any]] = {
-  'bool': bool,
-  'int': int,
-  'len': len,
-  'list': list,
-  'set': set,
-  'sorted': sorted,
-  'tuple': tuple,
+  after.__name__: after for after in (bool, int, len, list, set, sorted, tuple)
 }
 
 
@@ -164,10 +158,10 @@ def _call(
     ):
       return Case(
         entry,
-        tuple(_constant(argument) for argument in args),
-        {str(k.arg): _constant(k.value) for k in keywords},
-        expected,
-        tolerance,
+        args=tuple(map(_constant, args)),
+        kwargs={str(k.arg): _constant(k.value) for k in keywords},
+        expected=expected,
+        tolerance=tolerance,
       )
   raise ValueError(f'{ast.unparse(node)} is no call of a function')
 

@@ -85,7 +85,7 @@ def _filter(number: int, todo: pipeline.Plan) -> int:
 
 def _keys(number: int, todo: pipeline.Plan) -> Iterator[tuple[bytes, int]]:
   """(which key and its value, document) for each key of each document."""
-  part = todo.part(number)
+  part = todo.parts[number]
   first = deduplication.document_id(number, 0)
   for i, row in enumerate(files.read_array(part.keys)):
     values = row.tobytes()

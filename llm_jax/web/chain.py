@@ -202,28 +202,27 @@ class Chain:
       return None
     self._steps['extraction'].keep(len(page.body), len(text.encode()))
     code, score = language or language_id.identify(text)
-    reason = language_id.reject(self._cfg.language, code, score)
-    if not self._pass('language', reason, page.url, text, text):
-      return None
-    return documents.Document(
-      text,
-      page.record_id,
-      self._cfg.dump,
-      page.url,
-      page.date,
-      file_path,
-      code,
-      score,
+    document = documents.Document(
+      text=text,
+      id=page.record_id,
+      dump=self._cfg.dump,
+      url=page.url,
+      date=page.date,
+      file_path=file_path,
+      language=code,
+      language_score=score,
     )
+    reason = language_id.reject(self._cfg.language, code, score)
+    return self._pass('language', reason, document)
 
   def _filter(self, document: documents.Document) -> documents.Document | None:
     """The document as the rules leave it, or None at the first one broken."""
-    text = document.text
-    for name, reason, after in self._judge(text):
-      if not self._pass(name, reason, document.url, text, after):
+    for name, reason, text in self._judge(document.text):
+      passed = self._pass(name, reason, document, text=text)
+      if passed is None:
         return None
-      text = after
-    return dataclasses.replace(document, text=text)
+      document = passed
+    return document
 
   def _judge(self, text: str) -> Iterator[tuple[str, str, str]]:
     """Each rule in turn: name, reason to remove, and the text behind it."""
@@ -247,13 +246,24 @@ class Chain:
     yield 'pii', '', masked
 
   def _pass(
-    self, name: str, reason: str, url: str, text: str, after: str
-  ) -> bool:
-    """Counts a document in a step; `after` is its text behind the step."""
-    n_bytes = len(text.encode())
+    self,
+    name: str,
+    reason: str,
+    document: documents.Document,
+    text: str | None = None,
+  ) -> documents.Document | None:
+    """Counts a document in a step; `text` is what the step made of its text.
+
+    Returns:
+      The document with that text, or None if the step removes it.
+    """
+    step, before = self._steps[name], document.text
+    n_bytes = len(before.encode())
     if reason:
-      self._steps[name].remove(reason, n_bytes, url, text)
-      return False
-    n_kept = n_bytes if after is text else len(after.encode())
-    self._steps[name].keep(n_bytes, n_kept)
-    return True
+      step.remove(reason, n_bytes, url=document.url, text=before)
+      return None
+    if text is None or text is before:
+      step.keep(n_bytes, n_bytes)
+      return document
+    step.keep(n_bytes, len(text.encode()))
+    return dataclasses.replace(document, text=text)

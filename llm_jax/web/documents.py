@@ -15,20 +15,6 @@ import pyarrow.parquet as pq
 from llm_jax import files, parquet
 from llm_jax.web import funnel
 
-SCHEMA = pa.schema(
-  [
-    pa.field('text', pa.string(), nullable=False),
-    pa.field('id', pa.string(), nullable=False),
-    pa.field('dump', pa.string(), nullable=False),
-    pa.field('url', pa.string(), nullable=False),
-    pa.field('date', pa.string(), nullable=False),
-    pa.field('file_path', pa.string(), nullable=False),
-    pa.field('language', pa.string(), nullable=False),
-    pa.field('language_score', pa.float64(), nullable=False),
-    pa.field('token_count', pa.int64(), nullable=False),
-  ]
-)
-
 
 @dataclasses.dataclass(frozen=True)
 class Document:
@@ -53,6 +39,16 @@ class Document:
   file_path: str
   language: str
   language_score: float
+
+
+_NAMES = [field.name for field in dataclasses.fields(Document)]
+_TYPES = dict.fromkeys(_NAMES, pa.string()) | {
+  'language_score': pa.float64(),
+  'token_count': pa.int64(),
+}
+SCHEMA = pa.schema(
+  [pa.field(name, kind, nullable=False) for name, kind in _TYPES.items()]
+)
 
 
 @contextlib.contextmanager
@@ -97,11 +93,7 @@ def _share_memory():
 
 
 def _table(rows: Sequence[Document]) -> pa.Table:
-  columns = {
-    name: [getattr(row, name) for row in rows]
-    for name in SCHEMA.names
-    if name != 'token_count'
-  }
+  columns = {name: [getattr(row, name) for row in rows] for name in _NAMES}
   columns['token_count'] = [estimate_tokens(row.text) for row in rows]
   return pa.table(columns, schema=SCHEMA)
 
@@ -112,15 +104,14 @@ def read(path: files.Path) -> Iterator[Document]:
   Raises:
     ValueError: the file is no Parquet file or lacks a column.
   """
-  names = [field.name for field in dataclasses.fields(Document)]
   with _opened(path) as file:
-    missing = set(names) - set(file.schema_arrow.names)
+    missing = set(_NAMES) - set(file.schema_arrow.names)
     if missing:
       raise ValueError(
         f'{path} lacks the columns {sorted(missing)}; it has '
         f"{file.schema_arrow.names}, and FineWeb's names are needed"
       )
-    for row in parquet.rows(file, names):
+    for row in parquet.rows(file, _NAMES):
       yield Document(**row)
 
 

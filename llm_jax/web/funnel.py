@@ -36,13 +36,13 @@ class Step:
     self._replaced = collections.Counter[str]()
     self._others = collections.Counter[str]()
 
-  def _count(self, *numbers: int):
+  def _count(self, numbers: Iterable[int]):
     for name, number in zip(_COUNTS, numbers, strict=False):
       self._counts[name] += number
 
   def keep(self, bytes_in: int, bytes_kept: int):
     """Counts a document that goes on."""
-    self._count(1, bytes_in, 1, bytes_kept)
+    self._count((1, bytes_in, 1, bytes_kept))
 
   def remove(self, reason: str, bytes_in: int, url: str = '', text: str = ''):
     """Counts a document that goes no further.
@@ -53,7 +53,7 @@ class Step:
       url: its address, for the sample.
       text: its text if it has one, for the sample.
     """
-    self._count(1, bytes_in)
+    self._count((1, bytes_in))
     sample = {'url': url, 'text': text[:SAMPLE_CHARS]}
     removed = {'documents': 1, 'bytes': bytes_in, 'samples': [sample]}
     self._add_removed(reason, removed)
@@ -89,7 +89,7 @@ class Step:
 
   def add(self, other: dict):
     """Adds another shard's counts, as `to_json` gave them."""
-    self._count(*(other[name] for name in _COUNTS))
+    self._count(other[name] for name in _COUNTS)
     for reason, removed in other['removed'].items():
       self._add_removed(reason, removed)
     self._replaced.update(other['replaced'])

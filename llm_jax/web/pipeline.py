@@ -87,20 +87,16 @@ class Shard:
   @property
   def filtered(self) -> Part:
     """Documents that passed every rule."""
-    return Part(
-      self.first_number + self.number,
-      self.intermediate('.parquet'),
-      self.intermediate('.npy'),
-    )
+    return self._part(self.intermediate('.parquet'), self.intermediate('.npy'))
 
   @property
   def written(self) -> Part:
     """The result."""
-    return Part(
-      self.first_number + self.number,
-      self.output / f'documents-{self.number:05d}.parquet',
-      self.output / f'keys-{self.number:05d}.npy',
-    )
+    path = self.output / f'documents-{self.number:05d}.parquet'
+    return self._part(path, self.output / _keys_name(path.name))
+
+  def _part(self, documents_path: files.Path, keys: files.Path) -> Part:
+    return Part(self.first_number + self.number, documents_path, keys)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -123,16 +119,10 @@ class Plan:
   output: files.Path
   key: str
 
-  def part(self, number: int) -> Part:
+  @functools.cached_property
+  def parts(self) -> tuple[Part, ...]:
     """Documents that are compared: of earlier runs, then of this one."""
-    if number < len(self.earlier):
-      return self.earlier[number]
-    return self.shards[number - len(self.earlier)].filtered
-
-  @property
-  def n_parts(self) -> int:
-    """How many parts there are."""
-    return len(self.earlier) + len(self.shards)
+    return (*self.earlier, *(shard.filtered for shard in self.shards))
 
 
 def plan(
@@ -163,27 +153,33 @@ def plan(
   for stale in (output, folder):
     files.remove_leftovers(stale)
   lists = chain.Lists(folder / 'blocklist.bin', folder / 'evaluation.bin')
-  _build(lists.blocklist, addresses.build, cfg.url_filter, blocklists)
+  _build(lists.blocklist, addresses.build, cfg.url_filter, sources=blocklists)
   _build(
-    lists.evaluation,
-    evaluation_sets.build,
-    cfg.decontamination,
-    sets,
+    lists.evaluation, evaluation_sets.build, cfg.decontamination, sources=sets
   )
   parts = list(itertools.chain(*(_written_parts(cfg, e) for e in earlier)))
   parts = [dataclasses.replace(p, number=i) for i, p in enumerate(parts)]
   key = _digest(
-    code_version(),
-    language_id.identifier(),
-    dataclass_json.to_dict(cfg),
-    [files.fingerprint(files.local_copy(p)) for p in vars(lists).values()],
-    [files.show(part.documents) for part in parts],
+    [
+      code_version(),
+      language_id.identifier(),
+      dataclass_json.to_dict(cfg),
+      [files.fingerprint(files.local_copy(p)) for p in vars(lists).values()],
+      [files.show(part.documents) for part in parts],
+    ]
   )
   shards = tuple(
-    Shard(output, i, path, fingerprint, len(parts))
+    Shard(output, i, path, fingerprint=fingerprint, first_number=len(parts))
     for i, (path, fingerprint) in enumerate(warcs.items())
   )
-  return Plan(cfg, lists, shards, tuple(parts), output, key)
+  return Plan(
+    cfg=cfg,
+    lists=lists,
+    shards=shards,
+    earlier=tuple(parts),
+    output=output,
+    key=key,
+  )
 
 
 def _build(path: files.Path, build: Callable, cfg, sources: Sequence):
@@ -244,12 +240,13 @@ def _key_config(cfg: chain.Clean) -> dict:
 @functools.cache
 def code_version() -> str:
   """A hash of the code of this room and of the libraries that decide."""
-  sources = sorted(pathlib.Path(__file__).parent.rglob('*.py'))
+  folder = pathlib.Path(__file__).parent
+  sources = sorted([*folder.rglob('*.py'), *folder.rglob('*.toml')])
   versions = [importlib.metadata.version(name) for name in _VERSIONED]
-  return _digest(*(path.read_text() for path in sources), versions)
+  return _digest([*(path.read_text() for path in sources), versions])
 
 
-def _digest(*values) -> str:
+def _digest(values: Sequence) -> str:
   return hashlib.sha256(json.dumps(values).encode()).hexdigest()[:16]
 
 
@@ -278,7 +275,7 @@ def clean(
   if todo.cfg.extraction.extractor != 'resiliparse':
     modules.append('trafilatura')  # which is loaded late
   with pool.Pool(todo, n_workers, modules) as workers:
-    workers.run(filter_shard, numbers, on_shard, sum(sizes))
+    workers.run(filter_shard, numbers, on_shard, total_bytes=sum(sizes))
     n = n_ranges(todo)
     ranges = [(number, n) for number in range(n)]
     workers.run(write_candidates, ranges, on_shard)
@@ -299,7 +296,7 @@ def filter_shard(todo: Plan, number: int):
   """Reads a WARC file and keeps the documents that pass every rule."""
   shard = todo.shards[number]
   counts = shard.intermediate('.filtered.json')
-  key = _digest(todo.key, shard.fingerprint)
+  key = _digest([todo.key, shard.fingerprint])
   if _is_done(counts, key):
     pool.report(0, shard.warc.stat().st_size)
     return
@@ -333,7 +330,7 @@ def write_candidates(todo: Plan, number: int, n: int):
   found = [np.zeros((3, 0), 'u8')]
   for row in range(deduplication.n_keys(todo.cfg.minhash)):
     values, ids = [], []
-    for part in map(todo.part, range(todo.n_parts)):
+    for part in todo.parts:
       keys = np.asarray(files.read_array(part.keys)[row])
       inside = np.flatnonzero((keys >= low) & (keys <= high - 1))
       values.append(keys[inside])
@@ -378,7 +375,7 @@ def verify(todo: Plan, pairs: np.ndarray) -> np.ndarray:
     for number in np.unique(numbers).tolist():
       inside = np.flatnonzero(numbers == number)
       found = documents.read_texts(
-        todo.part(number).documents, rows[inside].tolist()
+        todo.parts[number].documents, rows[inside].tolist()
       )
       texts.update(zip((ids[i] for i in inside.tolist()), found, strict=True))
     return texts
@@ -412,7 +409,7 @@ def write_shard(todo: Plan, number: int, gone: Sequence[tuple[int, bool]] = ()):
   shard = todo.shards[number]
   counts = shard.intermediate('.written.json')
   verdicts = dict(gone)
-  key = _digest(todo.key, shard.fingerprint, sorted(verdicts.items()))
+  key = _digest([todo.key, shard.fingerprint, sorted(verdicts.items())])
   if _is_done(counts, key):
     return
   step = funnel.Step('duplicates')
@@ -422,7 +419,7 @@ def write_shard(todo: Plan, number: int, gone: Sequence[tuple[int, bool]] = ()):
       n_bytes = len(document.text.encode())
       if row in verdicts:
         reason = 'exact_copy' if verdicts[row] else 'near_copy'
-        step.remove(reason, n_bytes, document.url, document.text)
+        step.remove(reason, n_bytes, url=document.url, text=document.text)
       else:
         step.keep(n_bytes, n_bytes)
         write(document)

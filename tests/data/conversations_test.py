@@ -122,9 +122,8 @@ def test_light_modules_load_neither_tfds_nor_jax():
 def test_neighbours_become_turns_and_are_written(tmp_path):
   talks = [make_conversation(3 * i) for i in range(60)]  # one turn each
   joined = conversations.join_turns(talks, 3, random.Random(0))
-  assert [m for talk in joined for m in talk] == [
-    m for talk in talks for m in talk
-  ]
+  messages = [m for talk in joined for m in talk]
+  assert messages == [m for talk in talks for m in talk]
   assert {len(talk) // 2 for talk in joined} == {1, 2, 3}
   assert conversations.join_turns(talks, 1, random.Random(0)) == talks
   conversations.write(joined, tmp_path / 'a.jsonl')

@@ -38,6 +38,12 @@ def row_keys(batch, rows):
   ]
 
 
+def keys_of(source):
+  rows = source.rows(range(len(source)))
+  halves = {'inputs_BT': rows[:, :-1], 'targets_BT': rows[:, 1:]}
+  return row_keys(halves, range(len(source)))
+
+
 def assert_same(one, other):
   assert one.keys() == other.keys()
   for name in one:
@@ -60,9 +66,7 @@ def test_every_row_once_an_epoch(sources):
   batch = make(sources)
   n_steps = -(-3 * len(web) // 6)
   seen = [key for s in range(n_steps) for key in row_keys(batch(s), range(6))]
-  rows = web.rows(range(len(web)))
-  halves = {'inputs_BT': rows[:, :-1], 'targets_BT': rows[:, 1:]}
-  every = row_keys(halves, range(len(web)))
+  every = keys_of(web)
   assert len(set(every)) == len(web)
   for epoch in range(3):
     part = seen[epoch * len(web) : (epoch + 1) * len(web)]
@@ -105,12 +109,9 @@ def test_order_is_fixed_for_ever():
 
 def test_documents_are_apart(sources):
   batch = make(sources)(3)
-  for inputs, segments, positions in zip(
-    batch['inputs_BT'],
-    batch['segment_ids_BT'],
-    batch['positions_BT'],
-    strict=True,
-  ):
+  names = ('inputs_BT', 'segment_ids_BT', 'positions_BT')
+  parts = [batch[name] for name in names]
+  for inputs, segments, positions in zip(*parts, strict=True):
     segment, position = 1, -1
     for i, token in enumerate(inputs):
       new = token == END and i > 0
@@ -151,9 +152,7 @@ def test_progress_is_what_the_batches_hold(sources):
     held.update(row_keys(batch(step), range(8)))
   expected = {}
   for source in sources:
-    rows = source.rows(range(len(source)))
-    halves = {'inputs_BT': rows[:, :-1], 'targets_BT': rows[:, 1:]}
-    n_rows = sum(held[key] for key in row_keys(halves, range(len(source))))
+    n_rows = sum(held[key] for key in keys_of(source))
     name = source.name.removesuffix('/train')
     expected[f'epochs_{name}'] = n_rows / len(source)
     expected[f'tokens_{name}'] = n_rows * LENGTH

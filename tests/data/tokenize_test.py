@@ -1,7 +1,9 @@
 """The recipe: from documents to shards, the same after kill -9."""
 
 import dataclasses
+import functools
 import http.server
+import io
 import os
 import pathlib
 import signal
@@ -36,9 +38,8 @@ def inputs(tmp_path_factory):
     table = pyarrow.table({'text': texts, 'url': urls})
     path = folder / f'documents/documents-{i:05d}.parquet'
     pyarrow.parquet.write_table(table, path)
-  encoding.Tokenizer.from_merges([(116, 111)], 'qwen2').save(
-    folder / 'tokenizer'
-  )
+  vocabulary = encoding.Tokenizer.from_merges([(116, 111)], 'qwen2')
+  vocabulary.save(folder / 'tokenizer')
   return {name: str(folder / name) for name in ('documents', 'tokenizer')}
 
 
@@ -106,9 +107,8 @@ def test_killed_and_continued(inputs, uninterrupted, tmp_path):
     made.append(len(shard_bytes(workdir)))
     assert not (workdir / 'done.json').exists()
   assert 0 < made[0] < made[1] < made[2] < len(shard_bytes(uninterrupted))
-  kept = {
-    path: path.stat().st_mtime_ns for path in workdir.rglob('*-00000.array*')
-  }
+  first = list(workdir.rglob('*-00000.array*'))
+  kept = {path: path.stat().st_mtime_ns for path in first}
   done = subprocess.run(command, cwd=root, capture_output=True, text=True)
   assert done.returncode == 0, done.stderr
   assert shard_bytes(workdir) == shard_bytes(uninterrupted)
@@ -137,7 +137,8 @@ class Site(http.server.ThreadingHTTPServer):
   daemon_threads = True
 
   def __init__(self, folder):
-    super().__init__(('127.0.0.1', 0), _Handler)
+    handler = functools.partial(_Handler, directory=folder)
+    super().__init__(('127.0.0.1', 0), handler)
     self.folder = folder
     self.broken = ''  # the file of which only the first half arrives
     self.ranges: list[tuple[str, int]] = []  # file and bytes of each answer
@@ -148,44 +149,32 @@ class Site(http.server.ThreadingHTTPServer):
     return f'http://127.0.0.1:{self.server_address[1]}'
 
 
-class _Handler(http.server.BaseHTTPRequestHandler):
+class _Handler(http.server.SimpleHTTPRequestHandler):
   server: Site
 
   def log_message(self, *_):
     pass
 
-  def do_HEAD(self):
-    self.do_GET()
+  def end_headers(self):
+    self.send_header('Accept-Ranges', 'bytes')
+    super().end_headers()
 
-  def do_GET(self):
-    path = self.server.folder / self.path[1:]
-    if self.path == '/':
-      names = sorted(p.name for p in path.iterdir())
-      data = ''.join(f'<a href="{name}">{name}</a>' for name in names).encode()
-      self.send_response(200)
-    elif path.exists():
-      data = path.read_bytes()
-      asked = self.headers.get('Range')
-      if asked:
-        first, last = map(int, asked.removeprefix('bytes=').split('-'))
-        self.send_response(206)
-        end = min(last + 1, len(data))
-        total = len(data)
-        self.send_header('Content-Range', f'bytes {first}-{end - 1}/{total}')
-        data = data[first:end]
-        self.server.ranges.append((path.name, len(data)))
-      else:
-        self.send_response(200)
-        self.send_header('Accept-Ranges', 'bytes')
-    else:
-      data = b''
-      self.send_response(404)
+  def send_head(self):
+    asked = self.headers.get('Range')
+    if not asked:
+      return super().send_head()
+    path = pathlib.Path(self.translate_path(self.path))
+    first, last = map(int, asked.removeprefix('bytes=').split('-'))
+    whole = path.read_bytes()
+    data = whole[first : last + 1]
+    self.server.ranges.append((path.name, len(data)))
+    self.send_response(206)
+    where = f'bytes {first}-{first + len(data) - 1}/{len(whole)}'
+    self.send_header('Content-Range', where)
     self.send_header('Content-Length', str(len(data)))
     self.end_headers()
-    if self.command == 'GET':
-      if path.name == self.server.broken:
-        data = data[: len(data) // 2]
-      self.wfile.write(data)
+    is_broken = path.name == self.server.broken
+    return io.BytesIO(data[: len(data) // 2] if is_broken else data)
 
 
 @pytest.fixture

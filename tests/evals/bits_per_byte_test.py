@@ -45,7 +45,7 @@ def test_wrong_length_is_refused(source):
     bits_per_byte.read(source, TOKENIZER, max_rows=10**6)
 
 
-def _plain(cfg, params, row, mask, end_of_text_id):
+def _plain(cfg, params, row, n_targets, end_of_text_id):
   """Bits of one row, one document at a time, without segments."""
   length = len(row) - 1
 
@@ -63,7 +63,7 @@ def _plain(cfg, params, row, mask, end_of_text_id):
     alone_BT[0, : stop - start] = row[start:stop]
     logp_BTV = np.asarray(logp_of(alone_BT))
     for t in range(start, stop):
-      if mask[t]:
+      if t < n_targets:
         bits -= float(logp_BTV[0, t - start, row[t + 1]]) / math.log(2)
     start = stop
   return bits
@@ -74,8 +74,8 @@ def test_equals_one_document_at_a_time(source):
   params = start_params.init(cfg, 1)
   text = bits_per_byte.read(source, TOKENIZER, max_rows=10**6)
   expected = sum(
-    _plain(cfg, params, row, mask, text.end_of_text_id)
-    for row, mask in zip(text.tokens_BT, text.mask_BT, strict=True)
+    _plain(cfg, params, row, n_targets, text.end_of_text_id)
+    for row, n_targets in zip(text.tokens_BT, text.lengths, strict=True)
   )
   # Batch sizes that do not divide the rows, and that exceed them; the sums
   # differ in order only.

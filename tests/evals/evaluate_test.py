@@ -1,5 +1,6 @@
 """The evaluate recipe on tiny checkpoints: complete, resumable, honest."""
 
+import dataclasses
 import json
 import os
 import pathlib
@@ -69,7 +70,7 @@ def test_all_checkpoints_and_nothing_twice(made, tmp_path, monkeypatch):
     ('base', 'free'), ('base', 'direct')
   ]  # fmt: skip
 
-  # A checkpoint is added: only it is calls.
+  # A checkpoint is added: only it is measured.
   evaluate.run(CFG, str(workdir), _given(made), tokens)
   assert calls[2:] == [False, True]
   both = json.loads((workdir / 'evaluation.json').read_text())
@@ -106,19 +107,14 @@ def test_other_problems_need_another_folder(made, tmp_path):
 
 def test_kill_9_loses_no_finished_checkpoint(made, tmp_path):
   """Killed after the first checkpoint, it goes on with the second."""
-  command = [
-    sys.executable, '-m', 'experiments.evaluate',
-    '--workdir', str(tmp_path / 'killed'),
-    '--tokens', str(made / 'tokens'),
-    '--checkpoint', _given(made)[0], '--checkpoint', _given(made)[1],
-    '--gin_bindings', 'Addition.n_digits = 2',
-    '--gin_bindings', 'Scoring.n_problems = 3',
-    '--gin_bindings', 'Scoring.n_samples = 2',
-    '--gin_bindings', 'Scoring.max_new_tokens = 4',
-    '--gin_bindings', 'Scoring.max_direct_tokens = 2',
-    '--gin_bindings', 'Scoring.batch_size = 6',
-    '--gin_bindings', 'Config.held_out_batch_size = 4',
-  ]  # fmt: skip
+  flags = {'workdir': tmp_path / 'killed', 'tokens': made / 'tokens'}
+  command = [sys.executable, '-m', 'experiments.evaluate']
+  command += [f'--{name}={value}' for name, value in flags.items()]
+  command += [f'--checkpoint={given}' for given in _given(made)]
+  settings = dataclasses.asdict(CFG.evaluation).items()
+  bindings = [f'Scoring.{name} = {value}' for name, value in settings]
+  bindings += ['Addition.n_digits = 2', 'Config.held_out_batch_size = 4']
+  command += [f'--gin_bindings={binding}' for binding in bindings]
   environment = os.environ | {'JAX_PLATFORMS': 'cpu'}
   process = subprocess.Popen(command, cwd=_ROOT, env=environment)
   finished = tmp_path / 'killed' / 'checkpoints'

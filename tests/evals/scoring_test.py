@@ -1,6 +1,5 @@
 """Scoring against answers that the test writes itself."""
 
-import numpy as np
 import pytest
 
 from llm_jax.chat import template
@@ -34,8 +33,10 @@ class Script:
     return answers
 
 
-def _model(is_chat=False):
-  return scoring.Model(tiny_checkpoint.MODEL, {}, TOKENIZER, is_chat)
+def _model(is_chat=False, params=None):
+  return scoring.Model(
+    tiny_checkpoint.MODEL, params or {}, TOKENIZER, is_chat=is_chat
+  )
 
 
 def _sum(prompt):
@@ -77,7 +78,7 @@ def test_counts_by_hand(monkeypatch):
 def test_problems_are_held_out_and_seeds_differ(monkeypatch):
   script = Script(monkeypatch, lambda prompt, index, request: ('1', True))
   scoring.evaluate(_model(), addition.Addition(), CFG, direct=False)
-  scoring.evaluate(_model(True), addition.Addition(), CFG, direct=False)
+  scoring.evaluate(_model(is_chat=True), addition.Addition(), CFG, direct=False)
   greedy_base, sampled_base, greedy_chat, sampled_chat = script.prompts
   start = TOKENIZER.special_id('<|endoftext|>')
   for prompt, chat_prompt in zip(greedy_base, greedy_chat, strict=True):
@@ -136,25 +137,16 @@ def test_thought_ids_are_all_that_can_open_a_thought():
 
 def test_real_model_never_thinks_when_forbidden():
   """A model whose every token is '<' writes none, and sampling still ends."""
-  model = _favouring('<')
-  row = scoring.evaluate(
-    model,
-    addition.Addition(),
-    scoring.Scoring(n_problems=2, n_samples=2, batch_size=4,
-                    max_direct_tokens=4),
-    direct=True,
-  )  # fmt: skip
+  params = tiny_checkpoint.favouring(
+    start_params.init(tiny_checkpoint.MODEL), '<'
+  )
+  cfg = scoring.Scoring(
+    n_problems=2, n_samples=2, batch_size=4, max_direct_tokens=4
+  )
+  model = _model(params=params)
+  row = scoring.evaluate(model, addition.Addition(), cfg, direct=True)
   assert row['think_share'] == 0
   assert all('<' not in sample['answer'] for sample in row['samples'])
-
-
-def _favouring(letter):
-  params = dict(start_params.init(tiny_checkpoint.MODEL))
-  head_VD = np.zeros_like(params['head'])
-  head_VD[ord(letter)] = 1
-  params['head'] = head_VD
-  params['embedding'] = np.ones_like(params['embedding'])
-  return scoring.Model(tiny_checkpoint.MODEL, params, TOKENIZER, False)
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ import pathlib
 import numpy as np
 import optax
 
+from llm_jax import types
 from llm_jax.data import shards
 from llm_jax.model import config as model_config
 from llm_jax.model import params, transformer
@@ -28,6 +29,17 @@ MODEL = model_config.ModelConfig(
 def tokenizer() -> encoding.Tokenizer:
   """A vocabulary of single bytes."""
   return encoding.Tokenizer.from_merges([], 'qwen2')
+
+
+def favouring(start: types.Params, letter: str) -> types.Params:
+  """Parameters under which a letter is always the likeliest token.
+
+  All hidden states become alike, and one token's row agrees with them.
+  """
+  head_VD = np.zeros_like(start['head'])
+  head_VD[tokenizer().encode(letter)[0]] = 1
+  ones_VD = np.ones_like(start['embedding'])
+  return {**start, 'head': head_VD, 'embedding': ones_VD}
 
 
 def write(
@@ -55,20 +67,17 @@ def write(
     lines=params.table(MODEL),
   )
   if favourite:
-    # All hidden states become alike, and one token's row agrees with them.
-    changed = dict(state.params)
-    head_VD = np.array(changed['head'])
-    head_VD[:] = 0
-    head_VD[vocabulary.encode(favourite)[0]] = 1
-    changed['head'] = head_VD
-    embedding_VD = np.ones_like(np.array(changed['embedding']))
-    changed['embedding'] = embedding_VD
-    state = train_state.replace_params(state, changed)
+    state = train_state.replace_params(
+      state, favouring(state.params, favourite)
+    )
   saver = checkpoint.Checkpointer(str(folder))
   checkpoint.save_model_files(
-    str(folder), 'sft' if is_chat else 'pretrain', MODEL,
-    str(folder / 'vocabulary'), is_chat,
-  )  # fmt: skip
+    str(folder),
+    'sft' if is_chat else 'pretrain',
+    MODEL,
+    tokenizer_dir=str(folder / 'vocabulary'),
+    is_chat=is_chat,
+  )
   saver.save(state)
   saver.close()
   return folder

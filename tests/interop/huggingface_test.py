@@ -18,7 +18,7 @@ from llm_jax.interop import families, huggingface
 from llm_jax.model import config, params, sizes, transformer
 from llm_jax.tokenizer import encoding
 from llm_jax.train import checkpoint
-from tests.model import slow_transformer
+from tests.model import slow_transformer, start_params
 from tools import import_hf, make_golden_models
 
 GOLDEN = pathlib.Path(__file__).parent / 'golden'
@@ -37,11 +37,7 @@ def logits(cfg, params):
 
 @functools.cache
 def new_params(cfg):
-  random = np.random.default_rng(0)
-  tree = jax.eval_shape(lambda: transformer.init(cfg, jax.random.key(0)))
-  return jax.tree.map(
-    lambda x: random.normal(size=x.shape).astype(np.float32), tree
-  )
+  return start_params.random_like(params.abstract(params.table(cfg)))
 
 
 def read_tensors(folder):
@@ -350,9 +346,7 @@ def test_folder_to_checkpoint_and_back(tmp_path):
   out, again = tmp_path / 'out', tmp_path / 'again'
   huggingface.write(out, cfg, new_params(cfg), tmp_path / 'vocabulary', True)
   generation = json.loads((out / 'generation_config.json').read_text())
-  end, turn = (
-    vocabulary.special_id(f'<|{n}|>') for n in ('endoftext', 'im_end')
-  )
+  end, turn = map(vocabulary.special_id, ('<|endoftext|>', '<|im_end|>'))
   assert generation['eos_token_id'] == [turn, end]
   settings = json.loads((out / 'tokenizer_config.json').read_text())
   assert settings['tokenizer_class'] == 'PreTrainedTokenizerFast'
@@ -363,16 +357,13 @@ def test_folder_to_checkpoint_and_back(tmp_path):
   import_hf.run(str(out), str(tmp_path / 'stage'))
   model = checkpoint.load_model(str(tmp_path / 'stage'))
   assert (model.model_config, model.is_chat, model.step) == (cfg, False, 0)
-  assert (
-    encoding.Tokenizer.load(model.tokenizer_dir).fingerprint
-    == vocabulary.fingerprint
-  )
+  loaded = encoding.Tokenizer.load(model.tokenizer_dir)
+  assert loaded.fingerprint == vocabulary.fingerprint
   huggingface.write(again, cfg, model.params, model.tokenizer_dir)
   first, second = read_tensors(out), read_tensors(again)
   assert all(np.array_equal(first[name], second[name]) for name in first)
-  assert (again / 'tokenizer.json').read_text() == (
-    out / 'tokenizer.json'
-  ).read_text()
+  one, two = ((x / 'tokenizer.json').read_text() for x in (out, again))
+  assert one == two
   assert not (again / 'chat_template.jinja').exists()
 
 
@@ -409,7 +400,5 @@ def test_control_tokens_take_our_names_and_unused_ids(tmp_path):
   text = "abab 1234 it's\r\n <|im_start|>"
   assert got.encode(text) == ours.encode(text)
   generation.write_text('{"eos_token_id": 7}')
-  with pytest.raises(
-    ValueError, match='no added token with the eos_token_id 7'
-  ):
+  with pytest.raises(ValueError, match='no added token with .* eos_token_id 7'):
     huggingface.read_tokenizer(tmp_path, 264)

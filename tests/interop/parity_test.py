@@ -105,9 +105,8 @@ def test_chat_template_and_greedy_answer_are_ours(tmp_path):
     OURS['qwen3'], vocab_size=vocabulary.vocab_size, max_length=64
   )
   params = huggingface_test.new_params(cfg)
-  huggingface.write(
-    tmp_path / 'chat', cfg, params, tmp_path / 'vocabulary', True
-  )
+  chat = tmp_path / 'chat'
+  huggingface.write(chat, cfg, params, tmp_path / 'vocabulary', True)
   system = {'role': 'system', 'content': '\n {{ x }} be kind \n'}
   user = {'role': 'user', 'content': '  ab\tcaf\u00e9 {% if %}\n\n'}
   answer = {'role': 'assistant', 'content': '\nyes <b>&amp;\n'}
@@ -118,7 +117,7 @@ def test_chat_template_and_greedy_answer_are_ours(tmp_path):
     ([user, answer], False),
   ]
   done = subprocess.run(
-    [PYTHON, '-c', CHAT, str(tmp_path / 'chat')],
+    [PYTHON, '-c', CHAT, str(chat)],
     input=json.dumps(cases),
     capture_output=True,
     text=True,
@@ -126,9 +125,7 @@ def test_chat_template_and_greedy_answer_are_ours(tmp_path):
     timeout=300,
   )
   greedy, *lines = [json.loads(line) for line in done.stdout.splitlines()]
-  stop_ids = [
-    vocabulary.special_id(f'<|{n}|>') for n in ('endoftext', 'im_end')
-  ]
+  stop_ids = map(vocabulary.special_id, ('<|endoftext|>', '<|im_end|>'))
   request = generate.Request(12, tuple(stop_ids), temperature=0.0)
   answer = generate.generate(
     cfg, params, [vocabulary.encode('abab')], [0], request, 1

@@ -55,10 +55,8 @@ def test_value_and_gradients_equal_a_loop_over_all(
     y_BTD = mix(x_BTD, weight_BTJ, expert_BTJ, matrices)
     return jnp.sum(y_BTD * seed_BTD[None, None])
 
-  fast = functools.partial(
-    loss, functools.partial(experts.mix, act=jax.nn.silu)
-  )
-  slow = functools.partial(loss, by_loop)
+  mix = functools.partial(experts.mix, act=jax.nn.silu)
+  fast, slow = (functools.partial(loss, run) for run in (mix, by_loop))
   arguments = (x_BTD, weight_BTJ, MATRICES)
   got, expected = (
     jax.jit(jax.value_and_grad(f, (0, 1, 2)))(*arguments) for f in (fast, slow)

@@ -10,6 +10,7 @@ import pytest
 from llm_jax.model import config, likelihood, lora
 from llm_jax.model import params as param_table
 from llm_jax.parallel import device_mesh
+from tests.model import start_params
 
 SIZE: dict[str, Any] = {
   'vocab_size': 60, 'n_layers': 2, 'd_model': 12, 'n_heads': 4,
@@ -40,11 +41,8 @@ ALL = 'w[qkvo]$|(/|_)(?<!b_)(gate|up|down)$|router|embedding|head'
 
 @functools.cache
 def new_params(cfg):
-  random = np.random.default_rng(0)
-  return jax.tree.map(
-    lambda x: random.normal(0, 0.3, x.shape).astype(np.float32),
-    param_table.abstract(param_table.table(cfg)),
-  )
+  shapes = param_table.abstract(param_table.table(cfg))
+  return start_params.random_like(shapes, scale=0.3)
 
 
 @functools.partial(jax.jit, static_argnums=(0, 1))
@@ -59,10 +57,7 @@ def at(tree, path):
 
 def drawn(tree):
   """Other numbers in the same shapes: b is 0 where it starts."""
-  random = np.random.default_rng(1)
-  return jax.tree.map(
-    lambda x: random.normal(size=x.shape).astype(np.float32), tree
-  )
+  return start_params.random_like(tree, seed=1)
 
 
 @pytest.mark.parametrize('model', [EXPERTS, LEARNED])
@@ -104,9 +99,8 @@ def test_layers_and_experts_start_apart():
   adapters = init(lora.Lora(rank=2, pattern=ALL), EXPERTS)
   a = at(adapters, 'layers/expert_up/a').reshape(8, -1)
   assert len(np.unique(a, axis=0)) == 8
-  assert not np.array_equal(
-    at(adapters, 'layers/wq/a'), at(adapters, 'layers/wk/a')
-  )
+  wq, wk = (at(adapters, f'layers/{name}/a') for name in ('wq', 'wk'))
+  assert not np.array_equal(wq, wk)
 
 
 BATCH = {
@@ -161,9 +155,8 @@ def test_gradients_are_products_with_the_whole_gradient(path):
 
 def test_gradients_on_a_mesh_are_those_of_one_device():
   one, many = gradients((1,)), gradients((1, 2, 2, 1, 2))
-  jax.tree.map(
-    functools.partial(np.testing.assert_allclose, atol=1e-6), one, many
-  )
+  equal = functools.partial(np.testing.assert_allclose, atol=1e-6)
+  jax.tree.map(equal, one, many)
 
 
 @pytest.mark.parametrize(

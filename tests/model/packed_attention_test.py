@@ -141,9 +141,7 @@ def test_auto_takes_blocks_on_a_cpu_and_masked_over_context():
 
 def test_a_form_that_cannot_run_here_is_refused():
   q, k, v, _ = arrays(64)
-  with pytest.raises(
-    ValueError, match=r"'splash' runs on TPUs, this is cpu.*b"
-  ):
+  with pytest.raises(ValueError, match="'splash' runs on TPUs, this is cpu.*b"):
     packed_attention.attend(q, k, v, None, RULES['global'], 'splash')
   with pytest.raises(ValueError, match=r"'cudnn' runs on GPUs, this is cpu.*b"):
     packed_attention.attend(q, k, v, None, RULES['global'], 'cudnn')

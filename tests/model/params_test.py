@@ -134,9 +134,8 @@ def test_a_value_head_that_the_table_lacks_is_refused():
 def test_moments_are_split_as_their_parameters(matrices, rank):
   """Those of adapters as the adapters, which every device has."""
   lines = lora.trained(lora.Lora(rank=rank), params.table(EXPERTS))
-  mesh = device_mesh.make(
-    device_mesh.MeshConfig(data=1, fsdp=2, tensor=2, expert=2)
-  )
+  axes = device_mesh.MeshConfig(data=1, fsdp=2, tensor=2, expert=2)
+  mesh = device_mesh.make(axes)
   tx = optimizers.make(optimizers.Optimizer(matrices), 99, lines)
   init = functools.partial(transformer.init, EXPERTS)
   if rank:
@@ -180,9 +179,8 @@ def test_int8_is_of_the_matrices_that_say_so():
     x = rounded
     for name in path.split('/'):
       x = x[name]
-    assert isinstance(x, quantize.Int8) == (
-      'int8' in MATRICES.get(path, [[]])[-1]
-    )
+    is_int8 = 'int8' in MATRICES.get(path, [[]])[-1]
+    assert isinstance(x, quantize.Int8) == is_int8
     if 'int8' in line.uses:
       outputs = [1 if i in line.inputs else n for i, n in enumerate(line.shape)]
       assert x.scale.shape == tuple(outputs)

@@ -3,6 +3,7 @@
 import functools
 
 import jax
+import numpy as np
 
 from llm_jax.model import transformer
 
@@ -11,3 +12,11 @@ from llm_jax.model import transformer
 def init(cfg, seed=0):
   """Those of transformer.init, which takes seconds where each step compiles."""
   return transformer.init(cfg, jax.random.key(seed))
+
+
+def random_like(tree, seed=0, mean=0.0, scale=1.0):
+  """Normal numbers in the shapes of a tree, float32."""
+  random = np.random.default_rng(seed)
+  return jax.tree.map(
+    lambda x: random.normal(mean, scale, x.shape).astype(np.float32), tree
+  )

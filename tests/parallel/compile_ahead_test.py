@@ -24,18 +24,12 @@ from tools import compile_ahead
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 PYTHON = os.environ.get('LLM_JAX_AOT_PYTHON', '')
 TINY = (
-  "ModelConfig.dtype = 'bfloat16'",
-  'ModelConfig.unroll_layers = False',
-  'ModelConfig.d_model = 256',
-  'ModelConfig.n_heads = 4',
-  'ModelConfig.n_kv_heads = 2',
-  'ModelConfig.head_dim = 64',
-  'ModelConfig.d_ff = 512',
-  'Config.batch_size = 32',
-  'Config.micro_batch = 32',
-  'Config.loss_chunk = 64',
-  "Optimizer.matrices = 'adamw'",
-)
+  "ModelConfig.dtype = 'bfloat16'", 'ModelConfig.unroll_layers = False',
+  'ModelConfig.d_model = 256', 'ModelConfig.n_heads = 4',
+  'ModelConfig.n_kv_heads = 2', 'ModelConfig.head_dim = 64',
+  'ModelConfig.d_ff = 512', 'Config.batch_size = 32', 'Config.micro_batch = 32',
+  'Config.loss_chunk = 64', "Optimizer.matrices = 'adamw'",
+)  # fmt: skip
 TARGETS = {
   'v5e:4x4': ('--topology=v5e:4x4', 'MeshConfig.fsdp = 16'),
   'v5p:2x2x2': ('--topology=v5p:2x2x2', 'MeshConfig.fsdp = 8'),
@@ -59,18 +53,11 @@ def compile_for(target):
     words += ['--gin_bindings', binding]
   # The flags of this process, such as four CPU devices, are not for that one.
   environment = {k: v for k, v in os.environ.items() if k[:3] not in ('JAX',)}
-  environment |= {
-    'JAX_EXEC_TIME_OPTIMIZATION_EFFORT': '-1.0',
-    'PYTHONPATH': str(ROOT),
-  }
+  environment['JAX_EXEC_TIME_OPTIMIZATION_EFFORT'] = '-1.0'
+  environment['PYTHONPATH'] = str(ROOT)
+  streams: dict = {'capture_output': True, 'text': True, 'timeout': 280}
   return subprocess.run(
-    words,
-    cwd=ROOT,
-    env=environment,
-    capture_output=True,
-    text=True,
-    check=False,
-    timeout=280,
+    words, cwd=ROOT, env=environment, check=False, **streams
   )
 
 
@@ -132,9 +119,8 @@ def test_state_by_arithmetic():
     ('adamw', 12 * (matrices + others)),
     ('muon', 8 * matrices + 12 * others),
   ):
-    cfg = pretrain.Config(
-      model=model, optimizer=optimizers.Optimizer(matrices=rule)
-    )
+    optimizer = optimizers.Optimizer(matrices=rule)
+    cfg = pretrain.Config(model=model, optimizer=optimizer)
     assert compile_ahead.state_bytes(cfg) == expected
 
 
@@ -157,9 +143,8 @@ def test_chunks_keep_whole_logits_out_of_memory(axes):
     )  # fmt: skip
     compiled, _ = compile_ahead.compile_step(pretrain, cfg, mesh)
     shapes = re.findall(r'\bf32\[([\d,]+)\]', compiled.as_text())
-    largest[chunk] = max(
-      math.prod(map(int, shape.split(','))) for shape in shapes
-    )
+    sizes = [math.prod(map(int, shape.split(','))) for shape in shapes]
+    largest[chunk] = max(sizes)
     used[chunk] = compiled.memory_analysis().temp_size_in_bytes
   assert largest[0] >= part
   assert largest[16] <= part // 2

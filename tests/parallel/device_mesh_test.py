@@ -14,6 +14,7 @@ from llm_jax.losses import next_token
 from llm_jax.model import config, likelihood, params, transformer
 from llm_jax.parallel import device_mesh
 from llm_jax.train import train_state
+from tests.model import start_params
 
 CFG = config.ModelConfig(
   vocab_size=100, n_layers=2, d_model=32, n_heads=8, n_kv_heads=4, head_dim=8,
@@ -58,12 +59,9 @@ def loss_fn(params, batch):
 
 
 @functools.cache
-def start_params():
-  random = np.random.default_rng(1)
-  return jax.tree.map(
-    lambda x: random.normal(0.5, 0.2, size=x.shape).astype(np.float32),
-    params.abstract(LINES),
-  )
+def first_params():
+  shapes = params.abstract(LINES)
+  return start_params.random_like(shapes, seed=1, mean=0.5, scale=0.2)
 
 
 # Most of the time goes into machine code that runs twice. One collective at a
@@ -78,9 +76,8 @@ def start_params():
 )
 def step(params, batch):
   """Gradient descent, so that parameters differ no more than gradients."""
-  (loss, metrics), grads = jax.value_and_grad(loss_fn, has_aux=True)(
-    params, batch
-  )
+  grad_fn = jax.value_and_grad(loss_fn, has_aux=True)
+  (loss, metrics), grads = grad_fn(params, batch)
   params = jax.tree.map(lambda x, grad: x - 0.1 * grad, params, grads)
   return params, metrics | {'loss': loss}
 
@@ -92,7 +89,7 @@ def train(mesh_cfg):
   random = np.random.default_rng(0)
   losses = []
   with jax.set_mesh(mesh):
-    trained = jax.device_put(start_params(), shardings)
+    trained = jax.device_put(first_params(), shardings)
     shapes = jax.tree.map(lambda x: x.addressable_shards[0].data.shape, trained)
     for _ in range(2):
       batch = device_mesh.put_batch(mesh, random_batch(random))
@@ -133,7 +130,7 @@ def test_tokens_stay_split_over_context():
   """No part holds another's activations; keys alone are gathered."""
   mesh = device_mesh.make(mesh_config(context=4), 8)
   with jax.set_mesh(mesh):
-    placed = jax.device_put(start_params(), params.shardings(LINES, mesh))
+    placed = jax.device_put(first_params(), params.shardings(LINES, mesh))
     batch = device_mesh.put_batch(mesh, random_batch(np.random.default_rng(0)))
     run = jax.jit(functools.partial(transformer.apply, CFG))
     compiled = run.lower(
@@ -237,11 +234,7 @@ def test_only_the_data_axis_runs_between_slices():
   ('axes', 'devices', 'message'),
   [
     ({'fsdp': 32}, slices(2, 16), 'a multiple of 2 for data'),
-    (
-      {'fsdp': 8, 'data': 2},
-      slices(2, 16),
-      'uses 16 of 32 devices .* 2 slices',
-    ),
+    ({'fsdp': 8, 'data': 2}, slices(2, 16), '16 of 32 devices .* 2 slices'),
     ({'fsdp': 8, 'data': 1}, slices(1, 16, 4), '8 of 16 .* in 4 processes'),
   ],
 )

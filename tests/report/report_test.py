@@ -1,12 +1,12 @@
 """The report of a hand-written run: complete, escaped, honest about gaps."""
 
-import html.parser
 import importlib.resources
 import json
 import os
 import re
 import subprocess
 import sys
+from xml.etree import ElementTree
 
 import pytest
 
@@ -15,37 +15,27 @@ from llm_jax.report import artifacts, findings, page, tables
 from tests.report import synthetic_run
 
 CSS = importlib.resources.files('llm_jax.report') / 'templates' / 'report.css'
-_VOID = {'meta', 'br', 'img', 'link', 'input', 'hr'}
-_SELF_CLOSED = {'g', 'path', 'use', 'rect'}  # of the charts
 
 
-class Page(html.parser.HTMLParser):
-  """Collects tags and attributes, and checks that tags are nested."""
+class Page:
+  """The page as XML, which must be closed in the order in which it opened."""
 
   def __init__(self, text):
-    super().__init__()
-    self.tags, self.attributes, self._text, self._open = [], [], [], []
-    self.feed(text)
-    assert self._open == [], f'not closed: {self._open}'
-    self.text = ' '.join(''.join(self._text).split())
-
-  def handle_starttag(self, tag, attrs):
-    self.tags.append(tag)
-    self.attributes += [(tag, name, value or '') for name, value in attrs]
-    if tag not in _VOID:
-      self._open.append(tag)
-
-  def handle_startendtag(self, tag, attrs):
-    assert tag in _SELF_CLOSED
-    self.tags.append(tag)
-    self.attributes += [(tag, name, value or '') for name, value in attrs]
-
-  def handle_endtag(self, tag):
-    assert self._open, f'</{tag}> without a start'
-    assert self._open.pop() == tag
-
-  def handle_data(self, data):
-    self._text.append(data)
+    text = text.removeprefix('<!DOCTYPE html>\n')
+    # What HTML may leave out: the end of void tags, quotes, and values.
+    text = re.sub(r'<((?:meta|input)\b[^>]*)>', r'<\1/>', text)
+    text = re.sub(r'(<t[^<>]* class=)(\w+)', r'\1"\2"', text)
+    text = re.sub(
+      r'(<(?:details|input)\b[^>]*) (open|checked)', r'\1 \2=""', text
+    )
+    root = ElementTree.fromstring(text)
+    self.tags = [element.tag for element in root.iter()]
+    self.attributes = [
+      (element.tag, *item)
+      for element in root.iter()
+      for item in element.items()
+    ]
+    self.text = ' '.join(''.join(root.itertext()).split())
 
 
 @pytest.fixture(name='run_dir')
@@ -178,10 +168,10 @@ def test_mean_of_seeds_by_hand(whole):
   line = findings.best_rl(whole[0], 'free')
   assert line is not None
   assert line.n_seeds == 3
-  assert line.sampled == pytest.approx(0.841, abs=1e-12)
+  assert line.sampled.share == pytest.approx(0.841, abs=1e-12)
   # s = 0.0144222, t(0.975; 2) = 4.302653: ± 0.0358266.
   limits = (0.8051734, 0.8768266)
-  assert line.sampled_interval == pytest.approx(limits, abs=1e-6)
+  assert line.sampled.limits == pytest.approx(limits, abs=1e-6)
 
 
 def test_all_of_the_headline_is_of_means_where_each_has_seeds(run_dir):
@@ -220,7 +210,7 @@ def test_pass_at_k_with_intervals(run_dir):
 
   _edit(run_dir / 'evaluate' / 'evaluation.json', with_limits)
   report = artifacts.collect(run_dir)
-  table = tables.pass_at_k(findings.accuracies(report, 'free'))
+  table = tables.pass_at_k(report)
   by_name = {name: cells for name, *cells in table.rows}
   assert list(table.header[1:]) == ['k = 1', 'k = 2', 'k = 4', 'k = 8']
   assert by_name['base'][0] == '26.8'  # an evaluation of before
@@ -228,10 +218,6 @@ def test_pass_at_k_with_intervals(run_dir):
   # 1 - (1 - p)² is .969375, .975975, .978391; s = .0046496, ± .0115502.
   assert by_name['rl, mean of 3 seeds'][1] == ('97.5', '(96.3–98.6)')
   assert by_name['rl_zero'][3] == '–'
-
-
-def test_same_artifacts_give_the_same_bytes(run_dir, whole):
-  assert page.html(artifacts.collect(run_dir)) == whole[1]
 
 
 def test_what_is_missing_is_said_in_its_place(run_dir):
@@ -281,6 +267,7 @@ _ROW = '{"rows": [{"checkpoint": "a", "mode": "free", "greedy": %s}]}'
     ('sft/done.json', '{"seconds": "soon"}', 'of another form in seconds'),
     ('sft/run.json', '{"git_dirty": []}', 'of another form in git_dirty'),
     ('tokenizer/report.json', '{"vocab_size": true}', 'form in vocab_size'),
+    ('tokenizer/report.json', '{"vocab_size": false}', 'form in vocab_size'),
   ],
 )  # fmt: skip
 def test_damaged_artifacts_stop_nothing(run_dir, name, content, said):
@@ -398,6 +385,7 @@ def test_recipe_writes_three_forms(run_dir, tmp_path, capsys, whole):
   names = {path.name for path in workdir.glob('[!.]*')}
   assert names == {'report.html', 'report.md', 'report.json'}
   record = json.loads((workdir / 'report.json').read_text())
+  # Another folder with the same artifacts gives the same bytes.
   assert page.html(record) == (workdir / 'report.html').read_text() == whole[1]
   assert '| pretrain' in capsys.readouterr().out
 

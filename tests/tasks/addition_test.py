@@ -10,65 +10,18 @@ TASK = addition.Addition(3)
 PROBLEM = protocol.Problem('addition', '988+391=', '1379')
 
 
-def test_no_stage_sees_a_held_out_problem():
+def test_the_text_has_no_held_out_problem():
   held_out = {p.prompt for p in TASK.problems('held_out', 2000, 0)}
-  for seed in (0, 1):
-    train = {p.prompt for p in TASK.problems('train', 5000, seed)}
-    assert not train & held_out
-  text = {p for p, _ in addition.text_documents(3, 'train', 5000, 3, 0.4)}
-  assert not text & held_out
+  text = addition.text_documents(3, 'train', 5000, 3, think_share=0.4)
+  assert not {prompt for prompt, _ in text} & held_out
   assert len(held_out) == 2000
-
-
-def test_problems_depend_on_their_seed_alone():
-  assert TASK.problems('train', 50, 7) == TASK.problems('train', 50, 7)
-  assert TASK.problems('train', 50, 7) != TASK.problems('train', 50, 8)
-  assert TASK.problems('train', 50, 7) == TASK.problems('train', 90, 7)[:50]
 
 
 def test_every_demonstration_is_right_column_by_column():
   for problem in TASK.problems('train', 500, 0):
-    for think in (False, True):
-      answer = TASK.demonstrate(problem, think)
-      assert TASK.score(problem, answer).correct
-      assert TASK.thinks(answer) == think
     columns = TASK.demonstrate(problem, True).split('\n')[1:-2]
     digits = [line[5] for line in columns] + [columns[-1][4]]
     assert ''.join(reversed(digits)) == problem.reference
-
-
-@pytest.mark.parametrize(
-  ('answer', 'correct'),
-  [
-    ('1379', True),
-    (' 1379\n', True),
-    ('01379', True),
-    ('<think>\nnonsense\n</think>\n1379', True),
-    ('<think>\n1\n</think>\n<think>\n2\n</think>\n1379', True),
-    ('1378', False),
-    ('', False),
-    ('1379 1379', False),
-    ('1379.0', False),
-    ('1379!', False),
-    ('+1379', False),
-    ('1_379', False),
-    ('١٣٧٩', False),  # Arabic-Indic digits
-    ('<think>\n1379', False),
-    ('<think>\n</think>\n', False),
-    ('1379\n</think>\n7', False),
-    ('9' * 5000, False),
-    ('988+391', False),
-  ],
-)
-def test_verdicts(answer, correct):
-  score = TASK.score(PROBLEM, answer)
-  assert score.correct is correct
-  assert score.reason
-
-
-def test_unfinished_thought_is_named():
-  score = TASK.score(PROBLEM, '<think>\n810:09')
-  assert score.reason == 'the thought does not end'
 
 
 def test_verifier_survives_anything():
@@ -83,21 +36,14 @@ def test_verifier_survives_anything():
 
 
 def test_share_of_thinking_in_the_text():
-  answers = [a for _, a in addition.text_documents(3, 'train', 4000, 0, 0.4)]
-  share = sum(map(TASK.thinks, answers)) / 4000
+  text = addition.text_documents(3, 'train', 4000, 0, think_share=0.4)
+  share = sum(TASK.thinks(answer) for _, answer in text) / 4000
   assert abs(share - 0.4) < 0.03  # four standard deviations
 
 
-@pytest.mark.parametrize(
-  ('split', 'count', 'message'),
-  [
-    ('test', 1, "split 'test' is unknown; use train or held_out"),
-    ('train', 10**6, 'use at most 50000'),
-  ],
-)
-def test_what_cannot_be_had_is_refused(split, count, message):
-  with pytest.raises(ValueError, match=message):
-    TASK.problems(split, count, 0)
+def test_more_than_there_are_is_refused():
+  with pytest.raises(ValueError, match='use at most 50000'):
+    TASK.problems('train', 10**6, 0)
 
 
 def test_identity_and_documentation_are_drawn_by_seed():

@@ -5,7 +5,7 @@ wrong ones that look like them.
 """
 
 import fractions
-import json
+import gc
 import random
 import re
 import time
@@ -30,6 +30,7 @@ from llm_jax.tasks import (
   word_problems,
 )
 from llm_jax.verify import equality
+from tests.tasks import published_test
 
 _SILENT = ('format', 'multiple_choice', 'python_functions')
 MADE = (
@@ -59,14 +60,12 @@ def tasks(tmp_path_factory):
     }
     for n, (m, name) in enumerate(enumerate(names, 7))
   ]
-  words = folder / 'words.jsonl'
-  words.write_text('\n'.join(map(json.dumps, rows)))
+  words = published_test.write(folder, rows, 'words.jsonl')
   rows = [
     {'question': f'Who is {name}?', 'choices': list('wxyz'), 'answer': n % 4}
     for n, name in enumerate(names)
   ]
-  choices = folder / 'choices.jsonl'
-  choices.write_text('\n'.join(map(json.dumps, rows)))
+  choices = published_test.write(folder, rows, 'choices.jsonl')
   rows = [
     {
       'task_id': n,
@@ -76,13 +75,12 @@ def tasks(tmp_path_factory):
     }
     for n, name in enumerate(names)
   ]
-  functions = folder / 'functions.jsonl'
-  functions.write_text('\n'.join(map(json.dumps, rows)))
+  functions = published_test.write(folder, rows, 'functions.jsonl')
   return (
     *MADE,
-    word_problems.WordProblems(str(words)),
-    multiple_choice.MultipleChoice(str(choices)),
-    python_functions.PythonFunctions(str(functions), 20.0),
+    word_problems.WordProblems(words),
+    multiple_choice.MultipleChoice(choices),
+    python_functions.PythonFunctions(functions, 20.0),
   )
 
 
@@ -203,6 +201,14 @@ def _problem(task, *parts):
 WORD = word_problems.WordProblems()
 CHOICE = multiple_choice.MultipleChoice()
 TABLE = {
+  'addition': (
+    *_problem(addition.Addition(), 988, 391),
+    ['1379', ' 1379\n', '01379', '<think>\nnonsense\n</think>\n1379',
+     '<think>\n1\n</think>\n<think>\n2\n</think>\n1379'],
+    ['1378', '', '1379 1379', '1379.0', '1379!', '+1379', '1_379', '١٣٧٩',
+     '<think>\n1379', '<think>\n</think>\n', '1379\n</think>\n7',
+     '9' * 5000, '988+391'],
+  ),
   'multiplication': (
     *_problem(multiplication.Multiplication(), 123, 9),
     ['1107', '01107', ' 1107\n', '#### 1107', r'\boxed{1107}',
@@ -320,6 +326,7 @@ HOSTILE = [
 
 def test_hostile_answers_are_wrong_at_once():
   """A verifier that is quadratic in 200 kB would take minutes, not a second."""
+  gc.freeze()  # a collection of what earlier tests left can take a second
   for name, (task, problem, *_) in TABLE.items():
     for answer in HOSTILE:
       for text in (answer, f'#### {answer}', f'\\boxed{{{answer}}}'):
@@ -334,8 +341,8 @@ def test_hostile_answers_are_wrong_at_once():
 
 def test_verdicts_on_noise_never_raise():
   draw = random.Random(0)
-  alphabet = [*'0123456789+-*/().,%=<>{}[]"\\#$ \n\x00٣ab', 'frac', '\\boxed{',
-              '####', '<think>', '</think>', 'answer is ']  # fmt: skip
+  alphabet = [*'0123456789+-*/().,%=<>{}[]"\\#$ \n\x00٣ab']
+  alphabet += ['frac', '\\boxed{', '####', '<think>', '</think>', 'answer is ']
   for task, problem, *_ in TABLE.values():
     for _ in range(500):
       answer = ''.join(draw.choices(alphabet, k=draw.randrange(30)))
@@ -363,16 +370,16 @@ def test_a_recipe_takes_any_task(recipe):
     assert type(cfg.task) is cls
     assert config.from_dict(recipe.Config, config.to_dict(cfg)) == cfg
   cfg = config.load(
-    recipe.Config,
-    (),
-    ['Config.task = @Letters()', "Letters.kind = 'spell'"],
+    recipe.Config, (), ['Config.task = @Letters()', "Letters.kind = 'spell'"]
   )
   assert cfg.task == letters.Letters('spell')
 
 
 def test_conversations_of_any_task(tasks):
   for task in tasks:
-    drawn = protocol.conversations(task, 5, 0, 0.5, random.Random(0))
+    drawn = protocol.conversations(
+      task, 5, seed=0, think_share=0.5, draw=random.Random(0)
+    )
     assert [m['role'] for m in drawn[0]] == ['user', 'assistant']
 
 
@@ -396,6 +403,12 @@ def test_sizes_that_make_no_problems_are_refused(cls, fields, message):
 def test_more_problems_than_there_are():
   with pytest.raises(ValueError, match='which has about 87'):
     multiplication.Multiplication(1, 1).problems('train', 100, 0)
+
+
+def test_unfinished_thought_is_named():
+  task, problem, *_ = TABLE['addition']
+  score = task.score(problem, '<think>\n810:09')
+  assert score.reason == 'the thought does not end'
 
 
 def test_larger_is_larger():

@@ -1,22 +1,20 @@
 """The easy functions: right by their own tests, and the same each time."""
 
 import itertools
-import json
 
 import pytest
 
 from llm_jax.tasks import python_functions
+from tests.tasks import published_test
 from tools import make_functions
 
 
-def test_solutions_pass_and_others_do_not(tmp_path):
-  path = tmp_path / 'functions.jsonl'
+def test_solutions_pass_and_others_do_not(tmp_path, caplog):
   rows = list(make_functions.problems(40, 20, seed=0))
-  path.write_text(''.join(json.dumps(row) + '\n' for row in rows))
-  task = python_functions.PythonFunctions(str(path), 20.0)
-  assert (task.size('train'), task.size('held_out')) == (40, 20)
-  assert task.n_dropped == 0
+  path = published_test.write(tmp_path, rows)
+  task = python_functions.PythonFunctions(path, 20.0)
   chosen = task.problems('train', 40, 0) + task.problems('held_out', 20, 0)
+  assert 'are dropped' not in caplog.text
   for problem in chosen:
     solution = task.demonstrate(problem, False)
     assert task.score(problem, solution).correct, problem

@@ -3,12 +3,11 @@ r"""Rows of MATH's form, whose answers may be formulas.
 GSM8K's form is tested with all tasks, and with other files of questions.
 """
 
-import json
-
 import pytest
 
 from llm_jax.tasks import published, word_problems
 from llm_jax.verify import formula_pool
+from tests.tasks import published_test
 from tools import judge_math
 
 
@@ -48,15 +47,12 @@ def test_what_cannot_be_read_drops_the_problem_and_is_counted(tmp_path, caplog):
     for n, answer in enumerate(answers)
   ]
   rows.append({'problem': 'none', 'solution': 'It is 5.'})
-  path = tmp_path / 'math.jsonl'
-  path.write_text('\n'.join(map(json.dumps, rows)))
-  task = word_problems.WordProblems(str(path))
+  task = word_problems.WordProblems(published_test.write(tmp_path, rows))
   loaded = published.load(task.path, task.read)
-  kept = [p.reference.rpartition('#### ')[2] for p in loaded.problems.values()]
+  kept = [p.reference.rpartition('#### ')[2] for p in loaded.values()]
   assert kept == answers[:8]
-  assert loaded.n_unreadable == 8
   assert '8 problems of' in caplog.text
-  for problem in loaded.problems.values():
+  for problem in loaded.values():
     assert task.score(problem, task.demonstrate(problem, True)).correct
 
 

@@ -3,17 +3,16 @@
 import os
 import pathlib
 import signal
-import subprocess
 import sys
 import threading
 import time
+from concurrent import futures
 
 import pytest
 
 from llm_jax.verify import formula_pool
 from tests.verify import formulas_test, sandbox_attack_run
 
-ROOT = pathlib.Path(__file__).resolve().parents[2]
 # Small formulas that keep sympy busy for minutes.
 _SLOW = [
   ('(x+y+z+w)^{900}', '(x+y+z+w+u)^{900}'),
@@ -31,6 +30,13 @@ def _children(pool):
   return [child._process.pid for child in pool._idle]
 
 
+def _child(pool):
+  """The only one, which has compared once."""
+  assert pool.difference('1', '1') == ''
+  (child,) = _children(pool)
+  return child
+
+
 def test_verdicts_are_those_of_the_comparison(pool):
   assert pool.difference(r'\sqrt{12}', r'2\sqrt3') == ''
   assert pool.difference('x', 'y') == "'x' is not 'y'"
@@ -43,12 +49,9 @@ def test_verdicts_are_those_of_the_comparison(pool):
 def test_hostile_text_changes_nothing(pool, tmp_path):
   child = _children(pool)
   made = tmp_path / 'made'
-  for text in (
-    *formulas_test.HOSTILE,
-    f'__import__("os").system("touch {made}")',
-    f'open("{made}","w")',
-    '\n', '\r\n["x", "x"]\n', '"]', '{}', 'null', '٣', '1' * 10**6,
-  ):  # fmt: skip
+  texts = [f'__import__("os").system("touch {made}")', f'open("{made}","w")']
+  texts += ['\n', '\r\n["x", "x"]\n', '"]', '{}', 'null', '٣', '1' * 10**6]
+  for text in [*formulas_test.HOSTILE, *texts]:
     assert 'is no formula' in pool.difference(text, '1')
     assert not pool.is_readable(text)
   assert not made.exists()
@@ -60,8 +63,7 @@ def test_hostile_text_changes_nothing(pool, tmp_path):
 @pytest.mark.parametrize(('answer', 'reference'), _SLOW)
 def test_a_child_that_computes_too_long_is_killed(answer, reference, caplog):
   with formula_pool.Pool(cpu_s=0.5) as pool:
-    assert pool.difference('1', '1') == ''
-    (child,) = _children(pool)
+    child = _child(pool)
     reason = pool.difference(answer, reference)
     assert reason == 'not equal: timed out after 0.5 s of computing'
     assert pool.n_killed == 1
@@ -74,8 +76,7 @@ def test_a_child_that_computes_too_long_is_killed(answer, reference, caplog):
 
 def test_a_child_that_does_not_compute_is_killed():
   with formula_pool.Pool(wall_s=0.5) as pool:
-    pool.difference('1', '1')
-    (child,) = _children(pool)
+    child = _child(pool)
     os.kill(child, signal.SIGSTOP)
     reason = pool.difference('1', '1')
     assert reason == 'not equal: timed out after 0.5 s'
@@ -85,8 +86,7 @@ def test_a_child_that_does_not_compute_is_killed():
 
 def test_a_child_that_died_before_is_replaced_and_loses_nothing():
   with formula_pool.Pool() as pool:
-    pool.difference('1', '1')
-    (child,) = _children(pool)
+    child = _child(pool)
     os.kill(child, signal.SIGKILL)
     while pool._idle[0].is_alive():
       time.sleep(0.01)
@@ -97,8 +97,7 @@ def test_a_child_that_died_before_is_replaced_and_loses_nothing():
 
 def test_a_crash_is_said():
   with formula_pool.Pool(cpu_s=60) as pool:
-    pool.difference('1', '1')
-    (child,) = _children(pool)
+    child = _child(pool)
     timer = threading.Timer(0.3, os.kill, (child, signal.SIGSEGV))
     timer.start()
     assert pool.difference(*_SLOW[0]) == (
@@ -117,50 +116,33 @@ def test_memory_is_limited():
 
 
 def test_threads_have_children_of_their_own(pool):
-  got = {}
-
   def ask(n):
-    for k in range(5):
-      answer, reference = rf'{n}\sqrt{{{k}}}', rf'\sqrt{{{n * n * k}}}'
-      got[n, k] = pool.difference(answer, reference)
+    k = n // 3
+    return pool.difference(rf'{n}\sqrt{{{k}}}', rf'\sqrt{{{n * n * k}}}')
 
-  threads = [threading.Thread(target=ask, args=(n,)) for n in range(1, 4)]
-  for thread in threads:
-    thread.start()
-  for thread in threads:
-    thread.join()
-  assert got == {(n, k): '' for n in range(1, 4) for k in range(5)}
+  with futures.ThreadPoolExecutor(3) as threads:
+    assert [*threads.map(ask, range(1, 16))] == [''] * 15
   assert len(_children(pool)) <= 3
 
 
 def test_a_start_that_fails_is_said(monkeypatch, capfd):
-  monkeypatch.setattr(formula_pool, '_BOOT', 'raise ImportError("no sympy")')
+  monkeypatch.setattr(formula_pool, '_SERVE', 'no_sympy.serve')
   with pytest.raises(OSError, match='pip install sympy'):
     formula_pool.Pool().difference('1', '1')
-  assert 'no sympy' in capfd.readouterr().err
+  assert "No module named 'no_sympy'" in capfd.readouterr().err
 
 
 def test_children_end_with_the_pool_and_with_who_started_it():
   pool = formula_pool.Pool()
-  pool.difference('1', '1')
-  (child,) = _children(pool)
+  child = _child(pool)
   pool.close()
   assert not pathlib.Path(f'/proc/{child}').exists()
-  code = (
-    'import os, signal, sys\n'
+  sandbox_attack_run.ends_with_its_parent(
+    'import sys\n'
     'from llm_jax.tasks import word_problems\n'
     'from llm_jax.verify import formula_pool\n'
     'pool = formula_pool.shared()\n'
     'pool.difference("1", "1")\n'
-    'assert not {"jax", "sympy"} & set(sys.modules)\n'
-    'print(pool._idle[0]._process.pid, flush=True)\n'
-    'os.kill(os.getpid(), signal.SIGKILL)\n'
+    'assert not {"jax", "sympy"} & set(sys.modules)',
+    pid='pool._idle[0]._process.pid',
   )
-  done = subprocess.run(
-    [sys.executable, '-c', code],
-    cwd=ROOT,
-    capture_output=True,
-    text=True,
-    check=False,
-  )
-  sandbox_attack_run.wait_for_the_end_of(int(done.stdout))

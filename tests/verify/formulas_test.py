@@ -13,13 +13,19 @@ import sympy
 
 from llm_jax.verify import formula_equality, formulas
 
-_LINES = (pathlib.Path(__file__).parent / 'formulas.txt').read_text('utf-8')
-PAIRS = [
-  (sign, *line.split(f'  {sign}  '))
-  for line in _LINES.splitlines()
-  for sign in ('==', '!=')
-  if f'  {sign}  ' in line
-]
+
+def pairs(name):
+  """Sign, left and right of each line `a  ==  b` or `a  !=  b` of a file."""
+  text = (pathlib.Path(__file__).parent / name).read_text('utf-8')
+  return [
+    (sign, *line.split(f'  {sign}  '))
+    for line in text.splitlines()
+    for sign in ('==', '!=')
+    if f'  {sign}  ' in line
+  ]
+
+
+PAIRS = pairs('formulas.txt')
 # What the parser must refuse, and why.
 REFUSED = {
   'the end': ['', '1 +', r'\frac{1}', r'\frac{1}{', r'\sqrt', r'\sin'],

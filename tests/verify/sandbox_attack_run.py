@@ -151,8 +151,27 @@ def fakes(box: sandbox.Sandbox) -> dict[str, list[str]]:
   return prey
 
 
-def wait_for_the_end_of(pid: int):
-  """Fails if a process is still there after 10 seconds."""
+def ends_with_its_parent(start: str, pid: str):
+  """Fails if a process outlives the one that started it by 10 seconds.
+
+  Args:
+    start: code that starts the process, in another one that is then killed.
+    pid: an expression for its number.
+  """
+  lines = (
+    start,
+    f'print({pid}, flush=True)',
+    'import os; os.kill(os.getpid(), 9)',
+  )
+  done = subprocess.run(
+    [sys.executable, '-c', '\n'.join(lines)],
+    cwd=pathlib.Path(__file__).parents[2],
+    capture_output=True,
+    text=True,
+    check=False,
+  )
+  assert done.stdout, done.stderr
+  pid = done.stdout.strip()
   stat = pathlib.Path(f'/proc/{pid}/stat')
   for _ in range(100):
     if (

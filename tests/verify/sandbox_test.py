@@ -15,6 +15,7 @@ import sys
 import tempfile
 import threading
 import time
+from concurrent import futures
 
 import pytest
 
@@ -204,19 +205,11 @@ def test_library_is_there(box):
 
 
 def test_many_threads_share_one_sandbox(box):
-  got = {}
+  def add(x):
+    return box.run('def f(x): return x + 1', 'f', [((x,), {})]).values
 
-  def work(n):
-    for k in range(5):
-      done = box.run('def f(x): return x + 1', 'f', [((100 * n + k,), {})])
-      got[n, k] = done.values
-
-  threads = [threading.Thread(target=work, args=(n,)) for n in range(8)]
-  for thread in threads:
-    thread.start()
-  for thread in threads:
-    thread.join()
-  assert got == {(n, k): (100 * n + k + 1,) for n in range(8) for k in range(5)}
+  with futures.ThreadPoolExecutor(8) as threads:
+    assert [*threads.map(add, range(40))] == [(x + 1,) for x in range(40)]
 
 
 def test_close_leaves_nothing(monkeypatch):
@@ -245,31 +238,20 @@ def test_close_leaves_nothing(monkeypatch):
 
 
 def test_server_ends_with_the_one_who_started_it():
-  code = (
-    'import os, signal\n'
-    'from llm_jax.verify.sandbox import sandbox\n'
-    'box = sandbox.Sandbox()\n'
-    'print(box._server.pid, flush=True)\n'
-    'os.kill(os.getpid(), signal.SIGKILL)\n'
+  sandbox_attack_run.ends_with_its_parent(
+    'from llm_jax.verify.sandbox import sandbox\nbox = sandbox.Sandbox()',
+    pid='box._server.pid',
   )
-  done = subprocess.run(
-    [sys.executable, '-c', code],
-    cwd=ROOT,
-    capture_output=True,
-    text=True,
-    check=False,
-  )
-  sandbox_attack_run.wait_for_the_end_of(int(done.stdout))
 
 
-@pytest.mark.parametrize(
-  'value',
-  [
-    None, True, 0, 10**30, -1.5, float('inf'), 1j, 'é\n', [], (), set(), {},
-    frozenset({1}), [(1, {2: {3.5}}), {'a': [None]}], {(1, 2): 'x'},
-    {'set': [1]},
-  ],
-)  # fmt: skip
+VALUES = [
+  None, True, 0, 10**30, -1.5, float('inf'), 1j, 'é\n', [], (), set(), {},
+  frozenset({1}), [(1, {2: {3.5}}), {'a': [None]}], {(1, 2): 'x'},
+  {'set': [1]},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize('value', VALUES)
 def test_values_come_back(value):
   line = values.dumps(values.encode(value))
   back = values.decode(values.loads(line))
@@ -277,18 +259,18 @@ def test_values_come_back(value):
   assert type(back) is type(value)
 
 
-@pytest.mark.parametrize(
-  'line',
-  [
-    b'', b'[', b'NaN', b'-Infinity', b'[' * 100_000, b'9' * 5000,
-    b'{"set": [[]]}', b'{"set": 1}', b'{}', b'{"a": 1, "b": 2}',
-    b'{"other": []}', b'{"dict": [[1]]}', b'{"dict": [[[], 1]]}',
-    b'{"float": "x"}', b'{"float": []}', b'{"complex": [1]}',
-    b'{"tuple": [{"tuple"', b'\xff', b'[' * 50 + b']' * 50,
-    b'{"float": 1%s}' % (b'0' * 400), b'{"complex": [1%s, 0]}' % (b'0' * 400),
-    b'{"float": 1, "float": [], "x": 1}', b'{"float": null}', b'{"list": [1]}',
-  ],
-)  # fmt: skip
+HOSTILE = [
+  b'', b'[', b'NaN', b'-Infinity', b'[' * 100_000, b'9' * 5000,
+  b'{"set": [[]]}', b'{"set": 1}', b'{}', b'{"a": 1, "b": 2}',
+  b'{"other": []}', b'{"dict": [[1]]}', b'{"dict": [[[], 1]]}',
+  b'{"float": "x"}', b'{"float": []}', b'{"complex": [1]}',
+  b'{"tuple": [{"tuple"', b'\xff', b'[' * 50 + b']' * 50,
+  b'{"float": 1%s}' % (b'0' * 400), b'{"complex": [1%s, 0]}' % (b'0' * 400),
+  b'{"float": 1, "float": [], "x": 1}', b'{"float": null}', b'{"list": [1]}',
+]  # fmt: skip
+
+
+@pytest.mark.parametrize('line', HOSTILE)
 def test_hostile_lines_are_refused(line):
   with pytest.raises(ValueError, match='.'):
     values.decode(values.loads(line))

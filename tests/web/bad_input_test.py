@@ -10,7 +10,6 @@ import gzip
 import hashlib
 import io
 import os
-import pathlib
 import time
 import tracemalloc
 import zlib
@@ -229,23 +228,14 @@ BARE = BARE.compress(PAGE) + BARE.flush()
   [
     (answer(CHUNKS, CHUNKED), ''),
     (answer(CHUNKS.replace(b'\r\n', b'\n'), CHUNKED), ''),
-    (answer(PAGE, CHUNKED), ''),  # stored without the chunks
     (answer(CHUNKS[:-5], CHUNKED), 'bad_http'),
     (answer(CHUNKS[:100], CHUNKED), 'bad_http'),
     (answer(CHUNKS.replace(b'A\r', b'Q\r'), CHUNKED), 'bad_http'),
     (answer(b'F' * 15 + b'\r\n' + PAGE, CHUNKED), 'bad_http'),
-    (answer(member(PAGE), GZIP), ''),
     (answer(member(PAGE[:9]) + member(PAGE[9:]) + b'junk', GZIP), ''),
-    (answer(PAGE, GZIP), ''),  # stored decoded
-    (answer(member(PAGE)[:-9], GZIP), 'bad_http'),
     (answer(flip(member(PAGE), 14), GZIP), 'bad_http'),
     (answer(flip(member(PAGE), -6), GZIP), 'bad_http'),
-    (answer(zlib.compress(PAGE), DEFLATE), ''),
     (answer(BARE, DEFLATE), ''),
-    (answer(PAGE, DEFLATE), ''),
-    (answer(zlib.compress(PAGE)[:-6], DEFLATE), 'bad_http'),
-    (answer(PAGE, b'Content-Encoding: br\r\n'), ''),
-    (answer(b'\xff\xff\xff', b'Content-Encoding: br\r\n'), 'bad_http'),
     (answer(PAGE, b'Content-Encoding: UTF-8\r\n'), ''),  # servers say so
     (answer(member(b'x' * (128 << 20)), GZIP), 'body_too_large'),
     (answer(b'x' * MAX_BYTES + b'x'), 'body_too_large'),
@@ -345,10 +335,7 @@ def test_hostile_pages(extractor):
   assert time.monotonic() - start < 60
 
 
-def test_archives_of_other_writers():
-  folder = os.environ.get('LLM_JAX_DATA')
-  if not folder:
-    pytest.skip('set LLM_JAX_DATA to the folder of the data sets')
+def test_archives_of_other_writers(data):
   expected = {
     'commoncrawl-16-responses.warc.gz': (16, 34, {}),
     'commoncrawl-whirlwind.warc.gz': (1, 3, {}),
@@ -361,8 +348,7 @@ def test_archives_of_other_writers():
     'warcio-post-test.warc.gz': (3, 3, {}),
   }
   for name, (n_good, n_other, losses) in expected.items():
-    path = pathlib.Path(folder) / 'warc-samples' / name
-    items = list(warc.read(path, 8 << 20))
+    items = list(warc.read(data / 'warc-samples' / name, 8 << 20))
     problems = [item.problem for item in items if item.problem]
     others = [problem for problem in problems if problem.startswith('type_')]
     assert len(items) - len(problems) == n_good, name

@@ -7,7 +7,13 @@ import ssl
 import struct
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+
+from llm_jax.web.crawl import crawler, intake
+from llm_jax.web.extract import warc
+
+HTML = {'Content-Type': 'text/html'}
+_NAMES = ('a.test', 'b.test', 'sub.a.test', 'nota.test')
 
 
 class Site:
@@ -34,7 +40,7 @@ class Site:
   def page(self, path: str, body: str, *links: str):
     """Adds an HTML page with links."""
     html = body + ''.join(f'<a href="{link}">x</a>' for link in links)
-    self.answers[path] = (200, {'Content-Type': 'text/html'}, html.encode())
+    self.answers[path] = (200, HTML, html.encode())
 
   def paths(self) -> list[str]:
     return [path for path, _, _ in self.requests]
@@ -44,7 +50,7 @@ class Site:
 def serve(tls: ssl.SSLContext | None = None, port: int = 0) -> Iterator[Site]:
   """Runs a site until the block ends."""
   site = Site()
-  missing = (404, {'Content-Type': 'text/html'}, b'<p>none</p>')
+  missing = (404, HTML, b'<p>none</p>')
 
   class Handler(http.server.BaseHTTPRequestHandler):
     protocol_version = 'HTTP/1.1'
@@ -135,3 +141,51 @@ def in_turn(*answers) -> Callable:
       send(handler, *now)
 
   return answer
+
+
+def crawl(
+  site: Site, folder, seeds: Sequence[str] = (), ca_file=None, **settings
+) -> dict:
+  """Crawls the site without delays.
+
+  Args:
+    site: what `_NAMES` stand for, and the seed if there is no other.
+    folder: of the crawl.
+    seeds: where to start.
+    ca_file: certificates to trust.
+    **settings: fields of Crawl and of its Scope.
+  """
+  addresses = {f'{name}:80': ('127.0.0.1', site.port) for name in _NAMES}
+  scope = {
+    k: settings.pop(k) for k in list(settings) if hasattr(intake.Scope, k)
+  }
+  quick = {'delay_s': 0.0, 'retry_delay_s': 0.0, 'page_timeout_s': 2.0}
+  cfg = crawler.Crawl(**{**quick, **settings}, scope=intake.Scope(**scope))
+  folder.mkdir(exist_ok=True)
+  return crawler.crawl(
+    cfg,
+    seeds or [f'{site.url}/'],
+    folder,
+    addresses=addresses,
+    ca_file=ca_file,
+  )
+
+
+def records(folder) -> list[warc.Record]:
+  """The pages of the WARC files in order; each must be whole."""
+  found = [
+    record
+    for file in sorted(folder.glob('*.warc.gz'))
+    for record in warc.read(file, 1 << 24)
+    if not record.problem.startswith('type_')
+  ]
+  assert not any(record.problem for record in found)
+  return found
+
+
+def stored(folder) -> dict[str, warc.Record]:
+  """The pages by path; each must stand there once."""
+  found = records(folder)
+  pages = {'/' + record.url.split('/', 3)[3]: record for record in found}
+  assert len(pages) == len(found)
+  return pages

@@ -1,6 +1,7 @@
 """Fixtures of several tests: a site, the small corpus, and a run over it."""
 
-import subprocess
+import os
+import pathlib
 
 import pytest
 
@@ -15,6 +16,15 @@ def site():
     yield running
 
 
+@pytest.fixture
+def data():
+  """The folder of the shared data sets."""
+  folder = os.environ.get('LLM_JAX_DATA')
+  if not folder:
+    pytest.skip('LLM_JAX_DATA names no folder of shared data')
+  return pathlib.Path(folder)
+
+
 @pytest.fixture(scope='module')
 def warcs(tmp_path_factory):
   folder = tmp_path_factory.mktemp('warcs')
@@ -26,5 +36,5 @@ def warcs(tmp_path_factory):
 def finished(warcs, tmp_path_factory):
   """A run that nothing disturbed."""
   workdir = tmp_path_factory.mktemp('clean')
-  subprocess.run(corpus.command(warcs, workdir), cwd=corpus.ROOT, check=True)
+  corpus.run(*corpus.command(warcs, workdir))
   return workdir

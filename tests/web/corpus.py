@@ -2,9 +2,11 @@
 
 import datetime
 import itertools
+import os
 import pathlib
 import random
 import re
+import subprocess
 import sys
 
 from llm_jax.web.crawl import fetch, warc_write
@@ -95,9 +97,11 @@ BINDINGS = ["Extraction.extractor = 'resiliparse'"]
 
 
 def command(warcs, workdir, *more: str) -> list[str]:
+  is_folder = pathlib.Path(warcs).is_dir()
+  pattern = f'{warcs}/*.warc.gz' if is_folder else str(warcs)
   return [
     *(sys.executable, '-m', 'experiments.clean', '--workdir', str(workdir)),
-    *('--warc', f'{warcs}/*.warc.gz', '--n_workers', '2'),
+    *('--warc', pattern, '--n_workers', '2'),
     *itertools.chain(*(('--gin_bindings', b) for b in BINDINGS)),
     *more,
   ]
@@ -108,3 +112,16 @@ def results(workdir: pathlib.Path) -> dict[str, bytes]:
   paths = [path for pattern in patterns for path in workdir.glob(pattern)]
   paths.append(workdir / 'manifest.json')
   return {path.name: path.read_bytes() for path in paths}
+
+
+def run(*command: str, code: int = 0, env: dict | None = None) -> str:
+  """Runs a command that must end with this code; what it says on stderr."""
+  done = subprocess.run(
+    command,
+    cwd=ROOT,
+    capture_output=True,
+    text=True,
+    env={**os.environ, **(env or {})},
+  )
+  assert done.returncode == code, done.stderr[-3000:]
+  return done.stderr

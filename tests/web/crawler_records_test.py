@@ -2,6 +2,7 @@
 
 import collections
 import contextlib
+import functools
 import gzip
 import os
 import pathlib
@@ -15,9 +16,10 @@ import pytest
 
 from llm_jax.web.crawl import crawler, frontier, warc_write
 from llm_jax.web.extract import warc
+from tests.web import bad_site
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
-HTML = {'Content-Type': 'text/html'}
+HTML = bad_site.HTML
 PROFILE = 'http://netpreserve.org/warc/1.1/revisit/identical-payload-digest'
 
 
@@ -36,9 +38,7 @@ def site(site):
   return site
 
 
-def crawl(site, folder) -> dict:
-  cfg = crawler.Crawl(delay_s=0.0, max_page_bytes=1500)
-  return crawler.crawl(cfg, [f'{site.url}/'], folder)
+crawl = functools.partial(bad_site.crawl, max_page_bytes=1500)
 
 
 def records(folder) -> list[tuple[str, dict[str, str], bytes]]:
@@ -132,7 +132,6 @@ def test_records_hold_what_went_over_the_wire(site, tmp_path):
 def test_same_site_gives_the_same_records_in_the_same_order(site, tmp_path):
   listings = []
   for name in ('first', 'second'):
-    (tmp_path / name).mkdir()
     crawl(site, tmp_path / name)
     listings.append(
       [

@@ -2,7 +2,6 @@
 
 import contextlib
 import datetime
-import gzip
 import json
 import os
 import pathlib
@@ -12,12 +11,11 @@ import sqlite3
 import subprocess
 import sys
 import threading
-import time
 
 import pytest
 
-from llm_jax.web.crawl import crawler, intake, warc_write
-from llm_jax.web.extract import warc
+from experiments import crawl as crawl_recipe
+from llm_jax.web.crawl import crawler, warc_write
 from tests.web import bad_site, file_limit
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -27,31 +25,8 @@ from llm_jax.web.crawl import crawler
 cfg = crawler.Crawl(delay_s=0.0)
 crawler.crawl(cfg, [sys.argv[1]], pathlib.Path(sys.argv[2]))
 """
-FAST = {'delay_s': 0.0, 'retry_delay_s': 0.0, 'page_timeout_s': 2.0}
-
-
-def crawl(site, folder, **settings):
-  cfg = crawler.Crawl(**{**FAST, **settings})
-  return crawler.crawl(cfg, [f'{site.url}/'], folder)
-
-
-def records(folder) -> list[warc.Record]:
-  found = [
-    record
-    for file in sorted(folder.glob('*.warc.gz'))
-    for record in warc.read(file, 1 << 24)
-    if record.problem not in ('type_warcinfo', 'type_request')
-  ]
-  assert not any(record.problem for record in found)
-  return found
-
-
-def stored(folder) -> dict[str, warc.Record]:
-  """Pages of the WARC files by path; each must stand there once."""
-  found = records(folder)
-  pages = {'/' + record.url.split('/', 3)[3]: record for record in found}
-  assert len(pages) == len(found)
-  return pages
+HTML = bad_site.HTML
+crawl, records, stored = bad_site.crawl, bad_site.records, bad_site.stored
 
 
 def recipe(folder, seeds: str, binding: str = 'Crawl.page_timeout_s = 9.0'):
@@ -129,79 +104,12 @@ def test_redirects_loops_and_chains(site, tmp_path):
   assert len(site.paths()) == len(set(site.paths()))
 
 
-def test_slow_server_is_given_up(site, tmp_path):
-  def drip(handler):
-    handler.send_response(200)
-    handler.send_header('Content-Type', 'text/html')
-    handler.end_headers()
-    for _ in range(100):
-      handler.wfile.write(b'.')
-      time.sleep(0.05)
-
-  site.page('/', 'root', '/drip', '/ok')
-  site.page('/ok', 'ok')
-  site.answers['/drip'] = drip
-  start = time.monotonic()
-  summary = crawl(site, tmp_path, page_timeout_s=0.5, max_attempts=2)
-  assert time.monotonic() - start < 3
-  assert summary['addresses'] == {'stored': 2, 'timeout': 1}
-  assert site.paths().count('/drip') == 2  # tried again once, not for ever
-
-
-def test_failures_are_counted_by_reason(site, tmp_path):
-  def hang_up(handler):
-    handler.close_connection = True
-
-  def short(handler):
-    bad_site.send(
-      handler, 200, {'Content-Type': 'text/html', 'Content-Length': '99'}, b'x'
-    )
-    handler.close_connection = True
-
-  html = {'Content-Type': 'text/html'}
-  site.page('/', 'root', *(f'/{i}' for i in range(7)), 'mailto:a@b.c')
-  site.answers['/0'] = (404, html, b'')
-  site.answers['/1'] = (500, html, b'')
-  site.answers['/2'] = (200, {'Content-Type': 'application/pdf'}, b'%PDF')
-  site.answers['/3'] = (200, {'Content-Type': 'TEXT/HTML; x=y'}, b'fine')
-  site.answers['/4'] = hang_up
-  site.answers['/5'] = short
-  site.answers['/6'] = (200, {**html, 'Content-Encoding': 'br'}, b'x')
-  summary = crawl(site, tmp_path)
-  assert summary['addresses'] == {
-    'content_encoding': 1,
-    'disconnect': 2,
-    'http_404': 1,
-    'http_500': 1,
-    'stored': 2,
-    'type_application/pdf': 1,
-  }
-  assert summary['counts']['links_unusable'] == 1
-  assert site.paths().count('/0') == 1
-  assert site.paths().count('/1') == 2
-
-
-def test_large_body_is_cut_and_marked(site, tmp_path):
-  site.page('/', 'root', '/large', '/bomb')
-  html = {'Content-Type': 'text/html'}
-  site.answers['/large'] = (200, html, b'y' * 50_000)
-  bomb = gzip.compress(b'z' * 5_000_000)
-  site.answers['/bomb'] = (200, {**html, 'Content-Encoding': 'gzip'}, bomb)
-  summary = crawl(site, tmp_path, max_page_bytes=10_000)
-  pages = stored(tmp_path)
-  assert pages['/large'].body == b'y' * 10_000
-  assert pages['/bomb'].body == b'z' * 10_000
-  assert summary['counts']['pages_cut_at_max_page_bytes'] == 2
-  raw = gzip.decompress(next(tmp_path.glob('*.gz')).read_bytes())
-  assert raw.count(b'WARC-Truncated: length') == 2
-
-
 @pytest.mark.parametrize(
   ('settings', 'stopped', 'n_pages'),
   [
     ({'max_pages': 3}, 'max_pages', 3),
     ({'max_bytes': 50}, 'max_bytes', 1),
-    ({'scope': intake.Scope(max_depth=2)}, 'done', 3),
+    ({'max_depth': 2}, 'done', 3),
     ({'max_seconds': 0.0}, 'max_seconds', 0),
   ],
 )
@@ -237,7 +145,7 @@ def test_killed_crawler_goes_on_and_loses_nothing(site, tmp_path):
       if i in kill_at:
         kill_at.remove(i)
         os.kill(process[-1].pid, signal.SIGKILL)
-      bad_site.send(handler, 200, {'Content-Type': 'text/html'}, body)
+      bad_site.send(handler, 200, HTML, body)
 
     return send
 
@@ -303,9 +211,7 @@ def test_full_disk_is_named_and_loses_nothing(site, tmp_path, room):
     site.page(f'/{i}', word)
 
   command = [sys.executable, '-c', PROGRAM, f'{site.url}/', str(tmp_path)]
-  done = subprocess.run(
-    file_limit.limited(command, room), cwd=ROOT, capture_output=True, text=True
-  )
+  done = run(file_limit.limited(command, room))
   assert done.returncode == 1
   assert 'make room and give the same command again' in done.stderr
   assert str(tmp_path) in done.stderr
@@ -319,22 +225,60 @@ def test_full_disk_is_named_and_loses_nothing(site, tmp_path, room):
     assert len(site.requests) < before + 20  # and are not asked for again
 
 
-def test_seed_that_is_down_is_not_finished_and_asked_again(site, tmp_path):
-  """Two hosts; one answers only when the command is given again."""
+def test_seed_that_is_down_is_named_and_asked_again_if_it_is_alone(
+  site, tmp_path
+):
   site.page('/', 'root')
   with socket.create_server(('127.0.0.1', 0)) as late:
     port = late.getsockname()[1]
-  command = recipe(tmp_path, f'{site.url}/ http://localhost:{port}/')
+  dead, named = f'http://localhost:{port}/', 'localhost (robots_unavailable)'
+  command = recipe(tmp_path / 'two', f'{site.url}/ {dead}')
+  for n_times in (1, 0):  # once finished, the command redoes nothing
+    done = run(command)
+    assert done.returncode == 0
+    message = f'{named} could not be reached and gave no page'
+    assert done.stderr.count(message) == n_times
+  summary = json.loads((tmp_path / 'two' / 'done.json').read_text())
+  assert summary['down'] == {'localhost': 'robots_unavailable'}
+  assert (summary['pages'], summary['n_seed_hosts']) == (1, 2)
+  command = recipe(tmp_path / 'one', dead)
   done = run(command)
   assert done.returncode == 1
-  assert 'localhost (robots_unavailable) could not be reached' in done.stderr
-  assert '1 pages of others are kept' in done.stderr
-  assert not (tmp_path / 'done.json').exists()
+  assert f'{named} could not be reached; give the same command' in done.stderr
+  assert not (tmp_path / 'one' / 'done.json').exists()
   with bad_site.serve(port=port) as other:
     other.page('/', 'late')
     assert run(command).returncode == 0
-  assert site.paths() == ['/robots.txt', '/']  # and nothing is asked for twice
-  assert {page.body for page in records(tmp_path)} == {b'root', b'late'}
+  assert {page.body for page in records(tmp_path / 'one')} == {b'late'}
+
+
+@pytest.mark.parametrize(
+  ('n_pages', 'n_seed_hosts', 'down', 'error'),
+  [
+    (9, 2, '', None),
+    (9, 2, 'a', None),
+    (9, 3, 'ab', None),
+    (9, 2, 'ab', OSError),  # pages of hosts that links led to
+    (9, 1, 'a', OSError),
+    (0, 2, 'ab', OSError),
+    (0, 2, 'a', OSError),
+    (0, 2, '', ValueError),
+  ],
+)
+def test_which_crawls_are_finished(n_pages, n_seed_hosts, down, error):
+  summary = {
+    'pages': n_pages,
+    'n_seed_hosts': n_seed_hosts,
+    'down': dict.fromkeys(down, 'timeout'),
+    'addresses': {},
+    'stopped': 'done',
+  }
+  named = ', '.join(rf'{host} \(timeout\)' for host in down)
+  message = named or 'no page was stored'
+  with (
+    pytest.raises(error, match=message) if error else contextlib.nullcontext()
+  ):
+    crawl_recipe._refuse_unfinished(summary)
 
 
 @pytest.mark.parametrize(
@@ -374,25 +318,24 @@ def test_second_process_in_a_folder_is_refused(site, tmp_path):
   def wait(handler):
     is_asked.set()
     go_on.wait(60)
-    bad_site.send(handler, 200, {'Content-Type': 'text/html'}, b'slow')
+    bad_site.send(handler, 200, HTML, b'slow')
 
   site.page('/', 'root', '/slow')
   site.answers['/slow'] = wait
-  cfg = crawler.Crawl(**FAST)
   command = [sys.executable, '-c', PROGRAM, f'{site.url}/', str(tmp_path)]
   for end in ('kill', 'wait'):
     is_asked.clear()
     first = subprocess.Popen(command, cwd=ROOT)
     assert is_asked.wait(60)
     with pytest.raises(BlockingIOError, match=f'process {first.pid} on '):
-      crawler.crawl(cfg, [f'{site.url}/'], tmp_path)
+      crawl(site, tmp_path)
     if end == 'kill':
       first.kill()
     else:
       go_on.set()
     first.wait(60)
   assert first.returncode == 0
-  summary = crawler.crawl(cfg, [f'{site.url}/'], tmp_path)
+  summary = crawl(site, tmp_path)
   assert summary['addresses'] == {'stored': 2}
   assert set(stored(tmp_path)) == {'/', '/slow'}
 

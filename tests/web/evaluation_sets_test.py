@@ -1,14 +1,12 @@
 """Runs of words against a slow exact filter, and pieces of real sets."""
 
-import gzip
 import json
-import os
-import pathlib
 import random
 import time
 
 import pytest
 
+from llm_jax import files
 from llm_jax.web.filter import evaluation_sets
 
 CFG = evaluation_sets.Decontamination()
@@ -102,11 +100,8 @@ def test_scripts_without_spaces(tmp_path):
   index, _ = build(tmp_path, {'set': [{'q': chinese}]})
   assert evaluation_sets.reject(CFG, index, f'问题。{chinese}？答')
   assert not evaluation_sets.reject(CFG, index, chinese[::-1])
-  assert evaluation_sets.words_of('한국어 문장, Ünï') == [
-    '한국어',
-    '문장',
-    'ünï',
-  ]
+  found = evaluation_sets.words_of('한국어 문장, Ünï')
+  assert found == ['한국어', '문장', 'ünï']
 
 
 def slow_reject(n: int, m: int, sets: dict, text: str) -> str:
@@ -181,23 +176,18 @@ def test_long_text_takes_linear_time(tmp_path):
 @pytest.mark.parametrize(
   'name', ['mmlu/mmlu-val', 'math-gsm8k/gsm8k-train', 'code-humaneval/*']
 )
-def test_every_covered_item_of_real_sets_is_found(tmp_path, name):
-  data = os.environ.get('LLM_JAX_DATA')
-  if not data:
-    pytest.skip('LLM_JAX_DATA names no folder of shared data')
-  (path,) = pathlib.Path(data).glob(f'{name}.jsonl.gz')
+def test_every_covered_item_of_real_sets_is_found(tmp_path, data, name):
+  (path,) = data.glob(f'{name}.jsonl.gz')
   counts = evaluation_sets.build(CFG, [path], tmp_path / 'index')
   index = evaluation_sets.load(tmp_path / 'index')
   (count,) = counts.values()
   assert count['not_covered'] < 0.05 * count['items']
-  lines = gzip.decompress(path.read_bytes()).decode().split('\n')[:-1]
   missed = 0
-  for line in lines:
-    item = json.loads(line)
+  for item in files.read_jsonl(path, dict):
     texts = [v for v in item.values() if isinstance(v, str)]
     page = ' so '.join([*texts, *map(str, item.get('choices', []))])
     missed += not evaluation_sets.reject(CFG, index, f'Home page {page} end')
   assert missed == count['not_covered']
-  news = pathlib.Path(data) / 'web-pages' / 'newspaper-pages.jsonl.gz'
-  for line in gzip.decompress(news.read_bytes()).decode().split('\n')[:-1]:
-    assert evaluation_sets.reject(CFG, index, json.loads(line)['text']) == ''
+  news = data / 'web-pages' / 'newspaper-pages.jsonl.gz'
+  for row in files.read_jsonl(news, dict):
+    assert evaluation_sets.reject(CFG, index, row['text']) == ''

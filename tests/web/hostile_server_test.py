@@ -2,6 +2,7 @@
 
 import collections
 import contextlib
+import functools
 import gzip
 import pathlib
 import random
@@ -17,8 +18,7 @@ import zlib
 
 import pytest
 
-from llm_jax.web.crawl import crawler, fetch
-from llm_jax.web.extract import warc
+from llm_jax.web.crawl import fetch
 from tests.web import bad_site
 
 OK = b'HTTP/1.1 200 OK\r\nContent-Type: text/html\r\n'
@@ -30,7 +30,7 @@ GZIP = OK + b'Content-Encoding: gzip\r\n'
 EMPTY_BLOCK = b'\x00' + struct.pack('<HH', 0, 0xFFFF)
 GZIP_HEAD = b'\x1f\x8b\x08' + bytes(7)
 LENGTH = b'Content-Length: %d\r\n\r\n'
-HTML = {'Content-Type': 'text/html'}
+HTML = bad_site.HTML
 raw = bad_site.raw
 
 CASES = {
@@ -38,10 +38,8 @@ CASES = {
   'slow_status': (raw(b'H', b'x', every_s=0.1, n_times=40), 'timeout'),
   'slow_head': (raw(OK, b'x', every_s=0.1, n_times=40), 'timeout'),
   'slow_body': (raw(OK + b'\r\n', b'x', every_s=0.1, n_times=40), 'timeout'),
-  'slow_chunk': (
-    raw(CHUNKED, b'1\r\nx\r\n', every_s=0.2, n_times=9),
-    'timeout',
-  ),
+  'slow_chunk': (raw(CHUNKED, b'1\r\nx\r\n', every_s=0.2, n_times=9),
+   'timeout'),
   'silent': (lambda handler: time.sleep(3), 'timeout'),
   # Endless.
   'endless_body': (raw(OK + b'\r\n', b'y' * 9999, n_times=999), 'stored'),
@@ -49,10 +47,8 @@ CASES = {
   'endless_line': (raw(OK + b'X: ', b'y' * 9999, n_times=99), 'bad_http'),
   'endless_status': (raw(b'HTTP/1.1 ', b'y' * 9999, n_times=99), 'bad_http'),
   'endless_100': (raw(CONTINUE * 999, n_times=999), 'endless'),
-  'endless_trailer': (
-    raw(CHUNKED + b'0\r\n', b'X: 1\r\n' * 999, n_times=999),
-    'endless',
-  ),
+  'endless_trailer': (raw(CHUNKED + b'0\r\n', b'X: 1\r\n' * 999, n_times=999),
+   'endless'),
   'endless_gzip': (
     raw(GZIP + b'\r\n' + GZIP_HEAD, EMPTY_BLOCK * 9999, n_times=99),
     'endless',
@@ -74,10 +70,8 @@ CASES = {
     'content_encoding',
   ),
   'gzip_ok': (raw(GZIP + b'\r\n' + gzip.compress(b'fine')), 'stored'),
-  'gzip_bomb': (
-    raw(GZIP + b'\r\n' + gzip.compress(bytes(9_000_000))),
-    'stored',
-  ),
+  'gzip_bomb': (raw(GZIP + b'\r\n' + gzip.compress(bytes(9_000_000))),
+   'stored'),
   'reset': (bad_site.reset, 'disconnect'),
   'nothing': (raw(b''), 'disconnect'),
   'garbage': (raw(b'\x16\x03\x01\x02\x00\x01\x00\xff\r\n\r\n'), 'bad_http'),
@@ -92,10 +86,12 @@ CASES = {
     raw(b'HTTP/1.1 404 No\r\n' + LENGTH % 9, b'x', every_s=0.6, n_times=5),
     'http_404',
   ),
-  'flaky': (
-    bad_site.in_turn((500, HTML, b''), (200, HTML, b'at last')),
-    'stored',
-  ),
+  'shouted': ((200, {'Content-Type': 'TEXT/HTML; x=y'}, b'loud'), 'stored'),
+  'br': ((200, {**HTML, 'Content-Encoding': 'br'}, b'x'), 'content_encoding'),
+  'gone': ((404, HTML, b''), 'http_404'),
+  'broken': ((500, HTML, b''), 'http_500'),
+  'flaky': (bad_site.in_turn((500, HTML, b''), (200, HTML, b'at last')),
+   'stored'),
   'nowhere': ((302, {'Location': 'http://[x/'}, b''), 'redirect'),
   'self': ((302, {'Location': '/self'}, b''), 'redirect'),
   'no_location': ((302, {}, b''), 'http_302'),
@@ -108,35 +104,26 @@ def outcomes(folder: pathlib.Path) -> dict[str, str]:
     return {url.split('/', 3)[3]: outcome for url, outcome in rows}
 
 
-def crawl(url: str, folder: pathlib.Path, ca_file=None, **settings) -> dict:
-  cfg = crawler.Crawl(
-    **{
-      'delay_s': 0.0,
-      'retry_delay_s': 0.0,
-      'page_timeout_s': 0.5,
-      'max_page_bytes': 100_000,
-      'max_host_errors': 999,
-      **settings,
-    }
-  )
-  return crawler.crawl(cfg, [url], folder, ca_file=ca_file)
+crawl = functools.partial(
+  bad_site.crawl,
+  page_timeout_s=0.5,
+  max_page_bytes=100_000,
+  max_host_errors=999,
+)
 
 
 def bodies(folder: pathlib.Path) -> dict[str, bytes]:
-  found = {}
-  for file in sorted(folder.glob('*.gz')):
-    for record in warc.read(file, 1 << 24):
-      if record.status:
-        found[record.url.split('/', 3)[3]] = record.body
-  return found
+  pages = bad_site.stored(folder)
+  return {path[1:]: page.body for path, page in pages.items()}
 
 
 def test_each_is_counted_and_the_crawl_ends(site, tmp_path):
-  site.page('/', 'root', *(f'/{name}' for name in CASES), '/last')
+  links = [f'/{name}' for name in CASES]
+  site.page('/', 'root', *links, 'mailto:a@b.c', '/last')
   site.page('/last', 'last')
   for name, (answer, _) in CASES.items():
     site.answers[f'/{name}'] = answer
-  summary = crawl(f'{site.url}/', tmp_path)
+  summary = crawl(site, tmp_path)
   assert summary['stopped'] == 'done'
   expected = {name: outcome for name, (_, outcome) in CASES.items()}
   assert outcomes(tmp_path) == {**expected, '': 'stored', 'last': 'stored'}
@@ -150,7 +137,15 @@ def test_each_is_counted_and_the_crawl_ends(site, tmp_path):
   assert found['length_negative'] == b'negative'
   assert found['flaky'] == b'at last'
   assert found['bare'] == b'bare'
-  assert max(map(site.paths().count, site.paths())) == 2
+  assert summary['counts']['links_unusable'] == 1
+  # What is cut is marked so.
+  assert summary['counts']['pages_cut_at_max_page_bytes'] == 2
+  written = gzip.decompress(next(tmp_path.glob('*.gz')).read_bytes())
+  assert written.count(b'WARC-Truncated: length') == 2
+  # What may pass is tried again once, not for ever.
+  times = {path: site.paths().count(path) for path in site.paths()}
+  assert max(times.values()) == times['/broken'] == times['/slow_body'] == 2
+  assert times['/gone'] == 1
 
 
 def test_bytes_behind_an_answer_are_not_the_next_one(site, tmp_path):
@@ -163,37 +158,37 @@ def test_bytes_behind_an_answer_are_not_the_next_one(site, tmp_path):
   site.page('/', 'root', '/a', '/b')
   site.answers['/a'] = two
   site.page('/b', 'true')
-  crawl(f'{site.url}/', tmp_path)
+  crawl(site, tmp_path)
   assert bodies(tmp_path)['a'] == b'first'
   assert bodies(tmp_path)['b'] == b'true'
 
 
-@pytest.mark.parametrize(
-  ('answer', 'n_requests', 'outcome'),
-  [
-    ((500, {}, b''), 2, 'robots_unavailable'),
-    ((429, {}, b''), 2, 'robots_unavailable'),
-    ((503, {}, b''), 2, 'robots_unavailable'),
-    ((200, {}, b'User-agent: *\nCrawl-delay: 3600'), 1,
-     'crawl_delay_too_long'),
-    (bad_site.in_turn((500, {}, b''), (404, {}, b'')), 2, 'stored'),
-    (raw(b'HTTP/1.1 200 OK\r\n\r\n', b'x', every_s=0.1, n_times=9), 2,
-     'robots_unavailable'),
-    (bad_site.reset, 2, 'robots_unavailable'),
-    ((301, {'Location': '/elsewhere'}, b''), 1, 'robots_disallowed'),
-    ((301, {'Location': '/robots.txt'}, b''), 6, 'stored'),
-    ((301, {'Location': 'http://[x/'}, b''), 2, 'robots_unavailable'),
-    ((200, {}, bytes(range(256)) * 99), 1, 'stored'),
-    ((200, {}, b'User-agent: *\nDisallow: /\n' + b'#' * 9_000_000), 1,
-     'robots_disallowed'),
-    ((200, HTML, b'<html><p>Disallow: /</p>'), 1, 'stored'),
-  ],
-)  # fmt: skip
+ROBOTS = [
+  ((500, {}, b''), 2, 'robots_unavailable'),
+  ((429, {}, b''), 2, 'robots_unavailable'),
+  ((503, {}, b''), 2, 'robots_unavailable'),
+  ((200, {}, b'User-agent: *\nCrawl-delay: 3600'), 1,
+   'crawl_delay_too_long'),
+  (bad_site.in_turn((500, {}, b''), (404, {}, b'')), 2, 'stored'),
+  (raw(b'HTTP/1.1 200 OK\r\n\r\n', b'x', every_s=0.1, n_times=9), 2,
+   'robots_unavailable'),
+  (bad_site.reset, 2, 'robots_unavailable'),
+  ((301, {'Location': '/elsewhere'}, b''), 1, 'robots_disallowed'),
+  ((301, {'Location': '/robots.txt'}, b''), 6, 'stored'),
+  ((301, {'Location': 'http://[x/'}, b''), 2, 'robots_unavailable'),
+  ((200, {}, bytes(range(256)) * 99), 1, 'stored'),
+  ((200, {}, b'User-agent: *\nDisallow: /\n' + b'#' * 9_000_000), 1,
+   'robots_disallowed'),
+  ((200, HTML, b'<html><p>Disallow: /</p>'), 1, 'stored'),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(('answer', 'n_requests', 'outcome'), ROBOTS)
 def test_robots_of_any_kind(site, tmp_path, answer, n_requests, outcome):
   site.answers['/robots.txt'] = answer
   site.answers['/elsewhere'] = (200, {}, b'User-agent: *\nDisallow: /')
   site.page('/', 'root')
-  assert crawl(f'{site.url}/', tmp_path)['addresses'] == {outcome: 1}
+  assert crawl(site, tmp_path)['addresses'] == {outcome: 1}
   assert site.paths().count('/robots.txt') == n_requests
 
 
@@ -206,7 +201,7 @@ def test_addresses_that_are_not_ascii(site, tmp_path):
     b'HTTP/1.1 302 Found\r\nLocation: /\xc3\xa9t\xc3\xa9\r\n\r\n'
   )
   site.answers['/%C3%A9t%C3%A9'] = (200, HTML, b'two')
-  summary = crawl(f'{site.url}/', tmp_path)
+  summary = crawl(site, tmp_path)
   assert summary['addresses'] == {'redirect': 1, 'stored': 3}
 
 
@@ -221,7 +216,7 @@ def test_cookies_that_change_addresses(site, tmp_path):
 
   for path in ('/', '/0', '/1', '/2'):
     site.answers[path] = page
-  summary = crawl(f'{site.url}/', tmp_path)
+  summary = crawl(site, tmp_path)
   assert summary['addresses'] == {'stored': 4}
   raw_files = b''.join(map(pathlib.Path.read_bytes, tmp_path.glob('*.gz')))
   assert b'\r\nCookie:' not in gzip.decompress(raw_files)
@@ -264,8 +259,8 @@ def test_tls(tmp_path):
       ('other', other, 'localhost', refused),
       ('name', good, '127.0.0.1', refused),
     ]:
-      (tmp_path / name).mkdir()
-      summary = crawl(url.replace('localhost', host), tmp_path / name, ca_file)
+      seeds = [url.replace('localhost', host)]
+      summary = crawl(site, tmp_path / name, seeds, ca_file=ca_file)
       assert summary['addresses'] == expected, name
       refusals = summary['counts'].get('robots_certificate', 0)
       assert refusals == (2 if expected is refused else 0)

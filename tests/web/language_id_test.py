@@ -1,15 +1,13 @@
 """Languages of short, long and mixed texts, by either model."""
 
 import collections
-import gzip
 import json
-import os
-import pathlib
 import subprocess
 import sys
 
 import pytest
 
+from llm_jax import files
 from llm_jax.web.filter import language_id
 
 TEXTS = {
@@ -80,7 +78,7 @@ def test_without_fasttext_py3langid_does_it_and_says_so():
   program = (
     'import json, sys\n'
     'sys.modules["fasttext"] = None\n'
-    'from llm_jax.web import language_id\n'
+    'from llm_jax.web.filter import language_id\n'
     'texts = json.load(sys.stdin)\n'
     'found = [language_id.identify(text) for text in texts]\n'
     'json.dump([language_id.identifier(), found], sys.stdout)\n'
@@ -99,16 +97,11 @@ def test_without_fasttext_py3langid_does_it_and_says_so():
   assert all(0.65 < score <= 1 for _, score in found[:-2])
 
 
-def test_english_on_labelled_texts():
-  folder = os.environ.get('LLM_JAX_DATA')
-  if not folder:
-    pytest.skip('set LLM_JAX_DATA to the folder of the data sets')
-  path = pathlib.Path(folder) / 'lang-id' / 'sentences-75langs.jsonl.gz'
+def test_english_on_labelled_texts(data):
   texts = collections.defaultdict(list)
-  with gzip.open(path, 'rt', encoding='utf-8') as file:
-    for line in file:
-      row = json.loads(line)
-      texts[row['lang']].append(row['text'])
+  path = data / 'lang-id' / 'sentences-75langs.jsonl.gz'
+  for row in files.read_jsonl(path, dict):
+    texts[row['lang']].append(row['text'])
   cfg, kept = language_id.Language(), collections.Counter()
   for language, sentences in texts.items():
     for i in range(0, len(sentences), 5):

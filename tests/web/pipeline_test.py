@@ -63,7 +63,7 @@ def test_documents_have_finewebs_columns(finished):
 def test_finished_run_is_not_repeated(warcs, finished):
   before = corpus.results(finished)
   times = [p.stat().st_mtime_ns for p in sorted(finished.glob('documents*'))]
-  subprocess.run(corpus.command(warcs, finished), cwd=corpus.ROOT, check=True)
+  corpus.run(*corpus.command(warcs, finished))
   assert corpus.results(finished) == before
   after = [p.stat().st_mtime_ns for p in sorted(finished.glob('documents*'))]
   assert times == after
@@ -87,23 +87,18 @@ def test_killed_at_any_stage_the_result_is_the_same(warcs, finished, tmp_path):
       time.sleep(0.0005)
     process.kill()
     process.wait()
-  subprocess.run(corpus.command(warcs, tmp_path), cwd=corpus.ROOT, check=True)
+  corpus.run(*corpus.command(warcs, tmp_path))
   assert corpus.results(tmp_path) == corpus.results(finished)
   assert not list(tmp_path.rglob('*.tmp'))
 
 
 def test_full_disk_is_named_and_loses_nothing(warcs, finished, tmp_path):
-  done = subprocess.run(
-    file_limit.limited(corpus.command(warcs, tmp_path), 6_500),
-    cwd=corpus.ROOT,
-    capture_output=True,
-    text=True,
-  )
-  assert done.returncode == 1
-  assert 'make room and give the same command again' in done.stderr
+  limited = file_limit.limited(corpus.command(warcs, tmp_path), 6_500)
+  printed = corpus.run(*limited, code=1)
+  assert 'make room and give the same command again' in printed
   assert not list(tmp_path.glob('documents-*'))
   assert not list(tmp_path.rglob('*.tmp'))
-  subprocess.run(corpus.command(warcs, tmp_path), cwd=corpus.ROOT, check=True)
+  corpus.run(*corpus.command(warcs, tmp_path))
   assert corpus.results(tmp_path) == corpus.results(finished)
 
 
@@ -123,7 +118,6 @@ def test_wrong_parquet_is_named(tmp_path):
     list(documents.read(path))
 
 
-def test_recipe_configurations_load():
-  for name in ('clean_pydoc',):
-    cfg = config.load(clean.Config, [f'gin_configs/{name}.gin'], [])
-    assert cfg.clean.extraction.extractor == 'resiliparse'
+def test_recipe_configuration_loads():
+  cfg = config.load(clean.Config, ['gin_configs/clean_pydoc.gin'], [])
+  assert cfg.clean.extraction.extractor == 'resiliparse'

@@ -2,8 +2,6 @@
 
 import collections
 import dataclasses
-import os
-import pathlib
 import random
 
 import numpy as np
@@ -30,18 +28,14 @@ GOOD = (
 )
 
 
-def measured(text):
-  return measures.of_text(text)
-
-
 def gopher(text, **settings):
   cfg = quality.GopherQuality(**settings)
-  return quality.reject_gopher(cfg, text, measured(text))
+  return quality.reject_gopher(cfg, text, measures.of_text(text))
 
 
 def fineweb(text, **settings):
   cfg = quality.FineWeb(**settings)
-  return quality.reject_fineweb(cfg, text, measured(text))
+  return quality.reject_fineweb(cfg, text, measures.of_text(text))
 
 
 def verdict(cfg, text, words):
@@ -64,7 +58,7 @@ def verdicts(golden, texts):
   """(variant, recorded, ours, text) for every text that is recorded."""
   configs = [CONFIGS[rule](**settings) for rule, settings in golden['variants']]
   for text, recorded in texts:
-    words = measured(text)
+    words = measures.of_text(text)
     for i, (cfg, expected) in enumerate(zip(configs, recorded, strict=True)):
       yield i, expected, verdict(cfg, text, words), text
 
@@ -91,11 +85,9 @@ def test_every_threshold_has_a_variant():
     assert fields - changed == {'enabled'}
 
 
-def test_verdicts_on_real_texts_are_datatroves():
-  if 'LLM_JAX_DATA' not in os.environ:
-    pytest.skip('LLM_JAX_DATA names no folder of data sets')
+def test_verdicts_on_real_texts_are_datatroves(data):
   golden = make_golden.read('shared_verdicts')
-  texts = make_golden.shared_texts(pathlib.Path(os.environ['LLM_JAX_DATA']))
+  texts = make_golden.shared_texts(data)
   known = [
     (text, golden['documents'][key])
     for text in texts
@@ -122,7 +114,7 @@ def test_bad_words():
 
 
 def test_prose_passes_every_default():
-  words = measured(GOOD)
+  words = measures.of_text(GOOD)
   assert (
     repetition.reject(repetition.GopherRepetition(), GOOD, words),
     gopher(GOOD),

@@ -34,30 +34,30 @@ def test_links_of_a_page():
   )
 
 
-@pytest.mark.parametrize(
-  ('page', 'links'),
-  [
-    ('<a title="Next >" href="/x">', '/x'),
-    ("<a title='a>b' href='/x'>", '/x'),
-    ("<a title='<a href=/no>' href=/x?a=1&b=2&amp;c=3>", '/x?a=1&b=2&c=3'),
-    ('<a href="/x?a&copy=2&#x41;&eacute;">', '/x?a&copy=2Aé'),
-    ('<A\nHREF\n=\n"\t/x\n">', '/x'),
-    ('<a/href=/x><area href=/y>', '/x /y'),
-    ('<a href=/x href=/no>', '/x'),
-    ('<a "x" y= href=/no>', ''),
-    ('<a href="/x" / ><br/><a href=/y', '/x'),
-    ('<!--><a href=/x><!-- <a href=/no> --!><a href=/y>', '/x /y'),
-    ('<script>"<a href=/no>"</script><style><a href=/no></style>', ''),
-    ('<textarea><a href=/no></textarea><title><a href=/no></title>', ''),
-    ('<iframe src=/no><a href=/no></iframe><frame src=/no>', ''),
-    ('<noscript><a href=/x></noscript><template><a href=/y>', '/x /y'),
-    ('<svg><a href=/x></svg><select><a href=/y></select>', '/x /y'),
-    ('<a href=x><base href=/d/><base href=/no/>', '/d/x'),
-    ('<base target=_top><base href="data:x"><a href=x>', '/x'),
-    ('<base href="//h2/d/"><a href=x><link rel=canonical href=c>', '//h2/d/x'),
-    ('<a\0href=/no><a href="/x\0y">', '/x\ufffdy'),
-  ],
-)  # fmt: skip
+LINKS = [
+  ('<a title="Next >" href="/x">', '/x'),
+  ("<a title='a>b' href='/x'>", '/x'),
+  ("<a title='<a href=/no>' href=/x?a=1&b=2&amp;c=3>", '/x?a=1&b=2&c=3'),
+  ('<a href="/x?a&copy=2&#x41;&eacute;">', '/x?a&copy=2Aé'),
+  ('<A\nHREF\n=\n"\t/x\n">', '/x'),
+  ('<a/href=/x><area href=/y>', '/x /y'),
+  ('<a href=/x href=/no>', '/x'),
+  ('<a "x" y= href=/no>', ''),
+  ('<a href="/x" / ><br/><a href=/y', '/x'),
+  ('<!--><a href=/x><!-- <a href=/no> --!><a href=/y>', '/x /y'),
+  ('<script>"<a href=/no>"</script><style><a href=/no></style>', ''),
+  ('<textarea><a href=/no></textarea><title><a href=/no></title>', ''),
+  ('<iframe src=/no><a href=/no></iframe><frame src=/no>', ''),
+  ('<noscript><a href=/x></noscript><template><a href=/y>', '/x /y'),
+  ('<svg><a href=/x></svg><select><a href=/y></select>', '/x /y'),
+  ('<a href=x><base href=/d/><base href=/no/>', '/d/x'),
+  ('<base target=_top><base href="data:x"><a href=x>', '/x'),
+  ('<base href="//h2/d/"><a href=x><link rel=canonical href=c>', '//h2/d/x'),
+  ('<a\0href=/no><a href="/x\0y">', '/x\ufffdy'),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(('page', 'links'), LINKS)
 def test_links_as_browsers_see_them(page, links):
   base = 'http://other/'
   assert read(page).links == tuple(
@@ -96,19 +96,19 @@ def test_noindex(page, headers, noindex):
   assert read(page, *headers).noindex is noindex
 
 
-@pytest.mark.parametrize(
-  ('page', 'headers', 'canonical'),
-  [
-    ('<link rel="canonical" href="/a">', [], 'http://other/a'),
-    ('<base href="http://h/d/"><link href=e rel=Canonical>', [], 'http://h/d/e'),
-    ('<link rel=stylesheet href=/a>', [], ''),
-    ('<link rel=canonical href=/a><link rel=canonical href=/b>', [],
-     'http://other/a'),
-    ('', [('Link', '</s.css>; rel=preload, </c>; rel="canonical"')],
-     'http://other/c'),
-    ('', [('Link', '</s.css>; rel=preload; title="x"')], ''),
-  ],
-)  # fmt: skip
+CANONICAL = [
+  ('<link rel="canonical" href="/a">', [], 'http://other/a'),
+  ('<base href="http://h/d/"><link href=e rel=Canonical>', [], 'http://h/d/e'),
+  ('<link rel=stylesheet href=/a>', [], ''),
+  ('<link rel=canonical href=/a><link rel=canonical href=/b>', [],
+   'http://other/a'),
+  ('', [('Link', '</s.css>; rel=preload, </c>; rel="canonical"')],
+   'http://other/c'),
+  ('', [('Link', '</s.css>; rel=preload; title="x"')], ''),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(('page', 'headers', 'canonical'), CANONICAL)
 def test_canonical(page, headers, canonical):
   assert read(page, *headers).canonical == canonical
 
@@ -127,11 +127,13 @@ def test_addresses_in_other_charsets():
   assert read(cut).links == ('http://other/é',)
 
 
-@pytest.mark.parametrize(
-  'unit',
-  ['<a ', '<a href=', '<a href="', "<a href='a=\"", '<!--', '<!-', 'x', '<',
-   '<meta name=', '<a' + ' ' * 5000, '<a ' + 'r-' * 3000, 'href', '<link rel='],
+UNITS = (
+  '<a ', '<a href=', '<a href="', "<a href='a=\"", '<!--', '<!-', 'x', '<',
+  '<meta name=', '<a' + ' ' * 5000, '<a ' + 'r-' * 3000, 'href', '<link rel=',
 )  # fmt: skip
+
+
+@pytest.mark.parametrize('unit', UNITS)
 def test_linear_time(unit):
   start = time.process_time()
   read(unit * (4_000_000 // len(unit)))
@@ -149,5 +151,5 @@ def test_damage_never_raises():
     for _ in range(source.randint(0, 9)):
       body[source.randrange(len(body))] = source.randrange(256)
     header = ''.join(chr(source.randrange(1, 256)) for _ in range(20))
-    read(bytes(body), ('Link', header), ('X-Robots-Tag', header),
-         ('Content-Type', f'text/html; charset={header}'))  # fmt: skip
+    kind = ('Content-Type', f'text/html; charset={header}')
+    read(bytes(body), ('Link', header), ('X-Robots-Tag', header), kind)

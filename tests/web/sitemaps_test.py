@@ -27,46 +27,35 @@ def entry(i: int) -> bytes:
   return b'<url><loc>http://h/%d</loc></url>' % i
 
 
-@pytest.mark.parametrize(
-  ('body', 'expected'),
-  [
-    (URLS, sitemaps.Sitemap(PAGES)),
-    (b'\xef\xbb\xbf ' + URLS[22:], sitemaps.Sitemap(PAGES)),
-    (gzip.compress(URLS), sitemaps.Sitemap(PAGES)),
-    (URLS[22:].decode().encode('utf-16'), sitemaps.Sitemap(PAGES)),
-    (INDEX, sitemaps.Sitemap((), ('http://h/1.xml.gz',))),
-    (
-      b'\xef\xbb\xbfhttp://h/a\r\nfile:///etc/passwd\n\nhttps://h/\xc3\xa9\n',
-      sitemaps.Sitemap(('http://h/a', 'https://h/é')),
-    ),
-    (b'', sitemaps.Sitemap(problem='empty')),
-    (random.Random(1).randbytes(9999), sitemaps.Sitemap(problem='empty')),
-    (b'<html><body><p>not found', sitemaps.Sitemap(problem='xml')),
-    (
-      '<?xml version="1.0" encoding="windows-1251"?><urlset><url><loc>'
-      'http://h/мир</loc></url></urlset>'.encode('cp1251'),
-      sitemaps.Sitemap(('http://h/мир',)),
-    ),
-    (
-      b'<?xml version="1.0" encoding="hex"?><a:urlset xmlns:a="s"><a:url>'
-      b'<a:loc>http://h/a</a:loc><loc>http://h/b</loc></a:url></a:urlset>',
-      sitemaps.Sitemap(('http://h/a',)),
-    ),
-    # What came before the end counts, but not the half of an address.
-    (
-      URLS[: URLS.index(b'</url>') + 20],
-      sitemaps.Sitemap(PAGES[:1], (), 'xml'),
-    ),
-    (b'<urlset><url><loc>http://h/ha', sitemaps.Sitemap(problem='xml')),
-    (
-      b'<urlset>' + entry(1) + b'<!--</urlset>',
-      sitemaps.Sitemap(('http://h/1',), (), 'xml'),
-    ),
-    (URLS[:-9], sitemaps.Sitemap(PAGES, problem='xml')),
-    (gzip.compress(URLS)[:-9], sitemaps.Sitemap(PAGES, problem='gzip')),
-    (b'\x1f\x8bnonsense', sitemaps.Sitemap(problem='gzip')),
-  ],
-)
+Map = sitemaps.Sitemap
+FORMS = [
+  (URLS, Map(PAGES)),
+  (b'\xef\xbb\xbf ' + URLS[22:], Map(PAGES)),
+  (gzip.compress(URLS), Map(PAGES)),
+  (URLS[22:].decode().encode('utf-16'), Map(PAGES)),
+  (INDEX, Map((), ('http://h/1.xml.gz',))),
+  (b'\xef\xbb\xbfhttp://h/a\r\nfile:///etc/passwd\n\nhttps://h/\xc3\xa9\n',
+   Map(('http://h/a', 'https://h/é'))),
+  (b'', Map(problem='empty')),
+  (random.Random(1).randbytes(9999), Map(problem='empty')),
+  (b'<html><body><p>not found', Map(problem='xml')),
+  ('<?xml version="1.0" encoding="windows-1251"?><urlset><url><loc>'
+   'http://h/мир</loc></url></urlset>'.encode('cp1251'),
+   Map(('http://h/мир',))),
+  (b'<?xml version="1.0" encoding="hex"?><a:urlset xmlns:a="s"><a:url>'
+   b'<a:loc>http://h/a</a:loc><loc>http://h/b</loc></a:url></a:urlset>',
+   Map(('http://h/a',))),
+  # What came before the end counts, but not the half of an address.
+  (URLS[: URLS.index(b'</url>') + 20], Map(PAGES[:1], (), 'xml')),
+  (b'<urlset><url><loc>http://h/ha', Map(problem='xml')),
+  (b'<urlset>' + entry(1) + b'<!--</urlset>', Map(('http://h/1',), (), 'xml')),
+  (URLS[:-9], Map(PAGES, problem='xml')),
+  (gzip.compress(URLS)[:-9], Map(PAGES, problem='gzip')),
+  (b'\x1f\x8bnonsense', Map(problem='gzip')),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(('body', 'expected'), FORMS)
 def test_forms(body, expected):
   assert sitemaps.parse(body) == expected
 
@@ -103,9 +92,8 @@ def test_a_fault_costs_its_entry(before, behind, between, found, problem):
     f'<url><loc>http://h/3</loc></url>{behind}'
   )
   pages = [f'http://h/{i}' for i in (1, found, 3) if i is not None]
-  assert sitemaps.parse(body.encode()) == sitemaps.Sitemap(
-    tuple(pages), problem=problem
-  )
+  expected = Map(tuple(pages), problem=problem)
+  assert sitemaps.parse(body.encode()) == expected
 
 
 @pytest.mark.parametrize(
@@ -132,9 +120,9 @@ def test_limits():
   assert len(sitemaps.parse(lines).pages) == n_urls
   assert sitemaps.parse(b'<a>' * 1_000_000).problem == 'xml'
   nested = b'<a>' * 40 + entry(1) + b'</a>' * 40
-  assert sitemaps.parse(nested) == sitemaps.Sitemap(problem='xml')
+  assert sitemaps.parse(nested) == Map(problem='xml')
   long = b'<urlset><url><loc>' + b'x' * 9_000_000 + b'</loc></url></urlset>'
-  assert sitemaps.parse(long) == sitemaps.Sitemap(problem='xml')
+  assert sitemaps.parse(long) == Map(problem='xml')
   bomb = gzip.compress(b'<urlset>' + b' ' * (4 * sitemaps.MAX_BYTES), 1)
   tracemalloc.start()
   assert sitemaps.parse(bomb).problem == 'too_large'
@@ -143,11 +131,13 @@ def test_limits():
   assert peak < 3 * sitemaps.MAX_BYTES
 
 
-@pytest.mark.parametrize(
-  'unit',
-  [b'<loc><![CDATA[', b'<loc>' + b' ' * 4000, b'<loc ', b'<!--', b'<!-', b'&a',
-   b'<loc><![CDATA[' + b']' * 3999, b'<?xml ', b'<url>', b'x'],
+UNITS = (
+  b'<loc><![CDATA[', b'<loc>' + b' ' * 4000, b'<loc ', b'<!--', b'<!-', b'&a',
+  b'<loc><![CDATA[' + b']' * 3999, b'<?xml ', b'<url>', b'x',
 )  # fmt: skip
+
+
+@pytest.mark.parametrize('unit', UNITS)
 def test_linear_time(unit):
   for start in (b'<urlset>', b'<a>'):
     begin = time.process_time()
@@ -158,12 +148,8 @@ def test_linear_time(unit):
 def test_damage_never_raises():
   source = random.Random(0)
   problems = set()
-  bodies = [
-    URLS,
-    INDEX,
-    gzip.compress(URLS),
-    URLS[22:].decode().encode('utf-16'),
-  ]
+  wide = URLS[22:].decode().encode('utf-16')
+  bodies = [URLS, INDEX, gzip.compress(URLS), wide]
   for i in range(2000):
     body = bytearray(bodies[i % 4])
     for _ in range(source.randint(1, 9)):

@@ -7,7 +7,6 @@ NOT decide which layers are needed: see server.py.
 
 import ctypes
 import os
-import platform
 import resource
 import struct
 from collections.abc import Iterable, Sequence
@@ -95,14 +94,14 @@ def _check(result: int, what: str) -> int:
   return result
 
 
-def _syscall(what: str, number: int, *arguments) -> int:
-  padded = [ctypes.c_long(number)]
-  for a in arguments:
-    padded.append(ctypes.c_long(a) if isinstance(a, int) else a)
+def _syscall(what: str, number: int, arguments: Sequence) -> int:
+  padded = [
+    ctypes.c_long(a) if isinstance(a, int) else a for a in (number, *arguments)
+  ]
   return _check(_libc.syscall(*padded), what)
 
 
-def _prctl(what: str, option: int, *arguments):
+def _prctl(what: str, option: int, arguments: Sequence):
   padded = [
     ctypes.c_ulong(a) if isinstance(a, int) else a
     for a in (*arguments, 0, 0, 0, 0)[:4]
@@ -142,7 +141,7 @@ def become_nobody():
 
 def die_with_parent():
   """Has the kernel kill this process when the one that forked it ends."""
-  _prctl('PDEATHSIG', _PR_SET_PDEATHSIG, _SIGKILL)
+  _prctl('PDEATHSIG', _PR_SET_PDEATHSIG, [_SIGKILL])
 
 
 def limit_resources(cpu_s: int, memory_bytes: int):
@@ -166,7 +165,7 @@ def limit_resources(cpu_s: int, memory_bytes: int):
 
 def forbid_new_privileges():
   """No later exec gains anything, such as by a setuid file."""
-  _prctl('no_new_privs', _PR_SET_NO_NEW_PRIVS, 1)
+  _prctl('no_new_privs', _PR_SET_NO_NEW_PRIVS, [1])
 
 
 def landlock_ruleset(readable: Iterable[str]) -> int:
@@ -179,13 +178,12 @@ def landlock_ruleset(readable: Iterable[str]) -> int:
   Returns:
     Its file descriptor, for `restrict_files`.
   """
-  null = ctypes.c_void_p()
-  abi = _syscall('landlock', _CREATE_RULESET, null, 0, 1)
+  abi = _syscall('landlock', _CREATE_RULESET, [ctypes.c_void_p(), 0, 1])
   rights = [bits for first, bits in _LANDLOCK_RIGHTS if abi >= first][-1]
   attribute = struct.pack('QQQ', *((1 << n) - 1 for n in rights))
   # An older kernel refuses bytes it does not know, unless they are left out.
   size = 8 if abi < 4 else 16 if abi < 6 else 24
-  ruleset = _syscall('landlock', _CREATE_RULESET, attribute, size, 0)
+  ruleset = _syscall('landlock', _CREATE_RULESET, [attribute, size, 0])
   for path in readable:
     try:
       fd = os.open(path, os.O_PATH | os.O_CLOEXEC)
@@ -193,14 +191,14 @@ def landlock_ruleset(readable: Iterable[str]) -> int:
       continue
     allowed = _READ_FILE | (_READ_DIR if os.path.isdir(path) else 0)
     rule = struct.pack('=Qi', allowed, fd)
-    _syscall('landlock', _ADD_RULE, ruleset, _PATH_BENEATH, rule, 0)
+    _syscall('landlock', _ADD_RULE, [ruleset, _PATH_BENEATH, rule, 0])
     os.close(fd)
   return ruleset
 
 
 def restrict_files(ruleset: int):
   """Applies a landlock ruleset."""
-  _syscall('landlock', _RESTRICT_SELF, ruleset, 0)
+  _syscall('landlock', _RESTRICT_SELF, [ruleset, 0])
 
 
 def seccomp_program(machine: str) -> bytes:
@@ -243,9 +241,4 @@ def restrict_calls(program: bytes):
   """Applies a seccomp filter; needs `forbid_new_privileges` before."""
   lines = ctypes.create_string_buffer(program, len(program))
   header = struct.pack('HxxxxxxP', len(program) // 8, ctypes.addressof(lines))
-  _prctl('seccomp', _PR_SET_SECCOMP, 2, header)
-
-
-def machine() -> str:
-  """The architecture of this process's system calls."""
-  return platform.machine()
+  _prctl('seccomp', _PR_SET_SECCOMP, [2, header])

@@ -14,7 +14,6 @@ import contextlib
 import dataclasses
 import math
 import os
-import pathlib
 import select
 import selectors
 import signal
@@ -26,6 +25,7 @@ import time
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from llm_jax.verify import children
 from llm_jax.verify.sandbox import values as sandbox_values
 
 Call = tuple[Sequence[Any], Mapping[str, Any]]  # positional, by name
@@ -35,12 +35,6 @@ _OUTPUT_BYTES = 1 << 16
 _REASON_CHARS = 300
 _START_S = 30.0
 _END_S = 10.0
-_ROOT = pathlib.Path(__file__).resolve().parents[3]
-_BOOT = (
-  'import sys; sys.path.insert(0, sys.argv[1]);'
-  'from llm_jax.verify.sandbox import server; sys.path.pop(0);'
-  'server.main(*map(int, sys.argv[2:]))'
-)
 _REMEDY = (
   'it needs Linux 5.13 or later on x86_64 or aarch64, with landlock among its '
   'security modules (lsm=landlock,...), seccomp, and a Python that the user '
@@ -90,19 +84,14 @@ class Sandbox:
     self._timeout_s = timeout_s
     self._lock = threading.Lock()
     self._control, theirs = socket.socketpair()
-    limits = (math.ceil(timeout_s) + 1, memory_bytes)
     with theirs:
-      fd = theirs.fileno()
-      words = [str(word) for word in (_ROOT, fd, *limits)]
-      self._server = subprocess.Popen(
-        # No site-packages, nothing of the user, no current folder.
-        [sys.executable, '-S', '-s', '-P', '-c', _BOOT, *words],
-        pass_fds=[fd],
-        stdin=subprocess.DEVNULL,
+      self._server = children.start(
+        'llm_jax.verify.sandbox.server.main',
+        (theirs.fileno(), math.ceil(timeout_s) + 1, memory_bytes),
+        flags=('-S', '-s'),  # no site-packages, nothing of the user
         stdout=subprocess.DEVNULL,
         cwd='/',
         env={'PYTHONHASHSEED': '0'},  # the same program does the same again
-        start_new_session=True,
       )
     try:
       self.layers = self._begin()
@@ -157,14 +146,10 @@ class Sandbox:
       ValueError: if an argument is not plain.
       OSError: if the server has ended or cannot fork.
     """
+    plain = [(list(args), dict(kwargs)) for args, kwargs in calls]
+    encoded = sandbox_values.encode(plain)
     request = sandbox_values.dumps(
-      {
-        'code': code,
-        'entry': entry,
-        'calls': sandbox_values.encode(
-          [(list(args), dict(kwargs)) for args, kwargs in calls]
-        ),
-      }
+      {'code': code, 'entry': entry, 'calls': encoded}
     )
     with contextlib.ExitStack() as stack:
       result, their_result = socket.socketpair()
@@ -179,7 +164,10 @@ class Sandbox:
       stack.callback(os.close, pidfd)
       try:
         lines, output, stop = _converse(
-          request, result, output_fd, time.monotonic() + self._timeout_s
+          request,
+          result=result,
+          output_fd=output_fd,
+          deadline=time.monotonic() + self._timeout_s,
         )
       finally:
         _kill(pidfd)

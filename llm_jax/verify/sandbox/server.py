@@ -11,6 +11,7 @@ import gc
 import importlib
 import json
 import os
+import platform
 import random
 import signal
 import socket
@@ -54,18 +55,14 @@ def main(control_fd: int, cpu_s: int, memory_bytes: int):
     _keep_library()
     ruleset = kernel.landlock_ruleset(_readable())
     kernel.become_nobody()
-    program = kernel.seccomp_program(kernel.machine())
+    program = kernel.seccomp_program(platform.machine())
   except OSError as error:
     control.sendall(values.dumps({'error': str(error)}))
     return
   for name in _PRELOADED:
     importlib.import_module(name)
   imprison = functools.partial(
-    _imprison,
-    ruleset=ruleset,
-    program=program,
-    cpu_s=cpu_s,
-    memory_bytes=memory_bytes,
+    _imprison, (ruleset, program), (cpu_s, memory_bytes)
   )
   signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # the kernel buries children
   gc.freeze()
@@ -119,26 +116,24 @@ def _keep_library():
 
 
 def _imprison(
+  walls: tuple[int, bytes],  # landlock's and seccomp's
+  limits: tuple[int, int],
   result_fd: int,
   output_fd: int,
-  ruleset: int,
-  program: bytes,
-  cpu_s: int,
-  memory_bytes: int,
 ):
   """Locks this process in, runs the program that it is sent, and ends."""
   try:
     kernel.die_with_parent()
     os.setsid()
     kernel.forbid_new_privileges()
-    kernel.restrict_files(ruleset)
+    kernel.restrict_files(walls[0])
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     os.dup2(output_fd, 1)
     os.dup2(output_fd, 2)
     result_fd = os.dup2(result_fd, _RESULT)
     os.closerange(_RESULT + 1, _MAX_DESCRIPTORS)
-    kernel.limit_resources(cpu_s, memory_bytes)
-    kernel.restrict_calls(program)
+    kernel.limit_resources(*limits)
+    kernel.restrict_calls(walls[1])
   except BaseException as error:
     try:
       _send({'error': f'not isolated: {error}'}, result_fd)

@@ -114,8 +114,9 @@ def crawl(
 
   Returns:
     pages, bytes and seconds; `stopped` (`done` or the limit's name);
-    addresses by outcome; other counts, such as links by verdict; files; and
-    under `down` the seeds' hosts that gave no page, with the reason.
+    addresses by outcome; other counts, such as links by verdict; files;
+    `n_seed_hosts`; and under `down` those of them that cannot be reached and
+    gave no page, with the reason.
 
   Raises:
     ValueError: a seed is no http(s) address, no seed is given, or another
@@ -213,6 +214,7 @@ class _Crawl:
       'addresses': self._seen.outcomes(),
       'counts': {name: int(n) for name, n in counts.items()},
       'files': list(self._seen.warc_ends()),
+      'n_seed_hosts': len(set(map(urls.name_of, self._seeds))),
       'down': self._seen.down(map(urls.name_of, self._seeds)),
     }
 

@@ -20,8 +20,9 @@ import socket
 import ssl
 import time
 import urllib.parse
-import zlib
 from collections.abc import Mapping
+
+from llm_jax.web.extract import http_body
 
 _CHUNK_BYTES = 64 << 10
 _MAX_HEAD_BYTES = 1 << 20
@@ -319,20 +320,16 @@ def _read_body(answer, max_bytes: int, decode: bool = True):
     encoding = (answer.getheader('Content-Encoding') or encoding).lower()
   if encoding not in ('identity', 'gzip', 'x-gzip', 'deflate'):
     raise FetchError('content_encoding', encoding)
-  inflate = None if encoding == 'identity' else zlib.decompressobj(47)
-  body = bytearray()
-  while len(body) <= max_bytes:
-    chunk = answer.read1(_CHUNK_BYTES)
-    if not chunk:
-      break
-    try:
-      room = max_bytes + 1 - len(body)
-      body += inflate.decompress(chunk, room) if inflate else chunk
-    except zlib.error as error:
-      raise FetchError('content_encoding', str(error)) from error
+  chunks = iter(functools.partial(answer.read1, _CHUNK_BYTES), b'')
+  try:
+    body, is_whole = http_body.read_capped(
+      chunks, max_bytes, is_packed=encoding != 'identity'
+    )
+  except http_body.ERRORS as error:
+    raise FetchError('content_encoding', str(error)) from error
   truncated = len(body) > max_bytes
   if not truncated and answer.length:  # read1 does not report a short body
     raise FetchError('disconnect', f'{answer.length} bytes missing')
-  if not truncated and inflate and not inflate.eof:
+  if not (truncated or is_whole):
     raise FetchError('content_encoding', f'{encoding} ends early')
-  return bytes(body[:max_bytes]), truncated
+  return body[:max_bytes], truncated

@@ -13,8 +13,9 @@ import codecs
 import dataclasses
 import html
 import re
-import zlib
 from html import entities
+
+from llm_jax.web.extract import http_body
 
 MAX_BYTES = 50 << 20  # uncompressed; this and the next are the protocol's own
 MAX_URLS = 50_000
@@ -64,12 +65,11 @@ def parse(body: bytes) -> Sitemap:
   """
   problem = ''
   if body.startswith(b'\x1f\x8b'):
-    inflate = zlib.decompressobj(31)
     try:
-      body = inflate.decompress(body, MAX_BYTES + 1)
-      problem = '' if inflate.eof or len(body) > MAX_BYTES else 'gzip'
-    except zlib.error:
+      body, is_whole = http_body.read_capped([body], MAX_BYTES, is_packed=True)
+    except http_body.ERRORS:
       return Sitemap(problem='gzip')
+    problem = '' if is_whole else 'gzip'
   if len(body) > MAX_BYTES:
     body, problem = body[:MAX_BYTES], 'too_large'
   if body.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):

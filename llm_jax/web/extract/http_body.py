@@ -10,6 +10,7 @@ import codecs
 import re
 import sys
 import zlib
+from collections.abc import Iterable
 
 import brotli
 
@@ -53,6 +54,33 @@ class _Brotli:
     return self._decoder.is_finished()
 
 
+def read_capped(
+  chunks: Iterable[bytes], max_bytes: int, is_packed: bool
+) -> tuple[bytes, bool]:
+  """The start of a body, decoded chunk by chunk.
+
+  A bomb stays small: nothing behind the cap is decoded, or asked for.
+
+  Args:
+    chunks: the body.
+    max_bytes: cap of the decoded bytes.
+    is_packed: the body is a gzip or zlib stream, and not taken as it is.
+
+  Returns:
+    At most one byte more than the cap, and False if a stream breaks off there.
+
+  Raises:
+    zlib.error: the stream is damaged, or there is none.
+  """
+  decoder, body = zlib.decompressobj(47) if is_packed else None, bytearray()
+  for chunk in chunks:
+    room = max_bytes + 1 - len(body)
+    body += decoder.decompress(chunk, room) if decoder else chunk[:room]
+    if len(body) > max_bytes:
+      break
+  return bytes(body), decoder is None or decoder.eof
+
+
 def decode(
   body: bytes, transfer: str, content: str, max_bytes: int, is_cut: bool
 ) -> bytes:
@@ -78,7 +106,7 @@ def decode(
   if 'chunked' in transfer.lower() and _CHUNK.match(body):
     body = _join_chunks(body, is_cut)
   for name in reversed(f'{content},{transfer}'.lower().split(',')):
-    body = _decompress(body, name.strip(), max_bytes, is_cut)
+    body = _decompress(body, name.strip(), max_bytes=max_bytes, is_cut=is_cut)
   if len(body) > max_bytes:
     raise BodyError('body_too_large')
   return body

@@ -11,6 +11,7 @@ Source: ISO 28500:2017 (WARC 1.1); archive.org/web/researcher/ArcFileFormat.php
 
 import base64
 import dataclasses
+import functools
 import hashlib
 import io
 import itertools
@@ -117,7 +118,7 @@ def read(
   limit = max_body_bytes + _MAX_HEADER_BYTES
   if magic:
     make = streams.decoder_of(start, magic)
-    blocks = _read_members(source, size, limit, magic, make)
+    blocks = _read_members(source, size, limit, magic=magic, make=make)
   else:
     blocks = _read_blocks(streams.Window(source, size), limit)
   for is_damage, group in itertools.groupby(
@@ -154,7 +155,7 @@ def _read_members(
   """The blocks of each member or frame, and the stretches between them."""
   start, rest = 0, b''
   while start < size:
-    member = streams.Member(file, start, rest, make)
+    member = streams.Member(file, start, rest, make=make)
     n_blocks = 0
     for block in _read_blocks(streams.Window(member, _ENDLESS), limit):
       yield block
@@ -204,7 +205,7 @@ def _read_blocks(window: streams.Window, limit: int) -> Iterator[_Block]:
     else:
       window.go(start + end)
       problem = 'body_too_large' if n_bytes > limit else ''
-    yield _Block(problem, n_bytes, header, payload)
+    yield _Block(problem, n_bytes, header, payload=payload)
 
 
 def _header(window: streams.Window) -> tuple[int, bytes]:
@@ -327,7 +328,7 @@ def _decode(block: _Block, max_body_bytes: int) -> Record:
     if kind == 'conversion':
       fields = _text(record, block.payload, max_body_bytes)
     else:
-      fields = _answer(record, bool(head), body, max_body_bytes)
+      fields = _answer(record, bool(head), body, max_bytes=max_body_bytes)
   except http_body.BodyError as error:
     return dataclasses.replace(found, problem=error.reason)
   return dataclasses.replace(found, **fields)
@@ -366,11 +367,14 @@ def _answer(
     for name in ('Transfer-Encoding', 'Content-Encoding')
   )
   media_type = (record.http_content_type or '').lower()
-  is_cut = 'WARC-Truncated' in record.headers
-  body = http_body.decode(body, transfer, content, max_bytes, is_cut)
+  decode = functools.partial(
+    http_body.decode,
+    max_bytes=max_bytes,
+    is_cut='WARC-Truncated' in record.headers,
+  )
+  body = decode(body, transfer, content)
   if media_type in PAGE_TYPES and body.startswith(http_body.MAGICS):
-    # No page begins so: its header is missing.
-    body = http_body.decode(body, '', 'gzip', max_bytes, is_cut)
+    body = decode(body, '', 'gzip')  # no page begins so: its header is missing
   return {
     'status': answer.status_code,
     'content_type': media_type,

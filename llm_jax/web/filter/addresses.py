@@ -119,7 +119,7 @@ def build(
         parts.append((block, code))
         counts[name] = counts.get(name, 0) + len(block)
   metadata = {'categories': names, 'n_allowed': len(cfg.allowed_categories)}
-  hashes.write(path, _KIND, metadata, parts)
+  hashes.write(path, _KIND, metadata, parts=parts)
   return counts
 
 

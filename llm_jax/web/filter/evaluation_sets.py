@@ -115,7 +115,7 @@ def build(
     }
   parts += [(start, _STARTS) for start in starts]
   metadata = {'names': list(counts), 'lengths': sorted(lengths)}
-  hashes.write(path, _KIND, metadata, parts)
+  hashes.write(path, _KIND, metadata, parts=parts)
   return counts
 
 

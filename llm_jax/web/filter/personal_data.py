@@ -18,14 +18,16 @@ import ipaddress
 import re
 from collections.abc import Callable, Iterable, Iterator
 
-EMAIL_PLACEHOLDER = 'email@example.com'
-IP_PLACEHOLDER = '192.0.2.1'  # RFC 5737 keeps it for documentation
-IPV6_PLACEHOLDER = '2001:db8::1'  # RFC 3849 too
-PHONE_PLACEHOLDER = '202-555-0100'  # 555-01xx is given to nobody
-SSN_PLACEHOLDER = '000-00-0000'  # no number has area 000
-CARD_PLACEHOLDER = '0000 0000 0000 0000'  # no issuer starts with 0
-IBAN_PLACEHOLDER = 'GB00 0000 0000 0000 0000 00'  # check digits start at 02
-ADDRESS_PLACEHOLDER = '0 Example Street'
+PLACEHOLDERS = {
+  'email': 'email@example.com',
+  'ip_address': '192.0.2.1',  # RFC 5737 keeps it for documentation
+  'ipv6': '2001:db8::1',  # RFC 3849 too
+  'phone': '202-555-0100',  # 555-01xx is given to nobody
+  'ssn': '000-00-0000',  # no number has area 000
+  'card': '0000 0000 0000 0000',  # no issuer starts with 0
+  'iban': 'GB00 0000 0000 0000 0000 00',  # check digits start at 02
+  'street_address': '0 Example Street',
+}
 
 # Scripts without spaces may touch an address in another one, so that their
 # characters are a part of an address only where all of it is written in them.
@@ -182,8 +184,10 @@ def replace(cfg: Pii, text: str) -> tuple[str, dict[str, int]]:
   counts: dict[str, int] = {}
   rest = text  # what is found is blanked, so that it is found once
 
-  def find(kind: str, placeholder: str, found: Iterable[tuple[int, int]]):
+  def find(kind: str, found: Iterable[tuple[int, int]]):
     nonlocal rest
+    placeholder = PLACEHOLDERS[kind]
+    kind = 'ip_address' if kind == 'ipv6' else kind
     new = [(a, b, placeholder) for a, b in found if rest[a:b] != placeholder]
     if new:
       counts[kind] = counts.get(kind, 0) + len(new)
@@ -191,24 +195,24 @@ def replace(cfg: Pii, text: str) -> tuple[str, dict[str, int]]:
       spans.extend(new)
 
   if cfg.emails:
-    find('email', EMAIL_PLACEHOLDER, _emails(rest))
+    find('email', _emails(rest))
   if cfg.ip_addresses:
     if _IPV4_MIDDLE.search(rest):
-      find('ip_address', IP_PLACEHOLDER, _checked(_IPV4, _public_ip, rest))
-    find('ip_address', IPV6_PLACEHOLDER, _checked(_IPV6, _public_ip, rest))
+      find('ip_address', _checked(_IPV4, _public_ip, rest))
+    find('ipv6', _checked(_IPV6, _public_ip, rest))
   if (cfg.ibans or cfg.cards or cfg.ssns or cfg.phones) and not rest.isascii():
     rest = rest.translate(_PLAIN)  # a character for each: places stay
   if cfg.ibans:
-    find('iban', IBAN_PLACEHOLDER, _checked(_IBAN, _iban, rest))
+    find('iban', _checked(_IBAN, _iban, rest))
   if cfg.cards:
-    find('card', CARD_PLACEHOLDER, _checked(_CARD, _card, rest))
+    find('card', _checked(_CARD, _card, rest))
   if cfg.ssns:
-    find('ssn', SSN_PLACEHOLDER, _checked(_SSN, len, rest))
+    find('ssn', _checked(_SSN, len, rest))
   if cfg.phones:
     check = _phone_check(cfg.phone_regions)
-    find('phone', PHONE_PLACEHOLDER, _checked(_PHONE, check, rest))
+    find('phone', _checked(_PHONE, check, rest))
   if cfg.street_addresses:
-    find('street_address', ADDRESS_PLACEHOLDER, _streets(rest))
+    find('street_address', _streets(rest))
   return _replace(text, sorted(spans)), counts
 
 

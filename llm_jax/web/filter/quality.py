@@ -14,6 +14,7 @@ import dataclasses
 import functools
 import hashlib
 import re
+from collections.abc import Iterator
 
 from llm_jax.web.filter import english_words, measures, repetition
 from llm_jax.web.filter import words as words_of
@@ -149,37 +150,36 @@ def reject_gopher(cfg: GopherQuality, text: str, words: measures.Words) -> str:
   Returns:
     The first rule that it breaks.
   """
-  if not cfg.enabled:
-    return ''
-  n_plain = int(words.is_plain.sum())
-  if n_plain < max(cfg.min_words, 1):
-    return 'too_few_words'
-  if n_plain > cfg.max_words:
-    return 'too_many_words'
+  rules = _gopher_rules(cfg, text, words)
+  return repetition.first_broken(rules) if cfg.enabled else ''
+
+
+def _gopher_rules(
+  cfg: GopherQuality, text: str, words: measures.Words
+) -> Iterator[tuple[str, bool]]:
+  """Each rule, and whether the text breaks it; asked for one by one."""
+  n_plain, n_words = int(words.is_plain.sum()), len(words)
+  yield 'too_few_words', n_plain < max(cfg.min_words, 1)
+  yield 'too_many_words', n_plain > cfg.max_words
   mean_length = int(words.lengths[words.is_plain].sum()) / n_plain
-  if mean_length < cfg.min_mean_word_length:
-    return 'words_too_short'
-  if mean_length > cfg.max_mean_word_length:
-    return 'words_too_long'
-  if text.count('#') / len(words) > cfg.max_symbols_per_word:
-    return 'too_many_hashes'
+  yield 'words_too_short', mean_length < cfg.min_mean_word_length
+  yield 'words_too_long', mean_length > cfg.max_mean_word_length
+  n_hashes = text.count('#')
+  yield 'too_many_hashes', n_hashes / n_words > cfg.max_symbols_per_word
   n_ellipses = text.count('...') + text.count('…')
-  if n_ellipses / len(words) > cfg.max_symbols_per_word:
-    return 'too_many_ellipses'
+  yield 'too_many_ellipses', n_ellipses / n_words > cfg.max_symbols_per_word
   lines = text.splitlines()
   n_bullets = sum(line.lstrip().startswith(('•', '-')) for line in lines)
-  if n_bullets / len(lines) > cfg.max_bullet_lines:
-    return 'too_many_bullets'
+  yield 'too_many_bullets', n_bullets / len(lines) > cfg.max_bullet_lines
   if n_ellipses:
-    n_ellipses = sum(line.rstrip().endswith(('...', '…')) for line in lines)
-    if n_ellipses / len(lines) > cfg.max_ellipsis_lines:
-      return 'too_many_lines_end_in_ellipsis'
-  if int(words.has_letter.sum()) / len(words) < cfg.min_alphabetic_words:
-    return 'too_few_alphabetic_words'
+    n_ends = sum(line.rstrip().endswith(('...', '…')) for line in lines)
+    too_many = n_ends / len(lines) > cfg.max_ellipsis_lines
+    yield 'too_many_lines_end_in_ellipsis', too_many
+  share = int(words.has_letter.sum()) / n_words
+  yield 'too_few_alphabetic_words', share < cfg.min_alphabetic_words
   stop_words = measures.of_words(set(cfg.stop_words)).hashes
-  if sum((words.hashes == h).any() for h in stop_words) < cfg.min_stop_words:
-    return 'too_few_stop_words'
-  return ''
+  n_found = sum((words.hashes == h).any() for h in stop_words)
+  yield 'too_few_stop_words', n_found < cfg.min_stop_words
 
 
 def clean_c4(cfg: C4, text: str) -> tuple[str, str]:

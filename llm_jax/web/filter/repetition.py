@@ -8,7 +8,7 @@ GopherRepetitionFilter gives them for the same words.
 
 import dataclasses
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
@@ -64,36 +64,43 @@ def reject(cfg: GopherRepetition, text: str, words: measures.Words) -> str:
   Returns:
     The first rule that it breaks, in the order of the paper's table.
   """
-  if not cfg.enabled:
-    return ''
-  if not text:
-    return 'empty'
+  return first_broken(_rules(cfg, text, words)) if cfg.enabled else ''
+
+
+def first_broken(rules: Iterable[tuple[str, bool]]) -> str:
+  """The name of the first rule that is broken, '' if none is."""
+  return next((name for name, is_broken in rules if is_broken), '')
+
+
+def _rules(
+  cfg: GopherRepetition, text: str, words: measures.Words
+) -> Iterator[tuple[str, bool]]:
+  """Each rule, and whether the text breaks it; asked for one by one."""
+  size = len(text)
+  yield 'empty', not size
   paragraphs = _PARAGRAPH_BREAK.split(text.strip())
-  n_duplicates, n_chars = duplicates(paragraphs)
-  if n_duplicates / len(paragraphs) > cfg.max_duplicate_paragraphs:
-    return 'duplicate_paragraphs'
-  if n_chars / len(text) > cfg.max_duplicate_paragraph_chars:
-    return 'duplicate_paragraph_chars'
+  n, n_chars = duplicates(paragraphs)
+  yield (
+    'duplicate_paragraphs',
+    n / len(paragraphs) > cfg.max_duplicate_paragraphs,
+  )
+  yield (
+    'duplicate_paragraph_chars',
+    n_chars / size > cfg.max_duplicate_paragraph_chars,
+  )
   lines = _LINE_BREAK.split(text)
-  n_duplicates, n_chars = duplicates(lines)
-  if n_duplicates / len(lines) > cfg.max_duplicate_lines:
-    return 'duplicate_lines'
-  if n_chars / len(text) > cfg.max_duplicate_line_chars:
-    return 'duplicate_line_chars'
+  n, n_chars = duplicates(lines)
+  yield 'duplicate_lines', n / len(lines) > cfg.max_duplicate_lines
+  yield 'duplicate_line_chars', n_chars / size > cfg.max_duplicate_line_chars
   grams = _Grams(words)
-  for n, limit in cfg.top_n_grams:
-    if len(words) < n:
-      continue
-    enough = limit * len(text) * (1 - 1e-9)  # rounding does not decide
-    if grams.top_chars(n, enough) / len(text) > limit:
-      return f'top_{n}_gram'
-  for n, limit in cfg.duplicate_n_grams:
-    if len(words) < n:
-      continue
-    enough = limit * len(text) * (1 - 1e-9)
-    if grams.duplicate_chars(n, enough) / len(text) > limit:
-      return f'duplicate_{n}_grams'
-  return ''
+  for name, count, limits in (
+    ('top_{}_gram', grams.top_chars, cfg.top_n_grams),
+    ('duplicate_{}_grams', grams.duplicate_chars, cfg.duplicate_n_grams),
+  ):
+    for n, limit in limits:
+      if len(words) >= n:
+        enough = limit * size * (1 - 1e-9)  # rounding does not decide
+        yield name.format(n), count(n, enough) / size > limit
 
 
 def duplicates(elements: Sequence[str]) -> tuple[int, int]:

@@ -15,7 +15,6 @@ import itertools
 import re
 import unicodedata
 from collections.abc import Iterator, Sequence, Set
-from typing import NamedTuple
 
 from llm_jax.web.filter import english_words
 
@@ -26,7 +25,7 @@ _SPACE = re.compile(r'(\s+)')
 _ODD_SPACE = re.compile(r'^\s|\s$|[^\S ]|\s\s')
 
 
-class _Rules(NamedTuple):
+class _Rules:
   """Compiled tables.
 
   Attributes:
@@ -47,20 +46,46 @@ class _Rules(NamedTuple):
     url: a whole address, to match.
   """
 
-  exceptions: dict[str, tuple[str, ...]]
-  cores: frozenset[str]
-  longest: int
-  joined: dict[tuple[str, ...], tuple[str, ...]]
-  words_of_joined: frozenset[str]
-  longest_joined: int
-  joined_lengths: dict[str, set[int]]
-  prefix: re.Pattern
-  one_suffix: frozenset[str]
-  dot: re.Pattern
-  units: frozenset[str]
-  longest_unit: int
-  infix: re.Pattern
-  url: re.Pattern
+  def __init__(self):
+    self.exceptions = english_words.exceptions()
+    self.cores = {word.strip(_SIGNS + '.') for word in self.exceptions}
+    self.longest = max(map(len, self.exceptions))
+    lower, upper, letter = english_words.letters()
+    icons, icon_set = english_words.icons()
+    characters = ('punctuation', 'quotes', 'currency')
+    punctuation, quote_set, currency = map(english_words.table, characters)
+    signs, quotes = re.escape(punctuation), re.escape(quote_set)
+    money = re.escape(currency)
+    self.prefix = re.compile(
+      rf'[§%=—–{signs}{quotes}{money}{icons}]|\+(?![0-9])|\.\.+|(?:US|C|A)\$'
+    )
+    self.one_suffix = icon_set.union(punctuation, quote_set, '—–')
+    self.dot = re.compile(
+      rf'(?:°[FfCcKk]|[0-9{lower}%²\-+|(?:){signs}{quotes}]'
+      rf'|[{upper}][{upper}])\.\Z'
+    )
+    self.units = {'+', *currency, 'US$', 'C$', 'A$'}
+    self.units.update(english_words.table('units').split())
+    self.longest_unit = max(map(len, self.units))
+    # What an infix starts with comes first, as it is found fast.
+    self.infix = re.compile(
+      rf'([.…+\-*^,–—~:<>=/{icons}](?:(?<=\.)\.+|(?<=[…{icons}])'
+      rf'|(?<=[0-9][+\-*^])(?=[0-9-])'
+      rf'|(?<=[{lower}{quotes}]\.)(?=[{upper}{quotes}])'
+      rf'|(?<=[{letter}],)(?=[{letter}])'
+      rf'|(?<=[{letter}0-9][\-–—~:<>=/])'
+      rf'(?:(?<=-)-{{0,2}}|(?<=—)—?|(?<![\-—]))(?=[{letter}])))'
+    )
+    self.url = _url(lower)
+    self.joined: dict[tuple[str, ...], tuple[str, ...]] = {}
+    self.joined_lengths: dict[str, set[int]] = {}
+    for exception, words in self.exceptions.items():
+      cut = _cut(self, exception, {})
+      if len(cut) > 1:
+        self.joined[cut] = words
+        self.joined_lengths.setdefault(cut[0], set()).add(len(cut))
+    self.words_of_joined = set(itertools.chain(*self.joined))
+    self.longest_joined = max(map(len, self.joined))
 
 
 def split(text: str) -> list[str]:
@@ -206,7 +231,7 @@ def _split_line(line: str) -> list[str]:
     while last < len(spaces) and spaces[last] == ' ' and len(after) < n:
       last += 1
       after += cuts[last][1]
-    words += _join_exceptions(rules, cut[1], before[-n:], after[:n])
+    words += _join_exceptions(rules, cut[1], before[-n:], after=after[:n])
   return words
 
 
@@ -221,7 +246,7 @@ def _cut_plain(rules: _Rules, chunk: str) -> tuple[str, ...] | None:
     return None
   words: Sequence[str] = (core,)
   if not (core.isalpha() and core.isascii()):
-    if _suffix_start(rules, core, 0, len(core)) < len(core):
+    if _suffix_start(rules, core, 0, end=len(core)) < len(core):
       return None
     if rules.prefix.match(core):
       return None
@@ -252,7 +277,7 @@ def _cut(
       prefixes.append(match[0])
       start = after
       break
-    before = _suffix_start(rules, chunk, after, end)
+    before = _suffix_start(rules, chunk, after, end=end)
     if before < end and is_exception(start, before):
       suffixes.append(chunk[before:end])
       end = before
@@ -342,77 +367,16 @@ def _join_exceptions(
 
 @functools.cache
 def _rules() -> _Rules:
-  """Compiles the tables; 0.1 s, once a process."""
-  exceptions = english_words.exceptions()
-  rules = _Rules(
-    exceptions,
-    frozenset(word.strip(_SIGNS + '.') for word in exceptions),
-    max(map(len, exceptions)),
-    {},
-    frozenset(),
-    0,
-    {},
-    *_affixes(),
-    _url(),
-  )
-  joined, lengths = {}, {}
-  for exception, words in exceptions.items():
-    cut = _cut(rules, exception, {})
-    if len(cut) > 1:
-      joined[cut] = words
-      lengths.setdefault(cut[0], set()).add(len(cut))
-  return rules._replace(
-    joined=joined,
-    words_of_joined=frozenset(itertools.chain(*joined)),
-    longest_joined=max(map(len, joined)),
-    joined_lengths=lengths,
-  )
+  """The one that all share; 0.1 s, once a process."""
+  return _Rules()
 
 
-def _affixes() -> tuple[
-  re.Pattern, frozenset[str], re.Pattern, frozenset[str], int, re.Pattern
-]:
-  lower, upper, letter = english_words.letters()
-  icons, icon_set = english_words.icons()
-  signs = re.escape(english_words.PUNCTUATION)
-  quotes = re.escape(english_words.QUOTES)
-  money = re.escape(english_words.CURRENCY)
-  prefix = (
-    rf'[§%=—–{signs}{quotes}{money}{icons}]|\+(?![0-9])|\.\.+|(?:US|C|A)\$'
-  )
-  one_suffix = english_words.PUNCTUATION + english_words.QUOTES + '—–'
-  dot = (
-    rf'(?:°[FfCcKk]|[0-9{lower}%²\-+|(?:){signs}{quotes}]'
-    rf'|[{upper}][{upper}])\.\Z'
-  )
-  units = {'+', *english_words.CURRENCY, 'US$', 'C$', 'A$'}
-  units |= set(english_words.UNITS.split())
-  # What an infix starts with comes first, as it is found fast.
-  infix = (
-    rf'([.…+\-*^,–—~:<>=/{icons}](?:(?<=\.)\.+|(?<=[…{icons}])'
-    rf'|(?<=[0-9][+\-*^])(?=[0-9-])'
-    rf'|(?<=[{lower}{quotes}]\.)(?=[{upper}{quotes}])'
-    rf'|(?<=[{letter}],)(?=[{letter}])'
-    rf'|(?<=[{letter}0-9][\-–—~:<>=/])'
-    rf'(?:(?<=-)-{{0,2}}|(?<=—)—?|(?<![\-—]))(?=[{letter}])))'
-  )
-  return (
-    re.compile(prefix),
-    icon_set.union(one_suffix),
-    re.compile(dot),
-    frozenset(units),
-    max(map(len, units)),
-    re.compile(infix),
-  )
-
-
-def _url() -> re.Pattern:
-  """A whole web address, its scheme optional, its last label in lower case.
+def _url(lower: str) -> re.Pattern:
+  """A whole web address, its scheme optional, its last label in `lower` case.
 
   Private and loopback addresses are none, nor are those that start at 0 or
   over 223 or end in 0 or 255.
   """
-  lower, _, _ = english_words.letters()
   name = r'[A-Za-z0-9\u00a1-\uffff]'
   return re.compile(
     r'(?:[\w+\-.]{2,}://)?(?:\S+@)?'
