@@ -21,7 +21,6 @@ It pins itself and the peer to one core (but on accelerators). The last line is
 one JSON object. Times mean little on a machine that does other work.
 """
 
-import dataclasses
 import functools
 import json
 import os
@@ -36,13 +35,12 @@ import numpy as np
 from absl import app, flags
 
 from experiments import process
-from llm_jax.infer import engine as engine_lib
-from llm_jax.infer import quantize, requests, slots
+from llm_jax.infer import engine, quantize, requests, slots
 from llm_jax.interop import huggingface
 from llm_jax.model import config, kv_cache, params, transformer
 from llm_jax.tokenizer import encoding
 from llm_jax.train import checkpoint
-from tools import peer as peer_lib
+from tools import peer
 
 _MAX_TEXT = 1 << 15  # tokens
 _SECTIONS = ('peer', 'parts', 'slots', 'buckets', 'prefix')
@@ -73,10 +71,15 @@ SIZES = {
 }  # fmt: skip
 
 
+@functools.cache
 def _params(size: str):
-  cfg = SIZES[size]
-  make = jax.jit(lambda key: transformer.init(cfg, key))
-  return make(jax.random.key(0))
+  init = functools.partial(transformer.init, SIZES[size])
+  return jax.jit(init)(jax.random.key(0))
+
+
+def _rows(size: str, n_rows: int, n_slots: int, max_chunk=32) -> engine.Engine:
+  plan = slots.Plan(SIZES[size], n_rows, n_slots=n_slots, max_chunk=max_chunk)
+  return engine.Engine(plan, _params(size))
 
 
 def _prompts(cfg: config.ModelConfig, n: int, length: int) -> list[list[int]]:
@@ -84,16 +87,16 @@ def _prompts(cfg: config.ModelConfig, n: int, length: int) -> list[list[int]]:
   return draw.integers(1, cfg.vocab_size, (n, length)).tolist()
 
 
-def _answer(engine, prompts, request, n_samples=1) -> list[list[int]]:
+def _answer(rows, prompts, request, n_samples=1) -> list[list[int]]:
   """Runs requests to their end."""
   numbers = [
-    engine.submit(prompt, seed, request)
+    rows.submit(prompt, seed, request)
     for seed, prompt in enumerate(prompts)
     for _ in range(n_samples)
   ]
   found = {}
-  while not engine.is_idle:
-    for update in engine.step():
+  while not rows.is_idle:
+    for update in rows.step():
       if update.answer is not None:
         found[update.number] = update.answer.token_ids
   return [found[number] for number in numbers]
@@ -110,13 +113,28 @@ def _turns(runs: dict[str, Callable[[], float]]) -> dict[str, list[float]]:
   return seconds
 
 
-def _timed(call: Callable[..., object], *args) -> Callable[[], float]:
+def _medians(runs: dict[str, Callable[[], float]]) -> dict[str, float]:
+  """The median of the seconds of each, and of two also of their ratio."""
+  seconds = _turns(runs)
+  found = {name: statistics.median(values) for name, values in seconds.items()}
+  if len(seconds) == 2:
+    pairs = zip(*seconds.values(), strict=True)
+    found['ratio'] = round(statistics.median(b / a for a, b in pairs), 2)
+  return found
+
+
+def _timed(call: Callable[..., object], **arguments) -> Callable[[], float]:
   def run():
     started = time.perf_counter()
-    call(*args)
+    call(**arguments)
     return time.perf_counter() - started
 
   return run
+
+
+def _shown(name: str, case: dict) -> dict:
+  print(f'{name}: {case}', flush=True)
+  return {name: case}
 
 
 def _quartiles(values: list[float]) -> list[float]:
@@ -127,50 +145,44 @@ def _quartiles(values: list[float]) -> list[float]:
 def _peer_section() -> dict:
   found = {}
   for size, cfg in SIZES.items():
-    params = _params(size)
     with tempfile.TemporaryDirectory() as name:
-      peer = None
+      other = None
       if _PEER.value:
         folder = pathlib.Path(name) / 'model'
-        huggingface.write(folder, cfg, params, None, False, 'float32')
+        huggingface.write(folder, cfg, _params(size))
         script = 'tools/bench_infer_torch.py'
-        peer = peer_lib.Peer([_PEER.value, script, str(folder)])
+        other = peer.Peer([_PEER.value, script, str(folder)])
       for n_rows in (1, 16):
-        engine = engine_lib.Engine(
-          cfg,
-          params,
-          n_rows=n_rows,
-          n_slots=_PROMPT + _N_NEW[size],
-          max_chunk=32,
-        )
+        rows = _rows(size, n_rows, _PROMPT + _N_NEW[size])
         for kind, rules in _KINDS.items():
-          case = _compare(engine, peer, size, n_rows, rules)
-          found[f'{size} {n_rows} rows {kind}'] = case
-          print(f'{size} {n_rows} rows {kind}: tokens/s {case}', flush=True)
-      if peer is not None:
-        peer.close()
+          case = _compare(rows, other, size=size, n_rows=n_rows, rules=rules)
+          found |= _shown(f'{size} {n_rows} rows {kind}, tokens/s', case)
+      if other is not None:
+        other.close()
   return found
 
 
-def _compare(engine, peer: peer_lib.Peer | None, size, n_rows, rules) -> dict:
+def _compare(rows, other: peer.Peer | None, size, n_rows, rules) -> dict:
   """Quartiles of tokens/s of each, and the median of the ratios."""
   n_new = _N_NEW[size]
   prompts = _prompts(SIZES[size], n_rows, _PROMPT)
-  request = requests.Request(n_new, (), **rules)
-  runs = {'llm_jax': _timed(_answer, engine, prompts, request)}
-  if peer is not None:
+  ours = {
+    'rows': rows,
+    'prompts': prompts,
+    'request': requests.Request(n_new, (), **rules),
+  }
+  runs = {'llm_jax': _timed(_answer, **ours)}
+  if other is not None:
     asked = {'prompts': prompts, 'n_new': n_new, **rules}
-    runs['transformers'] = lambda: peer(asked)['seconds']
-    if not rules['temperature'] and (
-      _answer(engine, prompts, request) != peer(asked)['tokens']
-    ):
+    runs['transformers'] = lambda: other(asked)['seconds']
+    if not rules['temperature'] and _answer(**ours) != other(asked)['tokens']:
       raise RuntimeError('greedy tokens differ: not the same model')
   seconds = _turns(runs)
   case: dict[str, object] = {
     name: [round(n_rows * n_new / x) for x in _quartiles(values)][::-1]
     for name, values in seconds.items()
   }
-  if peer is not None:
+  if other is not None:
     pairs = zip(seconds['transformers'], seconds['llm_jax'], strict=True)
     case['ratio'] = round(statistics.median(a / b for a, b in pairs), 2)
   return case
@@ -180,30 +192,28 @@ def _copy_rate() -> float:
   """Bytes a second that are read where two arrays are added up."""
   x = jax.numpy.ones(1 << 25, jax.numpy.float32)
   total = jax.jit(lambda x: x.sum())
-  seconds = _turns({'sum': _timed(lambda: total(x).block_until_ready())})
-  return x.nbytes / statistics.median(seconds['sum'])
+  seconds = _medians({'sum': _timed(lambda: total(x).block_until_ready())})
+  return x.nbytes / seconds['sum']
 
 
 def _parts_section() -> dict:
   found = {}
   ceiling = _copy_rate()
   for size, cfg in SIZES.items():
-    params = _params(size)
-    n_bytes = sum(x.nbytes for x in jax.tree.leaves(params))
+    n_bytes = sum(x.nbytes for x in jax.tree.leaves(_params(size)))
     for n_rows in (1, 16):
-      engine = engine_lib.Engine(
-        cfg, params, n_rows=n_rows, n_slots=512, max_chunk=32
+      asked = functools.partial(
+        _timed,
+        _answer,
+        rows=_rows(size, n_rows, 512),
+        prompts=_prompts(cfg, n_rows, 256),
       )
-      prompts = _prompts(cfg, n_rows, 256)
-      first = requests.Request(1, ())
-      more = requests.Request(97, ())
-      seconds = _turns(
+      medians = _medians(
         {
-          'first': _timed(_answer, engine, prompts, first),
-          'more': _timed(_answer, engine, prompts, more),
+          name: asked(request=requests.Request(n_new, ()))
+          for name, n_new in (('first', 1), ('more', 97))
         }
       )
-      medians = {k: statistics.median(v) for k, v in seconds.items()}
       decode_s = (medians['more'] - medians['first']) / 96
       cache = 2 * 2 * cfg.n_layers * cfg.n_kv_heads * cfg.head_dim * 2
       read = n_bytes + n_rows * 304 * cache  # 256 to 352 tokens, 304 on average
@@ -214,50 +224,41 @@ def _parts_section() -> dict:
         'read_gb_per_s': round(read / decode_s / 1e9, 2),
         'share_of_ceiling': round(read / decode_s / ceiling, 3),
       }
-      found[f'{size} {n_rows} rows'] = case
-      print(f'parts, {size} {n_rows} rows: {case}', flush=True)
-  found['ceiling_gb_per_s'] = round(ceiling / 1e9, 2)
-  print(f'a sum reads {found["ceiling_gb_per_s"]} GB/s', flush=True)
-  return found
+      found |= _shown(f'parts, {size} {n_rows} rows', case)
+  return found | _shown('a sum', {'gb_per_s': round(ceiling / 1e9, 2)})
 
 
 def _slots_section() -> dict:
   """Lengths with a sigma of 0.6 and of 1, as those of rollouts."""
   found = {}
-  cfg = SIZES['4m']
-  params = _params('4m')
   for sigma in (0.6, 1.0):
-    draw = np.random.default_rng(0)
-    lengths = np.clip(draw.lognormal(np.log(64), sigma, 512), 1, 448).astype(
-      int
-    )
-    engine = engine_lib.Engine(cfg, params, n_rows=16, n_slots=512, max_chunk=8)
-    prompts = _prompts(cfg, 64, 32)
+    drawn = np.random.default_rng(0).lognormal(np.log(64), sigma, 512)
+    lengths = np.clip(drawn, 1, 448).astype(int)
+    rows = _rows('4m', 16, 512, max_chunk=8)
+    prompts = _prompts(SIZES['4m'], 64, 32)
     for i, length in enumerate(lengths):
-      engine.submit(prompts[i // 8], i, requests.Request(int(length), ()))
+      rows.submit(prompts[i // 8], i, requests.Request(int(length), ()))
     started = time.perf_counter()
-    while not engine.is_idle:
-      engine.step()
+    while not rows.is_idle:
+      rows.step()
     seconds = time.perf_counter() - started
     batches = lengths.reshape(-1, 16)
     case = {
-      'use': round(engine.n_drawn / (16 * engine.n_steps), 3),
+      'use': round(rows.n_drawn / (16 * rows.n_steps), 3),
       'use_of_fixed_batches': round(
         float(lengths.sum() / (16 * batches.max(1).sum())), 3
       ),
       'tokens_per_s': round(lengths.sum() / seconds),
     }
-    found[f'sigma {sigma}'] = case
-    print(f'slots, sigma {sigma}: {case}', flush=True)
+    found |= _shown(f'slots, sigma {sigma}', case)
   return found
 
 
 def _buckets_section() -> dict:
   found = {}
-  cfg = SIZES['4m']
   params = _params('4m')
   for n_rows in (1, 16):
-    plan = slots.Plan(cfg, n_rows, n_slots=2048, max_chunk=16)
+    plan = slots.Plan(SIZES['4m'], n_rows, n_slots=2048, max_chunk=16)
     state = slots.start(plan) | {
       'done_B': np.zeros(n_rows, bool),
       'position_B': np.full(n_rows, 100, np.int32),
@@ -280,42 +281,29 @@ def _buckets_section() -> dict:
       )
       jax.block_until_ready(drawn)
 
-    seconds = _turns(
+    case = _medians(
       {
-        'bucket': _timed(decode, 128),
-        'all': _timed(decode, 2048),
+        'bucket': _timed(decode, n_read=128),
+        'all': _timed(decode, n_read=2048),
       }
     )
-    ratios = [b / a for a, b in zip(*seconds.values(), strict=True)]
-    case = {
-      'ms_a_step': {
-        k: round(1e3 / 16 * statistics.median(v), 3) for k, v in seconds.items()
-      },
-      'ratio': round(statistics.median(ratios), 2),
-    }
-    found[f'{n_rows} rows'] = case
-    print(f'buckets, {n_rows} rows: {case}', flush=True)
+    found |= _shown(f'buckets, {n_rows} rows, seconds of 16 steps', case)
   return found
 
 
 def _prefix_section() -> dict:
-  cfg = SIZES['4m']
-  engine = engine_lib.Engine(cfg, _params('4m'), n_rows=16, n_slots=512)
-  different = _prompts(cfg, 16, 256)
-  request = requests.Request(1, ())
-  seconds = _turns(
-    {
-      'shared': _timed(_answer, engine, different[:1], request, 16),
-      'each': _timed(_answer, engine, different, request),
-    }
+  asked = functools.partial(
+    _timed,
+    _answer,
+    rows=_rows('4m', 16, 512, max_chunk=16),
+    request=requests.Request(1, ()),
   )
-  ratios = [b / a for a, b in zip(*seconds.values(), strict=True)]
-  found = {
-    'ms': {k: round(1e3 * statistics.median(v), 1) for k, v in seconds.items()},
-    'ratio': round(statistics.median(ratios), 2),
+  different = _prompts(SIZES['4m'], 16, 256)
+  runs = {
+    'shared': asked(prompts=different[:1], n_samples=16),
+    'each': asked(prompts=different),
   }
-  print(f'prefix: {found}', flush=True)
-  return found
+  return _shown('prefix, seconds', _medians(runs))
 
 
 def _int8_section() -> dict:
@@ -334,11 +322,15 @@ def _int8_section() -> dict:
 
   @functools.partial(jax.jit, static_argnums=1)
   def nats(params, int8_cache):
-    cache = kv_cache.init(cfg, n_rows, length - 1, int8_cache)
+    cache = kv_cache.init(cfg, n_rows, n_slots=length - 1, int8=int8_cache)
     position_BT = np.tile(np.arange(length - 1), (n_rows, 1))
     params = quantize.as_arrays(params, cfg.dtype)
     hidden_BTD, _ = transformer.apply(
-      cfg, params, tokens_BT[:, :-1], position_BT, cache=cache
+      cfg,
+      params,
+      tokens_BT=tokens_BT[:, :-1],
+      positions_BT=position_BT,
+      cache=cache,
     )
     logits_BTV = transformer.unembed(cfg, params, hidden_BTD)
     logp_BTV = jax.nn.log_softmax(logits_BTV)
@@ -353,8 +345,7 @@ def _int8_section() -> dict:
     'int8 cache': float(nats(model.params, True)),
     'both': float(nats(rounded, True)),
   }
-  print(f'int8, nats a token: {found}', flush=True)
-  return found
+  return _shown('int8, nats a token', found)
 
 
 def main(_):
@@ -375,9 +366,7 @@ def main(_):
   if _TEXT.value:
     found['int8'] = _int8_section()
   found['device'] = jax.devices()[0].device_kind
-  found['models'] = {
-    size: dataclasses.asdict(cfg) for size, cfg in SIZES.items()
-  }
+  found['models'] = {name: vars(cfg) for name, cfg in SIZES.items()}
   print(json.dumps(found))
 
 
