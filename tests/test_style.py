@@ -6,13 +6,16 @@ arrays. What the lint cannot see: the shape that an array really has.
 """
 
 import ast
+import io
 import pathlib
 import re
+import tokenize
 from collections.abc import Collection, Iterator
 
 import pytest
 
 from llm_jax import types
+from tools import house
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 FOLDERS = ('llm_jax', 'experiments', 'tools', 'tests')
@@ -207,3 +210,85 @@ def test_planted_fault(text, fault):
   found = faults(text, 'BTSDHKFV1')
   assert len(found) == 1, found
   assert fault in found[0].replace('...F', 'F')
+
+
+# Calls, comments, names of imports, and size ----------------------------------
+
+
+def fmt_skips(text: str) -> list[str]:
+  """Calls that no longer look as the formatter has them: `1: f(...)`."""
+  skipped = {
+    token.start[0]
+    for token in tokenize.generate_tokens(io.StringIO(text).readline)
+    if token.type == tokenize.COMMENT and 'fmt: skip' in token.string
+  }
+  return [
+    f'{node.lineno}: {ast.unparse(node.func)}(...) under fmt: skip'
+    for node in ast.walk(ast.parse(text))
+    if isinstance(node, ast.Call) and node.end_lineno in skipped
+  ]
+
+
+def lib_aliases(text: str) -> list[str]:
+  """`1: update as update_lib`."""
+  return [
+    f'{node.lineno}: {alias.name} as {alias.asname}'
+    for node in ast.walk(ast.parse(text))
+    if isinstance(node, (ast.Import, ast.ImportFrom))
+    for alias in node.names
+    if (alias.asname or '').endswith('_lib')
+  ]
+
+
+@pytest.mark.parametrize(
+  ('rule', 'folders'), [(fmt_skips, FOLDERS[:3]), (lib_aliases, FOLDERS)]
+)
+def test_repository_follows(rule, folders):
+  found = [
+    f'{path.relative_to(ROOT)}:{fault}'
+    for folder in folders
+    for path in sorted((ROOT / folder).rglob('*.py'))
+    for fault in rule(path.read_text(encoding='utf-8'))
+  ]
+  assert not found, '\n'.join(found)
+
+
+def test_more_than_three_arguments_are_named():
+  found = house.positional_calls(ROOT)
+  assert not found, '\n'.join(found)
+
+
+def test_library_and_tests_are_small():
+  sizes = house.rooms(ROOT)
+  assert sizes['llm_jax'][0] <= 20_000
+  assert sizes['tests'][0] <= sizes['llm_jax'][0]
+
+
+_CALLS = """from llm_jax import b as g
+from others import h
+def f(a, b, c, d): pass
+class C: pass
+f(1, 2, 3, 4)
+g.f(1, 2, 3, 4)
+C(1, 2, 3, 4)
+self.f(1, 2, 3, 4)
+f(1, 2, 3, d=4), f(*[1, 2, 3], 4, 5, 6), other(1, 2, 3, 4)
+h.f(1, 2, 3, 4), self.x.f(1, 2, 3, 4), x.f(1, 2, 3, 4), g.other(1, 2, 3, 4)
+"""
+
+
+def test_planted_faults_of_calls(tmp_path):
+  sound = 'TABLE = [\n  1,\n]  # fmt: skip\nfrom a import b as c\n'
+  assert fmt_skips(sound) == lib_aliases(sound) == []
+  assert fmt_skips('x = f(\n  1,\n)  # fmt: skip') == [
+    '1: f(...) under fmt: skip'
+  ]
+  assert lib_aliases('from a import b as b_lib') == ['1: b as b_lib']
+  (tmp_path / 'llm_jax').mkdir()
+  (tmp_path / 'llm_jax' / 'a.py').write_text(_CALLS)
+  (tmp_path / 'llm_jax' / 'b.py').write_text('def f(a, b, c, d): pass\n')
+  calls = house.positional_calls(tmp_path)
+  assert [call.partition(' unnamed')[0] for call in calls] == [
+    f'llm_jax/a.py:{line} with 4'
+    for line in ('5: f', '6: g.f', '7: C', '8: self.f')
+  ]

@@ -34,7 +34,8 @@ _LAYOUT = (
   tokenize.DEDENT,
   tokenize.ENDMARKER,
 )
-_SCOPES = ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef
+_NAMED = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
+_SCOPES = ast.Module | _NAMED
 
 
 def code_lines(source: str) -> int:
@@ -75,37 +76,55 @@ def rooms(root: pathlib.Path) -> dict[str, tuple[int, int]]:
 
 
 def positional_calls(root: pathlib.Path) -> list[str]:
-  """Calls of functions of the repository with over three unnamed arguments."""
+  """Calls of our own functions and classes with over three unnamed arguments.
+
+  Ours is what the file itself defines, by its name or as a method of `self`,
+  and what it names through an import of our modules. A method of any other
+  object could be anybody's, so it does NOT count.
+  """
   trees = {
-    path: ast.parse(path.read_text(encoding='utf-8'))
+    module: ast.parse(path.read_text(encoding='utf-8'))
+    for module, path in _modules(root).items()
+  }
+  own = {
+    module: {n.name for n in ast.walk(tree) if isinstance(n, _NAMED)}
+    for module, tree in trees.items()
+  }
+  found = []
+  for module, tree in trees.items():
+    named = {
+      alias.asname or alias.name: f'{node.module}.{alias.name}'
+      for node in ast.walk(tree)
+      if isinstance(node, ast.ImportFrom)
+      for alias in node.names
+    } | dict.fromkeys({*own[module], 'self', 'cls'}, module)
+    for node in ast.walk(tree):
+      if isinstance(node, ast.Call) and len(node.args) > 3:
+        name = ast.unparse(node.func)
+        first, last = name.partition('.')[0], name.rpartition('.')[2]
+        is_deep = first in ('self', 'cls') and name.count('.') > 1
+        is_ours = last in own.get(named.get(first, ''), ()) and not is_deep
+        if is_ours and not any(isinstance(a, ast.Starred) for a in node.args):
+          path = module.replace('.', '/') + '.py'
+          found.append(
+            f'{path}:{node.lineno}: {name} with {len(node.args)} unnamed '
+            'arguments'
+          )
+  return found
+
+
+def _modules(root: pathlib.Path) -> dict[str, pathlib.Path]:
+  """Files of the library and its programs by dotted name."""
+  return {
+    '.'.join(path.relative_to(root).with_suffix('').parts): path
     for folder in FOLDERS[:3]
     for path in sorted((root / folder).rglob('*.py'))
   }
-  own = {
-    node.name
-    for tree in trees.values()
-    for node in ast.walk(tree)
-    if isinstance(node, ast.FunctionDef | ast.ClassDef)
-  }
-  return [
-    f'{path.relative_to(root)}:{node.lineno}: {ast.unparse(node.func)} with '
-    f'{len(node.args)} unnamed arguments'
-    for path, tree in trees.items()
-    for node in ast.walk(tree)
-    if isinstance(node, ast.Call)
-    and len(node.args) > 3
-    and ast.unparse(node.func).rpartition('.')[2] in own
-    and not any(isinstance(arg, ast.Starred) for arg in node.args)
-  ]
 
 
 def floors(root: pathlib.Path) -> dict[str, int]:
   """The floor of each file: 1, or one above the highest file it imports."""
-  paths = {
-    '.'.join(path.relative_to(root).with_suffix('').parts): path
-    for folder in FOLDERS[:3]
-    for path in (root / folder).rglob('*.py')
-  }
+  paths = _modules(root)
 
   @functools.cache
   def floor(module: str) -> int:
