@@ -59,4 +59,4 @@ def main(folder: str, mode: str, dtype: str, learning_rate: float):
 
 
 if __name__ == '__main__':
-  main(sys.argv[1], sys.argv[2], sys.argv[3], float(sys.argv[4]))
+  main(*sys.argv[1:4], learning_rate=float(sys.argv[4]))

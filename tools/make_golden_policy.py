@@ -166,16 +166,22 @@ def trl_cases(arrays) -> dict[str, np.ndarray]:
       _metrics={'train': defaultdict(list)},
     )
     ids = torch.zeros(B, T, dtype=torch.int64)
-    loss = GRPOTrainer._compute_loss(trainer, None, {
-      'prompt_ids': ids[:, :1], 'prompt_mask': ids[:, :1] + 1,
-      'completion_ids': ids, 'completion_mask': whole_BT,
-      'tool_mask': given['mask_BT'],
-      'advantages': given['advantage_B'],
-      'old_per_token_logps': given['old_logp_BT'],
-      'ref_per_token_logps': given['ref_logp_BT'],
-      'num_items_in_batch': given['mask_BT'].sum(),
-      'importance_sampling_ratio': given['importance_BT'],
-    })  # fmt: skip
+    loss = GRPOTrainer._compute_loss(
+      trainer,
+      None,
+      {
+        'prompt_ids': ids[:, :1],
+        'prompt_mask': ids[:, :1] + 1,
+        'completion_ids': ids,
+        'completion_mask': whole_BT,
+        'tool_mask': given['mask_BT'],
+        'advantages': given['advantage_B'],
+        'old_per_token_logps': given['old_logp_BT'],
+        'ref_per_token_logps': given['ref_logp_BT'],
+        'num_items_in_batch': given['mask_BT'].sum(),
+        'importance_sampling_ratio': given['importance_BT'],
+      },
+    )
     loss.backward()
     found[f'{name}/loss'] = loss.detach().numpy()
     found[f'{name}/grad_BT'] = logp_BT.grad.numpy()
@@ -250,9 +256,14 @@ def verl_cases(arrays) -> dict[str, np.ndarray]:
   for name, (function, aggregation, _) in VERL.items():
     logp_BT = given['logp_BT'].clone().requires_grad_()
     loss, _ = getattr(verl, f'compute_policy_loss_{function}')(
-      given['old_logp_BT'], logp_BT, given['advantage_B'][:, None], mask_BT,
-      aggregation, config, given['importance_BT'],
-    )  # fmt: skip
+      given['old_logp_BT'],
+      logp_BT,
+      given['advantage_B'][:, None],
+      mask_BT,
+      aggregation,
+      config,
+      given['importance_BT'],
+    )
     loss.backward()
     found[f'{name}/loss'] = loss.detach().numpy()
     found[f'{name}/grad_BT'] = logp_BT.grad.numpy()
@@ -271,16 +282,21 @@ def verl_cases(arrays) -> dict[str, np.ndarray]:
   index_B = np.repeat(np.arange(2), B // 2)
   for name, call in {
     'group_mean_none': lambda x: verl.compute_grpo_outcome_advantage(
-      x, mask_BT, index_B, norm_adv_by_std_in_grpo=False),
+      x, mask_BT, index_B, norm_adv_by_std_in_grpo=False
+    ),
     'group_mean_group': lambda x: verl.compute_grpo_outcome_advantage(
-      x, mask_BT, index_B),
+      x, mask_BT, index_B
+    ),
     'leave_one_out_none': lambda x: verl.compute_rloo_outcome_advantage(
-      x, mask_BT, index_B),
+      x, mask_BT, index_B
+    ),
     'whiten': lambda x: verl.compute_reinforce_plus_plus_outcome_advantage(
-      x, mask_BT, config),
+      x, mask_BT, config
+    ),
     'gae': lambda x: verl.compute_gae_advantage_return(
-      x, given['value_BT'], mask_BT, 0.97, 0.9),
-  }.items():  # fmt: skip
+      x, given['value_BT'], mask_BT, 0.97, 0.9
+    ),
+  }.items():
     advantage_BT, return_BT = call(reward_BT.clone())
     found[f'verl_{name}/advantage_BT'] = advantage_BT.numpy()
     found[f'verl_{name}/return_BT'] = return_BT.numpy()

@@ -20,7 +20,7 @@ import pytest
 
 from llm_jax.tasks import addition
 from llm_jax.train import checkpoint
-from llm_jax.train import metrics as metrics_lib
+from llm_jax.train import metrics
 from tests.evals import tiny_checkpoint
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -135,7 +135,7 @@ def losses(workdir):
 
 def steps(workdir):
   """The step of each whole line of metrics."""
-  lines = metrics_lib.read(str(workdir / 'metrics.jsonl'))
+  lines = metrics.read(str(workdir / 'metrics.jsonl'))
   return [line['step'] for line in lines]
 
 
@@ -154,10 +154,10 @@ def kill_after(arguments, workdir, n_lines, delay_s):
   process = subprocess.Popen(
     arguments, cwd=ROOT, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
   )
-  metrics = workdir / 'metrics.jsonl'
+  file = workdir / 'metrics.jsonl'
   deadline = time.monotonic() + 300
   while process.poll() is None and time.monotonic() < deadline:
-    if metrics.exists() and metrics.read_bytes().count(b'\n') >= n_lines:
+    if file.exists() and file.read_bytes().count(b'\n') >= n_lines:
       time.sleep(delay_s)
       break
     time.sleep(0.002)
@@ -212,7 +212,7 @@ def test_losses_after_kills_equal_an_uninterrupted_run(
   assert fingerprint(workdir) == fingerprint(uninterrupted / stage)
   if stage == 'rl':
     rollouts, alone = (
-      (folder / 'rl' / metrics_lib.ROLLOUTS).read_text()
+      (folder / 'rl' / metrics.ROLLOUTS).read_text()
       for folder in (tmp_path, uninterrupted)
     )
     assert rollouts == alone
@@ -252,8 +252,8 @@ def test_sigterm_saves_and_the_same_command_goes_on(
   process = subprocess.Popen(
     arguments, cwd=ROOT, stderr=subprocess.PIPE, text=True
   )
-  metrics = workdir / 'metrics.jsonl'
-  while not metrics.exists() or metrics.read_bytes().count(b'\n') < 6:
+  file = workdir / 'metrics.jsonl'
+  while not file.exists() or file.read_bytes().count(b'\n') < 6:
     assert process.poll() is None
     time.sleep(0.002)
   process.terminate()
