@@ -19,8 +19,7 @@ import time
 import pytest
 
 from llm_jax.tasks import addition
-from llm_jax.train import checkpoint
-from llm_jax.train import metrics
+from llm_jax.train import checkpoint, metrics
 from tests.evals import tiny_checkpoint
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
