@@ -60,9 +60,9 @@ def run(
   inputs |= protocol.file_sums(cfg.task)
   begin = functools.partial(
     record.begin,
-    workdir,
-    'evaluate',
-    cfg,
+    workdir=workdir,
+    stage='evaluate',
+    cfg=cfg,
     inputs=inputs,
     extra={'devices': str(jax.devices())},
   )

@@ -91,7 +91,7 @@ def evaluate(
   """
   problems = task.problems('held_out', cfg.n_problems, cfg.seed)
   ask = functools.partial(
-    _answers, model, task, problems, cfg=cfg, direct=direct
+    _answers, model, task, problems=problems, cfg=cfg, direct=direct
   )
   greedy, sampled = ask(n_samples=0), ask(n_samples=cfg.n_samples)
   verdicts = [[float(a['correct']) for a in answers] for answers in sampled]

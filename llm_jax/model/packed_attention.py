@@ -56,7 +56,9 @@ def attend(
       f'attention {kind!r} {refusals[kind]}; use auto, or one of '
       f'{", ".join(name for name in FORMS if not refusals[name])}'
     )
-  return FORMS[kind](q_BTHK, k_BTGK, v_BTGK, segment_ids_BT, rule)
+  return FORMS[kind](
+    q_BTHK, k_BTGK, v_BTGK, segment_ids_BT=segment_ids_BT, rule=rule
+  )
 
 
 def is_result(primitive: Any, *_, **params) -> bool:

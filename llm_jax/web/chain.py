@@ -140,8 +140,16 @@ class Chain:
       for texts in extractor.extract(groups, is_kept):
         pages = under_way.popleft()
         found = [
-          self._with_text(page, name, *texts[i], languages.pop(i, None))
-          for i, page in enumerate(pages)
+          self._with_text(
+            page,
+            file_path=name,
+            text=text,
+            reason=reason,
+            language=languages.pop(i, None),
+          )
+          for i, (page, (text, reason)) in enumerate(
+            zip(pages, texts, strict=True)
+          )
         ]
         for document in filter(None, found):
           kept = self._filter(document)

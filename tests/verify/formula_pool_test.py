@@ -137,7 +137,7 @@ def test_children_end_with_the_pool_and_with_who_started_it():
   child = _child(pool)
   pool.close()
   assert not pathlib.Path(f'/proc/{child}').exists()
-  sandbox_attack_run.ends_with_its_parent(
+  assert not sandbox_attack_run.outlives_its_parent(
     'import sys\n'
     'from llm_jax.tasks import word_problems\n'
     'from llm_jax.verify import formula_pool\n'

@@ -151,8 +151,8 @@ def fakes(box: sandbox.Sandbox) -> dict[str, list[str]]:
   return prey
 
 
-def ends_with_its_parent(start: str, pid: str):
-  """Fails if a process outlives the one that started it by 10 seconds.
+def outlives_its_parent(start: str, pid: str) -> bool:
+  """Whether a process outlives the one that started it by 10 seconds.
 
   Args:
     start: code that starts the process, in another one that is then killed.
@@ -177,9 +177,9 @@ def ends_with_its_parent(start: str, pid: str):
     if (
       not stat.exists() or stat.read_text().rpartition(')')[2].split()[0] == 'Z'
     ):
-      return
+      return False
     time.sleep(0.1)
-  raise AssertionError(f'process {pid} lives on')
+  return True
 
 
 def block(names: list[str]):

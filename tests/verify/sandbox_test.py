@@ -238,7 +238,7 @@ def test_close_leaves_nothing(monkeypatch):
 
 
 def test_server_ends_with_the_one_who_started_it():
-  sandbox_attack_run.ends_with_its_parent(
+  assert not sandbox_attack_run.outlives_its_parent(
     'from llm_jax.verify.sandbox import sandbox\nbox = sandbox.Sandbox()',
     pid='box._server.pid',
   )
