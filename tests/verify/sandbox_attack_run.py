@@ -163,15 +163,18 @@ def outlives_its_parent(start: str, pid: str) -> bool:
     f'print({pid}, flush=True)',
     'import os; os.kill(os.getpid(), 9)',
   )
-  done = subprocess.run(
+  # Only its line is read: a process that lives on may hold the pipe open.
+  starter = subprocess.Popen(
     [sys.executable, '-c', '\n'.join(lines)],
     cwd=pathlib.Path(__file__).parents[2],
-    capture_output=True,
+    stdout=subprocess.PIPE,
     text=True,
-    check=False,
   )
-  assert done.stdout, done.stderr
-  pid = done.stdout.strip()
+  assert starter.stdout is not None
+  with starter.stdout as line:
+    pid = line.readline().strip()
+  starter.wait()
+  assert pid, 'the process that was to start another one said nothing'
   stat = pathlib.Path(f'/proc/{pid}/stat')
   for _ in range(100):
     if (
