@@ -4,7 +4,7 @@ w + alpha / rank * a b, where b starts at 0, so that training starts from the
 model that is given. `merge` builds the whole matrix, for a step of training as
 for export, so that every layout and every mesh is served by the same model;
 a step costs a copy of the chosen matrices and, while it lasts, their gradient.
-Does not train; see train/state.py.
+Does not train; see train/train_state.py.
 
 Source: arXiv:2106.09685 section 4.1; its A and B are a and b transposed.
 """
