@@ -1,7 +1,7 @@
 """Questions about a reference manual, built from its own pages.
 
 Each entry of the manual gives two questions: its signature, and its summary.
-Does not crawl or parse; entries come from web/reference.py.
+Does not crawl or parse; entries come from tasks/reference.py.
 """
 
 import random
