@@ -11,6 +11,8 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
+import numpy as np
 import optax
 from optax import contrib
 
@@ -88,7 +90,7 @@ def learning_rate(cfg: Optimizer, peak: float, n_steps: int) -> optax.Schedule:
   n_after = n_steps - cfg.warmup_steps
   n_decay = n_after
   if cfg.schedule == 'wsd':
-    n_decay = max(1, round(cfg.decay_share * n_steps))
+    n_decay = n_steps - decay_start(cfg, n_steps)
     if n_decay > n_after:
       raise ValueError(
         f'warmup_steps {cfg.warmup_steps} and a decay over {n_decay} steps, '
@@ -106,6 +108,37 @@ def learning_rate(cfg: Optimizer, peak: float, n_steps: int) -> optax.Schedule:
     'constant': optax.constant_schedule(peak),
   }[cfg.schedule]
   return optax.join_schedules([warmup, decay], [cfg.warmup_steps])
+
+
+def decay_start(cfg: Optimizer, n_steps: int) -> int:
+  """Steps of a run before wsd's decay: from there it can be made longer."""
+  return n_steps - max(1, round(cfg.decay_share * n_steps))
+
+
+def starts_alike(
+  cfg: Optimizer, n_steps: int, other_n_steps: int, n_done: int
+) -> bool:
+  """Whether runs of two lengths have the same rates in their first steps."""
+  if n_steps == other_n_steps or not n_done:
+    return True
+  steps = np.arange(n_done)
+  rates, others = (
+    np.broadcast_to(learning_rate(cfg, 1.0, n)(steps), n_done)
+    for n in (n_steps, other_n_steps)
+  )
+  return np.array_equal(rates, others)
+
+
+def restart_schedule(state: optax.OptState) -> optax.OptState:
+  """Set the counters of the schedule to 0; moments stay what they are."""
+
+  def is_counter(x):
+    return isinstance(x, optax.ScaleByScheduleState)
+
+  def one(x):
+    return jax.tree.map(jnp.zeros_like, x) if is_counter(x) else x
+
+  return jax.tree.map(one, state, is_leaf=is_counter)
 
 
 def make(
