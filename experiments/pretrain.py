@@ -51,7 +51,7 @@ class Config:
   micro_batch: int = 0  # rows computed at once; 0: as many as fit the memory
   device_memory: float = 0.0  # GiB of a device, for that; 0: as it says itself
   model: model_config.ModelConfig = model_config.ModelConfig()
-  optimizer: optimizers.Optimizer = optimizers.Optimizer()
+  optimizer: optimizers.AnyOptimizer = optimizers.Optimizer()
   loop: training_loop.LoopConfig = training_loop.LoopConfig()
   mesh: device_mesh.MeshConfig = device_mesh.MeshConfig()
 

@@ -50,7 +50,7 @@ class Config:
   evaluation: scoring.Scoring = scoring.Scoring(
     n_problems=128, n_samples=1, max_new_tokens=40, batch_size=128
   )
-  optimizer: optimizers.Optimizer = optimizers.Optimizer(
+  optimizer: optimizers.AnyOptimizer = optimizers.Optimizer(
     matrices='adamw',
     peak_lr=5e-4,
     b2=0.98,

@@ -44,16 +44,17 @@ class Config:
   max_turns: int = 1  # questions in one conversation, from 1 on
   task: any_task.AnyTask | None = None
   lora: model_lora.Lora = model_lora.Lora()
-  optimizer: optimizers.Optimizer = optimizers.Optimizer(
+  optimizer: optimizers.AnyOptimizer = optimizers.Optimizer(
     matrices='adamw', peak_lr=1e-3, warmup_steps=5
   )
   loop: training_loop.LoopConfig = training_loop.LoopConfig(n_steps=40)
   mesh: device_mesh.MeshConfig = device_mesh.MeshConfig()
 
   def __post_init__(self):
-    if self.lora.rank and self.optimizer.matrices != 'adamw':
+    matrices = getattr(self.optimizer, 'matrices', 'adamw')
+    if self.lora.rank and matrices != 'adamw':
       raise ValueError(
-        f'Optimizer.matrices = {self.optimizer.matrices!r} with Lora.rank = '
+        f'Optimizer.matrices = {matrices!r} with Lora.rank = '
         f'{self.lora.rank}: Muon is for whole matrices; use adamw'
       )
     if (self.task is None) != (self.n_task == 0):
