@@ -30,6 +30,7 @@ _VERSIONED = (
   'chex gin-config numpy pyarrow tiktoken'
 )
 
+_OURS = ('llm_jax', 'experiments', '__main__')
 _ENVIRONMENT = ('JAX_PLATFORMS', 'LIBTPU_INIT_ARGS', 'XLA_FLAGS')
 # Fields, and groups of them, that say how a result is computed, saved or shown,
 # but not what it is (beyond the order of sums): a resume may change them.
@@ -87,7 +88,7 @@ def begin(
     wanted = {
       'stage': stage,
       'config': dataclass_json.to_dict(cfg),
-      'inputs': {**(inputs or {})},
+      'inputs': {**(inputs or {}), **_own_code(cfg)},
     }
     if not (workdir / 'run.json').exists():
       record = _new(workdir, wanted, extra or {})
@@ -337,6 +338,26 @@ def _show(part: str, changes: Mapping[str, tuple[Any, Any]]) -> str:
     f'{part} {name}'.strip() + f': {was!r} -> {now!r}'
     for name, (was, now) in changes.items()
   )
+
+
+def _own_code(cfg: Any) -> dict[str, str]:
+  """sha256 of each file with a class of a user's own in a configuration.
+
+  The file that defines the class and those of its bases count, and not what
+  these import besides.
+  """
+  found = {}
+  for field in dataclasses.fields(cfg):
+    value = getattr(cfg, field.name)
+    if not dataclasses.is_dataclass(value):
+      continue
+    found |= _own_code(value)
+    for cls in type(value).__mro__:
+      path = getattr(sys.modules.get(cls.__module__), '__file__', None)
+      package = cls.__module__.partition('.')[0]
+      if path and package not in (*sys.stdlib_module_names, *_OURS):
+        found[f'import {cls.__module__}'] = files.sha256(path)
+  return found
 
 
 def _now() -> str:

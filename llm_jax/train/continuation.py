@@ -132,7 +132,7 @@ def _start(cfg: Any, used: _Schedule, step: int, updates_a_step: int) -> int:
   ]
   if optimizers.starts_alike(cfg.optimizer, *counts):
     return used.start
-  shape = f'the {cfg.optimizer.schedule} schedule'
+  shape = f'the schedule of {type(cfg.optimizer).__name__}'
   if n_steps < used.n_steps:
     raise ValueError(
       f'LoopConfig.n_steps = {n_steps} instead of {used.n_steps}: in a run of '
@@ -140,9 +140,9 @@ def _start(cfg: Any, used: _Schedule, step: int, updates_a_step: int) -> int:
       'rates; raise it, or rewind to a step before'
     )
   try:
-    optimizers.learning_rate(
-      cfg.optimizer, 1.0, updates_a_step * (n_steps - step)
-    )
+    if isinstance(cfg.optimizer, optimizers.Optimizer):
+      n_left = updates_a_step * (n_steps - step)
+      optimizers.learning_rate(cfg.optimizer, peak=1.0, n_steps=n_left)
   except ValueError as error:
     raise ValueError(
       f'LoopConfig.n_steps = {n_steps} instead of {used.n_steps}: {shape} '

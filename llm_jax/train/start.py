@@ -151,9 +151,10 @@ class Stage:
 
   def _decay_step(self) -> int:
     """The last step before wsd's decay, which a longer run goes on from."""
-    if self.cfg.optimizer.schedule != 'wsd':
+    optimizer = self.cfg.optimizer
+    if getattr(optimizer, 'schedule', '') != 'wsd':
       return 0
-    n_before = optimizers.decay_start(self.cfg.optimizer, self.n_updates)
+    n_before = optimizers.decay_start(optimizer, self.n_updates)
     return self.goes_on.schedule_from + n_before // self.updates_a_step
 
   def _first_state(self, tx, adapters, has_values) -> train_state.TrainState:
