@@ -44,6 +44,7 @@ class Config:
   valid_rows: int = 512  # rows of an evaluation; all of them if there are fewer
   evaluate_every: int = 100  # steps
   sample_every: int = 50  # steps
+  # Texts that the model continues at each sample.
   sample_prompts: tuple[str, ...] = ('The function', '988+391=')
   sample_tokens: int = 40  # tokens of a sample
   balance_weight: float = 0.01  # of the experts' load balance in the loss

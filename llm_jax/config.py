@@ -93,20 +93,20 @@ def load(
     TypeError: for a `config_class` that cannot be configured.
   """
   owners: dict[str, str] = {}
-  classes: dict[str, type] = {}
-  for cls, owner in _classes(config_class):
+  known: dict[str, type] = {}
+  for cls, owner in classes(config_class):
     name = cls.__name__
-    if name in classes:
+    if name in known:
       raise TypeError(
         f'{name} stands at {owners[name]} and at {owner}, so that '
         f'`{name}.field` would be unclear; give one of them a name of its own'
       )
-    classes[name], owners[name] = cls, owner
+    known[name], owners[name] = cls, owner
   bound: _Bound = {}
   for layer in [*map(_parse_file, gin_files), _parse_bindings(gin_bindings)]:
     own: _Bound = {}
     for binding in layer:
-      _refuse_unknown(binding, classes)
+      _refuse_unknown(binding, known)
       first = own.setdefault((binding.class_name, binding.field), binding)
       if first is not binding:
         raise ValueError(
@@ -123,7 +123,7 @@ def load(
   return cfg
 
 
-def _classes(
+def classes(
   cls: type, owner: str = '', above: tuple[type, ...] = ()
 ) -> Iterator[tuple[type, str]]:
   """Yields every class of the type graph, and the field that holds it."""
@@ -141,7 +141,7 @@ def _classes(
     if not field.init:
       raise TypeError(f'{name} has init=False; use a property')
     for option in nested:
-      yield from _classes(option, name, (*above, cls))
+      yield from classes(option, name, (*above, cls))
 
 
 # Text -> bindings ----------------------------------------------------------

@@ -32,7 +32,7 @@ MAX_SKIPPED = 10  # non-finite steps in a row that end a run
 class LoopConfig:
   """How long a run is, how often it saves, and what is seen of it."""
 
-  n_steps: int = 300
+  n_steps: int = 300  # updates of the whole run
   save_every: int = 100  # steps between checkpoints
   watch: monitoring.Watch = monitoring.Watch()
 
