@@ -22,9 +22,14 @@ _DEFINE = {
   list: flags.DEFINE_multi_string,
 }
 SHARED = {
-  'gin_file': (list, [], 'gin file with what is trained; repeatable'),
-  'gin_bindings': (list, [], "'Class.field = value'; repeatable"),
-  'explain': (bool, False, 'print the resolved configuration and stop'),
+  'gin_file': (list, [], 'gin file with what is trained'),
+  'gin_bindings': (list, [], "'Class.field = value'"),
+  'import': (
+    list,
+    [],
+    'module name or .py file with a task, optimizer or schedule of your own',
+  ),
+  'explain': (bool, False, 'print every setting, what it means, and stop'),
   'verbosity': (int, 0, '1: debug lines and tracebacks; -1: warnings only'),
   'distributed': (
     str,
@@ -63,7 +68,7 @@ def define(
     for kind, function in _DEFINE.items()
   }
   for name, (kind, default, text) in SHARED.items():
-    define[kind](name, default, text)
+    define[kind](name, default, f'{text}{"; repeatable" * (kind is list)}')
   define[bool]('help', False, 'list the flags', short_name='h')
   hints = typing.get_type_hints(run)
   names = [n for n in parameters(run) if n not in ('workdir', 'restore_from')]

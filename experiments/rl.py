@@ -26,7 +26,7 @@ from llm_jax.model import params
 from llm_jax.optim import optimizers
 from llm_jax.parallel import device_mesh
 from llm_jax.rl import algorithms, learn, metrics, prompts, rollout
-from llm_jax.tasks import addition, any_task, protocol
+from llm_jax.tasks import any_task, protocol
 from llm_jax.train import best_model, fit, start, training_loop, update
 
 
@@ -42,7 +42,7 @@ class Config:
   temperature: float = 1.0  # of the rollouts and of the policy trained, > 0
   reward: str = 'verifier'  # or 'random', the control
   evaluate_every: int = 20  # steps
-  task: any_task.AnyTask = addition.Addition()
+  task: any_task.AnyTask = dataclasses.field(kw_only=True)
   preset: str = ''  # a named algorithm: grpo, dr_grpo, dapo, ...
   algorithm: algorithms.Algorithm = algorithms.Algorithm()
   rollouts: rollout.Rollouts = rollout.Rollouts()
@@ -50,7 +50,7 @@ class Config:
   evaluation: scoring.Scoring = scoring.Scoring(
     n_problems=128, n_samples=1, max_new_tokens=40, batch_size=128
   )
-  optimizer: optimizers.Optimizer = optimizers.Optimizer(
+  optimizer: optimizers.AnyOptimizer = optimizers.Optimizer(
     matrices='adamw',
     peak_lr=5e-4,
     b2=0.98,

@@ -9,6 +9,7 @@ From `begin` to `finish` the folder is locked, as two processes would store each
 line twice. Imports no JAX: devices and mesh are handed in by the recipe.
 """
 
+import dataclasses
 import importlib.metadata
 import json
 import os
@@ -29,6 +30,7 @@ _VERSIONED = (
   'chex gin-config numpy pyarrow tiktoken'
 )
 
+_OURS = ('llm_jax', 'experiments', '__main__')
 _ENVIRONMENT = ('JAX_PLATFORMS', 'LIBTPU_INIT_ARGS', 'XLA_FLAGS')
 # A part of this name says what is shown of a run, not what is computed, so a
 # resume may change it.
@@ -74,7 +76,8 @@ def begin(
 
 def _open(workdir: pathlib.Path, stage: str, cfg: Any, inputs, extra) -> bool:
   config = dataclass_json.to_dict(cfg)
-  wanted = {'stage': stage, 'config': config, 'inputs': {**inputs}}
+  inputs = {**inputs, **_own_code(cfg)}
+  wanted = {'stage': stage, 'config': config, 'inputs': inputs}
   is_done = (workdir / 'done.json').exists()
   if (workdir / 'run.json').exists():
     record = files.read_json(workdir / 'run.json')
@@ -204,6 +207,26 @@ def _changes(
         label = ' '.join(filter(None, [part, name]))
         changes.append(f'{label}: {was!r} -> {is_now!r}')
   return changes
+
+
+def _own_code(cfg: Any) -> dict[str, str]:
+  """sha256 of each file with a class of a user's own in a configuration.
+
+  The file that defines the class and those of its bases count, and not what
+  these import besides.
+  """
+  found = {}
+  for field in dataclasses.fields(cfg):
+    value = getattr(cfg, field.name)
+    if not dataclasses.is_dataclass(value):
+      continue
+    found |= _own_code(value)
+    for cls in type(value).__mro__:
+      path = getattr(sys.modules.get(cls.__module__), '__file__', None)
+      package = cls.__module__.partition('.')[0]
+      if path and package not in (*sys.stdlib_module_names, *_OURS):
+        found[f'import {cls.__module__}'] = files.sha256(path)
+  return found
 
 
 def _now() -> str:

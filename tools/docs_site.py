@@ -47,8 +47,8 @@ def on_files(files: Any, config: Any) -> Any:
     page: with_site_links(_read(path), path) for path, page in _PAGES.items()
   }
   texts = [(path, _read(path)) for path in _PAGES]
-  texts += [(f'docs/{file.src_uri}', file.content_string)
-            for file in files.documentation_pages()]  # fmt: skip
+  for file in files.documentation_pages():
+    texts.append((f'docs/{file.src_uri}', file.content_string))
   for path, text in texts:
     for name in linked_files(text, path):
       fence = f'````{_LANGUAGES.get(pathlib.Path(name).suffix, "")}'
