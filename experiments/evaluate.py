@@ -28,7 +28,7 @@ from llm_jax import files, record
 from llm_jax.data import shards
 from llm_jax.evals import bits_per_byte, compression, scoring
 from llm_jax.report import findings
-from llm_jax.tasks import addition, any_task, protocol
+from llm_jax.tasks import any_task, protocol
 from llm_jax.tokenizer import encoding
 from llm_jax.train import checkpoint
 
@@ -37,11 +37,11 @@ from llm_jax.train import checkpoint
 class Config:
   """What is measured; equal for all checkpoints."""
 
-  task: any_task.AnyTask = addition.Addition()
+  task: any_task.AnyTask = dataclasses.field(kw_only=True)
   evaluation: scoring.Scoring = scoring.Scoring()
   held_out_source: str = 'documents'  # its valid split is measured
   held_out_rows: int = 1024  # at most, from the first on
-  held_out_batch_size: int = 16
+  held_out_batch_size: int = 16  # rows computed together
 
 
 def run(

@@ -36,22 +36,22 @@ class Config:
 
   seed: int = 0  # parameters and order of the data
   batch_size: int = 16  # rows of the tokens' sequence_length
-  sources: tuple[str, ...] = ('documents', 'addition')  # folders of --tokens
-  weights: tuple[float, ...] = (0.4, 0.6)  # share of each source in a batch
+  sources: tuple[str, ...] = ('documents',)  # of the folders of --tokens
+  weights: tuple[float, ...] = (1.0,)  # share of each source in a batch
   max_epochs: tuple[float, ...] = ()  # of each source, 0: any; (): any of all
   keep_documents: bool = True  # False: tokens see the documents before theirs
   valid_source: str = 'documents'  # its valid split is never trained on
   valid_rows: int = 512  # rows of an evaluation; all of them if there are fewer
   evaluate_every: int = 100  # steps
   sample_every: int = 50  # steps
-  sample_prompts: tuple[str, ...] = ('The function', '988+391=')
+  sample_prompts: tuple[str, ...] = ('The',)  # texts that are continued
   sample_tokens: int = 40  # tokens of a sample
   balance_weight: float = 0.01  # of the experts' load balance in the loss
   loss_chunk: int = 0  # tokens of a row whose logits exist at once; 0: all
   micro_batch: int = 0  # rows computed at once; 0: as many as fit the memory
   device_memory: float = 0.0  # GiB of a device, for that; 0: as it says itself
   model: model_config.ModelConfig = model_config.ModelConfig()
-  optimizer: optimizers.Optimizer = optimizers.Optimizer()
+  optimizer: optimizers.AnyOptimizer = optimizers.Optimizer()
   loop: training_loop.LoopConfig = training_loop.LoopConfig()
   mesh: device_mesh.MeshConfig = device_mesh.MeshConfig()
 

@@ -4,15 +4,14 @@ python -m experiments.sft --workdir runs/tiny/sft \
   --gin_file gin_configs/sft_tiny.gin \
   --restore_from runs/tiny/pretrain --documents runs/tiny/clean
 
-The conversations are a task's demonstrations, questions about the crawled
-manual, the assistant's identity, and any JSONL of messages given by
---conversations. The loss is on the assistant's words and its stop token.
+The conversations are those given by --conversations and, where settings ask
+for them, a task's demonstrations, questions about the crawled manual and the
+assistant's identity. The loss is on the assistant's words and its stop token.
 Hardware, time and result stand in the header of each gin file.
 """
 
 import dataclasses
 import os
-import random
 from collections.abc import Sequence
 
 import jax
@@ -27,14 +26,7 @@ from llm_jax.model import likelihood, params
 from llm_jax.model import lora as model_lora
 from llm_jax.optim import optimizers
 from llm_jax.parallel import device_mesh
-from llm_jax.tasks import (
-  addition,
-  any_task,
-  documentation,
-  identity,
-  protocol,
-  reference,
-)
+from llm_jax.tasks import any_task, demonstrations, protocol
 from llm_jax.train import start, training_loop, update
 
 
@@ -45,24 +37,31 @@ class Config:
   seed: int = 0  # conversations drawn and their order
   batch_size: int = 16  # rows of packed conversations
   sequence_length: int = 256  # tokens of a row
-  n_task: int = 1500  # demonstrations of the task
+  n_task: int = 0  # demonstrations of the task
   think_share: float = 0.4  # of the demonstrations, with a thought
-  n_documentation: int = 1000  # questions about the crawled manual
-  n_identity: int = 200  # questions about the assistant
+  n_documentation: int = 0  # questions about the manual in --documents
+  n_identity: int = 0  # questions about the assistant
   max_turns: int = 1  # questions in one conversation, from 1 on
-  task: any_task.AnyTask = addition.Addition()
+  task: any_task.AnyTask | None = None
   lora: model_lora.Lora = model_lora.Lora()
-  optimizer: optimizers.Optimizer = optimizers.Optimizer(
+  optimizer: optimizers.AnyOptimizer = optimizers.Optimizer(
     matrices='adamw', peak_lr=1e-3, warmup_steps=5
   )
   loop: training_loop.LoopConfig = training_loop.LoopConfig(n_steps=40)
   mesh: device_mesh.MeshConfig = device_mesh.MeshConfig()
 
   def __post_init__(self):
-    if self.lora.rank and self.optimizer.matrices != 'adamw':
+    matrices = getattr(self.optimizer, 'matrices', 'adamw')
+    if self.lora.rank and matrices != 'adamw':
       raise ValueError(
-        f'Optimizer.matrices = {self.optimizer.matrices!r} with Lora.rank = '
+        f'Optimizer.matrices = {matrices!r} with Lora.rank = '
         f'{self.lora.rank}: Muon is for whole matrices; use adamw'
+      )
+    if (self.task is None) != (self.n_task == 0):
+      raise ValueError(
+        f'Config.n_task = {self.n_task} demonstrations of Config.task = '
+        f'{self.task}: set both, as in Config.task = @Addition() and '
+        'Config.n_task = 1000, or none of them'
       )
 
 
@@ -74,6 +73,13 @@ def run(
   conversations: Sequence[str] = (),
 ) -> None:
   """Train the assistant; the same workdir resumes."""
+  counts = cfg.n_task, cfg.n_identity, cfg.n_documentation
+  if not demonstrations.check(*counts, documents) and not conversations:
+    raise ValueError(
+      'there is no conversation to train on; give --conversations, or set '
+      'Config.task and Config.n_task, Config.n_identity, or '
+      'Config.n_documentation with --documents'
+    )
   stage = start.after(
     'sft',
     cfg,
@@ -110,7 +116,7 @@ def run(
     loss = next_token.cross_entropy(logp_BT, batch['loss_mask_BT'])
     return loss, {'targets': batch['loss_mask_BT'].sum()}
 
-  tx = optimizers.make(cfg.optimizer, cfg.loop.n_steps, lines)
+  tx = optimizers.make(cfg.optimizer, stage.n_updates, lines)
   update_fn = update.make_update_fn(loss_fn, tx, stage.mesh)
 
   # The loop, from the newest checkpoint or from the base model.
@@ -139,30 +145,20 @@ def fingerprints(
 
 def make_dataset(
   cfg: Config, workdir: str, documents: str | None, paths: Sequence[str]
-) -> list[list[dict[str, str]]]:
-  """Write demonstrations, documentation and identity; mix and add those given.
-
-  Returns:
-    The messages of each conversation.
-  """
-  draw = random.Random(f'conversations/{cfg.seed}')
-  result = identity.conversations(cfg.n_identity, cfg.seed)
-  result += protocol.conversations(
-    cfg.task, cfg.n_task, seed=cfg.seed, think_share=cfg.think_share, draw=draw
-  )
-  if documents and cfg.n_documentation:
-    entries = [
-      entry
-      for page in readers.read(documents, 'train')
-      for entry in reference.entries(page.text)
-    ]
-    result += documentation.conversations(
-      entries, cfg.n_documentation, cfg.seed
-    )
-  draw.shuffle(result)
+) -> list[conversations.Conversation]:
+  """Write what is made, then that and those given as one data set."""
   written = os.path.join(workdir, 'written.jsonl')
-  joined = conversations.join_turns(result, cfg.max_turns, draw)
-  conversations.write(joined, written)
+  made = demonstrations.make(
+    cfg.task,
+    cfg.n_task,
+    think_share=cfg.think_share,
+    n_identity=cfg.n_identity,
+    n_documentation=cfg.n_documentation,
+    documents=documents,
+    max_turns=cfg.max_turns,
+    seed=cfg.seed,
+  )
+  conversations.write(made, written)
   dataset = os.path.join(workdir, 'conversations')
   conversations.build([written, *paths], dataset)
   return conversations.read(dataset)

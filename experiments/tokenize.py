@@ -6,8 +6,7 @@ python -m experiments.tokenize --workdir runs/tiny/tokens \
 
 Each Parquet file, here or at a URL, becomes one shard of training documents
 and one of held-out ones; processes share out the files. A shard that is
-finished is not made again after a kill, and is byte for byte what an
-uninterrupted run writes. Several corpora, each a source of its own:
+finished is not made again after a kill. Several corpora are sources each:
 
 python -m experiments.tokenize --workdir runs/web/tokens \
   --documents fineweb=https://example.org/fineweb/000_00000.parquet \
@@ -33,10 +32,10 @@ from llm_jax.tasks import addition
 class Addition:
   """Generated text that teaches to add; of training problems only."""
 
-  n_digits: int = 3
-  documents: int = 40_000  # 0: no such source
+  n_digits: int = 3  # of each number
+  documents: int = 0  # as many sums; 0: no source `addition`
   think_share: float = 0.4  # of the answers
-  seed: int = 0
+  seed: int = 0  # of the sums drawn
 
 
 @dataclasses.dataclass(frozen=True)
@@ -68,7 +67,8 @@ def run(
 
   job = tokenizing.Job(tokenizer, cfg.sequence_length, cfg.text_column)
   paths = {name: readers.find(c) for name, c in corpora.items()}
-  folders = {name: pathlib.Path(workdir, name) for name in (*paths, 'addition')}
+  made = ['addition'] if cfg.addition.documents else []
+  folders = {name: pathlib.Path(workdir, name) for name in (*paths, *made)}
   for folder in folders.values():
     folder.mkdir(exist_ok=True)
     files.remove_leftovers(folder)
@@ -84,8 +84,9 @@ def run(
     name: tokenizing.read_entries(folders[name], len(own))
     for name, own in paths.items()
   }
-  sums = write_addition(cfg.addition, job, folders['addition'])
-  entries['addition'] = {'train': [sums]}
+  if made:
+    sums = write_addition(cfg.addition, job, folders['addition'])
+    entries['addition'] = {'train': [sums]}
   manifest = shards.write_manifest(
     workdir,
     shards=entries,
@@ -135,8 +136,7 @@ def write_addition(
   cfg: Addition, job: tokenizing.Job, folder: pathlib.Path
 ) -> dict[str, Any]:
   """Write the shard of generated problems; returns its manifest entry."""
-  entry = tokenizing.entry_path(folder, 'train', 0)
-  if entry.exists():
+  if (entry := tokenizing.entry_path(folder, 'train', 0)).exists():
     return files.read_json(entry)
   encoder = tokenizing.load_tokenizer(job.tokenizer)
   writer = tokenizing.shard_writer(job, entry)

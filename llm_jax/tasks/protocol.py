@@ -76,7 +76,7 @@ def conversations(
   ]
 
 
-def file_sums(task: Task) -> dict[str, str]:
+def file_sums(task: Task | None) -> dict[str, str]:
   """sha256 of each file that a task reads, by the setting that names it."""
   paths = {name: getattr(task, name, '') for name in ('path', 'held_out_path')}
   return {

@@ -63,7 +63,7 @@ def test_shard_by_shard(folder):
 def test_tokenized(folder, tmp_path):
   vocabulary = tiny_checkpoint.tokenizer()
   vocabulary.save(tmp_path / 'tokenizer')
-  cfg = tokenize.Config(text_column='story', addition=tokenize.Addition(3, 0))
+  cfg = tokenize.Config(text_column='story')
   given = [f'stories={folder}'], str(tmp_path / 'tokenizer')
   tokenize.run(cfg, str(tmp_path / 'tokens'), *given, n_workers=1)
   texts = [

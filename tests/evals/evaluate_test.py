@@ -105,6 +105,7 @@ def test_other_problems_need_another_folder(made, tmp_path):
     evaluate.run(other, str(workdir), _given(made)[:1], tokens)
 
 
+@pytest.mark.nightly
 def test_kill_9_loses_no_finished_checkpoint(made, tmp_path):
   """Killed after the first checkpoint, it goes on with the second."""
   flags = {'workdir': tmp_path / 'killed', 'tokens': made / 'tokens'}
@@ -113,7 +114,8 @@ def test_kill_9_loses_no_finished_checkpoint(made, tmp_path):
   command += [f'--checkpoint={given}' for given in _given(made)]
   settings = dataclasses.asdict(CFG.evaluation).items()
   bindings = [f'Scoring.{name} = {value}' for name, value in settings]
-  bindings += ['Addition.n_digits = 2', 'Config.held_out_batch_size = 4']
+  bindings += ['Config.task = @Addition()', 'Addition.n_digits = 2']
+  bindings += ['Config.held_out_batch_size = 4']
   command += [f'--gin_bindings={binding}' for binding in bindings]
   environment = os.environ | {'JAX_PLATFORMS': 'cpu'}
   process = subprocess.Popen(command, cwd=_ROOT, env=environment)

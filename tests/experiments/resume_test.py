@@ -51,6 +51,7 @@ SETTINGS = {
     'Config.batch_size = 4',
     'Config.evaluate_every = 5',
     'Config.sample_every = 10',
+    "Config.sample_prompts = ('The function', '988+391=')",
     'LoopConfig.n_steps = 24',
     'LoopConfig.save_every = 4',
     'Optimizer.warmup_steps = 2',
@@ -58,12 +59,14 @@ SETTINGS = {
   'sft': (
     'Config.batch_size = 4',
     'Config.sequence_length = 128',
+    'Config.task = @Addition()',
     'Config.n_task = 60',
     'Config.n_identity = 20',
     'LoopConfig.n_steps = 24',
     'LoopConfig.save_every = 4',
   ),
   'rl': (
+    'Config.task = @Addition()',
     'Config.n_prompts = 4',
     'Config.n_samples = 4',
     'Config.max_new_tokens = 12',

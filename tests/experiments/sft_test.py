@@ -11,6 +11,7 @@ from llm_jax.interop import huggingface
 from llm_jax.model import lora, params, transformer
 from llm_jax.optim import optimizers
 from llm_jax.parallel import device_mesh
+from llm_jax.tasks import addition
 from llm_jax.train import checkpoint, metrics, start, training_loop
 from tests.evals import tiny_checkpoint
 
@@ -18,6 +19,7 @@ LORA = lora.Lora(rank=2, alpha=4.0, pattern='layers/(wq|wo|down)$')
 CFG = sft.Config(
   batch_size=4,
   sequence_length=64,
+  task=addition.Addition(),
   n_task=40,
   n_identity=10,
   lora=LORA,
@@ -152,6 +154,21 @@ def test_a_wrong_pattern_leaves_the_folder_free(base, tmp_path):
   with pytest.raises(ValueError, match='is found in no parameter'):
     sft.run(dataclasses.replace(CFG, lora=wrong), str(tmp_path / 'sft'), base)
   assert not (tmp_path / 'sft').exists()
+
+
+@pytest.mark.parametrize(
+  ('changes', 'documents', 'message'),
+  [
+    ({}, None, 'no conversation to train on; give --conversations, or set'),
+    ({'n_documentation': 5}, None, 'n_documentation = 5 .* give both'),
+    ({'n_identity': 5}, 'x', 'n_documentation = 0 .*--documents x: give both'),
+    ({'n_task': 5}, None, 'n_task = 5 .*task = None: set both'),
+    ({'task': addition.Addition()}, None, 'n_task = 0 .*set both'),
+  ],
+)
+def test_nothing_is_mixed_in_unless_asked(changes, documents, message):
+  with pytest.raises(ValueError, match=message):
+    sft.run(sft.Config(**changes), 'unused', 'unused', documents)
 
 
 def test_muon_is_refused():

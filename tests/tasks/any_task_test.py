@@ -363,15 +363,14 @@ def test_no_verifier_takes_a_demonstration_of_another_problem(tasks):
 
 @pytest.mark.parametrize('recipe', [sft, rl, evaluate])
 def test_a_recipe_takes_any_task(recipe):
-  assert config.load(recipe.Config).task == addition.Addition()
+  count = ['Config.n_task = 9'] if recipe is sft else []
   for cls in typing.get_args(any_task.AnyTask):
-    bindings = [f'Config.task = @{cls.__name__}()']
+    bindings = [f'Config.task = @{cls.__name__}()', *count]
     cfg = config.load(recipe.Config, (), bindings)
     assert type(cfg.task) is cls
     assert config.from_dict(recipe.Config, config.to_dict(cfg)) == cfg
-  cfg = config.load(
-    recipe.Config, (), ['Config.task = @Letters()', "Letters.kind = 'spell'"]
-  )
+  bindings = ['Config.task = @Letters()', "Letters.kind = 'spell'", *count]
+  cfg = config.load(recipe.Config, (), bindings)
   assert cfg.task == letters.Letters('spell')
 
 
@@ -417,3 +416,11 @@ def test_larger_is_larger():
     assert equality.number(problem.reference) == max(
       map(fractions.Fraction, (a, b))
     )
+
+
+@pytest.mark.parametrize('recipe', [rl, evaluate])
+def test_a_recipe_without_a_task_names_those_that_there_are(recipe):
+  with pytest.raises(ValueError, match=r'Config\.task has no default') as error:
+    config.load(recipe.Config)
+  for task in typing.get_args(any_task.AnyTask):
+    assert f'@{task.__name__}()' in str(error.value)
