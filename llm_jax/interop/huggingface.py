@@ -335,7 +335,9 @@ def _write_tokenizer(folder, cfg, tokenizer_dir, is_chat) -> dict[str, Any]:
     published.keep(tokenizer_dir, folder)
     ids = dict(tokenizer.published.config_ids)
   else:
-    ids = _write_own_tokenizer(folder, cfg, tokenizer_dir, is_chat)
+    ids = _write_own_tokenizer(
+      folder, cfg, tokenizer_dir=tokenizer_dir, is_chat=is_chat
+    )
   if not is_chat or (tokenizer.published or _OURS).chat_template is not None:
     return ids
   # The turn ends with our token, whatever ends a text of the model.

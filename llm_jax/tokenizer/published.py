@@ -145,9 +145,8 @@ def load(folder: files.Name) -> Published | None:
   if not path.is_file():
     return None
   values = files.read_checked_json(path)
-  return Published(
-    **{k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
-  )
+  values |= {k: tuple(v) for k, v in values.items() if isinstance(v, list)}
+  return Published(**values)
 
 
 def _object(path: pathlib.Path) -> dict[str, Any]:

@@ -70,7 +70,7 @@ class TextTokenizer(abc.ABC):
     self,
     tokens: Sequence[bytes | None],
     special_ids: Mapping[str, int],
-    rules: TextRules,
+    rules: TextRules = NO_RULES,
     published: published.Published | None = None,
   ):
     """Build the part of a tokenizer that needs no algorithm.
