@@ -8,6 +8,7 @@ A recipe ends with
 and `run(cfg, workdir, documents, restore_from=None)` says by its parameters
 which flags it takes; see recipe_flags.py.
 
+`--import my_task.py` brings classes of a user's own into the configuration.
 `--rerun OLD/run.json` does a run again, into another workdir: configuration and
 flags are taken from its record, and what it read must be what it was.
 
@@ -27,7 +28,7 @@ from typing import Any
 from absl import flags, logging
 
 from experiments import process, recipe_flags
-from llm_jax import config, dataclass_json, files, record
+from llm_jax import config, files, locks, own_code, record
 
 
 def main(
@@ -79,10 +80,15 @@ def execute(
   try:
     if flag_values.rerun:
       earlier = _take_over(run, path_flags, flag_values)
-      cfg = dataclass_json.from_dict(config_class, earlier['config'])
+    imported = own_code.load(flag_values['import'].value)
+    if earlier:
+      cfg = config.from_dict(config_class, earlier['config'], imported)
     else:
       cfg = config.load(
-        config_class, flag_values.gin_file, flag_values.gin_bindings
+        config_class,
+        flag_values.gin_file,
+        flag_values.gin_bindings,
+        imported=imported,
       )
     arguments = _arguments(run, flag_values)
     if flag_values.explain:
@@ -107,7 +113,7 @@ def execute(
     return 130
   finally:
     if arguments.get('workdir'):
-      files.unlock(pathlib.Path(arguments['workdir']))
+      locks.unlock(pathlib.Path(arguments['workdir']))
   return 0
 
 
@@ -131,11 +137,17 @@ def _take_over(
   if before.rerun:
     first = os.path.join(os.path.dirname(path), 'rerun_of.json')
     raise ValueError(f'{path} is of a run done again; give --rerun {first}')
-  for name in recipe_flags.parameters(run):
+  for name in [*recipe_flags.parameters(run), 'import']:
     if not flag_values[name].present:
       flag_values[name].value = before[name].value
   if earlier['cwd'] != os.getcwd():
     logging.warning('relative paths were those of %s', earlier['cwd'])
+    sys.path.append(earlier['cwd'])  # of modules that --import names
+    if not flag_values['import'].present:
+      flag_values['import'].value = [
+        os.path.join(earlier['cwd'], name) if name.endswith('.py') else name
+        for name in before['import'].value
+      ]
   return earlier
 
 

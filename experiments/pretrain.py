@@ -44,14 +44,14 @@ class Config:
   valid_rows: int = 512  # rows of an evaluation; all of them if there are fewer
   evaluate_every: int = 100  # steps
   sample_every: int = 50  # steps
-  sample_prompts: tuple[str, ...] = ('The',)
+  sample_prompts: tuple[str, ...] = ('The',)  # texts that are continued
   sample_tokens: int = 40  # tokens of a sample
   balance_weight: float = 0.01  # of the experts' load balance in the loss
   loss_chunk: int = 0  # tokens of a row whose logits exist at once; 0: all
   micro_batch: int = 0  # rows computed at once; 0: as many as fit the memory
   device_memory: float = 0.0  # GiB of a device, for that; 0: as it says itself
   model: model_config.ModelConfig = model_config.ModelConfig()
-  optimizer: optimizers.Optimizer = optimizers.Optimizer()
+  optimizer: optimizers.AnyOptimizer = optimizers.Optimizer()
   loop: training_loop.LoopConfig = training_loop.LoopConfig()
   mesh: device_mesh.MeshConfig = device_mesh.MeshConfig()
 

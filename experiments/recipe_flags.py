@@ -21,10 +21,15 @@ _DEFINE = {
   str: flags.DEFINE_string,
   list: flags.DEFINE_multi_string,
 }
-_SHARED = {
-  'gin_file': (list, [], 'gin file with what is trained; repeatable'),
-  'gin_bindings': (list, [], "'Class.field = value'; repeatable"),
-  'explain': (bool, False, 'print the resolved configuration and stop'),
+SHARED = {
+  'gin_file': (list, [], 'gin file with what is trained'),
+  'gin_bindings': (list, [], "'Class.field = value'"),
+  'import': (
+    list,
+    [],
+    'module name or .py file with a task, optimizer or schedule of your own',
+  ),
+  'explain': (bool, False, 'print every setting, what it means, and stop'),
   'verbosity': (int, 0, '1: debug lines and tracebacks; -1: warnings only'),
   'distributed': (
     str,
@@ -62,8 +67,8 @@ def define(
     kind: functools.partial(function, flag_values=own)
     for kind, function in _DEFINE.items()
   }
-  for name, (kind, default, text) in _SHARED.items():
-    define[kind](name, default, text)
+  for name, (kind, default, text) in SHARED.items():
+    define[kind](name, default, f'{text}{"; repeatable" * (kind is list)}')
   define[bool]('help', False, 'list the flags', short_name='h')
   hints = typing.get_type_hints(run)
   names = [n for n in parameters(run) if n not in ('workdir', 'restore_from')]

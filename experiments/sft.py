@@ -45,16 +45,17 @@ class Config:
   max_turns: int = 1  # questions in one conversation, from 1 on
   task: any_task.AnyTask | None = None
   lora: model_lora.Lora = model_lora.Lora()
-  optimizer: optimizers.Optimizer = optimizers.Optimizer(
+  optimizer: optimizers.AnyOptimizer = optimizers.Optimizer(
     matrices='adamw', peak_lr=1e-3, warmup_steps=5
   )
   loop: training_loop.LoopConfig = training_loop.LoopConfig(n_steps=40)
   mesh: device_mesh.MeshConfig = device_mesh.MeshConfig()
 
   def __post_init__(self):
-    if self.lora.rank and self.optimizer.matrices != 'adamw':
+    matrices = getattr(self.optimizer, 'matrices', 'adamw')
+    if self.lora.rank and matrices != 'adamw':
       raise ValueError(
-        f'Optimizer.matrices = {self.optimizer.matrices!r} with Lora.rank = '
+        f'Optimizer.matrices = {matrices!r} with Lora.rank = '
         f'{self.lora.rank}: Muon is for whole matrices; use adamw'
       )
     if (self.task is None) != (self.n_task == 0):
@@ -116,7 +117,7 @@ def run(
     loss = next_token.cross_entropy(logp_BT, batch['loss_mask_BT'])
     return loss, {'targets': batch['loss_mask_BT'].sum()}
 
-  tx = optimizers.make(cfg.optimizer, cfg.loop.n_steps, lines)
+  tx = optimizers.make(cfg.optimizer, stage.n_updates, lines)
   update_fn = update.make_update_fn(loss_fn, tx, stage.mesh)
 
   # The loop, from the newest checkpoint or from the base model.

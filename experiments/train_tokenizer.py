@@ -29,7 +29,7 @@ class Config:
   pattern: str = 'qwen2'  # qwen2: one digit a token; cl100k: up to three
   text_column: str = 'text'  # of JSON lines, Parquet and TFDS
   blank_lines: bool = False  # they separate documents in .txt; else: files
-  addition_digits: int = 3
+  addition_digits: int = 3  # of each number in them
   addition_documents: int = 0  # generated sums, beside the documents
   think_share: float = 0.4  # of the generated answers
   seed: int = 0  # of the generated text

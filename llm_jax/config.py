@@ -9,6 +9,9 @@ A gin file holds values, and `@Class()` where a field offers several classes:
 
   ModelConfig.d_model = 128
   Config.optimizer = @Muon()
+
+Where a field has a Protocol among its types, as `Config.task` has, a class of a
+user's own with all that the Protocol describes can stand in the same way.
 """
 
 import dataclasses
@@ -72,6 +75,7 @@ def load(
   config_class: type[_Config],
   gin_files: Sequence[str] = (),
   gin_bindings: Sequence[str] = (),
+  imported: Sequence[type] = (),
 ) -> _Config:
   """Builds `config_class` from its defaults, the files, then the bindings.
 
@@ -82,6 +86,7 @@ def load(
     config_class: a frozen dataclass of values and frozen dataclasses.
     gin_files: paths of gin files.
     gin_bindings: texts such as `Optimizer.peak_lr = 0.003`.
+    imported: classes of a user's own; see own_code.py.
 
   Returns:
     The instance; an int given for a float field is a float in it.
@@ -92,21 +97,35 @@ def load(
     FileNotFoundError: for a gin file that is not there.
     TypeError: for a `config_class` that cannot be configured.
   """
+  try:
+    return _load(config_class, gin_files, gin_bindings, imported=imported)
+  except TypeError as error:
+    if imported:  # then it is likely the user's class that is declared wrongly
+      raise ValueError(str(error)) from error
+    raise
+
+
+def _load(
+  config_class: type[_Config],
+  gin_files: Sequence[str],
+  gin_bindings: Sequence[str],
+  imported: Sequence[type],
+) -> _Config:
   owners: dict[str, str] = {}
-  classes: dict[str, type] = {}
-  for cls, owner in _classes(config_class):
+  known: dict[str, type] = {}
+  for cls, owner in classes(config_class, imported):
     name = cls.__name__
-    if name in classes:
+    if name in known:
       raise TypeError(
         f'{name} stands at {owners[name]} and at {owner}, so that '
         f'`{name}.field` would be unclear; give one of them a name of its own'
       )
-    classes[name], owners[name] = cls, owner
+    known[name], owners[name] = cls, owner
   bound: _Bound = {}
   for layer in [*map(_parse_file, gin_files), _parse_bindings(gin_bindings)]:
     own: _Bound = {}
     for binding in layer:
-      _refuse_unknown(binding, classes)
+      _refuse_unknown(binding, known, imported)
       first = own.setdefault((binding.class_name, binding.field), binding)
       if first is not binding:
         raise ValueError(
@@ -114,7 +133,7 @@ def load(
           f'set by {first.where}; keep one of the two'
         )
     bound |= own
-  cfg = _build(config_class, {}, bound)
+  cfg = _build(config_class, {}, bound=bound, imported=imported)
   for (name, _), binding in bound.items():
     raise ValueError(
       f'{binding.where}: {name} is not used, because {owners[name]} is '
@@ -123,8 +142,11 @@ def load(
   return cfg
 
 
-def _classes(
-  cls: type, owner: str = '', above: tuple[type, ...] = ()
+def classes(
+  cls: type,
+  imported: Sequence[type] = (),
+  owner: str = '',
+  above: tuple[type, ...] = (),
 ) -> Iterator[tuple[type, str]]:
   """Yields every class of the type graph, and the field that holds it."""
   if cls in above:
@@ -136,12 +158,13 @@ def _classes(
     nested = dataclass_json.nested_classes(hint)
     options = dataclass_json.union_options(hint) or (hint,)
     n_known = len(nested) + dataclass_json.is_optional(hint)
+    n_known += len(dataclass_json.protocols(hint))
     if nested and n_known != len(options):
       raise TypeError(f'{name} mixes classes with values')
     if not field.init:
       raise TypeError(f'{name} has init=False; use a property')
-    for option in nested:
-      yield from _classes(option, name, (*above, cls))
+    for option in [*nested, *dataclass_json.offered(hint, imported)]:
+      yield from classes(option, imported, owner=name, above=(*above, cls))
 
 
 # Text -> bindings ----------------------------------------------------------
@@ -252,9 +275,16 @@ def _flatten(value: Any) -> Iterator[Any]:
 # Bindings -> instance ------------------------------------------------------
 
 
-def _refuse_unknown(binding: _Binding, classes: Mapping[str, type]) -> None:
+def _refuse_unknown(
+  binding: _Binding, classes: Mapping[str, type], imported: Sequence[type]
+) -> None:
   """Refuses what is not a field of a class, with the nearest that is."""
   where, name, field = binding.where, binding.class_name, binding.field
+  if name not in classes and name in [cls.__name__ for cls in imported]:
+    raise ValueError(
+      f'{where}: no field takes the imported class {name}; is it what '
+      f'`Config.task = @{name}()` or another field wants?'
+    )
   if name not in classes:
     raise ValueError(
       f'{where}: unknown class {name}{_nearest(name, classes)}; the classes '
@@ -280,13 +310,19 @@ def _nearest(name: str, options: Iterable[str]) -> str:
   return f'; did you mean {close[0]}?' if close else ''
 
 
-def _build(cls: type, given: Mapping[str, Any], bound: _Bound) -> Any:
+def _build(
+  cls: type,
+  given: Mapping[str, Any],
+  bound: _Bound,
+  imported: Sequence[type],
+) -> Any:
   """Builds a class, taking what it uses out of `bound`.
 
   Args:
     cls: the class to build.
     given: values that the class above gives instead of the class's defaults.
     bound: bindings not used so far.
+    imported: classes of a user's own.
   """
   hints = typing.get_type_hints(cls)
   values, used = {}, []
@@ -296,10 +332,17 @@ def _build(cls: type, given: Mapping[str, Any], bound: _Bound) -> Any:
     binding = bound.pop((cls.__name__, field.name), None)
     if binding:
       used.append(binding.where)
-    if dataclass_json.nested_classes(hint):
-      chosen = _choose(name, hint, default=default, binding=binding)
+    is_own = bool(dataclass_json.protocols(hint)) and isinstance(
+      binding.value if binding else None, _Reference
+    )
+    if dataclass_json.nested_classes(hint) or is_own:
+      chosen = _choose(
+        name, hint, default=default, binding=binding, imported=imported
+      )
       own = _changes(default) if type(default) is chosen else {}
-      values[field.name] = chosen and _build(chosen, own, bound)
+      values[field.name] = chosen and _build(
+        chosen, own, bound=bound, imported=imported
+      )
     elif binding and isinstance(binding.value, _Reference):
       raise ValueError(
         f'{binding.where}: {name} offers no classes, so {binding.value} is '
@@ -327,25 +370,34 @@ def _build(cls: type, given: Mapping[str, Any], bound: _Bound) -> Any:
 
 
 def _choose(
-  name: str, hint: Any, default: Any, binding: _Binding | None
+  name: str,
+  hint: Any,
+  default: Any,
+  binding: _Binding | None,
+  imported: Sequence[type],
 ) -> type | None:
   """The class that a field holds, as `@Class()` says it in a union."""
-  choices: dict[str, type | None] = {
-    f'@{option.__name__}()': option
-    for option in dataclass_json.nested_classes(hint)
-  }
+  classes = dataclass_json.nested_classes(hint)
+  classes += dataclass_json.offered(hint, imported)
+  choices: dict[str, type | None] = {f'@{c.__name__}()': c for c in classes}
   if dataclass_json.is_optional(hint):
     choices['None'] = None
-  only = next(iter(choices.values())) if len(choices) == 1 else None
+  only = None
+  if len(choices) == 1 and not dataclass_json.protocols(hint):
+    only = next(iter(choices.values()))
   if binding and only:
     raise ValueError(
       f'{binding.where}: {name} is always a {only.__name__}; set its fields, '
       f'such as {only.__name__}.{dataclasses.fields(only)[0].name}'
     )
   if binding and repr(binding.value) not in choices:
+    offers = [*choices]
+    if dataclass_json.protocols(hint):
+      offers.append('a class of your own that --import brings')
     raise ValueError(
-      f'{binding.where}: {name} = {dataclass_json.short(binding.value)}: write '
-      f'{" or ".join(choices)}'
+      f'{binding.where}: {name} = {dataclass_json.short(binding.value)}: '
+      f'{_why_not(str(binding.value), hint, imported)}write '
+      f'{" or ".join(offers)}'
     )
   if binding:
     return choices[repr(binding.value)]
@@ -354,6 +406,19 @@ def _choose(
   if only:
     return only
   raise ValueError(f'{name} has no default; set it to {" or ".join(choices)}')
+
+
+def _why_not(reference: str, hint: Any, imported: Sequence[type]) -> str:
+  """What an imported class lacks to be what a field takes."""
+  for cls in imported:
+    for protocol in dataclass_json.protocols(hint):
+      if reference == f'@{cls.__name__}()':
+        found = ', '.join(dataclass_json.faults(cls, protocol))
+        return (
+          f'{cls.__module__}.{cls.__name__} {found} (see {protocol.__name__} '
+          f'in {protocol.__module__}); or '
+        )
+  return ''
 
 
 def _changes(instance: Any) -> dict[str, Any]:

@@ -9,11 +9,12 @@ It does NOT read gin (config.py does) and does NOT hold arrays.
 
 import dataclasses
 import hashlib
+import inspect
 import json
 import math
 import types
 import typing
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 _T = TypeVar('_T')
@@ -46,9 +47,9 @@ def to_dict(cfg: Any) -> dict[str, Any]:
     cfg: an instance of a configuration dataclass.
 
   Returns:
-    Tuples as lists; where a field offers several classes, the key `class`
-    holds the name of the chosen one. An int in a float field is a float
-    here, so that equal configurations have equal fingerprints.
+    Tuples as lists; where a field offers several classes, or holds one of a
+    user's own, the key `class` holds its name. An int in a float field is a
+    float here, so that equal configurations have equal fingerprints.
 
   Raises:
     ValueError: for a value that does not have its field's type.
@@ -58,7 +59,7 @@ def to_dict(cfg: Any) -> dict[str, Any]:
   for field in dataclasses.fields(cfg):
     value, hint = getattr(cfg, field.name), hints[field.name]
     if dataclasses.is_dataclass(value):
-      tag = len(nested_classes(hint)) > 1
+      tag = nested_classes(hint) != [type(value)]
       head = {'class': type(value).__name__} if tag else {}
       result[field.name] = {**head, **to_dict(value)}
     elif value is None and is_optional(hint):
@@ -70,12 +71,17 @@ def to_dict(cfg: Any) -> dict[str, Any]:
   return result
 
 
-def from_dict(config_class: type[_T], mapping: Mapping[str, Any]) -> _T:
+def from_dict(
+  config_class: type[_T],
+  mapping: Mapping[str, Any],
+  imported: Sequence[type] = (),
+) -> _T:
   """Rebuilds what `to_dict` wrote, checking every key and type.
 
   Args:
     config_class: the class that was written.
     mapping: the nested dictionaries, for example read from JSON.
+    imported: classes of a user's own, for fields that take them.
 
   Returns:
     An instance equal to the one that was written.
@@ -83,7 +89,28 @@ def from_dict(config_class: type[_T], mapping: Mapping[str, Any]) -> _T:
   Raises:
     ValueError: for a missing or unknown key or a wrong type, by name.
   """
-  return _from_dict(config_class, mapping, '')
+  return _from_dict(config_class, mapping, at='', imported=imported)
+
+
+def with_defaults(cfg: Any, mapping: Mapping[str, Any]) -> dict[str, Any]:
+  """What `to_dict` wrote earlier, with the defaults of fields made since.
+
+  Args:
+    cfg: a configuration of today.
+    mapping: of one of earlier.
+
+  Returns:
+    The mapping, with what it lacks.
+  """
+  usual = default_instance(type(cfg))
+  result = {**({} if usual is None else to_dict(usual)), **mapping}
+  for field in dataclasses.fields(cfg):
+    value, before = getattr(cfg, field.name), mapping.get(field.name)
+    if dataclasses.is_dataclass(value) and isinstance(before, Mapping):
+      name = type(value).__name__
+      if before.get('class', name) == name:
+        result[field.name] = with_defaults(value, before)
+  return result
 
 
 def fingerprint(cfg: Any) -> str:
@@ -110,6 +137,37 @@ def nested_classes(annotation: Any) -> list[type]:
     for option in options
     if isinstance(option, type) and dataclasses.is_dataclass(option)
   ]
+
+
+def protocols(annotation: Any) -> list[type]:
+  """The Protocols of a field, any class with whose members it may hold."""
+  options = union_options(annotation) or (annotation,)
+  return [o for o in options if getattr(o, '_is_protocol', False)]
+
+
+def offered(annotation: Any, imported: Sequence[type]) -> list[type]:
+  """Those of a user's own classes that a field may hold."""
+  return [
+    cls
+    for cls in imported
+    if any(not faults(cls, protocol) for protocol in protocols(annotation))
+  ]
+
+
+def faults(cls: type, protocol: type) -> list[str]:
+  """What keeps a class from being what a Protocol describes."""
+  found = []
+  parameters = vars(cls).get('__dataclass_params__')
+  if parameters is None or not parameters.frozen:
+    found.append('is not declared @dataclasses.dataclass(frozen=True)')
+  fields = getattr(cls, '__dataclass_fields__', {})
+  for name in sorted({*vars(protocol), *inspect.get_annotations(protocol)}):
+    # A class that inherits from the Protocol has its empty methods.
+    own = getattr(cls, name, None)
+    is_empty = own is None or own is getattr(protocol, name, None)
+    if not name.startswith('_') and is_empty and name not in fields:
+      found.append(f'lacks {name}')
+  return found
 
 
 def union_options(annotation: Any) -> tuple[Any, ...]:
@@ -175,8 +233,8 @@ def checked(value: Any, annotation: Any, sequence: type, name: str) -> Any:
   """
   try:
     return _convert(value, annotation, sequence)
-  except ValueError as error:
-    raise ValueError(f'{name} = {short(value)} {error}') from None
+  except (TypeError, ValueError) as error:
+    raise type(error)(f'{name} = {short(value)} {error}') from None
 
 
 def short(value: Any) -> str:
@@ -197,8 +255,8 @@ def _convert(value: Any, annotation: Any, sequence: type) -> Any:
     return _convert_tuple(value, args, sequence)
   if annotation not in _EXAMPLES:
     raise TypeError(
-      f'a field cannot be {annotation}; use bool, int, float, str, None, '
-      'tuple[...], Literal, a frozen dataclass or a union of these'
+      f'is refused: a field cannot be {annotation}; use bool, int, float, str, '
+      'None, tuple[...], Literal, a frozen dataclass or a union of these'
     )
   if annotation is float and type(value) is int:
     if abs(value) >= 2**1023:
@@ -219,6 +277,9 @@ def _convert(value: Any, annotation: Any, sequence: type) -> Any:
 def _convert_union(value: Any, options: tuple, sequence: type) -> Any:
   reasons = []
   for option in options:
+    if protocols(option):
+      reasons.append('for a class of your own write @ClassName()')
+      continue
     try:
       return _convert(value, option, sequence)
     except ValueError as error:
@@ -246,7 +307,9 @@ def _plain(value: Any) -> Any:
   return [_plain(v) for v in value] if isinstance(value, tuple) else value
 
 
-def _from_dict(config_class: type, mapping: Any, at: str) -> Any:
+def _from_dict(
+  config_class: type, mapping: Any, at: str, imported: Sequence[type]
+) -> Any:
   if not isinstance(mapping, Mapping):
     raise ValueError(
       f'{at or config_class.__name__}: expected a dictionary, got '
@@ -265,26 +328,34 @@ def _from_dict(config_class: type, mapping: Any, at: str) -> Any:
   for name in names:
     where = f'{at}.{name}' if at else name
     value, classes = mapping[name], nested_classes(hints[name])
+    is_own = bool(protocols(hints[name])) and isinstance(value, Mapping)
     if value is None and is_optional(hints[name]):
       values[name] = None
-    elif classes:
-      values[name] = _from_tagged(classes, value, where)
+    elif classes or is_own:
+      values[name] = _from_tagged(
+        hints[name], value, at=where, imported=imported
+      )
     else:
       values[name] = checked(value, hints[name], sequence=list, name=where)
   return config_class(**values)
 
 
-def _from_tagged(classes: list[type], value: Any, at: str) -> Any:
-  if len(classes) == 1:
-    return _from_dict(classes[0], value, at)
-  names = {cls.__name__: cls for cls in classes}
+def _from_tagged(
+  hint: Any, value: Any, at: str, imported: Sequence[type]
+) -> Any:
+  classes = nested_classes(hint)
   tag = value.get('class') if isinstance(value, Mapping) else None
+  if tag is None and len(classes) == 1:
+    return _from_dict(classes[0], value, at=at, imported=imported)
+  names = {cls.__name__: cls for cls in [*classes, *offered(hint, imported)]}
   if tag not in names:
+    own = ', or of a module that --import names' if protocols(hint) else ''
     raise ValueError(
-      f"{at}: 'class' is {short(tag)}; it must be one of {', '.join(names)}"
+      f"{at}: 'class' is {short(tag)}; it must be one of "
+      f'{", ".join(names)}{own}'
     )
   rest = {key: v for key, v in value.items() if key != 'class'}
-  return _from_dict(names[tag], rest, at)
+  return _from_dict(names[tag], rest, at=at, imported=imported)
 
 
 def _explain(cfg: Any, at: str, default: Any) -> Iterator[str]:
@@ -295,7 +366,8 @@ def _explain(cfg: Any, at: str, default: Any) -> Iterator[str]:
     if not dataclasses.is_dataclass(value):
       yield f'{name} = {value!r}{_mark(value, usual, usual)}'
       continue
-    if union_options(hints[field.name]):
+    hint = hints[field.name]
+    if is_optional(hint) or nested_classes(hint) != [type(value)]:
       yield f'{name} = {_show(value)}{_mark(type(value), type(usual), usual)}'
     if type(usual) is not type(value):
       usual = default_instance(type(value))

@@ -28,7 +28,7 @@ _COMMAND = re.compile(
 
 def _documents() -> list[pathlib.Path]:
   patterns = (
-    'README.md', 'docs/*.md', 'llm_jax/**/README.md', 'experiments/*.py',
+    'README.md', 'docs/**/*.md', 'experiments/*.py',
     'tools/*.py', 'tools/*.sh', 'gin_configs/**/*.gin',
   )  # fmt: skip
   return sorted(path for p in patterns for path in ROOT.glob(p))

@@ -7,6 +7,11 @@ import pytest
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 _FOLDERS = ('experiments', 'tools', 'llm_jax')
+_PAGES = [
+  str(path.relative_to(ROOT))
+  for pattern in ('README.md', 'CHANGELOG.md', 'LOG.md', 'docs/**/*.md')
+  for path in sorted(ROOT.glob(pattern))
+]
 
 
 def listed(text: str) -> dict[str, str]:
@@ -37,14 +42,35 @@ def test_every_file_has_a_line():
   assert all(files.values())
 
 
-@pytest.mark.parametrize('name', ['README.md', 'docs/architecture.md'])
+@pytest.mark.parametrize('name', _PAGES)
 def test_links_lead_somewhere(name):
+  """Relative to the page, as GitHub shows it; anchors are mkdocs' to check."""
   text = (ROOT / name).read_text(encoding='utf-8')
-  for target in re.findall(r'\]\(([^)#]+)\)', text):
+  for target in re.findall(r'\]\((?!https?://)([^)#]+)', text):
     assert ((ROOT / name).parent / target).exists(), target
 
 
-def test_results_have_their_place():
-  """The speedrun's table is put between these two lines."""
-  text = (ROOT / 'README.md').read_text(encoding='utf-8')
-  assert text.count('<!-- results -->') == text.count('<!-- /results -->') == 1
+def test_readme_is_one_page():
+  lines = (ROOT / 'README.md').read_text(encoding='utf-8').splitlines()
+  assert len(lines) <= 120
+
+
+def _rows(name: str) -> dict[str, list[str]]:
+  """The cells of each row of a page's tables, by the first; the first wins."""
+  rows: dict[str, list[str]] = {}
+  for line in (ROOT / name).read_text(encoding='utf-8').splitlines():
+    if line.startswith('| '):
+      first, *rest = (cell.strip() for cell in line.strip('|').split('|'))
+      if any('–' in cell for cell in rest):  # a row with an interval
+        rows.setdefault(first, rest)
+  return rows
+
+
+def test_readme_repeats_the_results():
+  """Its rows stand in the report that docs/results.md holds."""
+  page = (ROOT / 'docs' / 'results.md').read_text(encoding='utf-8')
+  assert page.count('<!-- results -->') == page.count('<!-- /results -->') == 1
+  results, readme = _rows('docs/results.md'), _rows('README.md')
+  assert len(readme) == 3
+  for name, cells in readme.items():
+    assert [cell for cell in cells if cell not in results[name]] == [], name

@@ -39,7 +39,8 @@ class TestStage:
     assert run['stage'] == 'sft'
     data = {'seed': 5, 'sizes': [1, 2]}
     assert run['config'] == {'data': data, 'rate': 0.5, 'seed': 0}
-    assert run['inputs'] == {'model': 'abc'}
+    own = {'import tests.test_record': files.sha256(__file__)}  # of Data
+    assert run['inputs'] == {'model': 'abc', **own}
     assert run['seeds'] == {'data.seed': 5, 'seed': 0}
     assert run['devices'] == ['cpu:0']
     assert run['mesh'] == {'data': 1}
@@ -205,4 +206,4 @@ def test_every_recipe_locks_its_folder():
     text = path.read_text()
     if 'workdir: str' in text and 'command_line.main(' in text:
       # The stages that train begin through train/start.py.
-      assert re.search(r'(record|stage)\.begin\b|files\.lock\(', text), path
+      assert re.search(r'(record|stage)\.begin\b|locks\.lock\(', text), path

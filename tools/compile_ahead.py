@@ -183,7 +183,7 @@ def state_bytes(cfg: Any) -> int:
   """
   counts = params.count(cfg.model)
   by_muon = 0
-  if cfg.optimizer.matrices != 'adamw':
+  if getattr(cfg.optimizer, 'matrices', 'adamw') != 'adamw':
     by_muon = counts['attention'] + counts['mlp']
   return 4 * (3 * counts['total'] - by_muon)
 

@@ -8,14 +8,35 @@ update: see train/update.py.
 import dataclasses
 import functools
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 import jax
+import jax.numpy as jnp
 import optax
 from optax import contrib
 
 from llm_jax.model import params
 from llm_jax.optim import muon
+
+_SCHEDULES = ('cosine', 'linear', 'constant', 'wsd')
+
+
+class Schedule(Protocol):
+  """A learning rate of a user's own, for the whole run, warmup included."""
+
+  def learning_rate(self, peak: float, n_steps: int) -> optax.Schedule:
+    """The function from step, 0 first, to rate, for the given peak."""
+    ...
+
+
+class Rule(Protocol):
+  """An optimizer of a user's own; any function of optax can make it."""
+
+  def transformation(
+    self, n_steps: int, lines: params.Table
+  ) -> optax.GradientTransformation:
+    """What `make` returns, clipping and schedule included."""
+    ...
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,7 +51,8 @@ class Optimizer:
   weight_decay: float = 0.0  # on matrices, embeddings and head only
   clip_norm: float = 1.0  # global gradient norm; 0: no clipping
   warmup_steps: int = 20  # linear from 0
-  schedule: str = 'cosine'  # after warmup: cosine, linear, constant or wsd
+  # After warmup: cosine, linear, constant or wsd; or a class of your own.
+  schedule: str | Schedule = 'cosine'
   final_share: float = 0.0  # of the peak, where the schedule ends
   decay_share: float = 0.65  # of the run that decays, for wsd
 
@@ -39,10 +61,9 @@ class Optimizer:
       raise ValueError(
         f'Optimizer.matrices = {self.matrices!r}; use muon, normuon or adamw'
       )
-    if self.schedule not in ('cosine', 'linear', 'constant', 'wsd'):
+    if isinstance(self.schedule, str) and self.schedule not in _SCHEDULES:
       raise ValueError(
-        f'Optimizer.schedule = {self.schedule!r}; use cosine, '
-        'linear, constant or wsd'
+        f'Optimizer.schedule = {self.schedule!r}; use {" or ".join(_SCHEDULES)}'
       )
     names = 'matrix_lr peak_lr weight_decay clip_norm warmup_steps'
     for name in names.split():
@@ -55,6 +76,9 @@ class Optimizer:
         raise ValueError(
           f'Optimizer.{name} = {getattr(self, name)}; use a share from 0 to 1'
         )
+
+
+AnyOptimizer = Optimizer | Rule
 
 
 def learning_rate(cfg: Optimizer, peak: float, n_steps: int) -> optax.Schedule:
@@ -76,6 +100,8 @@ def learning_rate(cfg: Optimizer, peak: float, n_steps: int) -> optax.Schedule:
 
   Source: wsd arXiv:2404.06395 section 4.
   """
+  if not isinstance(cfg.schedule, str):
+    return cfg.schedule.learning_rate(peak, n_steps)
   if cfg.warmup_steps >= n_steps:
     raise ValueError(
       f'warmup_steps {cfg.warmup_steps} leaves nothing of {n_steps} steps; '
@@ -88,7 +114,7 @@ def learning_rate(cfg: Optimizer, peak: float, n_steps: int) -> optax.Schedule:
   n_after = n_steps - cfg.warmup_steps
   n_decay = n_after
   if cfg.schedule == 'wsd':
-    n_decay = max(1, round(cfg.decay_share * n_steps))
+    n_decay = n_steps - decay_start(cfg, n_steps)
     if n_decay > n_after:
       raise ValueError(
         f'warmup_steps {cfg.warmup_steps} and a decay over {n_decay} steps, '
@@ -108,8 +134,43 @@ def learning_rate(cfg: Optimizer, peak: float, n_steps: int) -> optax.Schedule:
   return optax.join_schedules([warmup, decay], [cfg.warmup_steps])
 
 
+def decay_start(cfg: Optimizer, n_steps: int) -> int:
+  """Steps of a run before wsd's decay: from there it can be made longer."""
+  return n_steps - max(1, round(cfg.decay_share * n_steps))
+
+
+def starts_alike(
+  cfg: AnyOptimizer, n_steps: int, other_n_steps: int, n_done: int
+) -> bool:
+  """Whether runs of two lengths have the same rates in their first steps.
+
+  Of a rule of a user's own the rates are not known, and taken for others.
+  """
+  if n_steps == other_n_steps or not n_done:
+    return True
+  if not isinstance(cfg, Optimizer):
+    return False
+  rates, others = (
+    jax.vmap(learning_rate(cfg, 1.0, n))(jnp.arange(n_done))
+    for n in (n_steps, other_n_steps)
+  )
+  return bool((rates == others).all())
+
+
+def restart_schedule(state: optax.OptState) -> optax.OptState:
+  """Set the counters of the schedule to 0; moments stay what they are."""
+
+  def is_counter(x):
+    return isinstance(x, optax.ScaleByScheduleState)
+
+  def one(x):
+    return jax.tree.map(jnp.zeros_like, x) if is_counter(x) else x
+
+  return jax.tree.map(one, state, is_leaf=is_counter)
+
+
 def make(
-  cfg: Optimizer, n_steps: int, lines: params.Table
+  cfg: AnyOptimizer, n_steps: int, lines: params.Table
 ) -> optax.GradientTransformation:
   """Build the gradient transformation of a run.
 
@@ -125,6 +186,8 @@ def make(
   Source: Muon as in optax.contrib, with updates scaled by
   sqrt(max(1, fan_out / fan_in)); NorMuon see muon.py; AdamW arXiv:1711.05101.
   """
+  if not isinstance(cfg, Optimizer):
+    return cfg.transformation(n_steps, lines)
   rate = learning_rate(cfg, cfg.peak_lr, n_steps)
   adamw = optax.adamw(
     rate,

@@ -1,7 +1,8 @@
 """The tasks that a recipe can be given, as the type of one field.
 
 A gin file chooses by `Config.task = @Countdown()` and then sets
-`Countdown.n_numbers = 4`. What all of them offer is problem.Task.
+`Countdown.n_numbers = 4`. What all of them offer is protocol.Task, and a class
+of a module that --import names, with all of that, is a task too.
 """
 
 from llm_jax.tasks import (
@@ -12,6 +13,7 @@ from llm_jax.tasks import (
   letters,
   multiple_choice,
   multiplication,
+  protocol,
   python_functions,
   reversal,
   word_problems,
@@ -28,4 +30,5 @@ AnyTask = (
   | python_functions.PythonFunctions
   | reversal.Reversal
   | word_problems.WordProblems
+  | protocol.Task
 )

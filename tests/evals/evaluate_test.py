@@ -105,6 +105,7 @@ def test_other_problems_need_another_folder(made, tmp_path):
     evaluate.run(other, str(workdir), _given(made)[:1], tokens)
 
 
+@pytest.mark.nightly
 def test_kill_9_loses_no_finished_checkpoint(made, tmp_path):
   """Killed after the first checkpoint, it goes on with the second."""
   flags = {'workdir': tmp_path / 'killed', 'tokens': made / 'tokens'}

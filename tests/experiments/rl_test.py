@@ -63,6 +63,7 @@ def numbers(workdir):
   return found
 
 
+@pytest.mark.nightly
 def test_sigkill_in_the_middle_of_rollouts(tmp_path):
   """At a verdict of step 4 while its other groups are sampled, with PPO."""
   base = tiny_checkpoint.write(tmp_path / 'base', is_chat=False)

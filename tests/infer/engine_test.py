@@ -87,7 +87,9 @@ def alone(params):
   return [finish(make(params, 1), [job])[0] for job in JOBS]
 
 
-@pytest.mark.parametrize('n_rows', [1, 2, 5])
+@pytest.mark.parametrize(
+  'n_rows', [2, *(pytest.param(n, marks=pytest.mark.nightly) for n in (1, 5))]
+)
 def test_answer_depends_on_neither_neighbours_nor_row(params, alone, n_rows):
   together = finish(make(params, n_rows), JOBS[::-1])[::-1]
   assert ids(together) == ids(alone)
@@ -101,9 +103,14 @@ def test_answer_depends_on_neither_neighbours_nor_row(params, alone, n_rows):
   'change',
   [
     {'max_chunk': 16},
-    {'min_bucket': 32},
     {'n_slots': 64},
-    {'cfg': dataclasses.replace(CFG, unroll_layers=not CFG.unroll_layers)},
+    *(
+      pytest.param(change, marks=pytest.mark.nightly)
+      for change in (
+        {'min_bucket': 32},
+        {'cfg': dataclasses.replace(CFG, unroll_layers=not CFG.unroll_layers)},
+      )
+    ),
     {'mesh': {'data': 2, 'tensor': 2}},
   ],
 )

@@ -6,9 +6,12 @@ import socket
 import subprocess
 import sys
 
+import pytest
+
 from tests.infer import one_of_two
 
 
+@pytest.mark.nightly
 def test_two_processes_equal_one():
   with socket.socket() as free:
     free.bind(('127.0.0.1', 0))

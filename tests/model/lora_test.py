@@ -153,6 +153,7 @@ def test_gradients_are_products_with_the_whole_gradient(path):
     )
 
 
+@pytest.mark.nightly
 def test_gradients_on_a_mesh_are_those_of_one_device():
   one, many = gradients((1,)), gradients((1, 2, 2, 1, 2))
   equal = functools.partial(np.testing.assert_allclose, atol=1e-6)

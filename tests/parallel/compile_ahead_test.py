@@ -124,7 +124,9 @@ def test_state_by_arithmetic():
     assert compile_ahead.state_bytes(cfg) == expected
 
 
-@pytest.mark.parametrize('axes', [(2, 2, 1), (1, 2, 2)])
+@pytest.mark.parametrize(
+  'axes', [pytest.param((2, 2, 1), marks=pytest.mark.nightly), (1, 2, 2)]
+)
 def test_chunks_keep_whole_logits_out_of_memory(axes):
   """No array of the step is as large as a device's part of the logits."""
   mesh = device_mesh.make(device_mesh.MeshConfig(*axes))

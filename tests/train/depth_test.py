@@ -119,13 +119,16 @@ def held_out_loss(run):
   return -float(logp_BT.mean())
 
 
-def test_small_depths_are_ordered_in_loss():
+@pytest.mark.parametrize(
+  'depths', [(1, 2), pytest.param((1, 2, 3), marks=pytest.mark.nightly)]
+)
+def test_small_depths_are_ordered_in_loss(depths):
   """Of narrow models, each with tokens for its own size."""
   narrow = dataclasses.replace(
     depth.REFERENCES['small'], layer_width=16, head_dim=16
   )
   losses = [
     held_out_loss(depth.derive(n_layers, narrow, 256, 64, 1.0))
-    for n_layers in (1, 2, 3)
+    for n_layers in depths
   ]
-  assert losses[0] > losses[1] > losses[2], losses
+  assert losses == sorted(losses, reverse=True)

@@ -29,8 +29,8 @@ def plan(gib, micro_batch=0, model=MODEL):
   ('axes', 'remat', 'loss_chunk', 'micro_batch', 'length'),
   [
     ((2, 2, 1), 'none', 0, 32, 128),
-    ((1, 2, 2), 'full', 32, 32, 256),
-    ((1, 4, 1), 'dots', 32, 8, 128),
+    pytest.param((1, 2, 2), 'full', 32, 32, 256, marks=pytest.mark.nightly),
+    pytest.param((1, 4, 1), 'dots', 32, 8, 128, marks=pytest.mark.nightly),
   ],
 )
 def test_estimate_against_compiled_memory(
