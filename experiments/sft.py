@@ -105,7 +105,7 @@ def run(
     sequence_length=limit,
     batch_size=cfg.batch_size,
     seed=cfg.seed,
-    pad_id=stage.tokenizer.special_id('<|endoftext|>'),
+    pad_id=stage.tokenizer.separator_id,
   )
 
   # Loss, optimizer and update.
