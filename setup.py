@@ -76,7 +76,12 @@ _WANDB = [
   'wandb>=0.21',  # the same run is found again by its id
 ]
 
+_DOCS = [
+  'mkdocs-material>=9.7',  # the documentation as a site
+]
+
 _TEST = [
+  *_DOCS,
   *_EXPORT,
   *_REPORT,
   *_TENSORBOARD,
@@ -127,6 +132,7 @@ setuptools.setup(
     'report': _REPORT,
     'tensorboard': _TENSORBOARD,
     'wandb': _WANDB,
+    'docs': _DOCS,
     'test': _TEST,
     'parity': _PARITY,
     'tpu': ['jax[tpu]'],  # JAX's own choice of libtpu

@@ -41,7 +41,7 @@ class Config:
   evaluation: scoring.Scoring = scoring.Scoring()
   held_out_source: str = 'documents'  # its valid split is measured
   held_out_rows: int = 1024  # at most, from the first on
-  held_out_batch_size: int = 16
+  held_out_batch_size: int = 16  # rows computed together
 
 
 def run(

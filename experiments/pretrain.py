@@ -44,7 +44,7 @@ class Config:
   valid_rows: int = 512  # rows of an evaluation; all of them if there are fewer
   evaluate_every: int = 100  # steps
   sample_every: int = 50  # steps
-  sample_prompts: tuple[str, ...] = ('The',)
+  sample_prompts: tuple[str, ...] = ('The',)  # texts that are continued
   sample_tokens: int = 40  # tokens of a sample
   balance_weight: float = 0.01  # of the experts' load balance in the loss
   loss_chunk: int = 0  # tokens of a row whose logits exist at once; 0: all

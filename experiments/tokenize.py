@@ -32,10 +32,10 @@ from llm_jax.tasks import addition
 class Addition:
   """Generated text that teaches to add; of training problems only."""
 
-  n_digits: int = 3
+  n_digits: int = 3  # of each number
   documents: int = 0  # as many sums; 0: no source `addition`
   think_share: float = 0.4  # of the answers
-  seed: int = 0
+  seed: int = 0  # of the sums drawn
 
 
 @dataclasses.dataclass(frozen=True)

@@ -28,7 +28,7 @@ class Config:
   vocab_size: int = 2048  # bytes, merges and 64 control tokens together
   pattern: str = 'qwen2'  # qwen2: one digit a token; cl100k: up to three
   text_column: str = 'text'  # of the documents
-  addition_digits: int = 3
+  addition_digits: int = 3  # of each number in them
   addition_documents: int = 0  # generated sums, beside the documents
   think_share: float = 0.4  # of the generated answers
   seed: int = 0  # of the generated text

@@ -113,20 +113,20 @@ def _load(
   imported: Sequence[type],
 ) -> _Config:
   owners: dict[str, str] = {}
-  classes: dict[str, type] = {}
-  for cls, owner in _classes(config_class, imported):
+  known: dict[str, type] = {}
+  for cls, owner in classes(config_class, imported):
     name = cls.__name__
-    if name in classes:
+    if name in known:
       raise TypeError(
         f'{name} stands at {owners[name]} and at {owner}, so that '
         f'`{name}.field` would be unclear; give one of them a name of its own'
       )
-    classes[name], owners[name] = cls, owner
+    known[name], owners[name] = cls, owner
   bound: _Bound = {}
   for layer in [*map(_parse_file, gin_files), _parse_bindings(gin_bindings)]:
     own: _Bound = {}
     for binding in layer:
-      _refuse_unknown(binding, classes, imported)
+      _refuse_unknown(binding, known, imported)
       first = own.setdefault((binding.class_name, binding.field), binding)
       if first is not binding:
         raise ValueError(
@@ -143,9 +143,9 @@ def _load(
   return cfg
 
 
-def _classes(
+def classes(
   cls: type,
-  imported: Sequence[type],
+  imported: Sequence[type] = (),
   owner: str = '',
   above: tuple[type, ...] = (),
 ) -> Iterator[tuple[type, str]]:
@@ -165,7 +165,7 @@ def _classes(
     if not field.init:
       raise TypeError(f'{name} has init=False; use a property')
     for option in [*nested, *dataclass_json.offered(hint, imported)]:
-      yield from _classes(option, imported, owner=name, above=(*above, cls))
+      yield from classes(option, imported, owner=name, above=(*above, cls))
 
 
 # Text -> bindings ----------------------------------------------------------

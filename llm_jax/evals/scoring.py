@@ -28,7 +28,7 @@ _MAX_EXAMPLES_OF_A_KIND = 4
 class Scoring:
   """How many problems there are, how many answers to each, and how long."""
 
-  n_problems: int = 400
+  n_problems: int = 400  # held-out ones
   n_samples: int = 8  # answers sampled for each problem
   temperature: float = 1.0  # of the sampled answers
   max_new_tokens: int = 64  # an answer that has not ended by then is wrong
