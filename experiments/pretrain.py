@@ -18,7 +18,7 @@ import optax
 from absl import logging
 from jax.sharding import Mesh
 
-from experiments import command_line
+from experiments import command_line, explain
 from llm_jax import record, types
 from llm_jax.data import mixture, shards
 from llm_jax.evals import bits_per_byte, continuations, scoring
@@ -174,6 +174,7 @@ if __name__ == '__main__':
   command_line.main(
     Config,
     run,
+    explain.pretraining,
     tokens='folder of token shards with manifest.json',
     tokenizer='folder of the tokenizer that made them',
   )

@@ -17,7 +17,7 @@ from collections.abc import Sequence
 import jax
 from absl import logging
 
-from experiments import command_line
+from experiments import command_line, explain
 from llm_jax import record, types
 from llm_jax.chat import template
 from llm_jax.data import conversations, packing, readers
@@ -170,6 +170,7 @@ if __name__ == '__main__':
   command_line.main(
     Config,
     run,
+    explain.fine_tuning,
     documents='folder of Parquet documents to ask about',
     conversations="JSONL file of conversations in OpenAI's message form, or "
     'folder of a TFDS data set of them',
