@@ -74,3 +74,11 @@ def test_readme_repeats_the_results():
   assert len(readme) == 3
   for name, cells in readme.items():
     assert [cell for cell in cells if cell not in results[name]] == [], name
+
+
+@pytest.mark.parametrize('name', ['LOG.md', 'CHANGELOG.md'])
+def test_lines_are_short(name):
+  """But of tables, whose rows cannot be cut."""
+  lines = (ROOT / name).read_text(encoding='utf-8').splitlines()
+  long = [x for x in lines if len(x) > 80 and x[0] != '|' and ' ' in x[3:78]]
+  assert long == []
