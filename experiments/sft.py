@@ -116,7 +116,7 @@ def run(
     loss = next_token.cross_entropy(logp_BT, batch['loss_mask_BT'])
     return loss, {'targets': batch['loss_mask_BT'].sum()}
 
-  tx = optimizers.make(cfg.optimizer, cfg.loop.n_steps, lines)
+  tx = optimizers.make(cfg.optimizer, stage.n_updates, lines)
   update_fn = update.make_update_fn(loss_fn, tx, stage.mesh)
 
   # The loop, from the newest checkpoint or from the base model.

@@ -92,6 +92,27 @@ def from_dict(
   return _from_dict(config_class, mapping, at='', imported=imported)
 
 
+def with_defaults(cfg: Any, mapping: Mapping[str, Any]) -> dict[str, Any]:
+  """What `to_dict` wrote earlier, with the defaults of fields made since.
+
+  Args:
+    cfg: a configuration of today.
+    mapping: of one of earlier.
+
+  Returns:
+    The mapping, with what it lacks.
+  """
+  usual = default_instance(type(cfg))
+  result = {**({} if usual is None else to_dict(usual)), **mapping}
+  for field in dataclasses.fields(cfg):
+    value, before = getattr(cfg, field.name), mapping.get(field.name)
+    if dataclasses.is_dataclass(value) and isinstance(before, Mapping):
+      name = type(value).__name__
+      if before.get('class', name) == name:
+        result[field.name] = with_defaults(value, before)
+  return result
+
+
 def fingerprint(cfg: Any) -> str:
   """Hashes a configuration: sha256 (hex) of its canonical JSON."""
   text = json.dumps(to_dict(cfg), sort_keys=True, separators=(',', ':'))

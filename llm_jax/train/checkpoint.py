@@ -55,23 +55,38 @@ class LoadedModel:
 class Checkpointer:
   """Saves the states of one run and keeps the newest few."""
 
-  def __init__(self, workdir: str, part: str = ''):
+  def __init__(
+    self,
+    workdir: str,
+    part: str = '',
+    keep_every: int = 0,
+    kept_step: int = 0,
+  ):
     """Open a run's folder for saving; call `restore` before.
 
     Args:
       workdir: folder of the stage.
       part: a folder inside, for models alone: nothing resumes from there.
+      keep_every: checkpoints of the multiples of so many steps stay; 0: none.
+      kept_step: stays too.
     """
     self._folder = steps_folder(workdir, part)
     self._is_part = bool(part)
     os.makedirs(self._folder, exist_ok=True)
     # Orbax's policies do not match the protocols that they are declared by.
     every: Any = ocp.training.save_decision_policies.FixedIntervalPolicy(1)
-    newest: Any = ocp.training.preservation_policies.LatestN(N_KEPT)
+    policies = ocp.training.preservation_policies
+    kept: list[Any] = [
+      policies.LatestN(N_KEPT),
+      policies.CustomSteps([kept_step]),
+    ]
+    if keep_every:
+      kept.append(policies.EveryNSteps(keep_every))
+    any_of: Any = policies.AnyPreservationPolicy(kept)
     self._orbax = ocp.training.Checkpointer(
       self._folder,
       save_decision_policy=every,
-      preservation_policy=newest,
+      preservation_policy=any_of,
       cleanup_tmp_directories=True,
     )
     self._saving = None

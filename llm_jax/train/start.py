@@ -10,20 +10,24 @@ for step, state in loop.train(state, update_fn, batch_fn):
 
 import dataclasses
 import functools
+import pathlib
 from collections.abc import Mapping
 from typing import Any
 
 import jax
 import optax
 from absl import logging
+from jax.experimental import multihost_utils
 from jax.sharding import Mesh
 
-from llm_jax import record, types
+from llm_jax import files, record, types
 from llm_jax.model import config, lora, params, transformer, value_head
+from llm_jax.optim import optimizers
 from llm_jax.parallel import device_mesh
 from llm_jax.tokenizer import encoding
 from llm_jax.train import (
   checkpoint,
+  continuation,
   fit,
   metrics,
   monitoring,
@@ -48,6 +52,14 @@ class Stage:
   is_chat: bool  # whether its model is prompted through the chat template
   params: types.Params | None  # of the stage before; None: new ones
   inputs: Mapping[str, str]  # fingerprint of the model or tokenizer read
+  goes_on: continuation.Continuation
+  updates_a_step: int = 1  # of the optimizer
+
+  @property
+  def n_updates(self) -> int:
+    """Updates that the learning rate's schedule is for."""
+    n_steps = self.cfg.loop.n_steps - self.goes_on.schedule_from
+    return self.updates_a_step * n_steps
 
   def begin(
     self, inputs: Mapping[str, str], plan: fit.Plan | None = None
@@ -66,10 +78,18 @@ class Stage:
       machine['plan'] = dataclasses.asdict(plan)
     all_inputs = {**inputs, **self.inputs}
     is_finished = record.begin(
-      self.workdir, self.name, self.cfg, inputs=all_inputs, extra=machine
+      self.workdir,
+      self.name,
+      self.cfg,
+      inputs=all_inputs,
+      extra=machine,
+      change=self.goes_on.change,
+      remedy=self.goes_on.remedy,
     )
     if is_finished:
       logging.info('%s in %s is already finished', self.name, self.workdir)
+    elif self.goes_on.change:
+      logging.info('the run %s', self.goes_on.change.note['how'])
     return is_finished
 
   def start(
@@ -90,8 +110,19 @@ class Stage:
       0; and the loop, with the writer of metrics.
     """
     state = self._first_state(tx, adapters, has_values)
+    change, first = self.goes_on.change, self.goes_on.schedule_from
+    if change and jax.process_count() > 1:  # the first one moves checkpoints
+      multihost_utils.sync_global_devices('set aside')
     restored = checkpoint.restore(self.workdir, state)
     state = restored or state
+    if int(state.step) < max(first, change.note['step'] if change else 0):
+      raise ValueError(
+        f'the run was to go on otherwise from a step whose checkpoint is '
+        f'damaged; the same command goes on from step {int(state.step)}'
+      )
+    if first and int(state.step) == first:
+      opt_state = optimizers.restart_schedule(state.opt_state)
+      state = dataclasses.replace(state, opt_state=opt_state)
     checkpoint.save_model_files(
       self.workdir,
       stage=self.name,
@@ -111,8 +142,20 @@ class Stage:
     views = monitoring.open_views(self.cfg.loop.watch, self.workdir, n_done)
     writer = metrics.Writer(self.workdir, n_done, views)
     return state, training_loop.Loop(
-      self.cfg.loop, workdir=self.workdir, mesh=self.mesh, writer=writer
+      self.cfg.loop,
+      workdir=self.workdir,
+      mesh=self.mesh,
+      writer=writer,
+      kept_step=self._decay_step(),
     )
+
+  def _decay_step(self) -> int:
+    """The last step before wsd's decay, which a longer run goes on from."""
+    optimizer = self.cfg.optimizer
+    if getattr(optimizer, 'schedule', '') != 'wsd':
+      return 0
+    n_before = optimizers.decay_start(optimizer, self.n_updates)
+    return self.goes_on.schedule_from + n_before // self.updates_a_step
 
   def _first_state(self, tx, adapters, has_values) -> train_state.TrainState:
     model = self.model_config
@@ -145,6 +188,7 @@ def new(name: str, cfg: Any, workdir: str, tokenizer_dir: str) -> Stage:
     workdir: folder of the stage; the same folder resumes.
     tokenizer_dir: folder of the model's tokenizer.
   """
+  goes_on = _find(workdir, cfg)
   tokenizer = encoding.Tokenizer.load(tokenizer_dir)
   return Stage(
     name=name,
@@ -157,6 +201,7 @@ def new(name: str, cfg: Any, workdir: str, tokenizer_dir: str) -> Stage:
     is_chat=False,
     params=None,
     inputs={'tokenizer': tokenizer.fingerprint},
+    goes_on=goes_on,
   )
 
 
@@ -167,6 +212,7 @@ def after(
   restore_from: str,
   n_rows: int,
   teaches_chat: bool = False,
+  updates_a_step: int = 1,
 ) -> Stage:
   """A stage that goes on with the model of another one.
 
@@ -178,10 +224,13 @@ def after(
     n_rows: of a batch, over all devices.
     teaches_chat: whether its model is prompted through the chat template,
       even if the one before was not.
+    updates_a_step: of the optimizer.
 
   Raises:
-    FileNotFoundError, ValueError: see checkpoint.load_model.
+    FileNotFoundError, ValueError: see checkpoint.load_model and
+      continuation.find.
   """
+  goes_on = _find(workdir, cfg, updates_a_step)
   mesh = device_mesh.make(cfg.mesh, n_rows)
   model = checkpoint.load_model(restore_from, mesh)
   return Stage(
@@ -195,4 +244,13 @@ def after(
     is_chat=model.is_chat or teaches_chat,
     params=model.params,
     inputs={'model': model.fingerprint},
+    goes_on=goes_on,
+    updates_a_step=updates_a_step,
   )
+
+
+def _find(workdir: str, cfg: Any, updates_a_step: int = 1):
+  """How the run in a folder goes on; keeps other processes out of it."""
+  if pathlib.Path(workdir).is_dir():
+    files.lock(pathlib.Path(workdir))
+  return continuation.find(workdir, cfg, updates_a_step)
