@@ -18,7 +18,7 @@ import optax
 from absl import logging
 from jax.sharding import Mesh
 
-from experiments import command_line
+from experiments import command_line, explain
 from llm_jax import record, types
 from llm_jax.data import mixture, shards
 from llm_jax.evals import bits_per_byte, continuations, scoring
@@ -93,7 +93,7 @@ def run(
     mixed,
     batch_size=cfg.batch_size,
     seed=cfg.seed,
-    end_of_text_id=vocabulary.special_id('<|endoftext|>'),
+    end_of_text_id=vocabulary.separator_id,
     keep_documents=cfg.keep_documents,
   )
   sums = map(shards.fingerprint, tokens)
@@ -175,6 +175,7 @@ if __name__ == '__main__':
   command_line.main(
     Config,
     run,
+    explain.pretraining,
     tokens='folder of token shards with manifest.json',
     tokenizer='folder of the tokenizer that made them',
   )

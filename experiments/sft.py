@@ -17,7 +17,7 @@ from collections.abc import Sequence
 import jax
 from absl import logging
 
-from experiments import command_line
+from experiments import command_line, explain
 from llm_jax import record, types
 from llm_jax.chat import template
 from llm_jax.data import conversations, packing, readers
@@ -105,7 +105,7 @@ def run(
     sequence_length=limit,
     batch_size=cfg.batch_size,
     seed=cfg.seed,
-    pad_id=stage.tokenizer.special_id('<|endoftext|>'),
+    pad_id=stage.tokenizer.separator_id,
   )
 
   # Loss, optimizer and update.
@@ -170,6 +170,7 @@ if __name__ == '__main__':
   command_line.main(
     Config,
     run,
+    explain.fine_tuning,
     documents='folder of Parquet documents to ask about',
     conversations="JSONL file of conversations in OpenAI's message form, or "
     'folder of a TFDS data set of them',

@@ -38,6 +38,7 @@ _Row = TypeVar('_Row')
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _LISTS = ('.paths', '.paths.gz')
+_CHECKSUM = 'sha256'
 
 
 def to_path(name: Name | Path) -> Path:
@@ -312,6 +313,37 @@ def read_json(path: Name | Path) -> Any:
     raise ValueError(
       f'{path} is damaged: {error}; delete it, or its folder'
     ) from None
+
+
+def write_checked_json(path: Name | Path, values: Mapping[str, Any]):
+  """Writes an object with the sha256 of its values; see `write_json`."""
+  write_json(path, {**values, _CHECKSUM: _values_sha256(values)})
+
+
+def read_checked_json(path: Name | Path) -> dict[str, Any]:
+  """Reads what `write_checked_json` wrote, without the checksum.
+
+  Raises:
+    FileNotFoundError: it is not there.
+    ValueError: it is no object, or not what was written. Files of before there
+      was a checksum are not checked.
+  """
+  values = read_json(path)
+  if not isinstance(values, dict):
+    raise ValueError(f'{path} holds no object; restore the file')
+  saved = values.pop(_CHECKSUM, None)
+  if saved not in (None, actual := _values_sha256(values)):
+    raise ValueError(
+      f'{path} is damaged: its values have sha256 {actual}, but {saved} was '
+      f'written; restore the file; if you changed it on purpose, delete '
+      f'{_CHECKSUM!r} in it'
+    )
+  return values
+
+
+def _values_sha256(values: Mapping[str, Any]) -> str:
+  text = json.dumps(values, sort_keys=True)
+  return hashlib.sha256(text.encode()).hexdigest()
 
 
 def write_jsonl(path: Name | Path, rows: Iterable[Mapping[str, Any]]):

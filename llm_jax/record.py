@@ -105,7 +105,8 @@ def begin(
       )
       if change is None and (workdir / 'done.json').exists():
         return True
-      _resume(workdir, record, wanted['config'], extra or {}, change)
+      new = {'config': wanted['config'], **(extra or {})}
+      _resume(workdir, record, new=new, change=change)
     with files.replacing(workdir / 'config.txt') as file:
       file.write(dataclass_json.explain(cfg).encode() + b'\n')
     files.write_json(workdir / 'run.json', record)
@@ -185,10 +186,9 @@ def _new(workdir: pathlib.Path, wanted, extra) -> dict[str, Any]:
   return record
 
 
-def _resume(workdir: pathlib.Path, record, config, extra, change) -> None:
+def _resume(workdir: pathlib.Path, record, new, change) -> None:
   """Writes into a record that its run goes on, and what is otherwise now."""
   again = {'time': _now(), **_git()}
-  new = {'config': config, **extra}
   if changed := _differences({name: record.get(name) for name in new}, new):
     again['changed'] = changed
   if change:

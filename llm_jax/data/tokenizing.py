@@ -11,7 +11,7 @@ from typing import Any
 
 from llm_jax import files
 from llm_jax.data import readers, shards
-from llm_jax.tokenizer import encoding, specials
+from llm_jax.tokenizer import encoding
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,7 +44,7 @@ def layout(job: Job) -> shards.Layout:
   encoder = load_tokenizer(job.tokenizer)
   return shards.Layout(
     job.sequence_length,
-    end_of_text_id=encoder.special_id(specials.END_OF_TEXT),
+    end_of_text_id=encoder.separator_id,
     vocab_size=encoder.vocab_size,
   )
 
