@@ -28,7 +28,7 @@ from typing import Any
 from absl import flags, logging
 
 from experiments import process, recipe_flags
-from llm_jax import config, field_comments, files, own_code, record
+from llm_jax import config, field_comments, files, locks, own_code, record
 
 # From the configuration and the flags to further lines for --explain.
 Explain = Callable[[Any, Mapping[str, Any]], Iterable[str]]
@@ -126,7 +126,7 @@ def execute(
     return 130
   finally:
     if arguments.get('workdir'):
-      files.unlock(pathlib.Path(arguments['workdir']))
+      locks.unlock(pathlib.Path(arguments['workdir']))
   return 0
 
 

@@ -93,7 +93,7 @@ def run(
     mixed,
     batch_size=cfg.batch_size,
     seed=cfg.seed,
-    end_of_text_id=vocabulary.special_id('<|endoftext|>'),
+    end_of_text_id=vocabulary.separator_id,
     keep_documents=cfg.keep_documents,
   )
   sums = map(shards.fingerprint, tokens)

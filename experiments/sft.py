@@ -41,6 +41,7 @@ class Config:
   think_share: float = 0.4  # of the demonstrations, with a thought
   n_documentation: int = 0  # questions about the manual in --documents
   n_identity: int = 0  # questions about the assistant
+  text_column: str = 'text'  # of --documents
   max_turns: int = 1  # questions in one conversation, from 1 on
   task: any_task.AnyTask | None = None
   lora: model_lora.Lora = model_lora.Lora()
@@ -104,7 +105,7 @@ def run(
     sequence_length=limit,
     batch_size=cfg.batch_size,
     seed=cfg.seed,
-    pad_id=stage.tokenizer.special_id('<|endoftext|>'),
+    pad_id=stage.tokenizer.separator_id,
   )
 
   # Loss, optimizer and update.
@@ -155,6 +156,7 @@ def make_dataset(
     n_identity=cfg.n_identity,
     n_documentation=cfg.n_documentation,
     documents=documents,
+    text_column=cfg.text_column,
     max_turns=cfg.max_turns,
     seed=cfg.seed,
   )

@@ -23,7 +23,7 @@ from typing import Any
 
 from absl import logging
 
-from llm_jax import dataclass_json, files
+from llm_jax import dataclass_json, files, locks
 
 _VERSIONED = (
   'jax jaxlib flax optax orbax-checkpoint array-record tensorflow-datasets '
@@ -82,7 +82,7 @@ def begin(
   """
   workdir = pathlib.Path(workdir)
   workdir.mkdir(parents=True, exist_ok=True)
-  is_new = files.lock(workdir)
+  is_new = locks.lock(workdir)
   try:
     files.remove_leftovers(workdir)
     wanted = {
@@ -105,7 +105,8 @@ def begin(
       )
       if change is None and (workdir / 'done.json').exists():
         return True
-      _resume(workdir, record, wanted['config'], extra or {}, change)
+      new = {'config': wanted['config'], **(extra or {})}
+      _resume(workdir, record, new=new, change=change)
     with files.replacing(workdir / 'config.txt') as file:
       file.write(dataclass_json.explain(cfg).encode() + b'\n')
     files.write_json(workdir / 'run.json', record)
@@ -115,7 +116,7 @@ def begin(
     return False
   except BaseException:
     if is_new:
-      files.unlock(workdir)
+      locks.unlock(workdir)
     raise
 
 
@@ -185,10 +186,9 @@ def _new(workdir: pathlib.Path, wanted, extra) -> dict[str, Any]:
   return record
 
 
-def _resume(workdir: pathlib.Path, record, config, extra, change) -> None:
+def _resume(workdir: pathlib.Path, record, new, change) -> None:
   """Writes into a record that its run goes on, and what is otherwise now."""
   again = {'time': _now(), **_git()}
-  new = {'config': config, **extra}
   if changed := _differences({name: record.get(name) for name in new}, new):
     again['changed'] = changed
   if change:
@@ -279,7 +279,7 @@ def rerun(workdir: files.Name, earlier: Mapping[str, Any]) -> None:
     )
   workdir = pathlib.Path(workdir)
   workdir.mkdir(parents=True, exist_ok=True)
-  files.lock(workdir)
+  locks.lock(workdir)
   files.write_json(workdir / 'rerun_of.json', earlier)
 
 
@@ -315,7 +315,7 @@ def finish(workdir: files.Name, summary: Mapping[str, Any]) -> None:
   files.write_json(
     workdir / 'done.json', {'stage': stage, 'seconds': seconds, **summary}
   )
-  files.unlock(workdir)
+  locks.unlock(workdir)
 
 
 def _refuse_other_run(
