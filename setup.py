@@ -24,6 +24,8 @@ _BASE = [
   'regex>=2025.9.1',  # split patterns of tokenizers, \p{L} included
   'sentencepiece>=0.2.1',  # vocabularies of Llama, Gemma and T5
   'pyarrow>=21',  # Parquet documents
+  # Files, archives and bodies in zstd; newer Pythons have it themselves.
+  'backports.zstd>=1.0; python_version < "3.14"',
   'tqdm>=4.67',  # the progress bar
   'universal-pathlib>=0.3,<0.4',  # paths on any file system of fsspec
 ]
@@ -33,8 +35,6 @@ _WEB = [
   'resiliparse>=2.0,<3',  # HTML trees and fast extraction
   'trafilatura>=2.3,<3',  # the best extraction
   'brotli>=1.1',  # bodies in br; fastwarc brings it along
-  # Archives and bodies in zstd; newer Pythons have it themselves.
-  'backports.zstd>=1.0; python_version < "3.14"',
   'lxml>=6',  # links of a page; its libxml2 splits tags as HTML5 does
   'protego>=0.6',  # matches the rules of robots.txt
   'idna>=3.7',  # names of hosts by UTS 46

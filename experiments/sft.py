@@ -17,7 +17,7 @@ from collections.abc import Sequence
 import jax
 from absl import logging
 
-from experiments import command_line
+from experiments import command_line, explain
 from llm_jax import record, types
 from llm_jax.chat import template
 from llm_jax.data import conversations, packing, readers
@@ -41,6 +41,7 @@ class Config:
   think_share: float = 0.4  # of the demonstrations, with a thought
   n_documentation: int = 0  # questions about the manual in --documents
   n_identity: int = 0  # questions about the assistant
+  text_column: str = 'text'  # of --documents
   max_turns: int = 1  # questions in one conversation, from 1 on
   task: any_task.AnyTask | None = None
   lora: model_lora.Lora = model_lora.Lora()
@@ -155,6 +156,7 @@ def make_dataset(
     n_identity=cfg.n_identity,
     n_documentation=cfg.n_documentation,
     documents=documents,
+    text_column=cfg.text_column,
     max_turns=cfg.max_turns,
     seed=cfg.seed,
   )
@@ -168,6 +170,7 @@ if __name__ == '__main__':
   command_line.main(
     Config,
     run,
+    explain.fine_tuning,
     documents='folder of Parquet documents to ask about',
     conversations="JSONL file of conversations in OpenAI's message form, or "
     'folder of a TFDS data set of them',

@@ -16,6 +16,7 @@ user's own with all that the Protocol describes can stand in the same way.
 
 import dataclasses
 import difflib
+import math
 import pathlib
 import textwrap
 import tokenize
@@ -352,6 +353,8 @@ def _build(
       values[field.name] = dataclass_json.checked(
         binding.value, hint, sequence=tuple, name=f'{binding.where}: {name}'
       )
+      if cls not in imported:
+        _check_range(binding, field.name)
     elif default is dataclasses.MISSING:
       raise ValueError(
         f'{name} has no default and is not set; add `{name} = ...` to the gin '
@@ -367,6 +370,18 @@ def _build(
   except ValueError as error:
     set_by = f' (set by {", ".join(used)})' if used else ''
     raise ValueError(f'{cls.__name__}: {error}{set_by}') from error
+
+
+def _check_range(binding: _Binding, field: str) -> None:
+  """Refuses what is no length, share, rate, count or seed of any class."""
+  value = binding.value
+  least = int(field.endswith(('batch_size', '_every')))  # what one divides by
+  most = 2**32 - 1 if field == 'seed' else math.inf
+  if isinstance(value, int | float) and not least <= value <= most:
+    limit = f'{least} or more' if most == math.inf else f'{least} to {most}'
+    raise ValueError(
+      f'{binding.where}: {binding.class_name}.{field} = {value}; use {limit}'
+    )
 
 
 def _choose(

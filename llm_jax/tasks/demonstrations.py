@@ -35,6 +35,7 @@ def make(
   n_identity: int,
   n_documentation: int,
   documents: str | None,
+  text_column: str,
   max_turns: int,
   seed: int,
 ) -> list[Conversation]:
@@ -47,6 +48,7 @@ def make(
     n_identity: questions about the assistant.
     n_documentation: questions about the manual in the documents.
     documents: a corpus, see data/readers.py.
+    text_column: of its rows.
     max_turns: neighbours are joined to conversations of 1 to so many questions.
     seed: of all draws.
 
@@ -62,7 +64,7 @@ def make(
   if documents:
     entries = [
       entry
-      for page in readers.read(documents, 'train')
+      for page in readers.read(documents, 'train', readers.Form(text_column))
       for entry in reference.entries(page.text)
     ]
     result += documentation.conversations(entries, n_documentation, seed)

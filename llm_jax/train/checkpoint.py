@@ -266,25 +266,8 @@ def load_model(stage_dir: str, mesh: Mesh | None = None) -> LoadedModel:
     ValueError: if every checkpoint is damaged.
   """
   folder = os.path.abspath(os.path.join(stage_dir, _FOLDER))
-  model_file = os.path.join(folder, _MODEL_FILE)
-  if not saved_steps(folder) or not os.path.exists(model_file):
-    raise FileNotFoundError(
-      f'{stage_dir} holds no checkpoint of a model (looked for {model_file} '
-      'and a folder named by its step); give the folder of a finished '
-      'pretrain, sft or rl stage'
-    )
-  saved = files.read_json(model_file)
-  # An option that is younger than the file has its default, which is what the
-  # model was before there was that option.
-  defaults = dataclass_json.to_dict(config.ModelConfig())
-  cfg = dataclass_json.from_dict(config.ModelConfig, defaults | saved['model'])
-  # The first ones had none. A changed option loads as another model.
-  checksum = saved.pop(_CHECKSUM, None)
-  if checksum not in (None, _sha256_of(saved)):
-    raise ValueError(
-      f'{model_file} is damaged: its values are not those that were written; '
-      f'restore it, or delete {_CHECKSUM!r} in it if you changed them'
-    )
+  saved = _read_model_file(stage_dir, folder)
+  cfg = read_model_config(stage_dir)
   mesh = mesh or device_mesh.make(device_mesh.MeshConfig(data=1))
   like = params.abstract(params.table(cfg), mesh)
   step, parts = _newest_whole(folder, {'params': like})
@@ -297,6 +280,41 @@ def load_model(stage_dir: str, mesh: Mesh | None = None) -> LoadedModel:
     is_chat=saved['is_chat'],
     fingerprint=_sha256(_describe(parts)),
   )
+
+
+def read_model_config(stage_dir: str) -> config.ModelConfig:
+  """The configuration of the model that a stage left, without its parameters.
+
+  Raises:
+    FileNotFoundError: if there is no model there.
+    ValueError: if model.json is not what was written.
+  """
+  folder = os.path.abspath(os.path.join(stage_dir, _FOLDER))
+  saved = _read_model_file(stage_dir, folder)
+  # An option that is younger than the file has its default, which is what the
+  # model was before there was that option.
+  defaults = dataclass_json.to_dict(config.ModelConfig())
+  cfg = dataclass_json.from_dict(config.ModelConfig, defaults | saved['model'])
+  # The first ones had none. A changed option loads as another model.
+  checksum = saved.pop(_CHECKSUM, None)
+  if checksum not in (None, _sha256_of(saved)):
+    raise ValueError(
+      f'{os.path.join(folder, _MODEL_FILE)} is damaged: its values are not '
+      f'those that were written; restore it, or delete {_CHECKSUM!r} in it if '
+      'you changed them'
+    )
+  return cfg
+
+
+def _read_model_file(stage_dir: str, folder: str) -> dict[str, Any]:
+  model_file = os.path.join(folder, _MODEL_FILE)
+  if not saved_steps(folder) or not os.path.exists(model_file):
+    raise FileNotFoundError(
+      f'{stage_dir} holds no checkpoint of a model (looked for {model_file} '
+      'and a folder named by its step); give the folder of a finished '
+      'pretrain, sft or rl stage'
+    )
+  return files.read_json(model_file)
 
 
 def steps_folder(workdir: str, part: str = '') -> str:

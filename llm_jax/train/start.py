@@ -20,7 +20,7 @@ from absl import logging
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh
 
-from llm_jax import files, record, types
+from llm_jax import locks, record, types
 from llm_jax.model import config, lora, params, transformer, value_head
 from llm_jax.optim import optimizers
 from llm_jax.parallel import device_mesh
@@ -252,5 +252,5 @@ def after(
 def _find(workdir: str, cfg: Any, updates_a_step: int = 1):
   """How the run in a folder goes on; keeps other processes out of it."""
   if pathlib.Path(workdir).is_dir():
-    files.lock(pathlib.Path(workdir))
+    locks.lock(pathlib.Path(workdir))
   return continuation.find(workdir, cfg, updates_a_step)
