@@ -18,7 +18,7 @@ import platform
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from absl import logging
@@ -222,6 +222,40 @@ def _clock(workdir: pathlib.Path) -> dict[str, float]:
       error,
     )
     return zero
+
+
+def history(stage_dir: files.Name) -> Iterator[dict[str, Any]]:
+  """The records of a stage and of those it goes back to, as far as there are.
+
+  Args:
+    stage_dir: its folder, or one inside it, such as `best`.
+
+  Yields:
+    Each run.json, the newest first; the stage before is the --restore_from.
+  """
+  seen: set[str] = set()
+  folder: str | None = os.path.abspath(stage_dir)
+  while folder and folder not in seen:
+    seen.add(folder)
+    path = pathlib.Path(folder, 'run.json')
+    if not path.exists():
+      path = path.parent.parent / 'run.json'
+    if not path.exists():
+      return
+    found = files.read_json(path)
+    yield found
+    folder = _value_of('restore_from', found['argv'])
+    folder = folder and os.path.normpath(os.path.join(found['cwd'], folder))
+
+
+def _value_of(flag: str, argv: Sequence[str]) -> str | None:
+  """The last value of a flag, written `--flag value` or `--flag=value`."""
+  found = None
+  for word, after in zip(argv, [*argv[1:], ''], strict=True):
+    name, is_one_word, value = word.lstrip('-').partition('=')
+    if word.startswith('-') and name == flag:
+      found = value if is_one_word else after
+  return found
 
 
 def rerun(workdir: files.Name, earlier: Mapping[str, Any]) -> None:
