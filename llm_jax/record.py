@@ -301,6 +301,34 @@ def tick(workdir: files.Name) -> float:
   return seconds
 
 
+def mixture(workdir: files.Name, rows: Sequence[Mapping[str, Any]]) -> None:
+  """Print what a stage trains on, and write it into run.json.
+
+  Args:
+    workdir: the stage's folder, opened by `begin`.
+    rows: of each source its name, counts as whole numbers, `share` as a part
+      of one, and `epochs`.
+  """
+  path = pathlib.Path(workdir) / 'run.json'
+  files.write_json(path, {**files.read_json(path), 'mixture': list(rows)})
+  shown = [
+    [
+      f'{value:.1%}' if name == 'share'
+      else f'{value:,.2f}' if isinstance(value, float)
+      else f'{value:,}' if isinstance(value, int)
+      else str(value)
+      for name, value in row.items()
+    ]
+    for row in rows
+  ]  # fmt: skip
+  lines = [list(rows[0]), *shown]
+  widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+  for first, *others in lines:
+    cells = [first.ljust(widths[0])]
+    cells += [x.rjust(n) for x, n in zip(others, widths[1:], strict=True)]
+    logging.info('mixture: %s', '  '.join(cells))
+
+
 def finish(workdir: files.Name, summary: Mapping[str, Any]) -> None:
   """Marks a stage as finished, and lets other processes into its folder.
 
