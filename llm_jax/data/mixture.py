@@ -44,7 +44,9 @@ def open_sources(
 
   def source(name: str, split: str) -> shards.TokenSource:
     folder = shards.find_source(folders, name)
-    return shards.TokenSource(folder, name, split, tokenizer_fingerprint)
+    return shards.TokenSource(
+      folder, name, split=split, tokenizer_fingerprint=tokenizer_fingerprint
+    )
 
   names = names or shards.names(folders, 'train')
   sources = [source(name, 'train') for name in names]
