@@ -22,7 +22,7 @@ import tempfile
 import urllib.parse
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import IO, Any, BinaryIO, TypeVar
+from typing import Any, BinaryIO, TypeVar
 
 import numpy as np
 import upath
@@ -399,7 +399,7 @@ def read_jsonl(
       if not line.strip():
         continue
       try:
-        row = read_row(_object(line, is_first=number == 1))
+        row = read_row(json_object(line, is_first=number == 1))
       except (AttributeError, LookupError, TypeError, ValueError) as error:
         if torn_end and not line.endswith(b'\n'):
           return
@@ -413,8 +413,12 @@ def read_jsonl(
         yield row
 
 
-def _object(line: bytes, is_first: bool) -> dict[str, Any]:
-  """The JSON object of a line."""
+def json_object(line: bytes, is_first: bool) -> dict[str, Any]:
+  """The JSON object of a line.
+
+  Raises:
+    ValueError: it is something else.
+  """
   text = decode(line.removeprefix(codecs.BOM_UTF8) if is_first else line)
   try:
     value = json.loads(text)
@@ -451,7 +455,7 @@ def decode(data: bytes, first_line: int = 0) -> str:
 
 
 @contextlib.contextmanager
-def opened(path: Path) -> Iterator[IO[bytes]]:
+def opened(path: Path) -> Iterator[Any]:
   """A file to read, unpacked if its name ends in .gz or .zst.
 
   Raises:
