@@ -315,6 +315,22 @@ def read_json(path: Name | Path) -> Any:
     ) from None
 
 
+def read_object(path: Name | Path) -> dict[str, Any]:
+  """Reads a JSON object of a published model.
+
+  Raises:
+    ValueError: it is not there, or is no object.
+  """
+  if not to_path(path).is_file():
+    raise ValueError(
+      f'{path} is missing; give a folder that save_pretrained wrote'
+    )
+  values = read_json(path)
+  if not isinstance(values, dict):
+    raise ValueError(f'{path} holds no object')
+  return values
+
+
 def write_checked_json(path: Name | Path, values: Mapping[str, Any]):
   """Writes an object with the sha256 of its values; see `write_json`."""
   write_json(path, {**values, _CHECKSUM: _values_sha256(values)})

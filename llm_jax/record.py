@@ -26,8 +26,8 @@ from absl import logging
 from llm_jax import dataclass_json, files, locks
 
 _VERSIONED = (
-  'jax jaxlib flax optax orbax-checkpoint array-record tensorflow-datasets '
-  'chex gin-config numpy pyarrow tiktoken'
+  'llm_jax jax jaxlib flax optax orbax-checkpoint array-record '
+  'tensorflow-datasets chex gin-config numpy pyarrow tiktoken'
 )
 
 _OURS = ('llm_jax', 'experiments', '__main__')
@@ -460,6 +460,8 @@ def _git() -> dict[str, Any]:
       return None
     return done.stdout.strip() if done.returncode == 0 else None
 
+  if not (root / '.git').exists():  # installed, perhaps into another's checkout
+    return {'git_sha': 'unknown', 'git_dirty': None}
   changed = ask('status', '--porcelain')
   return {
     'git_sha': ask('rev-parse', 'HEAD') or 'unknown',
