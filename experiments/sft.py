@@ -27,7 +27,7 @@ from llm_jax.model import lora as model_lora
 from llm_jax.optim import optimizers
 from llm_jax.parallel import device_mesh
 from llm_jax.tasks import any_task, demonstrations, protocol
-from llm_jax.train import start, training_loop, update
+from llm_jax.train import fit, start, training_loop, update
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,6 +42,9 @@ class Config:
   n_documentation: int = 0  # questions about the manual in --documents
   n_identity: int = 0  # questions about the assistant
   max_turns: int = 1  # questions in one conversation, from 1 on
+  loss_chunk: int = 0  # tokens of a row whose logits exist at once; 0: all
+  micro_batch: int = 0  # rows computed at once; 0: as many as fit the memory
+  device_memory: float = 0.0  # GiB of a device, for that; 0: as it says itself
   task: any_task.AnyTask | None = None
   lora: model_lora.Lora = model_lora.Lora()
   optimizer: optimizers.AnyOptimizer = optimizers.Optimizer(
@@ -88,14 +91,20 @@ def run(
     n_rows=cfg.batch_size,
     teaches_chat=True,
   )
-  lines = model_lora.trained(cfg.lora, params.table(stage.model_config))
-  if stage.begin(fingerprints(cfg, documents, conversations)):
+  model = stage.model_config
+  lines = model_lora.trained(cfg.lora, params.table(model))
+  tx = optimizers.make(cfg.optimizer, stage.n_updates, lines)
+  limit = min(cfg.sequence_length, model.max_length)
+  plan = fit.of_recipe(
+    cfg, model, tx=tx, mesh=stage.mesh, length=limit, adapters=cfg.lora
+  )
+  model = dataclasses.replace(model, remat=plan.remat)
+  if stage.begin(fingerprints(cfg, documents, conversations), plan):
     return
 
   # Data: conversations are written, made a data set, rendered and packed.
   dataset = make_dataset(cfg, workdir, documents, paths=conversations)
   rendered = [template.render(stage.tokenizer, one) for one in dataset]
-  limit = min(cfg.sequence_length, stage.model_config.max_length)
   fitting = [row for row in rendered if len(row.token_ids) <= limit + 1]
   n_left_out = len(rendered) - len(fitting)
   logging.info('%d conversations; %d do not fit', len(rendered), n_left_out)
@@ -107,29 +116,28 @@ def run(
     pad_id=stage.tokenizer.special_id('<|endoftext|>'),
   )
 
-  # Loss, optimizer and update.
+  # Loss and update.
   def loss_fn(
     params: types.Params, batch: types.Batch, key: jax.Array
   ) -> tuple[jax.Array, types.Metrics]:
     del key  # nothing is drawn: there is no dropout
-    logp_BT = likelihood.target_logp(stage.model_config, params, batch)
+    logp_BT = likelihood.target_logp(
+      model, params, batch, chunk_length=cfg.loss_chunk
+    )
     loss = next_token.cross_entropy(logp_BT, batch['loss_mask_BT'])
     return loss, {'targets': batch['loss_mask_BT'].sum()}
 
-  tx = optimizers.make(cfg.optimizer, stage.n_updates, lines)
-  update_fn = update.make_update_fn(loss_fn, tx, stage.mesh)
+  n_micro = cfg.batch_size // plan.micro_batch
+  update_fn = update.make_update_fn(loss_fn, tx, stage.mesh, n_micro=n_micro)
 
   # The loop, from the newest checkpoint or from the base model.
   state, loop = stage.start(tx, cfg.lora)
-  flops = params.train_flops_per_token(stage.model_config, limit)
+  flops = params.train_flops_per_token(model, limit)
   for _ in loop.train(state, update_fn, batch_fn, flops_per_token=flops):
     pass  # nothing is evaluated on the way; see experiments/evaluate.py
-  summary = {
-    'tokens': cfg.loop.n_steps * cfg.batch_size * limit,
-    'conversations': len(fitting),
-    'left_out_as_too_long': n_left_out,
-  }
-  record.finish(workdir, summary)
+  counts = {'conversations': len(fitting), 'left_out_as_too_long': n_left_out}
+  n_tokens = cfg.loop.n_steps * cfg.batch_size * limit
+  record.finish(workdir, {'tokens': n_tokens, **counts})
 
 
 def fingerprints(
