@@ -301,16 +301,21 @@ def tick(workdir: files.Name) -> float:
   return seconds
 
 
-def mixture(workdir: files.Name, rows: Sequence[Mapping[str, Any]]) -> None:
+def mixture(
+  workdir: files.Name, rows: Sequence[Mapping[str, Any]], **more: Any
+) -> None:
   """Print what a stage trains on, and write it into run.json.
 
   Args:
     workdir: the stage's folder, opened by `begin`.
     rows: of each source its name, counts as whole numbers, `share` as a part
       of one, and `epochs`.
+    **more: what else run.json shall say of it.
   """
   path = pathlib.Path(workdir) / 'run.json'
-  files.write_json(path, {**files.read_json(path), 'mixture': list(rows)})
+  files.write_json(
+    path, {**files.read_json(path), 'mixture': list(rows), **more}
+  )
   shown = [
     [
       f'{value:.1%}' if name == 'share'
