@@ -13,18 +13,26 @@ NOT train, and changes no setting of JAX or of this process.
 
 import dataclasses
 import os
+import pathlib
+import tempfile
 from collections.abc import Mapping, Sequence
 from typing import TypedDict, Unpack
 
-import jax
 import numpy as np
+from jax.sharding import Mesh
 
 from llm_jax import types
 from llm_jax.chat import prompting, template
 from llm_jax.infer import generate, reading
-from llm_jax.interop import huggingface
+from llm_jax.interop import (
+  gguf_file,
+  gguf_tokenizer,
+  huggingface,
+  tokenizer_files,
+)
 from llm_jax.model import config as model_config
-from llm_jax.tokenizer import encoding
+from llm_jax.parallel import device_mesh
+from llm_jax.tokenizer import loading, text_tokenizer
 from llm_jax.train import checkpoint
 
 
@@ -55,7 +63,7 @@ class Model:
 
   config: model_config.ModelConfig
   params: types.Params
-  tokenizer: encoding.Tokenizer
+  tokenizer: text_tokenizer.TextTokenizer
   is_chat: bool
 
   def generate(
@@ -197,7 +205,7 @@ def load(path: str | os.PathLike[str]) -> Model:
 
   Args:
     path: folder of a pretrain, sft or rl stage, or of a published model with
-      config.json, safetensors and tokenizer.json.
+      config.json, safetensors and its tokenizer, or a GGUF file.
 
   Returns:
     The model.
@@ -207,20 +215,39 @@ def load(path: str | os.PathLike[str]) -> Model:
     ValueError: if it is damaged, or of a class that we do not have.
   """
   path = os.fspath(path)
-  if os.path.exists(os.path.join(path, 'config.json')):
-    cfg, arrays = huggingface.read(path)
-    tokenizer = huggingface.read_tokenizer(path, cfg.vocab_size)
-    facts = tokenizer.published
-    is_chat = facts is not None and facts.chat_template is not None
-    return Model(cfg, jax.device_put(arrays), tokenizer, is_chat)
+  gguf = gguf_file.find(path)
+  if gguf is not None or os.path.exists(os.path.join(path, 'config.json')):
+    return _load_published(path, gguf)
   loaded = checkpoint.load_model(path)
-  tokenizer = encoding.Tokenizer.load(loaded.tokenizer_dir)
+  tokenizer = loading.load(loaded.tokenizer_dir)
   return Model(
     config=loaded.model_config,
     params=loaded.params,
     tokenizer=tokenizer,
     is_chat=loaded.is_chat,
   )
+
+
+def _load_published(folder: str, gguf: pathlib.Path | None) -> Model:
+  with tempfile.TemporaryDirectory() as scratch:
+    if gguf is None:
+      cfg, flat = huggingface.read_flat(folder)
+    else:
+      cfg, flat, known = gguf_file.read(gguf)
+      gguf_tokenizer.write(known, scratch)
+      folder = scratch
+    tokenizer = tokenizer_files.read(folder, cfg.vocab_size)
+  facts = tokenizer.published
+  return Model(
+    config=cfg,
+    params=huggingface.place(cfg, flat, mesh=_first_device()),
+    tokenizer=tokenizer,
+    is_chat=facts is not None and facts.chat_template is not None,
+  )
+
+
+def _first_device() -> Mesh:
+  return device_mesh.make(device_mesh.MeshConfig(data=1))
 
 
 def _listed(texts: Sequence[str]) -> Sequence[str]:
