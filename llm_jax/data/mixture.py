@@ -50,9 +50,8 @@ def open_sources(
 
   names = names or shards.names(folders, 'train')
   sources = [source(name, 'train') for name in names]
-  if not weights:
-    least = sum(source.tokens for source in sources) / batch_size
-    weights = [max(source.tokens, least) for source in sources]
+  n_tokens = [source.tokens for source in sources]
+  weights = weights or default_weights(n_tokens, batch_size)
   known = shards.names(folders, 'valid')
   valid_name = valid_name or next((n for n in names if n in known), '')
   if not valid_name:
@@ -132,6 +131,18 @@ def empty_batch(batch_size: int, length: int) -> Batch:
     end_of_text_id=0,
     keep_documents=True,
   )
+
+
+def default_weights(
+  n_tokens: Sequence[int], batch_size: int
+) -> Sequence[float]:
+  """By the tokens of each source, but a row of each batch at least.
+
+  >>> default_weights([300, 96, 4], 4)
+  [300, 100.0, 100.0]
+  """
+  least = sum(n_tokens) / batch_size
+  return [max(n, least) for n in n_tokens]
 
 
 def rows_of_each(weights: Sequence[float], batch_size: int) -> list[int]:
