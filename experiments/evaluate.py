@@ -30,7 +30,7 @@ from llm_jax.data import shards
 from llm_jax.evals import bits_per_byte, leaks, modes, scoring
 from llm_jax.report import findings
 from llm_jax.tasks import any_task, protocol
-from llm_jax.tokenizer import encoding
+from llm_jax.tokenizer import loading
 from llm_jax.train import checkpoint
 
 _load_model = checkpoint.load_model  # as `run` has a parameter of that name
@@ -122,7 +122,7 @@ def _measure(
 ) -> dict[str, Any]:
   """Everything that is measured of one checkpoint."""
   start = time.monotonic()
-  tokenizer = encoding.Tokenizer.load(loaded.tokenizer_dir)
+  tokenizer = loading.load(loaded.tokenizer_dir)
   config_and_params = (loaded.model_config, loaded.params)
   model = scoring.Model(*config_and_params, tokenizer, is_chat=loaded.is_chat)
   rows = []

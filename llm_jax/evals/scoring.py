@@ -17,7 +17,7 @@ from llm_jax.evals import statistics
 from llm_jax.infer import generate
 from llm_jax.model import config as model_config
 from llm_jax.tasks import protocol
-from llm_jax.tokenizer import encoding
+from llm_jax.tokenizer import text_tokenizer
 from llm_jax.train import start
 from llm_jax.verify import grading
 
@@ -57,7 +57,7 @@ class Model:
 
   config: model_config.ModelConfig
   params: types.Params
-  tokenizer: encoding.Tokenizer
+  tokenizer: text_tokenizer.TextTokenizer
   is_chat: bool  # prompted by the chat template; else by the bare prompt
 
 
@@ -162,7 +162,7 @@ def evaluate(
 
 
 def thought_ids(
-  tokenizer: encoding.Tokenizer, think_start: str
+  tokenizer: text_tokenizer.TextTokenizer, think_start: str
 ) -> tuple[int, ...]:
   """Every token without which a thought cannot be opened.
 
