@@ -133,7 +133,7 @@ def measure(
   cfg: model_config.ModelConfig,
   params: types.Params,
   source: shards.TokenSource,
-  tokenizer: encoding.Tokenizer,
+  tokenizer: text_tokenizer.TextTokenizer,
   max_rows: int,
   batch_size: int,
 ) -> dict[str, Any]:
