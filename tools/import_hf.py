@@ -105,7 +105,12 @@ def run(
 def _main(_):
   process.set_up_logging(0)
   try:
-    run(_FROM.value, _WORKDIR.value, _TOKENIZER.value, _GROW.value)
+    run(
+      _FROM.value,
+      _WORKDIR.value,
+      tokenizer=_TOKENIZER.value,
+      grow=_GROW.value,
+    )
   except ValueError as error:
     raise SystemExit(f'error: {error}') from None
 
