@@ -10,6 +10,8 @@ import itertools
 from llm_jax import dataclass_json
 
 VOCABULARY_MULTIPLE = 128  # rows of the embedding, for sharding and matmuls
+# Say how a model is computed, and not which one it is.
+COMPUTATION = ('dtype', 'unroll_layers', 'attention', 'remat')
 _CHOICES = {
   'norm': ('rms', 'rms_plus_one', 'layer'),
   'bias': ('none', 'qkv', 'all'),

@@ -125,6 +125,8 @@ def test_half_precision_both_ways(dtype, kind, tmp_path):
 
 def test_padding_rows_are_left_out_and_come_back_as_zeros(tmp_path):
   huggingface.write(tmp_path / 'a', CFG, new_params(CFG))
+  modes = {path.stat().st_mode & 0o777 for path in (tmp_path / 'a').iterdir()}
+  assert modes == {0o644}  # for others to read
   tensors = read_tensors(tmp_path / 'a')
   assert tensors['model.embed_tokens.weight'].shape == (60, 24)
   cfg, params = huggingface.read(tmp_path / 'a')
