@@ -15,7 +15,6 @@ of each gin file.
 import dataclasses
 import functools
 import pathlib
-import re
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -23,13 +22,13 @@ from typing import Any
 import jax
 from absl import logging
 
-from experiments import command_line
+from experiments import command_line, recipe_flags
 from llm_jax import files, record
+from llm_jax.chat import formats
 from llm_jax.data import shards
 from llm_jax.evals import bits_per_byte, compression, scoring
 from llm_jax.report import findings
 from llm_jax.tasks import any_task, protocol
-from llm_jax.tokenizer import encoding
 from llm_jax.train import checkpoint
 
 
@@ -45,7 +44,12 @@ class Config:
 
 
 def run(
-  cfg: Config, workdir: str, checkpoint: Sequence[str], tokens: str
+  cfg: Config,
+  workdir: str,
+  checkpoint: Sequence[str],
+  tokens: str,
+  chat: bool = False,
+  base: bool = False,
 ) -> None:
   """Measure what is not measured yet and write evaluation.json.
 
@@ -54,10 +58,13 @@ def run(
     workdir: folder of the evaluation; the same folder resumes.
     checkpoint: `name=folder of a stage` of each.
     tokens: folder of token shards, for the held-out documents.
+    chat: put problems as conversations, whatever a checkpoint says.
+    base: put them as plain text.
   """
-  named = _named(checkpoint)
+  is_chat = formats.override(chat, base)
+  named = recipe_flags.named('checkpoint', checkpoint)
   inputs = {'tokens': shards.fingerprint(tokens)}
-  inputs |= protocol.file_sums(cfg.task)
+  inputs |= protocol.file_sums(cfg.task) | formats.inputs(is_chat)
   begin = functools.partial(
     record.begin,
     workdir=workdir,
@@ -77,7 +84,10 @@ def run(
       if finished:  # by an earlier call, which was not given this checkpoint
         pathlib.Path(workdir, 'done.json').unlink()
         finished = begin()
-      files.write_json(path, _measure(cfg, name, loaded=loaded, tokens=tokens))
+      measured = _measure(
+        cfg, name, loaded=loaded, tokens=tokens, is_chat=is_chat
+      )
+      files.write_json(path, measured)
       record.tick(workdir)
     results.append(files.read_json(path))
 
@@ -94,13 +104,15 @@ def run(
 
 
 def _measure(
-  cfg: Config, name: str, loaded: checkpoint.LoadedModel, tokens: str
+  cfg: Config,
+  name: str,
+  loaded: checkpoint.LoadedModel,
+  tokens: str,
+  is_chat: bool | None,
 ) -> dict[str, Any]:
   """Everything that is measured of one checkpoint."""
   start = time.monotonic()
-  tokenizer = encoding.Tokenizer.load(loaded.tokenizer_dir)
-  config_and_params = (loaded.model_config, loaded.params)
-  model = scoring.Model(*config_and_params, tokenizer, is_chat=loaded.is_chat)
+  model = scoring.of_checkpoint(loaded, is_chat)
   rows = []
   for direct in (False, True):
     found = scoring.evaluate(model, cfg.task, cfg.evaluation, direct=direct)
@@ -118,11 +130,14 @@ def _measure(
     tokens,
     cfg.held_out_source,
     split='valid',
-    tokenizer_fingerprint=tokenizer.fingerprint,
+    tokenizer_fingerprint=model.tokenizer.fingerprint,
   )
-  text = bits_per_byte.read(source, tokenizer, cfg.held_out_rows)
+  text = bits_per_byte.read(source, model.tokenizer, cfg.held_out_rows)
   bits = bits_per_byte.bits_per_byte(
-    *config_and_params, held_out=text, batch_size=cfg.held_out_batch_size
+    model.config,
+    model.params,
+    held_out=text,
+    batch_size=cfg.held_out_batch_size,
   )
   logging.info('%s: %.3f bits per byte on held-out text', name, bits)
   return {
@@ -148,25 +163,6 @@ def _loaded(
   """Each checkpoint with its name, one after the other."""
   for name, folder in folders.items():
     yield name, checkpoint.load_model(folder)
-
-
-def _named(checkpoints: Sequence[str]) -> dict[str, str]:
-  """Folders by name, from `name=folder`."""
-  folders: dict[str, str] = {}
-  for given in checkpoints:
-    name, _, folder = given.partition('=')
-    if not re.fullmatch(r'[\w.-]+', name) or not folder:
-      raise ValueError(
-        f'--checkpoint {given!r} is not name=folder; write for example '
-        '--checkpoint sft=runs/speedrun/sft'
-      )
-    if name in folders:
-      raise ValueError(
-        f'two checkpoints are called {name!r}: {folders[name]} and {folder}; '
-        'give each its own name'
-      )
-    folders[name] = folder
-  return folders
 
 
 if __name__ == '__main__':

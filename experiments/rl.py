@@ -7,21 +7,18 @@ From an assistant, or straight from a base model (R1-Zero style): what the
 checkpoint was trained on decides how problems are put to it. Hardware, time
 and result stand in the header of each gin file.
 
-The loop is this recipe's own, since its batches depend on the parameters:
-rollout -> score -> advantage -> update, on the same arrays.
+Its loop is its own, since batches depend on the parameters: rollout -> score ->
+advantage -> update, on the same arrays.
 """
 
 import dataclasses
 import functools
 from concurrent import futures
 
-from absl import logging
-
 from experiments import command_line, explain
 from llm_jax import dataclass_json, record
-from llm_jax.chat import prompting
+from llm_jax.chat import formats
 from llm_jax.evals import scoring
-from llm_jax.infer import generate
 from llm_jax.model import params
 from llm_jax.optim import optimizers
 from llm_jax.parallel import device_mesh
@@ -73,7 +70,13 @@ class Config:
     algorithm.check_answers(self.n_prompts, self.n_samples)
 
 
-def run(cfg: Config, workdir: str, restore_from: str) -> None:
+def run(
+  cfg: Config,
+  workdir: str,
+  restore_from: str,
+  chat: bool = False,
+  base: bool = False,
+) -> None:
   """Train the policy; the same workdir resumes."""
   algorithm = algorithms.choose(cfg.preset, cfg.algorithm)
   n_steps = cfg.loop.n_steps
@@ -85,19 +88,16 @@ def run(cfg: Config, workdir: str, restore_from: str) -> None:
     restore_from=restore_from,
     n_rows=n_rows,
     updates_a_step=cfg.updates.n_a_step,
+    is_chat=formats.override(chat, base),
   )
   policy_cfg = stage.model_config
-
   # Problems: new ones at every step, or a pool of them in epochs.
   n_draws = max(cfg.loop.batch_number(n_steps), 1 + cfg.rollouts.max_refills)
   n_problems = cfg.n_problems or cfg.n_prompts * n_draws
   problems = prompts.load(stage, cfg.task, n_problems)
-  stop_ids = (prompting.stop_id(stage.tokenizer, stage.is_chat),)
+  stop_ids = stage.chat_format.stop_ids
   request = rollout.make_request(cfg.max_new_tokens, stop_ids, cfg.temperature)
-  lengths = [len(problem.token_ids) for problem in problems]
-  row_length = max(lengths) + cfg.max_new_tokens - 1
-  first = min(lengths) - 1  # no earlier target was drawn
-  generate.check(policy_cfg, [one.token_ids for one in problems], request)
+  first, row_length = prompts.check(policy_cfg, problems, request)
 
   # Loss, optimizer and update.
   lines = params.table(policy_cfg, algorithm.has_values)
@@ -147,13 +147,9 @@ def run(cfg: Config, workdir: str, restore_from: str) -> None:
 
   def evaluate(step: int) -> None:
     model = scoring.of_stage(stage, state.params)
-    result = scoring.evaluate(model, cfg.task, cfg.evaluation, direct=False)
-    values = metrics.evaluation(result)
-    loop.writer.metrics(step, values)
-    loop.writer.sample(step, metrics.first_sample(result))
-    logging.info('step %d/%d | %s', step, n_steps, values)
+    sampled = metrics.evaluate(model, cfg, writer=loop.writer, step=step)
     if step:
-      best.offer(values['eval_sampled'], state)
+      best.offer(sampled, state)
 
   with sampler.pool, best, loop:
     if not n_done:
@@ -176,8 +172,8 @@ def run(cfg: Config, workdir: str, restore_from: str) -> None:
         evaluate(step)
       if loop.is_due(step):
         loop.save(step, state)
-  n_tokens = loop.writer.total('sampled_tokens')
-  record.finish(workdir, {'tokens': n_tokens, 'best_sampled': best.value})
+  tokens = loop.writer.total('sampled_tokens')
+  record.finish(workdir, {'tokens': tokens, 'best_sampled': best.value})
 
 
 if __name__ == '__main__':

@@ -19,7 +19,6 @@ from absl import logging
 
 from experiments import command_line, explain
 from llm_jax import record, types
-from llm_jax.chat import template
 from llm_jax.data import conversations, packing, readers
 from llm_jax.losses import next_token
 from llm_jax.model import likelihood, params
@@ -95,7 +94,7 @@ def run(
 
   # Data: conversations are written, made a data set, rendered and packed.
   dataset = make_dataset(cfg, workdir, documents, paths=conversations)
-  rendered = [template.render(stage.tokenizer, one) for one in dataset]
+  rendered = [row for one in dataset for row in stage.chat_format.rows(one)]
   limit = min(cfg.sequence_length, stage.model_config.max_length)
   fitting = [row for row in rendered if len(row.token_ids) <= limit + 1]
   n_left_out = len(rendered) - len(fitting)

@@ -12,13 +12,13 @@ from collections.abc import Sequence
 from typing import Any
 
 from llm_jax import types
-from llm_jax.chat import prompting
+from llm_jax.chat import formats
 from llm_jax.evals import statistics
 from llm_jax.infer import generate
 from llm_jax.model import config as model_config
 from llm_jax.tasks import protocol
 from llm_jax.tokenizer import encoding
-from llm_jax.train import start
+from llm_jax.train import checkpoint, start
 from llm_jax.verify import grading
 
 _MAX_EXAMPLES_OF_A_KIND = 4
@@ -57,7 +57,7 @@ class Model:
   config: model_config.ModelConfig
   params: types.Params
   tokenizer: encoding.Tokenizer
-  is_chat: bool  # prompted by the chat template; else by the bare prompt
+  chat_format: formats.Format
 
 
 def of_stage(stage: start.Stage, params: types.Params) -> Model:
@@ -66,7 +66,27 @@ def of_stage(stage: start.Stage, params: types.Params) -> Model:
     config=stage.model_config,
     params=params,
     tokenizer=stage.tokenizer,
-    is_chat=stage.is_chat,
+    chat_format=stage.chat_format,
+  )
+
+
+def of_checkpoint(
+  loaded: checkpoint.LoadedModel, is_chat: bool | None = None
+) -> Model:
+  """A model that a stage left.
+
+  Args:
+    loaded: the checkpoint.
+    is_chat: whether it takes conversations; None: as it says itself.
+  """
+  tokenizer = encoding.Tokenizer.load(loaded.tokenizer_dir)
+  if is_chat is None:
+    is_chat = loaded.is_chat
+  return Model(
+    config=loaded.model_config,
+    params=loaded.params,
+    tokenizer=tokenizer,
+    chat_format=formats.choose(tokenizer, is_chat),
   )
 
 
@@ -172,7 +192,8 @@ def _answers(
   n_answers = max(n_samples, 1)
   prompts, seeds = [], []
   for problem in problems:
-    ids = prompting.token_ids(model.tokenizer, problem.prompt, model.is_chat)
+    messages = formats.question(problem.prompt)
+    ids = model.chat_format.prompt(messages, direct)
     prompts += [ids] * n_answers
     # Seeds by name and not by index: the answers to a problem do not depend
     # on which other problems there are.
@@ -180,7 +201,7 @@ def _answers(
     seeds += [zlib.crc32(name.encode()) for name in names]
   request = generate.Request(
     max_new_tokens=cfg.max_direct_tokens if direct else cfg.max_new_tokens,
-    stop_ids=(prompting.stop_id(model.tokenizer, model.is_chat),),
+    stop_ids=model.chat_format.stop_ids,
     temperature=cfg.temperature if n_samples else 0.0,
     banned_ids=thought_ids(model.tokenizer, task.think_start) if direct else (),
   )
@@ -193,7 +214,12 @@ def _answers(
     batch_size=cfg.batch_size,
   )
   scored = [
-    _scored(model, task, problem=problems[index // n_answers], answer=answer)
+    _scored(
+      task,
+      problem=problems[index // n_answers],
+      answer=answer,
+      text=model.chat_format.text(answer.token_ids, direct),
+    )
     for index, answer in enumerate(answers)
   ]
   return [
@@ -203,13 +229,12 @@ def _answers(
 
 
 def _scored(
-  model: Model,
   task: protocol.Task,
   problem: protocol.Problem,
   answer: generate.Answer,
+  text: str,
 ) -> dict[str, Any]:
   """An answer with its verdict."""
-  text = prompting.answer_text(model.tokenizer, answer.token_ids)
   n_tokens = len(answer.token_ids)
   score = grading.Score(False, f'no end within {n_tokens} tokens')
   if answer.stopped:
