@@ -6,17 +6,19 @@
       --checkpoint sft=runs/speedrun/sft --checkpoint rl=runs/speedrun/rl_seed0
 
 Each checkpoint is asked every problem greedily and several times by sampling,
-once as it likes and once without thinking. What a checkpoint achieved is on
-disk as soon as it is known, under the fingerprint of its parameters; the same
-command asks only what is not there yet. Hardware and time stand in the header
-of each gin file.
+once as it likes and once without thinking, and multiple choice by likelihood
+too; see evals/choices.py. Of a file every question is asked, and a checkpoint
+that was trained on it is refused, unless only the tenth is asked for that no
+stage trains on. What a checkpoint achieved is on disk as soon as it is known;
+the same command asks only what is not there yet. Hardware and time stand in the
+header of each gin file.
 """
 
 import dataclasses
 import functools
 import pathlib
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import jax
@@ -26,10 +28,11 @@ from experiments import command_line, recipe_flags
 from llm_jax import files, record
 from llm_jax.chat import formats
 from llm_jax.data import shards
-from llm_jax.evals import bits_per_byte, compression, scoring
-from llm_jax.report import findings
+from llm_jax.evals import bits_per_byte, leaks, modes, scoring
 from llm_jax.tasks import any_task, protocol
 from llm_jax.train import checkpoint
+
+_load_model = checkpoint.load_model  # as `run` has a parameter of that name
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,17 +40,29 @@ class Config:
   """What is measured; equal for all checkpoints."""
 
   task: any_task.AnyTask = dataclasses.field(kw_only=True)
+  # Of a task's file: all, or held_out, the tenth that no stage trains on.
+  questions: str = 'all'
+  # Likelihood is measured where problems have choices.
+  modes: tuple[str, ...] = modes.MODES
   evaluation: scoring.Scoring = scoring.Scoring()
   held_out_source: str = 'documents'  # its valid split is measured
   held_out_rows: int = 1024  # at most, from the first on
   held_out_batch_size: int = 16  # rows computed together
+
+  def __post_init__(self):
+    for given, known in (
+      ((self.questions,), ('all', 'held_out')),
+      (self.modes, modes.MODES),
+    ):
+      if not given or {*given} - {*known}:
+        raise ValueError(f'{given} in Config; use {" or ".join(known)}')
 
 
 def run(
   cfg: Config,
   workdir: str,
   checkpoint: Sequence[str],
-  tokens: str,
+  tokens: str = '',
   chat: bool = False,
   base: bool = False,
 ) -> None:
@@ -57,14 +72,17 @@ def run(
     cfg: problems, samples and held-out rows.
     workdir: folder of the evaluation; the same folder resumes.
     checkpoint: `name=folder of a stage` of each.
-    tokens: folder of token shards, for the held-out documents.
+    tokens: folder of token shards, for the held-out documents; empty: bits
+      per byte are not measured.
     chat: put problems as conversations, whatever a checkpoint says.
     base: put them as plain text.
   """
   is_chat = formats.override(chat, base)
-  named = recipe_flags.named('checkpoint', checkpoint)
-  inputs = {'tokens': shards.fingerprint(tokens)}
+  named = recipe_flags.by_name('checkpoint', checkpoint)
+  inputs = {'tokens': shards.fingerprint(tokens)} if tokens else {}
   inputs |= protocol.file_sums(cfg.task) | formats.inputs(is_chat)
+  if cfg.questions == 'all':
+    leaks.refuse(cfg.task, named)
   begin = functools.partial(
     record.begin,
     workdir=workdir,
@@ -78,7 +96,8 @@ def run(
   results_dir.mkdir(exist_ok=True)
 
   results: list[dict[str, Any]] = []
-  for name, loaded in _loaded(named):
+  for name, folder in named.items():
+    loaded = _load_model(folder)
     path = results_dir / f'{name}-{loaded.fingerprint[:16]}.json'
     if not path.exists():
       if finished:  # by an earlier call, which was not given this checkpoint
@@ -92,10 +111,15 @@ def run(
     results.append(files.read_json(path))
 
   rows = [row for result in results for row in result['rows']]
-  models = {r['checkpoint']: r['bits_per_byte'] for r in results}
-  held_out = results[0]['held_out'] | {'models': models}
-  path = pathlib.Path(workdir, 'evaluation.json')
-  files.write_json(path, {'rows': rows, 'held_out': held_out})
+  evaluation = {
+    'rows': [row for row in rows if row['mode'] != 'likelihood'],
+    'choices': [row for row in rows if row['mode'] == 'likelihood'],
+    'held_out': None,
+  }
+  if tokens:
+    models = {r['checkpoint']: r['bits_per_byte'] for r in results}
+    evaluation['held_out'] = results[0]['held_out'] | {'models': models}
+  files.write_json(pathlib.Path(workdir, 'evaluation.json'), evaluation)
   if finished:
     print(f'the evaluation in {workdir} is finished')
     return
@@ -112,34 +136,30 @@ def _measure(
 ) -> dict[str, Any]:
   """Everything that is measured of one checkpoint."""
   start = time.monotonic()
+  logging.info('%s: %s, step %d', name, loaded.stage, loaded.step)
   model = scoring.of_checkpoint(loaded, is_chat)
   rows = []
-  for direct in (False, True):
-    found = scoring.evaluate(model, cfg.task, cfg.evaluation, direct=direct)
+  for found in modes.rows(
+    model, cfg.task, cfg.evaluation, modes=cfg.modes, split=cfg.questions
+  ):
     rows.append({'checkpoint': name, **found})
-    logging.info(
-      '%s, %s: sampled %s (95%%: %s), greedy %s, %.0f%% think',
-      name,
-      found['mode'],
-      findings.percent(found['sampled']),
-      findings.interval(found['interval']['sampled']),
-      findings.percent(found['greedy']),
-      100 * found['think_share'],
+  text: dict[str, Any] = {}
+  if tokens:
+    source = shards.TokenSource(
+      tokens,
+      cfg.held_out_source,
+      'valid',
+      tokenizer_fingerprint=model.tokenizer.fingerprint,
     )
-  source = shards.TokenSource(
-    tokens,
-    cfg.held_out_source,
-    split='valid',
-    tokenizer_fingerprint=model.tokenizer.fingerprint,
-  )
-  text = bits_per_byte.read(source, model.tokenizer, cfg.held_out_rows)
-  bits = bits_per_byte.bits_per_byte(
-    model.config,
-    model.params,
-    held_out=text,
-    batch_size=cfg.held_out_batch_size,
-  )
-  logging.info('%s: %.3f bits per byte on held-out text', name, bits)
+    text = bits_per_byte.measure(
+      model.config,
+      model.params,
+      source=source,
+      tokenizer=model.tokenizer,
+      max_rows=cfg.held_out_rows,
+      batch_size=cfg.held_out_batch_size,
+    )
+    logging.info('%.3f bits per byte on held-out text', text['bits_per_byte'])
   return {
     'checkpoint': name,
     'fingerprint': loaded.fingerprint,
@@ -147,22 +167,8 @@ def _measure(
     'step': loaded.step,
     'seconds': time.monotonic() - start,
     'rows': rows,
-    'bits_per_byte': bits,
-    'held_out': {
-      'source': source.name,
-      'documents': len(text.documents),
-      'bytes': text.n_bytes,
-      'compressors': compression.bits_per_byte(text.documents),
-    },
+    **text,
   }
-
-
-def _loaded(
-  folders: Mapping[str, str],
-) -> Iterator[tuple[str, checkpoint.LoadedModel]]:
-  """Each checkpoint with its name, one after the other."""
-  for name, folder in folders.items():
-    yield name, checkpoint.load_model(folder)
 
 
 if __name__ == '__main__':

@@ -100,11 +100,11 @@ def parameters(run: Callable[..., Any]) -> dict[str, inspect.Parameter]:
   return dict(list(inspect.signature(run).parameters.items())[1:])
 
 
-def named(flag: str, values: Sequence[str]) -> dict[str, str]:
-  """Folders by name, from values of a flag in the form `name=folder`.
+def by_name(flag: str, values: Sequence[str]) -> dict[str, str]:
+  """Folders by name, from `name=folder` of a flag that may be repeated.
 
   Raises:
-    ValueError: for a value of another form, or a name that comes twice.
+    ValueError: for another form, or a name that stands twice.
   """
   folders: dict[str, str] = {}
   for given in values:
@@ -116,8 +116,8 @@ def named(flag: str, values: Sequence[str]) -> dict[str, str]:
       )
     if name in folders:
       raise ValueError(
-        f'two {flag}s are called {name!r}: {folders[name]} and {folder}; give '
-        'each its own name'
+        f'two {flag}s are called {name!r}: {folders[name]} and {folder}; '
+        'give each its own name'
       )
     folders[name] = folder
   return folders

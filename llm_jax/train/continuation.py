@@ -93,7 +93,7 @@ def find(workdir: str, cfg: Any, updates_a_step: int = 1) -> Continuation:
     return Continuation(used.start, remedy=_remedy(tuned, steps))
   if rewinds:
     _check_skipped(before.get('skip_batches', ()), loop, step)
-  start = _start(cfg, used, step, updates_a_step)
+  start = _start(cfg, used, step=step, updates_a_step=updates_a_step)
   note = {
     'step': step,
     'settings': accepted,
