@@ -4,11 +4,9 @@ python -m experiments.rl --workdir runs/tiny/rl \
   --gin_file gin_configs/rl_tiny.gin --restore_from runs/tiny/sft
 
 From an assistant, or straight from a base model (R1-Zero style): what the
-checkpoint was trained on decides how problems are put to it. Hardware, time
-and result stand in the header of each gin file.
-
-Its loop is its own, since batches depend on the parameters: rollout -> score ->
-advantage -> update, on the same arrays.
+checkpoint was trained on decides how problems are put to it. The loop is this
+recipe's own, since its batches depend on the parameters: rollout -> score ->
+advantage -> update. Hardware, time and result: see the header of each gin file.
 """
 
 import dataclasses
@@ -19,6 +17,7 @@ from experiments import command_line, explain
 from llm_jax import dataclass_json, record
 from llm_jax.chat import formats
 from llm_jax.evals import scoring
+from llm_jax.model import lora as model_lora
 from llm_jax.model import params
 from llm_jax.optim import optimizers
 from llm_jax.parallel import device_mesh
@@ -44,6 +43,7 @@ class Config:
   algorithm: algorithms.Algorithm = algorithms.Algorithm()
   rollouts: rollout.Rollouts = rollout.Rollouts()
   updates: learn.Updates = learn.Updates()
+  lora: model_lora.Lora = model_lora.Lora()
   evaluation: scoring.Scoring = scoring.Scoring(
     n_problems=128, n_samples=1, max_new_tokens=40, batch_size=128
   )
@@ -59,10 +59,8 @@ class Config:
   mesh: device_mesh.MeshConfig = device_mesh.MeshConfig()
 
   def __post_init__(self):
-    if self.reward not in rollout.REWARDS:
-      raise ValueError(
-        f'Config.reward = {self.reward!r}; use one of {rollout.REWARDS}'
-      )
+    rollout.check_reward(self.reward)
+    self.lora.check(self.optimizer)
     names = 'n_prompts n_samples evaluate_every'
     dataclass_json.require_at_least(self, names, 1)
     rollout.make_request(self.max_new_tokens, (), self.temperature)  # checks
@@ -101,6 +99,7 @@ def run(
 
   # Loss, optimizer and update.
   lines = params.table(policy_cfg, algorithm.has_values)
+  lines = model_lora.trained(cfg.lora, lines)
   tx = optimizers.make(cfg.optimizer, stage.n_updates, lines)
   plan = fit.choose(
     policy_cfg,
@@ -121,7 +120,7 @@ def run(
   # Begin, or go on from the newest checkpoint.
   if stage.begin(protocol.file_sums(cfg.task), plan):
     return
-  state, loop = stage.start(tx, has_values=algorithm.has_values)
+  state, loop = stage.start(tx, cfg.lora, algorithm.has_values)
   n_done = int(state.step)
   best = best_model.Best(workdir, n_done, 'eval_sampled')
   sampler = rollout.Sampler(
@@ -146,7 +145,7 @@ def run(
   annotate = learn.make_annotate_fn(learner, plan.micro_batch, cfg.temperature)
 
   def evaluate(step: int) -> None:
-    model = scoring.of_stage(stage, state.params)
+    model = scoring.of_stage(stage, state)
     sampled = metrics.evaluate(model, cfg, writer=loop.writer, step=step)
     if step:
       best.offer(sampled, state)
@@ -156,9 +155,10 @@ def run(
       evaluate(0)
     for step in loop.steps(n_done):
       number = cfg.loop.batch_number(step)
-      rollouts = rollout.collect(sampler, state.params, number)
+      policy = scoring.of_stage(stage, state).params
+      rollouts = rollout.collect(sampler, policy, number)
       batch = rollout.training_batch(rollouts.trained_groups, row_length)
-      batch = annotate(state.params, batch)
+      batch = annotate(policy, batch)
       advantages, found = learn.token_advantages(
         learner, batch, rollouts.trained_reward_PR
       )

@@ -51,12 +51,7 @@ class Config:
   mesh: device_mesh.MeshConfig = device_mesh.MeshConfig()
 
   def __post_init__(self):
-    matrices = getattr(self.optimizer, 'matrices', 'adamw')
-    if self.lora.rank and matrices != 'adamw':
-      raise ValueError(
-        f'Optimizer.matrices = {matrices!r} with Lora.rank = '
-        f'{self.lora.rank}: Muon is for whole matrices; use adamw'
-      )
+    self.lora.check(self.optimizer)
     if (self.task is None) != (self.n_task == 0):
       raise ValueError(
         f'Config.n_task = {self.n_task} demonstrations of Config.task = '

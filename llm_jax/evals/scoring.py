@@ -18,7 +18,7 @@ from llm_jax.infer import generate
 from llm_jax.model import config as model_config
 from llm_jax.tasks import protocol
 from llm_jax.tokenizer import encoding
-from llm_jax.train import checkpoint, start
+from llm_jax.train import checkpoint, start, train_state
 from llm_jax.verify import grading
 
 _MAX_EXAMPLES_OF_A_KIND = 4
@@ -61,11 +61,11 @@ class Model:
   chat_format: formats.Format
 
 
-def of_stage(stage: start.Stage, params: types.Params) -> Model:
-  """The model that a stage trains, with the parameters that it has now."""
+def of_stage(stage: start.Stage, state: train_state.TrainState) -> Model:
+  """The model that a stage trains as it is now, with its adapters in it."""
   return Model(
     config=stage.model_config,
-    params=params,
+    params=train_state.merged(state),
     tokenizer=stage.tokenizer,
     chat_format=stage.chat_format,
   )

@@ -62,6 +62,12 @@ class Sampler:
       )
 
 
+def check_reward(name: str) -> None:
+  """Refuse what is none of REWARDS."""
+  if name not in REWARDS:
+    raise ValueError(f'Config.reward = {name!r}; use one of {REWARDS}')
+
+
 def make_request(
   max_new_tokens: int, stop_ids: tuple[int, ...], temperature: float
 ) -> generate.Request:

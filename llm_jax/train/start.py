@@ -160,6 +160,11 @@ class Stage:
 
   def _first_state(self, tx, adapters, has_values) -> train_state.TrainState:
     model = self.model_config
+    if adapters.rank and has_values:
+      raise ValueError(
+        f'Lora.rank = {adapters.rank} with a value function, which is no part '
+        'of the adapters; use an algorithm without one, such as dr_grpo'
+      )
     lines = lora.trained(adapters, params.table(model, has_values))
     head = {value_head.NAME: value_head.init(model)} if has_values else {}
     given = None if self.params is None else self.params | head
