@@ -79,19 +79,12 @@ def run(cfg: Config, workdir: str, restore_from: str) -> None:
   n_steps = cfg.loop.n_steps
   n_rows = cfg.updates.rows(cfg.n_prompts * cfg.n_samples)  # of an update
   stage = start.after(
-    'rl',
-    cfg,
-    workdir=workdir,
-    restore_from=restore_from,
-    n_rows=n_rows,
-    updates_a_step=cfg.updates.n_a_step,
+    'rl', cfg, workdir=workdir, restore_from=restore_from, n_rows=n_rows
   )
   policy_cfg = stage.model_config
 
   # Problems: new ones at every step, or a pool of them in epochs.
-  n_draws = max(cfg.loop.batch_number(n_steps), 1 + cfg.rollouts.max_refills)
-  n_problems = cfg.n_problems or cfg.n_prompts * n_draws
-  problems = prompts.load(stage, cfg.task, n_problems)
+  problems = prompts.load(stage, cfg.task, prompts.count(cfg))
   stop_ids = (prompting.stop_id(stage.tokenizer, stage.is_chat),)
   request = rollout.make_request(cfg.max_new_tokens, stop_ids, cfg.temperature)
   lengths = [len(problem.token_ids) for problem in problems]
@@ -119,7 +112,8 @@ def run(cfg: Config, workdir: str, restore_from: str) -> None:
   )
 
   # Begin, or go on from the newest checkpoint.
-  if stage.begin(protocol.file_sums(cfg.task), plan):
+  mixture = prompts.mixture(problems, cfg)
+  if stage.begin(protocol.file_sums(cfg.task), plan, mixture):
     return
   state, loop = stage.start(tx, has_values=algorithm.has_values)
   n_done = int(state.step)
