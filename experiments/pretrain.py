@@ -108,9 +108,8 @@ def run(
   tx, update_fn, plan = make_step(
     cfg, stage.mesh, length, n_bytes_V=n_bytes_V, n_updates=stage.n_updates
   )
-  if stage.begin(inputs, plan):
+  if stage.begin(inputs, plan, mixture.table(mixed, cfg.batch_size, n_batches)):
     return
-  record.mixture(workdir, mixture.table(mixed, cfg.batch_size, n_batches))
   state, loop = stage.start(tx)
   flops = params.train_flops_per_token(cfg.model, length)
   steps = loop.train(state, update_fn, batch_fn, flops_per_token=flops)
