@@ -108,9 +108,8 @@ def run(
   tx, update_fn, plan = make_step(
     cfg, stage.mesh, length, n_bytes_V=n_bytes_V, n_updates=stage.n_updates
   )
-  if stage.begin(inputs, plan):
+  if stage.begin(inputs, plan, mixture.table(mixed, cfg.batch_size, n_batches)):
     return
-  record.mixture(workdir, mixture.table(mixed, cfg.batch_size, n_batches))
   state, loop = stage.start(tx)
   flops = params.train_flops_per_token(cfg.model, length)
   steps = loop.train(state, update_fn, batch_fn, flops_per_token=flops)
@@ -124,7 +123,7 @@ def run(
       loop.writer.metrics(step, {'valid_bits_per_byte': bits, **read})
       logging.info('step %d | held-out bits per byte %.4f', step, bits)
     if step % cfg.sample_every == 0 or is_last:
-      model = scoring.of_stage(stage, trained.params)
+      model = scoring.of_stage(stage, trained)
       for prompt, text in continuations.sample(
         model, cfg.sample_prompts, cfg.sample_tokens
       ):
