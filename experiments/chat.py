@@ -1,19 +1,21 @@
 """Talk with a checkpoint in the terminal.
 
-  python -m experiments.chat --restore_from runs/speedrun/rl_seed0 --single_turn
+  python -m experiments.chat --restore_from runs/speedrun/rl_seed0
   python -m experiments.chat --restore_from runs/speedrun/pretrain --base
 
 With --base the text is continued as it stands, which is what a model that was
 only pretrained can do. With --single_turn each message is a conversation of its
-own, for a model that was trained on single questions. /help lists the commands.
-Nothing is written to disk.
+own; for a model that was trained on single questions it is so by itself.
+--prompt TEXT prints one answer and ends. /help lists the commands. Nothing is
+written to disk.
 """
 
 import dataclasses
-import readline  # noqa: F401  gives input() editing and a history
+import readline
 import sys
 
 from experiments import command_line
+from llm_jax import visible_text
 from llm_jax.infer import generate
 from llm_jax.serve import terminal
 from llm_jax.tokenizer import encoding
@@ -36,6 +38,7 @@ def run(
   restore_from: str,
   base: bool = False,
   single_turn: bool = False,
+  prompt: str | None = None,
 ) -> None:
   """Talk until /quit or the end of the input.
 
@@ -44,16 +47,24 @@ def run(
     restore_from: folder of the stage whose newest checkpoint is loaded.
     base: continue text instead of answering messages.
     single_turn: forget each message before the next.
+    prompt: answer this alone and end.
   """
   loaded = checkpoint.load_model(restore_from)
   tokenizer = encoding.Tokenizer.load(loaded.tokenizer_dir)
   context = loaded.model_config.max_length
+  notices = []
   if not base and not loaded.is_chat:
-    print(
+    notices.append(
       '[this model was not trained on conversations: it continues text, as '
       'with --base]'
     )
     base = True
+  elif not base and loaded.usage.max_turns == 1 and not single_turn:
+    notices.append(
+      '[this model was trained on single questions: each message is a '
+      'conversation of its own]'
+    )
+    single_turn = True
   limit = cfg.max_new_tokens if base else min(cfg.max_new_tokens, context // 2)
   settings = terminal.Settings(
     context_tokens=context,
@@ -76,12 +87,23 @@ def run(
       request=request,
     )
 
+  session = terminal.Session(stream, tokenizer, settings)
+  if prompt is not None:
+    for piece in session.answer(prompt):
+      _write(piece)
+    return
   print(
     f'{loaded.stage}, step {loaded.step}, context {context} tokens. '
     '/help lists the commands.'
   )
-  session = terminal.Session(stream, tokenizer, settings)
-  terminal.loop(session, lambda: input('> '), _write)
+  print(*notices, sep='\n', end='\n' * bool(notices))
+  if loaded.usage.examples:
+    print('Things to try:')
+    for text in loaded.usage.examples:
+      print(f'  {visible_text.visible(text)}')
+  # A paste of several lines is one message; Python turns this off by default.
+  readline.parse_and_bind('set enable-bracketed-paste on')
+  terminal.loop(session, lambda: input('> '), _write, dims=sys.stdout.isatty())
 
 
 def _write(piece: str) -> None:
@@ -96,4 +118,5 @@ if __name__ == '__main__':
     run,
     base='continue text instead of answering messages',
     single_turn='forget each message before the next',
+    prompt='answer this message, or continue this text, and end',
   )

@@ -28,7 +28,7 @@ from llm_jax import files, record
 from llm_jax.data import shards
 from llm_jax.evals import bits_per_byte, compression, scoring
 from llm_jax.report import findings
-from llm_jax.tasks import any_task, protocol
+from llm_jax.tasks import any_task, assistant, protocol
 from llm_jax.tokenizer import encoding
 from llm_jax.train import checkpoint
 
@@ -39,6 +39,7 @@ class Config:
 
   task: any_task.AnyTask = dataclasses.field(kw_only=True)
   evaluation: scoring.Scoring = scoring.Scoring()
+  n_conversations: int = 0  # questions of Assistant that assistants get too
   held_out_source: str = 'documents'  # its valid split is measured
   held_out_rows: int = 1024  # at most, from the first on
   held_out_batch_size: int = 16
@@ -102,18 +103,14 @@ def _measure(
   config_and_params = (loaded.model_config, loaded.params)
   model = scoring.Model(*config_and_params, tokenizer, is_chat=loaded.is_chat)
   rows = []
-  for direct in (False, True):
-    found = scoring.evaluate(model, cfg.task, cfg.evaluation, direct=direct)
+  asked = [(cfg.task, cfg.evaluation, direct) for direct in (False, True)]
+  if cfg.n_conversations and loaded.is_chat:
+    few = dataclasses.replace(cfg.evaluation, n_problems=cfg.n_conversations)
+    asked.append((assistant.Assistant(), few, False))
+  for task, scored, direct in asked:
+    found = scoring.evaluate(model, task, scored, direct=direct)
     rows.append({'checkpoint': name, **found})
-    logging.info(
-      '%s, %s: sampled %s (95%%: %s), greedy %s, %.0f%% think',
-      name,
-      found['mode'],
-      findings.percent(found['sampled']),
-      findings.interval(found['interval']['sampled']),
-      findings.percent(found['greedy']),
-      100 * found['think_share'],
-    )
+    logging.info('%s %s', name, findings.evaluated(found))
   source = shards.TokenSource(
     tokens,
     cfg.held_out_source,
@@ -124,7 +121,7 @@ def _measure(
   bits = bits_per_byte.bits_per_byte(
     *config_and_params, held_out=text, batch_size=cfg.held_out_batch_size
   )
-  logging.info('%s: %.3f bits per byte on held-out text', name, bits)
+  logging.info('%s needs %.3f bits per byte of held-out text', name, bits)
   return {
     'checkpoint': name,
     'fingerprint': loaded.fingerprint,

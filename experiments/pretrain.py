@@ -104,7 +104,7 @@ def run(
   tx, update_fn, plan = make_step(cfg, stage.mesh, length, n_bytes_V=n_bytes_V)
   if stage.begin(inputs, plan):
     return
-  state, loop = stage.start(tx)
+  state, loop = stage.used(cfg.sample_prompts).start(tx)
   flops = params.train_flops_per_token(cfg.model, length)
   steps = loop.train(state, update_fn, batch_fn, flops_per_token=flops)
   for step, trained in steps:

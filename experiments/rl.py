@@ -116,7 +116,11 @@ def run(cfg: Config, workdir: str, restore_from: str) -> None:
   # Begin, or go on from the newest checkpoint.
   if stage.begin(protocol.file_sums(cfg.task), plan):
     return
-  state, loop = stage.start(tx, has_values=algorithm.has_values)
+  if not stage.is_chat:
+    stage = stage.used([one.problem.prompt for one in problems[:3]])
+  state, loop = stage.start(
+    tx, has_values=algorithm.has_values, n_a_step=cfg.updates.n_a_step
+  )
   n_done = int(state.step)
   best = best_model.Best(workdir, n_done, 'eval_sampled')
   sampler = rollout.Sampler(

@@ -120,6 +120,7 @@ def run(
   update_fn = update.make_update_fn(loss_fn, tx, stage.mesh)
 
   # The loop, from the newest checkpoint or from the base model.
+  stage = stage.used(*usage(cfg, dataset))
   state, loop = stage.start(tx, cfg.lora)
   flops = params.train_flops_per_token(stage.model_config, limit)
   for _ in loop.train(state, update_fn, batch_fn, flops_per_token=flops):
@@ -130,6 +131,19 @@ def run(
     'left_out_as_too_long': n_left_out,
   }
   record.finish(workdir, summary)
+
+
+def usage(
+  cfg: Config, dataset: Sequence[Sequence[dict[str, str]]]
+) -> tuple[Sequence[str], int]:
+  """Three things to ask, and the most questions that one conversation has."""
+  questions = [
+    [message['content'] for message in messages if message['role'] == 'user']
+    for messages in dataset
+  ]
+  examples = getattr(cfg.task, 'examples', ()) if cfg.n_task else ()
+  first = [asked[0] for asked in questions[:3]]
+  return examples or first, max(map(len, questions))
 
 
 def fingerprints(

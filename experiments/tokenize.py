@@ -141,7 +141,7 @@ def write_addition(
   encoder = tokenizing.load_tokenizer(job.tokenizer)
   writer = tokenizing.shard_writer(job, entry)
   for prompt, answer in addition.text_documents(
-    cfg.n_digits,
+    addition.Addition(cfg.n_digits),
     'train',
     count=cfg.documents,
     seed=cfg.seed,

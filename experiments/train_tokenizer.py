@@ -90,7 +90,7 @@ def task_texts(cfg: Config) -> Iterator[str]:
   """Prompts and answers, apart, as they will be encoded."""
   return itertools.chain.from_iterable(
     addition.text_documents(
-      cfg.addition_digits,
+      addition.Addition(cfg.addition_digits),
       'train',
       count=cfg.addition_documents,
       seed=cfg.seed,

@@ -5,12 +5,18 @@ answer, and what ends their answer. Does not render whole conversations; see
 chat/template.py.
 """
 
+import itertools
+from collections.abc import Sequence
+
 from llm_jax.chat import template
 from llm_jax.tokenizer import encoding
 
 
 def token_ids(
-  tokenizer: encoding.Tokenizer, text: str, is_chat: bool
+  tokenizer: encoding.Tokenizer,
+  text: str,
+  is_chat: bool,
+  before: Sequence[tuple[str, str]] = (),
 ) -> list[int]:
   """Token ids that a model continues with its answer.
 
@@ -19,13 +25,26 @@ def token_ids(
     text: the question; special tokens in it stay text.
     is_chat: True: a user's message with the assistant's turn opened; False:
       the start of a document.
+    before: earlier questions and answers of the conversation.
 
   Returns:
     The prompt.
+
+  Raises:
+    ValueError: if a document has turns before it.
   """
   if is_chat:
-    messages = [{'role': 'user', 'content': text}]
+    said = [*itertools.chain.from_iterable(before), text]
+    messages = [
+      {'role': 'assistant' if index % 2 else 'user', 'content': content}
+      for index, content in enumerate(said)
+    ]
     return template.prompt_ids(tokenizer, messages)
+  if before:
+    raise ValueError(
+      'this model was not trained on conversations, but the question has '
+      f'{len(before)} turns before it; use Assistant.max_turns = 1'
+    )
   start = tokenizer.special_id('<|endoftext|>')
   return [start, *tokenizer.encode(text)]
 

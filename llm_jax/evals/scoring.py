@@ -84,10 +84,12 @@ def evaluate(
       think.
 
   Returns:
-    JSON-able: task, mode ('free' or 'direct'), n, n_samples, temperature,
-    greedy, sampled, pass_at_k by k, interval of these three (95%), think_share
+    JSON-able: task, about (it, in words), mode ('free' or 'direct'), n,
+    n_samples, temperature, greedy, sampled, pass_at_k by k, interval of these
+    three (95%), think_share
     and mean_length (tokens) and stopped_share of sampled answers, tokens (all
-    that were generated), samples.
+    that were generated), kinds (n, greedy with its interval, and sampled of
+    each kind of problem), samples.
   """
   problems = task.problems('held_out', cfg.n_problems, cfg.seed)
   ask = functools.partial(
@@ -106,6 +108,7 @@ def evaluate(
 
   return {
     'task': task.name,
+    'about': protocol.about(task),
     'mode': 'direct' if direct else 'free',
     'n': len(problems),
     'n_samples': cfg.n_samples,
@@ -128,6 +131,7 @@ def evaluate(
     'mean_length': sum(a['n_tokens'] for a in every) / len(every),
     'stopped_share': sum(a['stopped'] for a in every) / len(every),
     'tokens': sum(a['n_tokens'] for a in [*every, *first]),
+    'kinds': _by_kind(problems, greedy, sampled),
     'samples': _examples(every),
   }
 
@@ -172,7 +176,9 @@ def _answers(
   n_answers = max(n_samples, 1)
   prompts, seeds = [], []
   for problem in problems:
-    ids = prompting.token_ids(model.tokenizer, problem.prompt, model.is_chat)
+    ids = prompting.token_ids(
+      model.tokenizer, problem.prompt, model.is_chat, problem.before
+    )
     prompts += [ids] * n_answers
     # Seeds by name and not by index: the answers to a problem do not depend
     # on which other problems there are.
@@ -200,6 +206,26 @@ def _answers(
     scored[start : start + n_answers]
     for start in range(0, len(scored), n_answers)
   ]
+
+
+def _by_kind(
+  problems: Sequence[protocol.Problem],
+  greedy: Sequence[Sequence[dict[str, Any]]],
+  sampled: Sequence[Sequence[dict[str, Any]]],
+) -> dict[str, dict[str, Any]]:
+  """Accuracy on the problems of each kind, in the order of the names."""
+  result = {}
+  for kind in sorted({problem.kind for problem in problems} - {''}):
+    chosen = [i for i, problem in enumerate(problems) if problem.kind == kind]
+    n_greedy = sum(greedy[i][0]['correct'] for i in chosen)
+    drawn = [answer['correct'] for i in chosen for answer in sampled[i]]
+    result[kind] = {
+      'n': len(chosen),
+      'greedy': n_greedy / len(chosen),
+      'interval': list(statistics.wilson_interval(n_greedy, len(chosen))),
+      'sampled': sum(drawn) / len(drawn),
+    }
+  return result
 
 
 def _scored(

@@ -37,7 +37,10 @@ def load(stage: start.Stage, task: protocol.Task, count: int) -> list[Prompt]:
     ValueError: if the task has fewer.
   """
   return [
-    Prompt(p, prompting.token_ids(stage.tokenizer, p.prompt, stage.is_chat))
+    Prompt(
+      p,
+      prompting.token_ids(stage.tokenizer, p.prompt, stage.is_chat, p.before),
+    )
     for p in task.problems('train', count, stage.cfg.seed)
   ]
 

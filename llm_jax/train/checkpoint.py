@@ -40,6 +40,17 @@ class _Damaged(Exception):
 
 
 @dataclasses.dataclass(frozen=True)
+class Usage:
+  """What who talks with a model should know of its training."""
+
+  max_turns: int = 0  # questions in its longest conversation; 0: not known
+  examples: tuple[str, ...] = ()  # things to say to it
+
+
+_NO_USAGE = Usage()
+
+
+@dataclasses.dataclass(frozen=True)
 class LoadedModel:
   """What a later stage takes over from an earlier one."""
 
@@ -50,6 +61,7 @@ class LoadedModel:
   stage: str
   is_chat: bool  # prompts go through the chat template; else plain text
   fingerprint: str  # sha256 of type, shape and fingerprint of every array
+  usage: Usage = Usage()
 
 
 class Checkpointer:
@@ -201,6 +213,7 @@ def save_model_files(
   cfg: config.ModelConfig,
   tokenizer_dir: str,
   is_chat: bool,
+  usage: Usage = _NO_USAGE,
 ) -> None:
   """Write what makes a folder of checkpoints self-contained.
 
@@ -210,6 +223,7 @@ def save_model_files(
     cfg: the model.
     tokenizer_dir: a saved tokenizer, which is copied.
     is_chat: whether the model is prompted through the chat template.
+    usage: what it was trained to be asked.
   """
   if jax.process_index():
     return
@@ -219,7 +233,12 @@ def save_model_files(
   )
   files.write_json(
     os.path.join(folder, _MODEL_FILE),
-    {'stage': stage, 'is_chat': is_chat, 'model': dataclass_json.to_dict(cfg)},
+    {
+      'stage': stage,
+      'is_chat': is_chat,
+      'usage': dataclass_json.to_dict(usage),
+      'model': dataclass_json.to_dict(cfg),
+    },
   )
 
 
@@ -272,6 +291,7 @@ def load_model(stage_dir: str, mesh: Mesh | None = None) -> LoadedModel:
     stage=saved['stage'],
     is_chat=saved['is_chat'],
     fingerprint=_sha256(_describe(parts)),
+    usage=dataclass_json.from_dict(Usage, saved.get('usage', {})),
   )
 
 

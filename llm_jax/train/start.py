@@ -10,16 +10,18 @@ for step, state in loop.train(state, update_fn, batch_fn):
 
 import dataclasses
 import functools
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
+import numpy as np
 import optax
 from absl import logging
 from jax.sharding import Mesh
 
 from llm_jax import record, types
 from llm_jax.model import config, lora, params, transformer, value_head
+from llm_jax.optim import optimizers
 from llm_jax.parallel import device_mesh
 from llm_jax.tokenizer import encoding
 from llm_jax.train import (
@@ -32,6 +34,7 @@ from llm_jax.train import (
 )
 
 _NO_ADAPTERS = lora.Lora()
+_SIZES = ('n_layers', 'd_model', 'vocab_size')  # that a run's record shows
 
 
 @dataclasses.dataclass(frozen=True)
@@ -48,6 +51,12 @@ class Stage:
   is_chat: bool  # whether its model is prompted through the chat template
   params: types.Params | None  # of the stage before; None: new ones
   inputs: Mapping[str, str]  # fingerprint of the model or tokenizer read
+  usage: checkpoint.Usage = checkpoint.Usage()
+
+  def used(self, examples: Sequence[str], max_turns: int = 0) -> 'Stage':
+    """The stage whose model will be known to be asked such things."""
+    usage = checkpoint.Usage(max_turns, tuple(examples))
+    return dataclasses.replace(self, usage=usage)
 
   def begin(
     self, inputs: Mapping[str, str], plan: fit.Plan | None = None
@@ -61,7 +70,16 @@ class Stage:
     Returns:
       True if the same run is finished there, so that nothing is left to do.
     """
-    machine = {'devices': str(jax.devices()), 'mesh': dict(self.mesh.shape)}
+    model = self.model_config
+    sizes = {
+      'parameters': params.count(model)['total'],
+      **{name: getattr(model, name) for name in _SIZES},
+    }
+    machine = {
+      'devices': str(jax.devices()),
+      'mesh': dict(self.mesh.shape),
+      'model': sizes,
+    }
     if plan is not None:
       machine['plan'] = dataclasses.asdict(plan)
     all_inputs = {**inputs, **self.inputs}
@@ -77,6 +95,7 @@ class Stage:
     tx: optax.GradientTransformation,
     adapters: lora.Lora = _NO_ADAPTERS,
     has_values: bool = False,
+    n_a_step: int = 1,
   ) -> tuple[train_state.TrainState, training_loop.Loop]:
     """Make the folder self-contained and find the state to train.
 
@@ -84,6 +103,7 @@ class Stage:
       tx: the optimizer.
       adapters: what is trained in place of the parameters, if of any rank.
       has_values: whether a new value head is trained beside the parameters.
+      n_a_step: updates of a step.
 
     Returns:
       The state of the newest whole checkpoint in workdir, or else one at step
@@ -98,6 +118,7 @@ class Stage:
       cfg=self.model_config,
       tokenizer_dir=self.tokenizer_dir,
       is_chat=self.is_chat,
+      usage=self.usage,
     )
     logging.info(
       '%s: %d parameters on mesh %s, from step %d',
@@ -111,8 +132,20 @@ class Stage:
     views = monitoring.open_views(self.cfg.loop.watch, self.workdir, n_done)
     writer = metrics.Writer(self.workdir, n_done, views)
     return state, training_loop.Loop(
-      self.cfg.loop, workdir=self.workdir, mesh=self.mesh, writer=writer
+      self.cfg.loop,
+      workdir=self.workdir,
+      mesh=self.mesh,
+      writer=writer,
+      rate_fn=self._rate_fn(n_a_step),
     )
+
+  def _rate_fn(self, n_a_step: int) -> Callable[[int], float] | None:
+    """From a step to its learning rate, where the optimizer is known."""
+    optimizer, n_updates = self.cfg.optimizer, self.cfg.loop.n_steps * n_a_step
+    if not isinstance(optimizer, optimizers.Optimizer):
+      return None
+    rate = optimizers.learning_rate(optimizer, optimizer.peak_lr, n_updates)
+    return lambda step: np.asarray(rate(step * n_a_step - 1)).item()
 
   def _first_state(self, tx, adapters, has_values) -> train_state.TrainState:
     model = self.model_config
@@ -195,4 +228,5 @@ def after(
     is_chat=model.is_chat or teaches_chat,
     params=model.params,
     inputs={'model': model.fingerprint},
+    usage=model.usage,
   )

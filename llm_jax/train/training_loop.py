@@ -50,7 +50,12 @@ class Loop:
   """
 
   def __init__(
-    self, cfg: LoopConfig, workdir: str, mesh: Mesh, writer: metrics.Writer
+    self,
+    cfg: LoopConfig,
+    workdir: str,
+    mesh: Mesh,
+    writer: metrics.Writer,
+    rate_fn: Callable[[int], float] | None = None,
   ):
     """Prepare, without starting.
 
@@ -59,11 +64,14 @@ class Loop:
       workdir: folder of the stage.
       mesh: to place batches on.
       writer: of the run's numbers and texts; closed when the loop is left.
+      rate_fn: from a step, counted from 1, to its learning rate, which is
+        written with its numbers.
     """
     self.writer = writer
     self._cfg = cfg
     self._workdir = workdir
     self._mesh = mesh
+    self._rate_fn = rate_fn
     self._profile = monitoring.Profile(cfg.watch, workdir)
     self._stop_requested = self._stops = False
     self._on_exit = contextlib.ExitStack()
@@ -176,6 +184,8 @@ class Loop:
     n_skipped = values.get('skipped', 0)
     if n_skipped:
       logging.warning('step %d is skipped, it is not finite: %s', step, values)
+    if self._rate_fn is not None:
+      values = {**values, 'learning_rate': self._rate_fn(step)}
     # JSON has no NaN.
     finite = {k: v if math.isfinite(v) else None for k, v in values.items()}
     self.writer.metrics(step, finite)
