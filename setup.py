@@ -24,6 +24,8 @@ _BASE = [
   'regex>=2025.9.1',  # split patterns of tokenizers, \p{L} included
   'sentencepiece>=0.2.1',  # vocabularies of Llama, Gemma and T5
   'pyarrow>=21',  # Parquet documents
+  # Files, archives and bodies in zstd; newer Pythons have it themselves.
+  'backports.zstd>=1.0; python_version < "3.14"',
   'tqdm>=4.67',  # the progress bar
   'universal-pathlib>=0.3,<0.4',  # paths on any file system of fsspec
 ]
@@ -33,8 +35,6 @@ _WEB = [
   'resiliparse>=2.0,<3',  # HTML trees and fast extraction
   'trafilatura>=2.3,<3',  # the best extraction
   'brotli>=1.1',  # bodies in br; fastwarc brings it along
-  # Archives and bodies in zstd; newer Pythons have it themselves.
-  'backports.zstd>=1.0; python_version < "3.14"',
   'lxml>=6',  # links of a page; its libxml2 splits tags as HTML5 does
   'protego>=0.6',  # matches the rules of robots.txt
   'idna>=3.7',  # names of hosts by UTS 46
@@ -76,7 +76,12 @@ _WANDB = [
   'wandb>=0.21',  # the same run is found again by its id
 ]
 
+_DOCS = [
+  'mkdocs-material>=9.7',  # the documentation as a site
+]
+
 _TEST = [
+  *_DOCS,
   *_EXPORT,
   *_REPORT,
   *_TENSORBOARD,
@@ -127,6 +132,7 @@ setuptools.setup(
     'report': _REPORT,
     'tensorboard': _TENSORBOARD,
     'wandb': _WANDB,
+    'docs': _DOCS,
     'test': _TEST,
     'parity': _PARITY,
     'tpu': ['jax[tpu]'],  # JAX's own choice of libtpu

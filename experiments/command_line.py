@@ -22,27 +22,36 @@ import pathlib
 import sys
 import traceback
 import typing
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from absl import flags, logging
 
 from experiments import process, recipe_flags
-from llm_jax import config, files, own_code, record
+from llm_jax import config, field_comments, files, locks, own_code, record
+
+# From the configuration and the flags to further lines for --explain.
+Explain = Callable[[Any, Mapping[str, Any]], Iterable[str]]
 
 
 def main(
-  config_class: type, run: Callable[..., Any], **path_flags: str
+  config_class: type,
+  run: Callable[..., Any],
+  explain: Explain | None = None,
+  **path_flags: str,
 ) -> typing.NoReturn:
   """Runs a recipe from the command line and exits.
 
   Args:
     config_class: the recipe's Config.
     run: `run(cfg, workdir, ...)`; `cfg` is its first parameter.
+    explain: what --explain says beside the settings; see explain.py.
     **path_flags: the help text of each further flag, by parameter name.
   """
   try:
-    code = execute(config_class, run, path_flags, argv=sys.argv)
+    code = execute(
+      config_class, run, path_flags, argv=sys.argv, explain=explain
+    )
   except Exception:
     traceback.print_exc()
     code = 1
@@ -56,6 +65,7 @@ def execute(
   run: Callable[..., Any],
   path_flags: Mapping[str, str],
   argv: Sequence[str],
+  explain: Explain | None = None,
 ) -> int:
   """Parses `argv`, builds the configuration and calls the recipe.
 
@@ -74,6 +84,7 @@ def execute(
   if flag_values.help:
     print(f'{(sys.modules["__main__"].__doc__ or "").strip()}\n\nFlags:')
     print(flag_values.get_help())
+    print('\nWhat is set with --gin_bindings is listed by --explain.')
     return 0
   process.set_up_logging(flag_values.verbosity)
   arguments, earlier = {}, None
@@ -92,7 +103,9 @@ def execute(
       )
     arguments = _arguments(run, flag_values)
     if flag_values.explain:
-      print(config.explain(cfg))
+      print(config.explain(cfg, field_comments.of))
+      for line in explain(cfg, arguments) if explain else ():
+        print(f'# {line}')
       return 0
     _refuse_missing(run, arguments)
     process.set_up_jax()
@@ -113,7 +126,7 @@ def execute(
     return 130
   finally:
     if arguments.get('workdir'):
-      files.unlock(pathlib.Path(arguments['workdir']))
+      locks.unlock(pathlib.Path(arguments['workdir']))
   return 0
 
 

@@ -42,7 +42,7 @@ class Config:
   n_conversations: int = 0  # questions of Assistant that assistants get too
   held_out_source: str = 'documents'  # its valid split is measured
   held_out_rows: int = 1024  # at most, from the first on
-  held_out_batch_size: int = 16
+  held_out_batch_size: int = 16  # rows computed together
 
 
 def run(

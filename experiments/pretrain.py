@@ -18,7 +18,7 @@ import optax
 from absl import logging
 from jax.sharding import Mesh
 
-from experiments import command_line
+from experiments import command_line, explain
 from llm_jax import record, types
 from llm_jax.data import mixture, shards
 from llm_jax.evals import bits_per_byte, continuations, scoring
@@ -44,7 +44,7 @@ class Config:
   valid_rows: int = 512  # rows of an evaluation; all of them if there are fewer
   evaluate_every: int = 100  # steps
   sample_every: int = 50  # steps
-  sample_prompts: tuple[str, ...] = ('The',)
+  sample_prompts: tuple[str, ...] = ('The',)  # texts that are continued
   sample_tokens: int = 40  # tokens of a sample
   balance_weight: float = 0.01  # of the experts' load balance in the loss
   loss_chunk: int = 0  # tokens of a row whose logits exist at once; 0: all
@@ -93,7 +93,7 @@ def run(
     mixed,
     batch_size=cfg.batch_size,
     seed=cfg.seed,
-    end_of_text_id=vocabulary.special_id('<|endoftext|>'),
+    end_of_text_id=vocabulary.separator_id,
     keep_documents=cfg.keep_documents,
   )
   sums = map(shards.fingerprint, tokens)
@@ -174,6 +174,7 @@ if __name__ == '__main__':
   command_line.main(
     Config,
     run,
+    explain.pretraining,
     tokens='folder of token shards with manifest.json',
     tokenizer='folder of the tokenizer that made them',
   )

@@ -21,7 +21,7 @@ _DEFINE = {
   str: flags.DEFINE_string,
   list: flags.DEFINE_multi_string,
 }
-_SHARED = {
+SHARED = {
   'gin_file': (list, [], 'gin file with what is trained'),
   'gin_bindings': (list, [], "'Class.field = value'"),
   'import': (
@@ -67,7 +67,7 @@ def define(
     kind: functools.partial(function, flag_values=own)
     for kind, function in _DEFINE.items()
   }
-  for name, (kind, default, text) in _SHARED.items():
+  for name, (kind, default, text) in SHARED.items():
     define[kind](name, default, f'{text}{"; repeatable" * (kind is list)}')
   define[bool]('help', False, 'list the flags', short_name='h')
   hints = typing.get_type_hints(run)

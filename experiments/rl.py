@@ -17,7 +17,7 @@ from concurrent import futures
 
 from absl import logging
 
-from experiments import command_line
+from experiments import command_line, explain
 from llm_jax import dataclass_json, record
 from llm_jax.chat import prompting
 from llm_jax.evals import scoring
@@ -79,12 +79,17 @@ def run(cfg: Config, workdir: str, restore_from: str) -> None:
   n_steps = cfg.loop.n_steps
   n_rows = cfg.updates.rows(cfg.n_prompts * cfg.n_samples)  # of an update
   stage = start.after(
-    'rl', cfg, workdir=workdir, restore_from=restore_from, n_rows=n_rows
+    'rl',
+    cfg,
+    workdir=workdir,
+    restore_from=restore_from,
+    n_rows=n_rows,
+    updates_a_step=cfg.updates.n_a_step,
   )
   policy_cfg = stage.model_config
 
   # Problems: new ones at every step, or a pool of them in epochs.
-  n_draws = max(n_steps, 1 + cfg.rollouts.max_refills)
+  n_draws = max(cfg.loop.batch_number(n_steps), 1 + cfg.rollouts.max_refills)
   n_problems = cfg.n_problems or cfg.n_prompts * n_draws
   problems = prompts.load(stage, cfg.task, n_problems)
   stop_ids = (prompting.stop_id(stage.tokenizer, stage.is_chat),)
@@ -96,7 +101,7 @@ def run(cfg: Config, workdir: str, restore_from: str) -> None:
 
   # Loss, optimizer and update.
   lines = params.table(policy_cfg, algorithm.has_values)
-  tx = optimizers.make(cfg.optimizer, n_steps * cfg.updates.n_a_step, lines)
+  tx = optimizers.make(cfg.optimizer, stage.n_updates, lines)
   plan = fit.choose(
     policy_cfg,
     tx,
@@ -116,11 +121,7 @@ def run(cfg: Config, workdir: str, restore_from: str) -> None:
   # Begin, or go on from the newest checkpoint.
   if stage.begin(protocol.file_sums(cfg.task), plan):
     return
-  if not stage.is_chat:
-    stage = stage.used([one.problem.prompt for one in problems[:3]])
-  state, loop = stage.start(
-    tx, has_values=algorithm.has_values, n_a_step=cfg.updates.n_a_step
-  )
+  state, loop = stage.start(tx, has_values=algorithm.has_values)
   n_done = int(state.step)
   best = best_model.Best(workdir, n_done, 'eval_sampled')
   sampler = rollout.Sampler(
@@ -158,7 +159,8 @@ def run(cfg: Config, workdir: str, restore_from: str) -> None:
     if not n_done:
       evaluate(0)
     for step in loop.steps(n_done):
-      rollouts = rollout.collect(sampler, state.params, step)
+      number = cfg.loop.batch_number(step)
+      rollouts = rollout.collect(sampler, state.params, number)
       batch = rollout.training_batch(rollouts.trained_groups, row_length)
       batch = annotate(state.params, batch)
       advantages, found = learn.token_advantages(
@@ -179,4 +181,4 @@ def run(cfg: Config, workdir: str, restore_from: str) -> None:
 
 
 if __name__ == '__main__':
-  command_line.main(Config, run)
+  command_line.main(Config, run, explain.reinforcement)

@@ -17,7 +17,7 @@ from collections.abc import Sequence
 import jax
 from absl import logging
 
-from experiments import command_line
+from experiments import command_line, explain
 from llm_jax import record, types
 from llm_jax.chat import template
 from llm_jax.data import conversations, packing, readers
@@ -41,6 +41,7 @@ class Config:
   think_share: float = 0.4  # of the demonstrations, with a thought
   n_documentation: int = 0  # questions about the manual in --documents
   n_identity: int = 0  # questions about the assistant
+  text_column: str = 'text'  # of --documents
   max_turns: int = 1  # questions in one conversation, from 1 on
   task: any_task.AnyTask | None = None
   lora: model_lora.Lora = model_lora.Lora()
@@ -104,7 +105,7 @@ def run(
     sequence_length=limit,
     batch_size=cfg.batch_size,
     seed=cfg.seed,
-    pad_id=stage.tokenizer.special_id('<|endoftext|>'),
+    pad_id=stage.tokenizer.separator_id,
   )
 
   # Loss, optimizer and update.
@@ -116,11 +117,11 @@ def run(
     loss = next_token.cross_entropy(logp_BT, batch['loss_mask_BT'])
     return loss, {'targets': batch['loss_mask_BT'].sum()}
 
-  tx = optimizers.make(cfg.optimizer, cfg.loop.n_steps, lines)
+  tx = optimizers.make(cfg.optimizer, stage.n_updates, lines)
   update_fn = update.make_update_fn(loss_fn, tx, stage.mesh)
 
   # The loop, from the newest checkpoint or from the base model.
-  stage = stage.used(*usage(cfg, dataset))
+  stage = stage.used(*demonstrations.usage(cfg.task, dataset))
   state, loop = stage.start(tx, cfg.lora)
   flops = params.train_flops_per_token(stage.model_config, limit)
   for _ in loop.train(state, update_fn, batch_fn, flops_per_token=flops):
@@ -131,19 +132,6 @@ def run(
     'left_out_as_too_long': n_left_out,
   }
   record.finish(workdir, summary)
-
-
-def usage(
-  cfg: Config, dataset: Sequence[Sequence[dict[str, str]]]
-) -> tuple[Sequence[str], int]:
-  """Three things to ask, and the most questions that one conversation has."""
-  questions = [
-    [message['content'] for message in messages if message['role'] == 'user']
-    for messages in dataset
-  ]
-  examples = getattr(cfg.task, 'examples', ()) if cfg.n_task else ()
-  first = [asked[0] for asked in questions[:3]]
-  return examples or first, max(map(len, questions))
 
 
 def fingerprints(
@@ -169,6 +157,7 @@ def make_dataset(
     n_identity=cfg.n_identity,
     n_documentation=cfg.n_documentation,
     documents=documents,
+    text_column=cfg.text_column,
     max_turns=cfg.max_turns,
     seed=cfg.seed,
   )
@@ -182,6 +171,7 @@ if __name__ == '__main__':
   command_line.main(
     Config,
     run,
+    explain.fine_tuning,
     documents='folder of Parquet documents to ask about',
     conversations="JSONL file of conversations in OpenAI's message form, or "
     'folder of a TFDS data set of them',

@@ -18,12 +18,12 @@ import platform
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
 from absl import logging
 
-from llm_jax import dataclass_json, files
+from llm_jax import dataclass_json, files, locks
 
 _VERSIONED = (
   'jax jaxlib flax optax orbax-checkpoint array-record tensorflow-datasets '
@@ -32,9 +32,23 @@ _VERSIONED = (
 
 _OURS = ('llm_jax', 'experiments', '__main__')
 _ENVIRONMENT = ('JAX_PLATFORMS', 'LIBTPU_INIT_ARGS', 'XLA_FLAGS')
-# A part of this name says what is shown of a run, not what is computed, so a
-# resume may change it.
-_SEEN = 'watch'
+# Fields, and groups of them, that say how a result is computed, saved or shown,
+# but not what it is (beyond the order of sums): a resume may change them.
+_FREE = (
+  *('watch', 'save_every', 'keep_every', 'rewind_to', 'evaluate_every'),
+  *('sample_every', 'sample_prompts', 'sample_tokens', 'n_written'),
+  *('mesh', 'micro_batch', 'loss_chunk', 'device_memory', 'n_threads'),
+  *('remat', 'attention', 'unroll_layers'),
+)
+
+
+@dataclasses.dataclass(frozen=True)
+class Change:
+  """How a run goes on otherwise than it was begun."""
+
+  settings: tuple[str, ...]  # that are other ones now, such as loop.n_steps
+  note: Mapping[str, Any]  # what run.json says of it, under `changes`
+  prepare: Callable[[], None] | None  # is called before run.json says so
 
 
 def begin(
@@ -43,6 +57,8 @@ def begin(
   cfg: Any,
   inputs: Mapping[str, str] | None = None,
   extra: Mapping[str, Any] | None = None,
+  change: Change | None = None,
+  remedy: str = '',
 ) -> bool:
   """Locks a stage's folder and opens it, or recognises the run that is in it.
 
@@ -52,6 +68,8 @@ def begin(
     cfg: the recipe's configuration.
     inputs: fingerprint or sha256 of each artifact that the stage reads.
     extra: what only the recipe knows (devices, mesh), merged into run.json.
+    change: what is otherwise from here on, on purpose; a finished run goes on.
+    remedy: what can be done about other differences than that.
 
   Returns:
     True if the stage is finished there with the same configuration and
@@ -59,64 +77,151 @@ def begin(
 
   Raises:
     ValueError: if the folder holds a run of another stage, configuration or
-      inputs; every difference is named.
+      inputs; every difference that matters is named.
     BlockingIOError: if another process works in the folder; it is named.
   """
   workdir = pathlib.Path(workdir)
   workdir.mkdir(parents=True, exist_ok=True)
-  is_new = files.lock(workdir)
+  is_new = locks.lock(workdir)
   try:
     files.remove_leftovers(workdir)
-    return _open(workdir, stage, cfg, inputs=inputs or {}, extra=extra or {})
+    wanted = {
+      'stage': stage,
+      'config': dataclass_json.to_dict(cfg),
+      'inputs': {**(inputs or {}), **_own_code(cfg)},
+    }
+    if not (workdir / 'run.json').exists():
+      record = _new(workdir, wanted, extra or {})
+    else:
+      record = read(workdir)
+      before = dataclass_json.with_defaults(cfg, record['config'])
+      record['config'] = before
+      _refuse_other_run(
+        f'{workdir} holds another run',
+        record,
+        wanted,
+        accepted=change.settings if change else (),
+        remedy=f'{remedy}give another --workdir',
+      )
+      if change is None and (workdir / 'done.json').exists():
+        return True
+      new = {'config': wanted['config'], **(extra or {})}
+      _resume(workdir, record, new=new, change=change)
+    with files.replacing(workdir / 'config.txt') as file:
+      file.write(dataclass_json.explain(cfg).encode() + b'\n')
+    files.write_json(workdir / 'run.json', record)
+    seconds = _clock(workdir)['seconds']
+    clock = {'seconds': seconds, 'mark': time.monotonic()}
+    files.write_json(workdir / 'clock.json', clock)
+    return False
   except BaseException:
     if is_new:
-      files.unlock(workdir)
+      locks.unlock(workdir)
     raise
 
 
-def _open(workdir: pathlib.Path, stage: str, cfg: Any, inputs, extra) -> bool:
-  config = dataclass_json.to_dict(cfg)
-  inputs = {**inputs, **_own_code(cfg)}
-  wanted = {'stage': stage, 'config': config, 'inputs': inputs}
-  is_done = (workdir / 'done.json').exists()
-  if (workdir / 'run.json').exists():
-    record = files.read_json(workdir / 'run.json')
-    _refuse_other_run(f'{workdir} holds another run', record, wanted)
-    if is_done:
-      return True
-    record['config'] = config
-    record['resumed'].append({'time': _now(), **_git()})
-  elif is_done:
+def read(workdir: files.Name) -> dict[str, Any]:
+  """The record in a stage's folder.
+
+  Raises:
+    FileNotFoundError: if there is none.
+    ValueError: if it is damaged; says how the run goes on without it.
+  """
+  path = pathlib.Path(workdir) / 'run.json'
+  try:
+    record = files.read_json(path)
+    for name in ('stage', 'config', 'inputs', 'resumed'):
+      if name not in record:
+        raise ValueError(f'{path} is no record of a run: it has no {name!r}')
+  except (TypeError, ValueError) as error:
     raise ValueError(
-      f'{workdir} holds done.json but no run.json; delete the folder or give '
-      'another --workdir'
+      f'{error}. What lies beside it is whole: restore the file, or rename it, '
+      'and done.json if there is one; the same command then writes a new one '
+      'and goes on'
+    ) from None
+  return record
+
+
+def changed_settings(
+  record: Mapping[str, Any], cfg: Any
+) -> dict[str, tuple[Any, Any]]:
+  """Settings that make another result than a record's, by name.
+
+  Args:
+    record: from `read`.
+    cfg: the configuration now.
+
+  Returns:
+    What each was, and what it is now.
+  """
+  config = dataclass_json.to_dict(cfg)
+  before = dataclass_json.with_defaults(cfg, record['config'])
+  return _differences(before, config, free=_FREE)
+
+
+def _new(workdir: pathlib.Path, wanted, extra) -> dict[str, Any]:
+  if (workdir / 'done.json').exists():
+    raise ValueError(
+      f'{workdir} holds done.json but no run.json; rename done.json to go on '
+      'with what else is there, or give another --workdir'
     )
-  else:
-    record = {
-      **wanted,
-      'start': _now(),
-      **_git(),
-      'argv': sys.argv,
-      'cwd': os.getcwd(),
-      'environment': {k: os.environ.get(k) for k in _ENVIRONMENT},
-      'versions': _versions(),
-      'seeds': {
-        name: value
-        for name, value in dataclass_json.leaves(config).items()
-        if name.split('.')[-1] == 'seed'
-      },
-      **extra,
-      'resumed': [],
-    }
-    if (workdir / 'rerun_of.json').exists():
-      _compare_with_earlier(files.read_json(workdir / 'rerun_of.json'), record)
-  with files.replacing(workdir / 'config.txt') as file:
-    file.write(dataclass_json.explain(cfg).encode() + b'\n')
-  files.write_json(workdir / 'run.json', record)
-  clock = workdir / 'clock.json'
-  seconds = files.read_json(clock)['seconds'] if clock.exists() else 0.0
-  files.write_json(clock, {'seconds': seconds, 'mark': time.monotonic()})
-  return False
+  record = {
+    **wanted,
+    'start': _now(),
+    **_git(),
+    'argv': sys.argv,
+    'cwd': os.getcwd(),
+    'environment': {k: os.environ.get(k) for k in _ENVIRONMENT},
+    'versions': _versions(),
+    'seeds': {
+      name: value
+      for name, value in dataclass_json.leaves(wanted['config']).items()
+      if name.split('.')[-1] == 'seed'
+    },
+    **extra,
+    'resumed': [],
+  }
+  if (workdir / 'rerun_of.json').exists():
+    _compare_with_earlier(files.read_json(workdir / 'rerun_of.json'), record)
+  return record
+
+
+def _resume(workdir: pathlib.Path, record, new, change) -> None:
+  """Writes into a record that its run goes on, and what is otherwise now."""
+  again = {'time': _now(), **_git()}
+  if changed := _differences({name: record.get(name) for name in new}, new):
+    again['changed'] = changed
+  if change:
+    if change.prepare:
+      change.prepare()
+    note = {'time': again['time'], **change.note}
+    done = workdir / 'done.json'
+    if done.exists():
+      note['finished'] = files.read_json(done)
+      done.unlink()
+    record['changes'] = [*record.get('changes', []), note]
+  record['resumed'].append(again)
+  record.update(new)
+
+
+def _clock(workdir: pathlib.Path) -> dict[str, float]:
+  """What clock.json says; a damaged one is no reason to stop a run."""
+  path, zero = (
+    workdir / 'clock.json',
+    {'seconds': 0.0, 'mark': time.monotonic()},
+  )
+  if not path.exists():
+    return zero
+  try:
+    clock = files.read_json(path)
+    return {name: float(clock[name]) for name in zero}
+  except (KeyError, TypeError, ValueError) as error:
+    logging.warning(
+      '%s is damaged (%s) and written anew: working seconds count from 0',
+      path,
+      error,
+    )
+    return zero
 
 
 def rerun(workdir: files.Name, earlier: Mapping[str, Any]) -> None:
@@ -128,10 +233,19 @@ def rerun(workdir: files.Name, earlier: Mapping[str, Any]) -> None:
   Args:
     workdir: the folder of the new run; made if missing.
     earlier: the earlier one's run.json.
+
+  Raises:
+    ValueError: if the earlier one was changed on its way.
   """
+  bent = [x for x in earlier.get('changes', []) if not x['is_as_planned']]
+  if bent:
+    raise ValueError(
+      'the run to do again was changed on its way, which no single command '
+      f'does again: {bent}; do without --rerun'
+    )
   workdir = pathlib.Path(workdir)
   workdir.mkdir(parents=True, exist_ok=True)
-  files.lock(workdir)
+  locks.lock(workdir)
   files.write_json(workdir / 'rerun_of.json', earlier)
 
 
@@ -145,7 +259,9 @@ def tick(workdir: files.Name) -> float:
     FileNotFoundError: if the stage was not begun.
   """
   path = pathlib.Path(workdir) / 'clock.json'
-  clock, now = files.read_json(path), time.monotonic()
+  if not path.exists():
+    raise FileNotFoundError(f'{path} is not there; call begin first')
+  clock, now = _clock(path.parent), time.monotonic()
   seconds = clock['seconds'] + now - clock['mark']
   files.write_json(path, {'seconds': seconds, 'mark': now})
   return seconds
@@ -165,48 +281,63 @@ def finish(workdir: files.Name, summary: Mapping[str, Any]) -> None:
   files.write_json(
     workdir / 'done.json', {'stage': stage, 'seconds': seconds, **summary}
   )
-  files.unlock(workdir)
+  locks.unlock(workdir)
 
 
 def _refuse_other_run(
-  what: str, old: Mapping[str, Any], new: Mapping[str, Any]
+  what: str,
+  old: Mapping[str, Any],
+  new: Mapping[str, Any],
+  accepted: Iterable[str],
+  remedy: str,
 ) -> None:
-  changes = _changes(old, new, ('stage', 'config', 'inputs'))
-  if changes:
-    raise ValueError(
-      f'{what} ({"; ".join(changes)}); give another --workdir or delete this '
-      'one'
-    )
+  changes = {
+    part: _differences(old.get(part, {}), new[part], free=free)
+    for part, free in (('stage', ()), ('config', _FREE), ('inputs', ()))
+  }
+  for name in accepted:
+    changes['config'].pop(name, None)
+  if any(changes.values()):
+    shown = '; '.join(_show(part, changes[part]) for part in changes)
+    raise ValueError(f'{what} ({shown.strip("; ")}); {remedy}')
 
 
 def _compare_with_earlier(old: Mapping[str, Any], new: Mapping[str, Any]):
-  _refuse_other_run('the run to do again is another one', old, new)
+  what = 'the run to do again is another one'
+  remedy = 'give the files and flags of that one'
+  _refuse_other_run(what, old, new, accepted=(), remedy=remedy)
   own = {'stage', 'config', 'inputs', 'argv', 'start', 'cwd', 'resumed'}
-  changes = _changes(old, new, [name for name in new if name not in own])
+  parts = [name for name in new if name not in own]
+  changes = [
+    _show(part, _differences(old.get(part), new[part])) for part in parts
+  ]
   if old.get('git_dirty') or new['git_dirty']:
     changes.append('files differ from the commit')
-  if changes:
+  if any(changes):
+    changes = list(filter(None, changes))
     logging.warning('numbers may differ from the earlier run: %s', changes)
 
 
-def _changes(
-  old: Mapping[str, Any], new: Mapping[str, Any], parts: Iterable[str]
-) -> list[str]:
-  """Each leaf of these parts that is not the same, with both values."""
-  changes = []
-  for part in parts:
-    # JSON has read lists where the new record may hold other sequences.
-    wanted = json.loads(json.dumps(new[part]))
-    before = dataclass_json.leaves(old.get(part, {}))
-    after = dataclass_json.leaves(wanted)
-    for name in [*before, *(name for name in after if name not in before)]:
-      if _SEEN in name.split('.'):
-        continue
-      was, is_now = before.get(name, 'absent'), after.get(name, 'absent')
-      if was != is_now:
-        label = ' '.join(filter(None, [part, name]))
-        changes.append(f'{label}: {was!r} -> {is_now!r}')
-  return changes
+def _differences(
+  old: Any, new: Any, free: Iterable[str] = ()
+) -> dict[str, tuple[Any, Any]]:
+  """Leaves that differ, with both values; none of those that are free to."""
+  # JSON has read lists where the new record may hold other sequences.
+  before = dataclass_json.leaves({} if old is None else old)
+  after = dataclass_json.leaves(json.loads(json.dumps(new)))
+  return {
+    name: (before.get(name, 'absent'), after.get(name, 'absent'))
+    for name in before | after
+    if before.get(name, 'absent') != after.get(name, 'absent')
+    and not set(name.split('.')).intersection(free)
+  }
+
+
+def _show(part: str, changes: Mapping[str, tuple[Any, Any]]) -> str:
+  return '; '.join(
+    f'{part} {name}'.strip() + f': {was!r} -> {now!r}'
+    for name, (was, now) in changes.items()
+  )
 
 
 def _own_code(cfg: Any) -> dict[str, str]:

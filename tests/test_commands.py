@@ -65,12 +65,14 @@ def _parse(command: str, monkeypatch) -> None:
   path = ROOT / (words[2].replace('.', '/') + '.py')
   calls, codes = [], []
 
-  def main(config_class, run, **path_flags):
+  def main(config_class, run, explain=None, **path_flags):
     @functools.wraps(run)
     def stop(cfg, *args, **kwargs):
       calls.append(cfg)
 
-    code = command_line.execute(config_class, stop, path_flags, words[2:])
+    code = command_line.execute(
+      config_class, stop, path_flags, argv=words[2:], explain=explain
+    )
     codes.append(code)
 
   def take_over(run, path_flags, flag_values):
@@ -108,7 +110,7 @@ def test_every_gin_file_is_the_subject_of_a_command():
 
 def test_every_recipe_is_shown():
   text = ' '.join(command for _, command in _all_commands())
-  no_recipes = ('command_line', 'process', 'recipe_flags')
+  no_recipes = ('command_line', 'explain', 'process', 'recipe_flags')
   for path in sorted((ROOT / 'experiments').glob('[a-z]*.py')):
     if path.stem not in no_recipes:
       assert f'python -m experiments.{path.stem} ' in text

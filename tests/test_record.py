@@ -206,4 +206,4 @@ def test_every_recipe_locks_its_folder():
     text = path.read_text()
     if 'workdir: str' in text and 'command_line.main(' in text:
       # The stages that train begin through train/start.py.
-      assert re.search(r'(record|stage)\.begin\b|files\.lock\(', text), path
+      assert re.search(r'(record|stage)\.begin\b|locks\.lock\(', text), path

@@ -45,8 +45,10 @@ def run(source: str, workdir: str, tokenizer: str | None = None) -> None:
   cfg, arrays = huggingface.read(source)
   if tokenizer is None:
     tokenizer = f'{workdir}/tokenizer'
-    huggingface.read_tokenizer(source, cfg.vocab_size).save(tokenizer)
+    converted = huggingface.read_tokenizer(source, cfg.vocab_size)
+    huggingface.save_tokenizer(source, converted, tokenizer)
   vocabulary = encoding.Tokenizer.load(tokenizer)
+  facts = vocabulary.published
   config.check_fits(cfg, vocabulary.vocab_size, 1)
   mesh = device_mesh.make(device_mesh.MeshConfig())
   placed = jax.device_put(arrays, params.shardings(params.table(cfg), mesh))
@@ -62,7 +64,7 @@ def run(source: str, workdir: str, tokenizer: str | None = None) -> None:
     stage='import',
     cfg=cfg,
     tokenizer_dir=tokenizer,
-    is_chat=False,
+    is_chat=facts is not None and facts.chat_template is not None,
   )
   saver = checkpoint.Checkpointer(workdir)
   saver.save(state)

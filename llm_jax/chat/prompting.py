@@ -12,6 +12,15 @@ from llm_jax.chat import template
 from llm_jax.tokenizer import encoding
 
 
+def plain(text: str) -> str:
+  r"""A question as a base model reads it, which pages do not look like.
+
+  >>> plain('What is 12 + 7?')
+  'Question: What is 12 + 7?\nAnswer:'
+  """
+  return f'Question: {text}\nAnswer:'
+
+
 def token_ids(
   tokenizer: encoding.Tokenizer,
   text: str,
@@ -46,7 +55,7 @@ def token_ids(
       f'{len(before)} turns before it; use Assistant.max_turns = 1'
     )
   start = tokenizer.special_id('<|endoftext|>')
-  return [start, *tokenizer.encode(text)]
+  return [start, *tokenizer.encode(plain(text))]
 
 
 def stop_id(tokenizer: encoding.Tokenizer, is_chat: bool) -> int:

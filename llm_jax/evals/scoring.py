@@ -28,7 +28,7 @@ _MAX_EXAMPLES_OF_A_KIND = 4
 class Scoring:
   """How many problems there are, how many answers to each, and how long."""
 
-  n_problems: int = 400
+  n_problems: int = 400  # held-out ones
   n_samples: int = 8  # answers sampled for each problem
   temperature: float = 1.0  # of the sampled answers
   max_new_tokens: int = 64  # an answer that has not ended by then is wrong
@@ -177,7 +177,7 @@ def _answers(
   prompts, seeds = [], []
   for problem in problems:
     ids = prompting.token_ids(
-      model.tokenizer, problem.prompt, model.is_chat, problem.before
+      model.tokenizer, problem.prompt, model.is_chat, before=problem.before
     )
     prompts += [ids] * n_answers
     # Seeds by name and not by index: the answers to a problem do not depend

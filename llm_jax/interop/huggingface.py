@@ -22,10 +22,11 @@ from llm_jax import files, types
 from llm_jax.chat import template
 from llm_jax.interop import families, tensors
 from llm_jax.model import config, params
-from llm_jax.tokenizer import encoding, specials
+from llm_jax.tokenizer import encoding, published, specials
 from llm_jax.tokenizer import huggingface as tokenizer_json
 
 _INDEX = 'model.safetensors.index.json'
+_OURS = published.Published()
 _DTYPES = {
   'float32': np.float32,
   'bfloat16': jnp.bfloat16,
@@ -112,16 +113,17 @@ def write(
     shutil.rmtree(leftover)  # of an export that was killed
   unfinished = files.unfinished(folder)
   unfinished.mkdir()
-  generation: dict[str, Any] = {'do_sample': True}
+  # Null where there is no tokenizer, or the class's own ids would count.
+  ids: dict[str, Any] = dict.fromkeys(published.ID_KEYS)
   if tokenizer_dir is not None:
-    generation |= _write_tokenizer(
+    ids |= _write_tokenizer(
       unfinished, cfg, tokenizer_dir=tokenizer_dir, is_chat=is_chat
     )
-  # Null where there is no tokenizer, or the class's own ids would count.
-  ids = ('bos_token_id', 'eos_token_id', 'pad_token_id')
-  values |= {key: generation.get(key) for key in ids}
-  files.write_json(unfinished / 'config.json', values)
-  files.write_json(unfinished / 'generation_config.json', generation)
+  files.write_json(unfinished / 'config.json', values | ids)
+  path = unfinished / 'generation_config.json'
+  if not path.exists():
+    given = {key: value for key, value in ids.items() if value is not None}
+    files.write_json(path, {'do_sample': True, **given})
   wanted = tensors.of_model(cfg, family.model_type)
   _write_tensors(
     unfinished,
@@ -133,16 +135,20 @@ def write(
   files.put_in_place(unfinished, folder)
 
 
-def read_tokenizer(folder: files.Name, vocab_size: int) -> encoding.Tokenizer:
+def read_tokenizer(
+  folder: files.Name, vocab_size: int, grows: bool = False
+) -> encoding.Tokenizer:
   """Convert the tokenizer of a published model.
 
-  The stages ask for control tokens by our names. Where there is no
-  <|endoftext|>, the token that ends a text takes that name; the others go to
-  ids that the vocabulary leaves unused, as far as there are any.
+  Every token keeps its name. A model without a chat template gets the control
+  tokens of our conversations, in ids that its vocabulary leaves unused; if
+  they are too few it gets none, unless it `grows`.
 
   Args:
-    folder: with tokenizer.json and config.json.
+    folder: with tokenizer.json, and what else says how tokens are used.
     vocab_size: of the model.
+    grows: whether our control tokens are wanted in any case, behind the
+      vocabulary where ids are missing; vocab_size is then larger.
 
   Returns:
     A tokenizer with the same ids for text.
@@ -151,40 +157,64 @@ def read_tokenizer(folder: files.Name, vocab_size: int) -> encoding.Tokenizer:
     ValueError: if ours cannot represent it, with the reason.
   """
   folder = pathlib.Path(folder)
-  parts = tokenizer_json.read_parts(_read_json(folder / 'tokenizer.json'))
-  if parts.is_nfc:
-    logging.warning(
-      '%s brings text into Unicode form NFC first; ours does not: give it text '
-      'in that form',
-      folder / 'tokenizer.json',
-    )
+  values = _read_json(folder / 'tokenizer.json')
+  names = values['model']['vocab'] | {
+    token['content']: token['id'] for token in values.get('added_tokens') or ()
+  }
+  facts = published.read(folder, names)
+  parts = tokenizer_json.read_parts(values, set(facts.token_names.values()))
   special_ids = dict(parts.special_ids)
-  if specials.END_OF_TEXT not in special_ids:
-    values = _read_json(folder / 'config.json')
-    if (folder / 'generation_config.json').is_file():
-      values |= _read_json(folder / 'generation_config.json')
-    end = values.get('eos_token_id')
-    end = end[0] if isinstance(end, list) else end
-    names = [name for name, i in special_ids.items() if i == end]
-    if not names:
-      raise ValueError(
-        f'{folder} has no {specials.END_OF_TEXT} and no added token with the '
-        f'eos_token_id {end}; set it in generation_config.json'
-      )
-    special_ids[specials.END_OF_TEXT] = special_ids.pop(names[0])
-  taken = {*parts.ranks.values(), *special_ids.values()}
-  unused = (i for i in range(vocab_size) if i not in taken)
-  missing = [name for name in specials.NAMES if name not in special_ids]
-  special_ids |= dict(zip(missing, unused, strict=False))
+  added = {a.name: a.token_id for a in parts.rules.added}
+  taken = {*parts.ranks.values(), *special_ids.values(), *added.values()}
+  ours = [
+    name
+    for name in specials.NAMES
+    if name not in special_ids and name not in added
+    and not (name == specials.END_OF_TEXT and facts.eos_ids)
+  ]  # fmt: skip
+  unused = [i for i in range(vocab_size) if i not in taken]
+  if grows:
+    unused += range(vocab_size, vocab_size + len(ours))
+  if grows or (facts.chat_template is None and len(unused) >= len(ours)):
+    special_ids |= dict(zip(ours, unused, strict=False))
+    ours = []
   logging.info(
-    '%d ordinary and %d control tokens; missing: %s',
+    '%d ordinary and %d control tokens; %s; of our control tokens it lacks %s',
     len(parts.ranks),
     len(special_ids),
-    [name for name in missing if name not in special_ids] or 'none',
+    'a chat template' if facts.chat_template else 'no chat template',
+    ours or 'none',
   )
   return encoding.Tokenizer(
-    parts.ranks, parts.pattern, special_ids=special_ids, vocab_size=vocab_size
+    parts.ranks,
+    parts.pattern,
+    special_ids=special_ids,
+    vocab_size=max([vocab_size, *(i + 1 for i in special_ids.values())]),
+    rules=parts.rules,
+    published=facts,
   )
+
+
+def save_tokenizer(
+  folder: files.Name, tokenizer: encoding.Tokenizer, target: files.Name
+) -> None:
+  """Save a tokenizer from `read_tokenizer` with the files that it came from.
+
+  An export gives these back as they are, but for control tokens of ours.
+
+  Args:
+    folder: that it was read from.
+    tokenizer: from `read_tokenizer`.
+    target: folder to write.
+  """
+  published.keep(folder, target)
+  path = pathlib.Path(target) / encoding.HUGGING_FACE_FILE
+  ids = {name: tokenizer.special_id(name) for name in tokenizer.special_names}
+  values = _read_json(path)
+  grown = tokenizer_json.with_control_tokens(values, ids)
+  if grown['added_tokens'] != values.get('added_tokens'):
+    files.write_json(path, grown)
+  tokenizer.save(target)
 
 
 def _read_json(path: pathlib.Path) -> dict[str, Any]:
@@ -294,35 +324,56 @@ def _published(tensor: tensors.Tensor, flat, dtype) -> np.ndarray:
 
 
 def _write_tokenizer(folder, cfg, tokenizer_dir, is_chat) -> dict[str, Any]:
-  """Write the tokenizer's files; returns the ids that generation needs."""
+  """Write the tokenizer's files; returns the ids that config.json holds."""
   tokenizer = encoding.Tokenizer.load(tokenizer_dir)
   if tokenizer.vocab_size != cfg.vocab_size:
     raise ValueError(
       f'the tokenizer in {tokenizer_dir} has {tokenizer.vocab_size} tokens, '
       f'the model {cfg.vocab_size}; give the tokenizer of the model'
     )
-  source = pathlib.Path(tokenizer_dir) / encoding.HUGGING_FACE_FILE
-  shutil.copyfile(source, folder / source.name)
-  end = specials.END_OF_TEXT
-  values = {
-    'tokenizer_class': 'PreTrainedTokenizerFast',
-    'bos_token': end,
-    'eos_token': specials.IM_END if is_chat else end,
-    'pad_token': end,
-    'model_max_length': cfg.max_length,
-    # Or transformers 4 adds token_type_ids, which generate() refuses.
-    'model_input_names': ['input_ids', 'attention_mask'],
-    'clean_up_tokenization_spaces': False,
-  }
-  files.write_json(folder / 'tokenizer_config.json', values)
-  if is_chat:
-    (folder / 'chat_template.jinja').write_text(
-      template.JINJA, encoding='utf-8'
+  if tokenizer.published is not None:
+    published.keep(tokenizer_dir, folder)
+    ids = dict(tokenizer.published.config_ids)
+  else:
+    ids = _write_own_tokenizer(
+      folder, cfg, tokenizer_dir=tokenizer_dir, is_chat=is_chat
     )
-  end_id = tokenizer.special_id(end)
-  eos_ids = [tokenizer.special_id(values['eos_token']), end_id]
-  return {
-    'bos_token_id': end_id,
-    'eos_token_id': eos_ids if is_chat else end_id,
-    'pad_token_id': end_id,
-  }
+  if not is_chat or (tokenizer.published or _OURS).chat_template is not None:
+    return ids
+  # The turn ends with our token, whatever ends a text of the model.
+  path = folder / 'chat_template.jinja'
+  path.write_text(template.JINJA, encoding='utf-8')
+  eos_ids = [tokenizer.special_id(specials.IM_END), *tokenizer.eos_ids]
+  for name, change in (
+    ('tokenizer_config.json', {'eos_token': specials.IM_END}),
+    ('generation_config.json', {'eos_token_id': eos_ids}),
+  ):
+    path = folder / name
+    if path.exists():
+      files.write_json(path, _read_json(path) | change)
+  return ids | {'eos_token_id': eos_ids}
+
+
+def _write_own_tokenizer(folder, cfg, tokenizer_dir, is_chat) -> dict[str, Any]:
+  """Write a vocabulary of our own; returns the ids that config.json holds."""
+  end = specials.END_OF_TEXT
+  source = pathlib.Path(tokenizer_dir) / encoding.HUGGING_FACE_FILE
+  values = _read_json(source)
+  end_id = values['model']['vocab'][end]
+  if not is_chat:  # a conversation begins with its first message
+    values = tokenizer_json.begins_with(values, end)
+  files.write_json(folder / source.name, values)
+  files.write_json(
+    folder / 'tokenizer_config.json',
+    {
+      'tokenizer_class': 'PreTrainedTokenizerFast',
+      'bos_token': end,
+      'eos_token': end,
+      'pad_token': end,
+      'model_max_length': cfg.max_length,
+      # Or transformers 4 adds token_type_ids, which generate() refuses.
+      'model_input_names': ['input_ids', 'attention_mask'],
+      'clean_up_tokenization_spaces': False,
+    },
+  )
+  return dict.fromkeys(published.ID_KEYS, end_id)

@@ -35,11 +35,11 @@ class RopeScaling:
   shorter than original_max_length / high_freq_factor, and blends in between.
   """
 
-  kind: str = 'llama3'
-  factor: float = 8.0
-  low_freq_factor: float = 1.0
-  high_freq_factor: float = 4.0
-  original_max_length: int = 8192  # tokens
+  kind: str = 'llama3'  # or linear
+  factor: float = 8.0  # of the wavelengths, > 0
+  low_freq_factor: float = 1.0  # of llama3; see above
+  high_freq_factor: float = 4.0  # likewise
+  original_max_length: int = 8192  # tokens of a text in pretraining
 
   def __post_init__(self):
     if self.kind not in ('linear', 'llama3'):
@@ -68,25 +68,25 @@ class ModelConfig:
   """
 
   vocab_size: int = 2048  # tokens of the tokenizer; rows are padded to 128
-  n_layers: int = 3
-  d_model: int = 96
-  n_heads: int = 3
-  n_kv_heads: int = 3
-  head_dim: int = 32
-  d_ff: int = 256  # of an expert, where there are experts
+  n_layers: int = 3  # Transformer layers
+  d_model: int = 96  # width of the residual stream
+  n_heads: int = 3  # of queries
+  n_kv_heads: int = 3  # of keys and values; divides n_heads
+  head_dim: int = 32  # width of a head; even, for rotary positions
+  d_ff: int = 256  # width of the feed-forward, or of one expert
   n_experts: int = 0  # of each layer; 0: one feed-forward for all tokens
-  n_experts_per_token: int = 2
+  n_experts_per_token: int = 2  # that the router chooses
   normalize_router: bool = True  # the weights of a token's experts add up to 1
   d_shared: int = 0  # width of a shared expert, which all tokens take; 0: none
   max_length: int = 256  # longest sequence the model is trained or run on
   activation: str = 'silu_gated'  # gelu_gated, gelu (both tanh), relu_squared
   norm: str = 'rms'  # rms_plus_one: times 1 + scale; layer: LayerNorm
-  norm_eps: float = 1e-6
+  norm_eps: float = 1e-6  # under the root of a norm
   post_norms: bool = False  # another norm behind each sub-layer
   qk_norm: bool = True  # norm of queries and keys, before positions
   bias: str = 'none'  # none, qkv, or all: of every matrix of a layer
   positions: str = 'rotary'  # or learned: a row of a table is added
-  rope_theta: float = 10_000.0
+  rope_theta: float = 10_000.0  # base of the rotary wavelengths
   local_rope_theta: float = 0.0  # of local layers; 0: rope_theta
   rope_scaling: RopeScaling | None = None  # of global layers
   layer_pattern: str = 'G'  # repeated; G: global; L: local, sees `window`
@@ -96,7 +96,7 @@ class ModelConfig:
   logit_softcap: float = 0.0  # the same of the logits
   value_embeddings: bool = False  # in every second layer, the last with them
   embedding_scale: bool = False  # embeddings times sqrt(d_model)
-  tied_embeddings: bool = False
+  tied_embeddings: bool = False  # the output matrix is the embedding's
   dtype: str = 'float32'  # of activations; parameters stay float32
   unroll_layers: bool = True  # a step is faster; a scan compiles faster
   attention: str = 'auto'  # form without a cache, see packed_attention.py

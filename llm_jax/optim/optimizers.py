@@ -11,6 +11,7 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 import jax
+import jax.numpy as jnp
 import optax
 from optax import contrib
 
@@ -113,7 +114,7 @@ def learning_rate(cfg: Optimizer, peak: float, n_steps: int) -> optax.Schedule:
   n_after = n_steps - cfg.warmup_steps
   n_decay = n_after
   if cfg.schedule == 'wsd':
-    n_decay = max(1, round(cfg.decay_share * n_steps))
+    n_decay = n_steps - decay_start(cfg, n_steps)
     if n_decay > n_after:
       raise ValueError(
         f'warmup_steps {cfg.warmup_steps} and a decay over {n_decay} steps, '
@@ -131,6 +132,41 @@ def learning_rate(cfg: Optimizer, peak: float, n_steps: int) -> optax.Schedule:
     'constant': optax.constant_schedule(peak),
   }[cfg.schedule]
   return optax.join_schedules([warmup, decay], [cfg.warmup_steps])
+
+
+def decay_start(cfg: Optimizer, n_steps: int) -> int:
+  """Steps of a run before wsd's decay: from there it can be made longer."""
+  return n_steps - max(1, round(cfg.decay_share * n_steps))
+
+
+def starts_alike(
+  cfg: AnyOptimizer, n_steps: int, other_n_steps: int, n_done: int
+) -> bool:
+  """Whether runs of two lengths have the same rates in their first steps.
+
+  Of a rule of a user's own the rates are not known, and taken for others.
+  """
+  if n_steps == other_n_steps or not n_done:
+    return True
+  if not isinstance(cfg, Optimizer):
+    return False
+  rates, others = (
+    jax.vmap(learning_rate(cfg, 1.0, n))(jnp.arange(n_done))
+    for n in (n_steps, other_n_steps)
+  )
+  return bool((rates == others).all())
+
+
+def restart_schedule(state: optax.OptState) -> optax.OptState:
+  """Set the counters of the schedule to 0; moments stay what they are."""
+
+  def is_counter(x):
+    return isinstance(x, optax.ScaleByScheduleState)
+
+  def one(x):
+    return jax.tree.map(jnp.zeros_like, x) if is_counter(x) else x
+
+  return jax.tree.map(one, state, is_leaf=is_counter)
 
 
 def make(

@@ -39,7 +39,9 @@ def load(stage: start.Stage, task: protocol.Task, count: int) -> list[Prompt]:
   return [
     Prompt(
       p,
-      prompting.token_ids(stage.tokenizer, p.prompt, stage.is_chat, p.before),
+      prompting.token_ids(
+        stage.tokenizer, p.prompt, stage.is_chat, before=p.before
+      ),
     )
     for p in task.problems('train', count, stage.cfg.seed)
   ]

@@ -45,7 +45,7 @@ PHRASINGS: dict[str, tuple[str, ...]] = {
   ),
   'What is the sum of 12 and 7?': (
     'What is the sum of {a} and {b}?', "What's the sum of {a} and {b}?",
-    'The sum of {a} and {b}', 'Sum {a} and {b}.', 'Sum of {a} and {b}?',
+    'Sum {a} and {b}.', 'Sum of {a} and {b}?',
     'Give me the sum of {a} and {b}.',
   ),
 }  # fmt: skip
@@ -58,8 +58,8 @@ class Addition(splits.Made):
   A pair of numbers is of one split in every phrasing and in both orders.
   """
 
-  n_digits: int = 3
-  min_digits: int = 1
+  n_digits: int = 3  # of the longest number
+  min_digits: int = 1  # of the shortest
   phrasings: tuple[str, ...] = ()  # names of PHRASINGS; (): all of them
   name: str = 'addition'
   think_start: str = grading.THINK_START
@@ -91,7 +91,7 @@ class Addition(splits.Made):
   def _problem(
     self, a: int, b: int, text: str, kind: str = ''
   ) -> protocol.Problem:
-    return protocol.Problem(self.name, text, f'{a + b}', kind)
+    return protocol.Problem(self.name, text, f'{a + b}', kind=kind)
 
   def _thought(self, problem: protocol.Problem) -> list[str]:
     """The sum with numbers of one length, then a line a column.

@@ -110,12 +110,14 @@ class Assistant:
     if u < self.identity_share:
       question, answer = draw.choice(identity.PAIRS)
       question = addition.varied(question, draw)
-      return protocol.Problem(self.name, question, answer, 'who it is')
+      return protocol.Problem(self.name, question, answer, kind='who it is')
     if u < self.identity_share + self.refused_share:
       while True:
         question = addition.varied(_beyond(draw), draw)
         if splits.is_held_out(question.lower()) == (split == 'held_out'):
-          return protocol.Problem(self.name, question, CANNOT, 'what it cannot')
+          return protocol.Problem(
+            self.name, question, CANNOT, kind='what it cannot'
+          )
     return dataclasses.replace(next(sums), task=self.name, kind='a sum')
 
   def demonstrate(self, problem: protocol.Problem, think: bool) -> str:

@@ -5,6 +5,7 @@ data/conversations.py.
 """
 
 import random
+from collections.abc import Sequence
 
 from llm_jax.data import conversations, readers
 from llm_jax.tasks import documentation, identity, protocol, reference
@@ -35,6 +36,7 @@ def make(
   n_identity: int,
   n_documentation: int,
   documents: str | None,
+  text_column: str,
   max_turns: int,
   seed: int,
 ) -> list[Conversation]:
@@ -47,6 +49,7 @@ def make(
     n_identity: questions about the assistant.
     n_documentation: questions about the manual in the documents.
     documents: a corpus, see data/readers.py.
+    text_column: of its rows.
     max_turns: neighbours are joined to conversations of 1 to so many questions.
     seed: of all draws.
 
@@ -62,9 +65,30 @@ def make(
   if documents:
     entries = [
       entry
-      for page in readers.read(documents, 'train')
+      for page in readers.read(documents, 'train', readers.Form(text_column))
       for entry in reference.entries(page.text)
     ]
     result += documentation.conversations(entries, n_documentation, seed)
   draw.shuffle(result)
   return conversations.join_turns(result, max_turns, draw)
+
+
+def usage(
+  task: protocol.Task | None, dataset: Sequence[Conversation]
+) -> tuple[Sequence[str], int]:
+  """What a model of these conversations can be asked.
+
+  Args:
+    task: whose demonstrations are among them; its `examples` come first.
+    dataset: the conversations.
+
+  Returns:
+    Three questions, and how many the longest conversation has.
+  """
+  questions = [
+    [message['content'] for message in messages if message['role'] == 'user']
+    for messages in dataset
+  ]
+  first = [asked[0] for asked in questions[:3] if asked]
+  examples = getattr(task, 'examples', None) or first
+  return examples, max(map(len, questions))

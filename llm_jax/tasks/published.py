@@ -63,6 +63,8 @@ class Published:
   A dataclass of it has a path, a held_out_path and `read`.
   """
 
+  name: str  # in records; the order of the problems depends on it
+  think_start: str  # text that starts a thought; banned for direct answers
   path: str
   held_out_path: str
   read: ReadFn

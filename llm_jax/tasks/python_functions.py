@@ -41,7 +41,8 @@ class PythonFunctions:
 
   path: str = ''  # JSONL as published, plain or .gz
   timeout_s: float = 3.0  # that an answer may take for all of its calls
-  name: str = 'python_functions'
+  name: str = 'python_functions'  # in records
+  # Text that starts a thought; banned for direct answers.
   think_start: str = grading.THINK_START
 
   def problems(

@@ -67,23 +67,38 @@ class LoadedModel:
 class Checkpointer:
   """Saves the states of one run and keeps the newest few."""
 
-  def __init__(self, workdir: str, part: str = ''):
+  def __init__(
+    self,
+    workdir: str,
+    part: str = '',
+    keep_every: int = 0,
+    kept_step: int = 0,
+  ):
     """Open a run's folder for saving; call `restore` before.
 
     Args:
       workdir: folder of the stage.
       part: a folder inside, for models alone: nothing resumes from there.
+      keep_every: checkpoints of the multiples of so many steps stay; 0: none.
+      kept_step: stays too.
     """
     self._folder = steps_folder(workdir, part)
     self._is_part = bool(part)
     os.makedirs(self._folder, exist_ok=True)
     # Orbax's policies do not match the protocols that they are declared by.
     every: Any = ocp.training.save_decision_policies.FixedIntervalPolicy(1)
-    newest: Any = ocp.training.preservation_policies.LatestN(N_KEPT)
+    policies = ocp.training.preservation_policies
+    kept: list[Any] = [
+      policies.LatestN(N_KEPT),
+      policies.CustomSteps([kept_step]),
+    ]
+    if keep_every:
+      kept.append(policies.EveryNSteps(keep_every))
+    any_of: Any = policies.AnyPreservationPolicy(kept)
     self._orbax = ocp.training.Checkpointer(
       self._folder,
       save_decision_policy=every,
-      preservation_policy=newest,
+      preservation_policy=any_of,
       cleanup_tmp_directories=True,
     )
     self._saving = None
@@ -268,18 +283,8 @@ def load_model(stage_dir: str, mesh: Mesh | None = None) -> LoadedModel:
     ValueError: if every checkpoint is damaged.
   """
   folder = os.path.abspath(os.path.join(stage_dir, _FOLDER))
-  model_file = os.path.join(folder, _MODEL_FILE)
-  if not saved_steps(folder) or not os.path.exists(model_file):
-    raise FileNotFoundError(
-      f'{stage_dir} holds no checkpoint of a model (looked for {model_file} '
-      'and a folder named by its step); give the folder of a finished '
-      'pretrain, sft or rl stage'
-    )
-  saved = files.read_json(model_file)
-  # An option that is younger than the file has its default, which is what the
-  # model was before there was that option.
-  defaults = dataclass_json.to_dict(config.ModelConfig())
-  cfg = dataclass_json.from_dict(config.ModelConfig, defaults | saved['model'])
+  saved = _read_model_file(stage_dir, folder)
+  cfg = read_model_config(stage_dir)
   mesh = mesh or device_mesh.make(device_mesh.MeshConfig(data=1))
   like = params.abstract(params.table(cfg), mesh)
   step, parts = _newest_whole(folder, {'params': like})
@@ -293,6 +298,31 @@ def load_model(stage_dir: str, mesh: Mesh | None = None) -> LoadedModel:
     fingerprint=_sha256(_describe(parts)),
     usage=dataclass_json.from_dict(Usage, saved.get('usage', {})),
   )
+
+
+def read_model_config(stage_dir: str) -> config.ModelConfig:
+  """The configuration of the model that a stage left, without its parameters.
+
+  Raises:
+    FileNotFoundError: if there is no model there.
+  """
+  folder = os.path.abspath(os.path.join(stage_dir, _FOLDER))
+  saved = _read_model_file(stage_dir, folder)
+  # An option that is younger than the file has its default, which is what the
+  # model was before there was that option.
+  defaults = dataclass_json.to_dict(config.ModelConfig())
+  return dataclass_json.from_dict(config.ModelConfig, defaults | saved['model'])
+
+
+def _read_model_file(stage_dir: str, folder: str) -> dict[str, Any]:
+  model_file = os.path.join(folder, _MODEL_FILE)
+  if not saved_steps(folder) or not os.path.exists(model_file):
+    raise FileNotFoundError(
+      f'{stage_dir} holds no checkpoint of a model (looked for {model_file} '
+      'and a folder named by its step); give the folder of a finished '
+      'pretrain, sft or rl stage'
+    )
+  return files.read_json(model_file)
 
 
 def steps_folder(workdir: str, part: str = '') -> str:

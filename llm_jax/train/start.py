@@ -10,6 +10,7 @@ for step, state in loop.train(state, update_fn, batch_fn):
 
 import dataclasses
 import functools
+import pathlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -17,15 +18,17 @@ import jax
 import numpy as np
 import optax
 from absl import logging
+from jax.experimental import multihost_utils
 from jax.sharding import Mesh
 
-from llm_jax import record, types
+from llm_jax import locks, record, types
 from llm_jax.model import config, lora, params, transformer, value_head
 from llm_jax.optim import optimizers
 from llm_jax.parallel import device_mesh
 from llm_jax.tokenizer import encoding
 from llm_jax.train import (
   checkpoint,
+  continuation,
   fit,
   metrics,
   monitoring,
@@ -51,7 +54,15 @@ class Stage:
   is_chat: bool  # whether its model is prompted through the chat template
   params: types.Params | None  # of the stage before; None: new ones
   inputs: Mapping[str, str]  # fingerprint of the model or tokenizer read
+  goes_on: continuation.Continuation
+  updates_a_step: int = 1  # of the optimizer
   usage: checkpoint.Usage = checkpoint.Usage()
+
+  @property
+  def n_updates(self) -> int:
+    """Updates that the learning rate's schedule is for."""
+    n_steps = self.cfg.loop.n_steps - self.goes_on.schedule_from
+    return self.updates_a_step * n_steps
 
   def used(self, examples: Sequence[str], max_turns: int = 0) -> 'Stage':
     """The stage whose model will be known to be asked such things."""
@@ -84,10 +95,18 @@ class Stage:
       machine['plan'] = dataclasses.asdict(plan)
     all_inputs = {**inputs, **self.inputs}
     is_finished = record.begin(
-      self.workdir, self.name, self.cfg, inputs=all_inputs, extra=machine
+      self.workdir,
+      self.name,
+      self.cfg,
+      inputs=all_inputs,
+      extra=machine,
+      change=self.goes_on.change,
+      remedy=self.goes_on.remedy,
     )
     if is_finished:
       logging.info('%s in %s is already finished', self.name, self.workdir)
+    elif self.goes_on.change:
+      logging.info('the run %s', self.goes_on.change.note['how'])
     return is_finished
 
   def start(
@@ -95,7 +114,6 @@ class Stage:
     tx: optax.GradientTransformation,
     adapters: lora.Lora = _NO_ADAPTERS,
     has_values: bool = False,
-    n_a_step: int = 1,
   ) -> tuple[train_state.TrainState, training_loop.Loop]:
     """Make the folder self-contained and find the state to train.
 
@@ -103,15 +121,25 @@ class Stage:
       tx: the optimizer.
       adapters: what is trained in place of the parameters, if of any rank.
       has_values: whether a new value head is trained beside the parameters.
-      n_a_step: updates of a step.
 
     Returns:
       The state of the newest whole checkpoint in workdir, or else one at step
       0; and the loop, with the writer of metrics.
     """
     state = self._first_state(tx, adapters, has_values)
+    change, first = self.goes_on.change, self.goes_on.schedule_from
+    if change and jax.process_count() > 1:  # the first one moves checkpoints
+      multihost_utils.sync_global_devices('set aside')
     restored = checkpoint.restore(self.workdir, state)
     state = restored or state
+    if int(state.step) < max(first, change.note['step'] if change else 0):
+      raise ValueError(
+        f'the run was to go on otherwise from a step whose checkpoint is '
+        f'damaged; the same command goes on from step {int(state.step)}'
+      )
+    if first and int(state.step) == first:
+      opt_state = optimizers.restart_schedule(state.opt_state)
+      state = dataclasses.replace(state, opt_state=opt_state)
     checkpoint.save_model_files(
       self.workdir,
       stage=self.name,
@@ -136,16 +164,30 @@ class Stage:
       workdir=self.workdir,
       mesh=self.mesh,
       writer=writer,
-      rate_fn=self._rate_fn(n_a_step),
+      kept_step=self._decay_step(),
+      rate_fn=self._rate_fn(),
     )
 
-  def _rate_fn(self, n_a_step: int) -> Callable[[int], float] | None:
+  def _decay_step(self) -> int:
+    """The last step before wsd's decay, which a longer run goes on from."""
+    optimizer = self.cfg.optimizer
+    if getattr(optimizer, 'schedule', '') != 'wsd':
+      return 0
+    n_before = optimizers.decay_start(optimizer, self.n_updates)
+    return self.goes_on.schedule_from + n_before // self.updates_a_step
+
+  def _rate_fn(self) -> Callable[[int], float] | None:
     """From a step to its learning rate, where the optimizer is known."""
-    optimizer, n_updates = self.cfg.optimizer, self.cfg.loop.n_steps * n_a_step
+    optimizer = self.cfg.optimizer
     if not isinstance(optimizer, optimizers.Optimizer):
       return None
-    rate = optimizers.learning_rate(optimizer, optimizer.peak_lr, n_updates)
-    return lambda step: np.asarray(rate(step * n_a_step - 1)).item()
+    rate = optimizers.learning_rate(
+      optimizer, optimizer.peak_lr, self.n_updates
+    )
+    first = self.goes_on.schedule_from
+    return lambda step: np.asarray(
+      rate((step - first) * self.updates_a_step - 1)
+    ).item()
 
   def _first_state(self, tx, adapters, has_values) -> train_state.TrainState:
     model = self.model_config
@@ -178,6 +220,7 @@ def new(name: str, cfg: Any, workdir: str, tokenizer_dir: str) -> Stage:
     workdir: folder of the stage; the same folder resumes.
     tokenizer_dir: folder of the model's tokenizer.
   """
+  goes_on = _find(workdir, cfg)
   tokenizer = encoding.Tokenizer.load(tokenizer_dir)
   return Stage(
     name=name,
@@ -190,6 +233,7 @@ def new(name: str, cfg: Any, workdir: str, tokenizer_dir: str) -> Stage:
     is_chat=False,
     params=None,
     inputs={'tokenizer': tokenizer.fingerprint},
+    goes_on=goes_on,
   )
 
 
@@ -200,6 +244,7 @@ def after(
   restore_from: str,
   n_rows: int,
   teaches_chat: bool = False,
+  updates_a_step: int = 1,
 ) -> Stage:
   """A stage that goes on with the model of another one.
 
@@ -211,10 +256,13 @@ def after(
     n_rows: of a batch, over all devices.
     teaches_chat: whether its model is prompted through the chat template,
       even if the one before was not.
+    updates_a_step: of the optimizer.
 
   Raises:
-    FileNotFoundError, ValueError: see checkpoint.load_model.
+    FileNotFoundError, ValueError: see checkpoint.load_model and
+      continuation.find.
   """
+  goes_on = _find(workdir, cfg, updates_a_step)
   mesh = device_mesh.make(cfg.mesh, n_rows)
   model = checkpoint.load_model(restore_from, mesh)
   return Stage(
@@ -229,4 +277,13 @@ def after(
     params=model.params,
     inputs={'model': model.fingerprint},
     usage=model.usage,
+    goes_on=goes_on,
+    updates_a_step=updates_a_step,
   )
+
+
+def _find(workdir: str, cfg: Any, updates_a_step: int = 1):
+  """How the run in a folder goes on; keeps other processes out of it."""
+  if pathlib.Path(workdir).is_dir():
+    locks.lock(pathlib.Path(workdir))
+  return continuation.find(workdir, cfg, updates_a_step)

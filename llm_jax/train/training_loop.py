@@ -11,7 +11,6 @@ import contextlib
 import dataclasses
 import faulthandler
 import math
-import signal
 import time
 from collections.abc import Callable, Iterator, Mapping
 
@@ -23,30 +22,70 @@ from jax.sharding import Mesh
 from llm_jax import dataclass_json, record, types
 from llm_jax.data import prefetch
 from llm_jax.parallel import device_mesh
-from llm_jax.train import checkpoint, metrics, monitoring, train_state
+from llm_jax.train import (
+  checkpoint,
+  metrics,
+  monitoring,
+  stopping,
+  train_state,
+)
 
 MAX_SKIPPED = 10  # non-finite steps in a row that end a run
 
 
 @dataclasses.dataclass(frozen=True)
 class LoopConfig:
-  """How long a run is, how often it saves, and what is seen of it."""
+  """How long a run is, how often it saves, and what is seen of it.
 
-  n_steps: int = 300
+  Of a run that has begun n_steps may be raised, and with rewind_to batches be
+  left out and the optimizer be changed; see continuation.py.
+  """
+
+  n_steps: int = 300  # updates of the whole run
   save_every: int = 100  # steps between checkpoints
   watch: monitoring.Watch = monitoring.Watch()
+  keep_every: int = 0  # steps between checkpoints that stay; 0: the newest do
+  rewind_to: int = 0  # step of a checkpoint to go on from, once; 0: the newest
+  skip_batches: tuple[tuple[int, int], ...] = ()  # (first, last), never read
 
   def __post_init__(self):
     dataclass_json.require_at_least(self, 'n_steps save_every', 1)
+    dataclass_json.require_at_least(self, 'keep_every rewind_to', 0)
+    for first, last in self.skip_batches:
+      if not 1 <= first <= last:
+        raise ValueError(
+          f'LoopConfig.skip_batches = {self.skip_batches}: ({first}, {last}) '
+          'is no range; write the first and the last batch of each, from 1 on, '
+          'as in ((305, 314),)'
+        )
+
+  def batch_number(self, step: int) -> int:
+    """The batch that a step reads: the step, but for those that are skipped.
+
+    >>> cfg = LoopConfig(skip_batches=((3, 4), (7, 7)))
+    >>> [cfg.batch_number(step) for step in range(1, 6)]
+    [1, 2, 5, 6, 8]
+
+    Args:
+      step: from 1 on.
+    """
+    number, last_seen = step, 0
+    for first, last in sorted(self.skip_batches):
+      first = max(first, last_seen + 1)  # ranges may overlap
+      if first <= number:
+        number += max(0, last + 1 - first)
+        last_seen = max(last_seen, last)
+    return number
 
 
 class Loop:
   """What every loop shares: the console, metrics, checkpoints, its end.
 
   SIGTERM saves and ends the process with exit code 0; sent to one process of
-  many it ends all of them after the same step. A step that takes longer than
-  Watch.hang_s ends the process with every thread's stack. Used as a context:
-  leaving it waits until everything is on disk.
+  many it ends all of them after the same step. Ctrl-C does the same with exit
+  code 130. A step that takes longer than Watch.hang_s ends the process with
+  every thread's stack. Used as a context: leaving it waits until everything is
+  on disk.
   """
 
   def __init__(
@@ -55,6 +94,7 @@ class Loop:
     workdir: str,
     mesh: Mesh,
     writer: metrics.Writer,
+    kept_step: int = 0,
     rate_fn: Callable[[int], float] | None = None,
   ):
     """Prepare, without starting.
@@ -64,6 +104,7 @@ class Loop:
       workdir: folder of the stage.
       mesh: to place batches on.
       writer: of the run's numbers and texts; closed when the loop is left.
+      kept_step: is saved, and its checkpoint stays; 0: none.
       rate_fn: from a step, counted from 1, to its learning rate, which is
         written with its numbers.
     """
@@ -71,20 +112,24 @@ class Loop:
     self._cfg = cfg
     self._workdir = workdir
     self._mesh = mesh
+    self._kept_step = kept_step
     self._rate_fn = rate_fn
     self._profile = monitoring.Profile(cfg.watch, workdir)
-    self._stop_requested = self._stops = False
+    self._signals = stopping.Listener()
+    self._stops = ''  # the signal that ends the run after this step
     self._on_exit = contextlib.ExitStack()
 
   def __enter__(self) -> 'Loop':
     on_exit = self._on_exit  # the last one in is the first one out
     on_exit.callback(self.writer.close)
     on_exit.callback(faulthandler.cancel_dump_traceback_later)
-    self._checkpointer = checkpoint.Checkpointer(self._workdir)
+    on_exit.enter_context(self._signals.listening())
+    self._checkpointer = checkpoint.Checkpointer(
+      self._workdir,
+      keep_every=self._cfg.keep_every,
+      kept_step=self._kept_step,
+    )
     on_exit.callback(self._checkpointer.close)
-    if jax.process_count() == 1:  # else JAX listens, see is_due
-      previous = signal.signal(signal.SIGTERM, self._request_stop)
-      on_exit.callback(signal.signal, signal.SIGTERM, previous)
     on_exit.callback(self._profile.close)
     self._draw = on_exit.enter_context(
       monitoring.progress_bar(self._cfg.watch, self._cfg.n_steps)
@@ -93,9 +138,6 @@ class Loop:
 
   def __exit__(self, *_) -> None:
     self._on_exit.close()
-
-  def _request_stop(self, *_) -> None:
-    self._stop_requested = True
 
   def train(
     self,
@@ -138,7 +180,8 @@ class Loop:
       pending = None
 
     def make(step: int) -> types.Batch:
-      return device_mesh.put_batch(self._mesh, batch_fn(step - 1))
+      number = self._cfg.batch_number(step)
+      return device_mesh.put_batch(self._mesh, batch_fn(number - 1))
 
     n_done = int(jax.device_get(state.step))
     batches = prefetch.ahead(make, range(n_done + 1, self._cfg.n_steps + 1))
@@ -190,10 +233,17 @@ class Loop:
     finite = {k: v if math.isfinite(v) else None for k, v in values.items()}
     self.writer.metrics(step, finite)
     if n_skipped >= MAX_SKIPPED:
+      saved = checkpoint.saved_steps(checkpoint.steps_folder(self._workdir))
+      batches = (
+        self._cfg.batch_number(step - MAX_SKIPPED + 1),
+        (self._cfg.batch_number(step)),
+      )
       raise FloatingPointError(
         f'step {step}: {MAX_SKIPPED} steps in a row had a loss or gradient '
-        f'that is not finite (loss {values["loss"]}); lower the learning rate '
-        'or look at the data of these steps. Parameters are as before them'
+        f'that is not finite (loss {values["loss"]}). Parameters are as before '
+        'them. To go on otherwise give the same command with a lower learning '
+        f'rate, LoopConfig.rewind_to = one of the saved steps {saved}, and '
+        f'without these batches LoopConfig.skip_batches = ({batches},)'
       )
     n_steps = self._cfg.n_steps
     if step % self._cfg.watch.log_every == 0 or step == n_steps:
@@ -201,15 +251,19 @@ class Loop:
 
   def is_due(self, step: int) -> bool:
     """Whether the state is to be saved; every process asks once a step."""
-    if jax.process_count() > 1:
-      self._stop_requested = multihost_utils.reached_preemption_sync_point(step)
+    self._stops = self._signals.heard
+    if (
+      jax.process_count() > 1
+      and multihost_utils.reached_preemption_sync_point(step)
+    ):
+      self._stops = 'SIGTERM'
     # A signal that comes behind this line is heard at the next step.
-    self._stops = self._stop_requested
     is_last = step == self._cfg.n_steps
-    return self._stops or is_last or step % self._cfg.save_every == 0
+    is_regular = not step % self._cfg.save_every or step == self._kept_step
+    return bool(self._stops) or is_last or is_regular
 
   def save(self, step: int, state: train_state.TrainState) -> None:
-    """Save; if the process was told to stop, end it with exit code 0.
+    """Save; if the process was told to stop, end it.
 
     Args:
       step: updates done, all of them written.
@@ -220,5 +274,9 @@ class Loop:
     if not jax.process_index():
       record.tick(self._workdir)
     if self._stops and step < self._cfg.n_steps:
-      logging.info('SIGTERM: saved step %d; the same command resumes', step)
-      raise SystemExit(0)
+      self._checkpointer.wait()
+      logging.info(
+        '%s: saved step %d; the same command resumes', self._stops, step
+      )
+      is_terminal = self._stops == 'Ctrl-C'
+      raise SystemExit(stopping.INTERRUPTED if is_terminal else 0)

@@ -53,7 +53,9 @@ def folder(tmp_path_factory):
 
 def test_shard_by_shard(folder):
   files = readers.find(folder)
-  parts = [list(readers.read_file(path, 'story')) for path in files]
+  parts = [
+    list(readers.read_file(path, readers.Form('story'))) for path in files
+  ]
   assert len(parts) == 3
   assert all(parts)
   pages = [(story, '') for story in STORIES]
@@ -100,7 +102,7 @@ def test_conversations_of_another_set(tmp_path):
 def test_tensorflow_is_not_loaded(folder):
   code = (
     'import pathlib, sys; from llm_jax.data import readers as d; '
-    'print(len([*d.read_file(d.find(sys.argv[1])[0], "story")])); '
+    'print(len([*d.read_file(d.find(sys.argv[1])[0], d.Form("story"))])); '
     'assert "tensorflow" not in sys.modules'
   )
   done = subprocess.run(

@@ -11,6 +11,7 @@ import numpy as np
 import optax
 
 from llm_jax.model import transformer, value_head
+from llm_jax.optim import optimizers
 from llm_jax.parallel import device_mesh
 from llm_jax.train import (
   best_model,
@@ -28,6 +29,7 @@ CONFIG = types.SimpleNamespace(
   batch_size=1,
   mesh=device_mesh.MeshConfig(data=1),
   loop=training_loop.LoopConfig(),
+  optimizer=optimizers.Optimizer(),
 )
 TX = optax.adam(1e-3)
 

@@ -1,0 +1,212 @@
+"""How the run in a folder goes on: as before, longer, or rewound and otherwise.
+
+A run is made longer by a raised `LoopConfig.n_steps`. Where the schedule gives
+the steps done the same rates in a run of the new length, as wsd's constant part
+does, it goes on bit for bit as if it had been planned so; else the rate warms
+up anew and follows the schedule over the steps that are left.
+
+A run is rewound by `LoopConfig.rewind_to`, once whenever that, the optimizer or
+`LoopConfig.skip_batches` changes: from the checkpoint of that step it goes on
+with the new settings, the optimizer's moments as they were. Later checkpoints,
+and a copy of the metrics, are set aside.
+
+Both are noted in run.json, under `changes`.
+"""
+
+import dataclasses
+import functools
+import os
+import shutil
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+import jax
+
+from llm_jax import record
+from llm_jax.optim import optimizers
+from llm_jax.train import best_model, checkpoint, metrics
+
+ASIDE = 'set_aside'
+
+
+@dataclasses.dataclass(frozen=True)
+class Continuation:
+  """Where a run goes on, and by what schedule."""
+
+  schedule_from: int = 0  # step behind which the schedule starts
+  change: record.Change | None = None
+  remedy: str = ''  # for settings that may not change as they do
+
+
+class _Schedule(NamedTuple):
+  step: int  # that it is used from
+  start: int  # behind which its warmup begins, at most step
+  n_steps: int  # of the whole run
+
+
+def find(workdir: str, cfg: Any, updates_a_step: int = 1) -> Continuation:
+  """How a run goes on with a configuration, from what lies in its folder.
+
+  Args:
+    workdir: folder of the stage, locked if it is there; nothing is changed.
+    cfg: of the recipe, with loop and optimizer.
+    updates_a_step: of the optimizer.
+
+  Raises:
+    ValueError: if a change has no checkpoint to go on from, comes too late, or
+      leaves no room for the warmup.
+  """
+  loop = cfg.loop
+  if not os.path.exists(os.path.join(workdir, 'run.json')):
+    if loop.rewind_to:
+      raise ValueError(
+        f'LoopConfig.rewind_to = {loop.rewind_to}, but there is no run in '
+        f'{workdir}; leave it out, or give the --workdir of the run'
+      )
+    return Continuation()
+  old = record.read(workdir)
+  changed = record.changed_settings(old, cfg)
+  before = old['config'].get('loop')
+  if before is None:  # of another stage, which `record.begin` refuses
+    return Continuation()
+  steps = checkpoint.saved_steps(checkpoint.steps_folder(workdir))
+  tuned = {
+    name: values
+    for name, values in changed.items()
+    if name.partition('.')[0] == 'optimizer' or name == 'loop.skip_batches'
+  }
+  is_asked = loop.rewind_to != before.get('rewind_to', 0)
+  rewinds = bool(loop.rewind_to and (tuned or is_asked))
+  if rewinds and loop.rewind_to not in steps:
+    raise ValueError(
+      f'LoopConfig.rewind_to = {loop.rewind_to}: of that step there is no '
+      f'checkpoint in {workdir}, but of steps {steps}; use one of these '
+      '(LoopConfig.keep_every keeps more of them)'
+    )
+  step = loop.rewind_to if rewinds else max(steps, default=0)
+  schedules = _schedules(old, before['n_steps'])
+  used = [s for s in schedules if s.step <= step][-1]
+  accepted = dict(tuned) if rewinds else {}
+  if 'loop.n_steps' in changed:
+    accepted['loop.n_steps'] = changed['loop.n_steps']
+  elif not rewinds and used == schedules[-1]:
+    return Continuation(used.start, remedy=_remedy(tuned, steps))
+  if rewinds:
+    _check_skipped(before.get('skip_batches', ()), loop, step)
+  start = _start(cfg, used, step=step, updates_a_step=updates_a_step)
+  note = {
+    'step': step,
+    'settings': accepted,
+    'n_steps': loop.n_steps,
+    'n_steps_before': used.n_steps,
+    'schedule_from': start,
+    'is_as_planned': bool(accepted) and start == used.start and not rewinds,
+    'how': _how(rewinds, step, start if start != used.start else None),
+  }
+  prepare = functools.partial(_set_aside, workdir, step)
+  change = record.Change(tuple(accepted), note, prepare if rewinds else None)
+  return Continuation(start, change, _remedy({} if rewinds else tuned, steps))
+
+
+def _schedules(old: Mapping[str, Any], n_steps: int) -> list[_Schedule]:
+  """What the run followed, from which step on, without what was rewound."""
+  changes = old.get('changes', [])
+  first = changes[0]['n_steps_before'] if changes else n_steps
+  found = [_Schedule(0, 0, first)]
+  for x in changes:
+    found = [s for s in found if s.step <= x['step']]
+    found.append(_Schedule(x['step'], x['schedule_from'], x['n_steps']))
+  return found
+
+
+def _start(cfg: Any, used: _Schedule, step: int, updates_a_step: int) -> int:
+  """Where the schedule starts that the run follows behind a step."""
+  n_steps = cfg.loop.n_steps
+  if n_steps <= step:
+    raise ValueError(
+      f'LoopConfig.n_steps = {n_steps}, but {step} steps are done; use '
+      'more, or LoopConfig.rewind_to'
+    )
+  counts = [
+    updates_a_step * (n - used.start) for n in (used.n_steps, n_steps, step)
+  ]
+  if optimizers.starts_alike(cfg.optimizer, *counts):
+    return used.start
+  shape = f'the schedule of {type(cfg.optimizer).__name__}'
+  if n_steps < used.n_steps:
+    raise ValueError(
+      f'LoopConfig.n_steps = {n_steps} instead of {used.n_steps}: in a run of '
+      f'that length {shape} would have given the {step} steps done other '
+      'rates; raise it, or rewind to a step before'
+    )
+  try:
+    if isinstance(cfg.optimizer, optimizers.Optimizer):
+      n_left = updates_a_step * (n_steps - step)
+      optimizers.learning_rate(cfg.optimizer, peak=1.0, n_steps=n_left)
+  except ValueError as error:
+    raise ValueError(
+      f'LoopConfig.n_steps = {n_steps} instead of {used.n_steps}: {shape} '
+      f'starts anew behind step {step}, but {error}; or raise it further'
+    ) from None
+  return step
+
+
+def _check_skipped(before: Any, loop: Any, step: int) -> None:
+  """Refuse to leave out, or take in, batches that the run has read."""
+  old = dataclasses.replace(
+    loop, skip_batches=tuple((first, last) for first, last in before)
+  )
+  for done in range(1, step + 1):
+    was, now = old.batch_number(done), loop.batch_number(done)
+    if was != now:
+      raise ValueError(
+        f'LoopConfig.skip_batches = {loop.skip_batches}: step {done} has read '
+        f'batch {was} and would read {now}, but the run goes on behind step '
+        f'{step}; rewind to before step {done}, or leave batches up to {was} '
+        'as they were'
+      )
+
+
+def _how(rewinds: bool, step: int, start: int | None) -> str:
+  text = f'goes on from step {step}, '
+  if start is not None:
+    return text + (
+      'where the learning rate warms up anew and then follows its schedule '
+      'over the steps that are left (in a run planned for this length, the '
+      'steps done would have had other rates)'
+    )
+  if rewinds:
+    return text + 'with the new settings; later checkpoints are set aside'
+  return text + 'as if it had been planned for this length'
+
+
+def _remedy(tuned: Mapping[str, Any], steps: list[int]) -> str:
+  if not tuned or not steps:
+    return ''
+  return (
+    'another optimizer or other batches from some step on: set LoopConfig.'
+    f'rewind_to to one of the steps {steps}; or '
+  )
+
+
+def _set_aside(workdir: str, step: int) -> None:
+  """Move what is later than a step out of the way of a run that goes on there.
+
+  The lines of metrics stay too, as a copy; Writer forgets them.
+  """
+  parent = os.path.join(workdir, ASIDE)
+  os.makedirs(parent, exist_ok=True)
+  aside = os.path.join(parent, str(len(os.listdir(parent)) + 1))
+  os.makedirs(aside)
+  for name in (metrics.METRICS, metrics.SAMPLES, metrics.ROLLOUTS):
+    if os.path.exists(os.path.join(workdir, name)):
+      shutil.copy(os.path.join(workdir, name), aside)
+  if jax.process_index():
+    return
+  for part in ('', best_model.FOLDER):
+    folder = checkpoint.steps_folder(workdir, part)
+    target = os.path.join(aside, os.path.relpath(folder, workdir))
+    for later in checkpoint.saved_steps(folder):
+      if later > step:
+        os.makedirs(target, exist_ok=True)
+        shutil.move(os.path.join(folder, str(later)), target)
