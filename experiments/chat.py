@@ -26,8 +26,8 @@ from llm_jax.train import checkpoint
 class Config:
   """How answers are made; temperature can be changed in the conversation."""
 
-  # Of one answer, at most half of the context; with --base any number, as the
-  # text then slides over the context.
+  # Of one answer, at most a quarter of the context; with --base any number, as
+  # the text then slides over the context.
   max_new_tokens: int = 128
   temperature: float = 0.7  # 0 is greedy
   seed: int = 0  # the same seed and messages give the same conversation
@@ -65,7 +65,8 @@ def run(
       'conversation of its own]'
     )
     single_turn = True
-  limit = cfg.max_new_tokens if base else min(cfg.max_new_tokens, context // 2)
+  # A quarter of the context leaves room for the turns before.
+  limit = cfg.max_new_tokens if base else min(cfg.max_new_tokens, context // 4)
   settings = terminal.Settings(
     context_tokens=context,
     max_new_tokens=limit,
@@ -103,7 +104,9 @@ def run(
       print(f'  {visible_text.visible(text)}')
   # A paste of several lines is one message; Python turns this off by default.
   readline.parse_and_bind('set enable-bracketed-paste on')
-  terminal.loop(session, lambda: input('> '), _write, dims=sys.stdout.isatty())
+  terminal.loop(
+    session, lambda: input('> ').rstrip('\n'), _write, dims=sys.stdout.isatty()
+  )
 
 
 def _write(piece: str) -> None:

@@ -106,7 +106,7 @@ def _measure(
   asked = [(cfg.task, cfg.evaluation, direct) for direct in (False, True)]
   if cfg.n_conversations and loaded.is_chat:
     few = dataclasses.replace(cfg.evaluation, n_problems=cfg.n_conversations)
-    asked.append((assistant.Assistant(), few, False))
+    asked.append((assistant.Assistant(max_turns=3), few, False))
   for task, scored, direct in asked:
     found = scoring.evaluate(model, task, scored, direct=direct)
     rows.append({'checkpoint': name, **found})

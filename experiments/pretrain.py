@@ -126,7 +126,7 @@ def run(
   summary = {
     'tokens': n_steps * cfg.batch_size * length,
     **mixture.progress(mixed, cfg.batch_size, n_steps),
-    'parameters': params.count(cfg.model)['total'],
+    'result': f'{loop.writer.last("valid_bits_per_byte"):.3f} bits per byte',
   }
   record.finish(workdir, summary)
 

@@ -6,9 +6,6 @@ python -m experiments.rl --workdir runs/tiny/rl \
 From an assistant, or straight from a base model (R1-Zero style): what the
 checkpoint was trained on decides how problems are put to it. Hardware, time
 and result stand in the header of each gin file.
-
-The loop is this recipe's own, since its batches depend on the parameters:
-rollout -> score -> advantage -> update, on the same arrays.
 """
 
 import dataclasses
@@ -25,6 +22,7 @@ from llm_jax.infer import generate
 from llm_jax.model import params
 from llm_jax.optim import optimizers
 from llm_jax.parallel import device_mesh
+from llm_jax.report import findings
 from llm_jax.rl import algorithms, learn, metrics, prompts, rollout
 from llm_jax.tasks import any_task, protocol
 from llm_jax.train import best_model, fit, start, training_loop, update
@@ -96,7 +94,6 @@ def run(cfg: Config, workdir: str, restore_from: str) -> None:
   request = rollout.make_request(cfg.max_new_tokens, stop_ids, cfg.temperature)
   lengths = [len(problem.token_ids) for problem in problems]
   row_length = max(lengths) + cfg.max_new_tokens - 1
-  first = min(lengths) - 1  # no earlier target was drawn
   generate.check(policy_cfg, [one.token_ids for one in problems], request)
 
   # Loss, optimizer and update.
@@ -112,13 +109,12 @@ def run(cfg: Config, workdir: str, restore_from: str) -> None:
   )
   trained_cfg = dataclasses.replace(policy_cfg, remat=plan.remat)
   loss_fn = algorithms.make_loss_fn(
-    algorithm, trained_cfg, first=first, temperature=cfg.temperature
+    algorithm, trained_cfg, first=min(lengths) - 1, temperature=cfg.temperature
   )
   update_fn = update.make_update_fn(
     loss_fn, tx, stage.mesh, n_micro=n_rows // plan.micro_batch
   )
 
-  # Begin, or go on from the newest checkpoint.
   if stage.begin(protocol.file_sums(cfg.task), plan):
     return
   state, loop = stage.start(tx, has_values=algorithm.has_values)
@@ -151,7 +147,7 @@ def run(cfg: Config, workdir: str, restore_from: str) -> None:
     values = metrics.evaluation(result)
     loop.writer.metrics(step, values)
     loop.writer.sample(step, metrics.first_sample(result))
-    logging.info('step %d/%d | %s', step, n_steps, values)
+    logging.info('step %d/%d %s', step, n_steps, findings.evaluated(result))
     if step:
       best.offer(values['eval_sampled'], state)
 
@@ -169,15 +165,15 @@ def run(cfg: Config, workdir: str, restore_from: str) -> None:
       state, learned = learn.update_policy(
         learner, state, batch=batch | advantages, step=step
       )
-      lines = metrics.lines(rollouts, cfg.rollouts.n_written)
-      loop.writer.rollouts(step, lines)
+      loop.writer.rollouts(
+        step, metrics.lines(rollouts, cfg.rollouts.n_written)
+      )
       loop.write(step, learned | found | metrics.describe(rollouts, cfg.task))
       if step % cfg.evaluate_every == 0 or step == n_steps:
         evaluate(step)
       if loop.is_due(step):
         loop.save(step, state)
-  n_tokens = loop.writer.total('sampled_tokens')
-  record.finish(workdir, {'tokens': n_tokens, 'best_sampled': best.value})
+  record.finish(workdir, metrics.summary(loop.writer, best.value))
 
 
 if __name__ == '__main__':

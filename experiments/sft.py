@@ -130,6 +130,7 @@ def run(
     'tokens': cfg.loop.n_steps * cfg.batch_size * limit,
     'conversations': len(fitting),
     'left_out_as_too_long': n_left_out,
+    'result': f'{loop.writer.last("loss"):.3f} nats a token of its answers',
   }
   record.finish(workdir, summary)
 

@@ -82,10 +82,9 @@ def run(
     },
   }
   files.write_json(pathlib.Path(workdir) / 'report.json', report)
-  record.finish(workdir, report)
-  print(f'{own.vocab_size} tokens in {workdir}')
-  for name, value in report['bytes_per_token'].items():
-    print(f'  {name}: {value} bytes a token on held-out documents')
+  sizes = ', '.join(f'{n} {x}' for n, x in report['bytes_per_token'].items())
+  result = f'{own.vocab_size:,} tokens; bytes in one of held-out text: {sizes}'
+  record.finish(workdir, report | {'result': result})
 
 
 def texts(cfg: Config, corpora: Iterable[str], split: str) -> Iterator[str]:

@@ -7,6 +7,7 @@ from typing import Any
 from llm_jax.evals import statistics
 from llm_jax.rl import rollout
 from llm_jax.tasks import protocol
+from llm_jax.train import metrics as train_metrics
 
 _REFLECTION = re.compile(
   r'\b(wait|hmm+|let me (re-?)?(check|think|verify|try|see)|double[- ]check'
@@ -158,3 +159,21 @@ def lines(collected: rollout.Collected, limit: int) -> Iterator[dict[str, Any]]:
       'finished': answer.stopped,
       'trained': index in collected.batch_P,
     }
+
+
+def summary(
+  writer: train_metrics.Writer, best_sampled: float
+) -> dict[str, Any]:
+  """What done.json holds of a finished run.
+
+  Args:
+    writer: of the run's numbers.
+    best_sampled: the best share of sampled answers that was right.
+  """
+  sampled, greedy = writer.last('eval_sampled'), writer.last('eval_greedy')
+  return {
+    'tokens': writer.total('sampled_tokens'),
+    'best_sampled': best_sampled,
+    'result': f'{sampled:.1%} of sampled and {greedy:.1%} of greedy answers to '
+    'held-out problems are right',
+  }

@@ -5,6 +5,7 @@ other views are drawn from these files.
 """
 
 import json
+import math
 import os
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, TextIO
@@ -65,6 +66,12 @@ class Writer:
     """The sum of a number over all lines of metrics.jsonl that have it."""
     lines = read(os.path.join(self._workdir, METRICS))
     return sum(line.get(name, 0) for line in lines)
+
+  def last(self, name: str) -> float:
+    """The last number in metrics.jsonl of that name; NaN if there is none."""
+    lines = read(os.path.join(self._workdir, METRICS))
+    values = [line[name] for line in lines if line.get(name) is not None]
+    return values[-1] if values else math.nan
 
   def sync(self) -> None:
     """Force what was written to disk: call before a checkpoint is taken."""

@@ -25,6 +25,8 @@ MODEL = model_config.ModelConfig(
   max_length=128,
 )
 
+NO_USAGE = checkpoint.Usage()
+
 
 def tokenizer() -> encoding.Tokenizer:
   """A vocabulary of single bytes."""
@@ -43,7 +45,11 @@ def favouring(start: types.Params, letter: str) -> types.Params:
 
 
 def write(
-  folder: pathlib.Path, is_chat: bool, seed: int = 0, favourite: str = ''
+  folder: pathlib.Path,
+  is_chat: bool,
+  seed: int = 0,
+  favourite: str = '',
+  usage: checkpoint.Usage = NO_USAGE,
 ) -> pathlib.Path:
   """Save a model with random parameters as a finished stage would.
 
@@ -52,6 +58,7 @@ def write(
     is_chat: whether it calls itself an assistant.
     seed: of the parameters.
     favourite: a letter that the model always prefers.
+    usage: what it says that it was trained to be asked.
 
   Returns:
     The folder.
@@ -77,6 +84,7 @@ def write(
     MODEL,
     tokenizer_dir=str(folder / 'vocabulary'),
     is_chat=is_chat,
+    usage=usage,
   )
   saver.save(state)
   saver.close()

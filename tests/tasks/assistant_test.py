@@ -10,7 +10,7 @@ from llm_jax.chat import conversation, prompting
 from llm_jax.tasks import assistant, protocol
 from llm_jax.tokenizer import encoding
 
-TASK = assistant.Assistant()
+TASK = assistant.Assistant(max_turns=3)
 
 
 def test_each_turn_has_every_kind():
@@ -20,7 +20,7 @@ def test_each_turn_has_every_kind():
     for kind in ('a sum', 'who it is', 'what it cannot')
     for turn in (1, 2, 3)
   }
-  alone = assistant.Assistant(max_turns=1).problems('train', 100, 0)
+  alone = assistant.Assistant().problems('train', 100, 0)
   assert not [p for p in alone if p.before]
 
 
