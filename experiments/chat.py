@@ -18,7 +18,7 @@ from experiments import command_line
 from llm_jax import visible_text
 from llm_jax.infer import generate
 from llm_jax.serve import terminal
-from llm_jax.tokenizer import encoding
+from llm_jax.tokenizer import loading
 from llm_jax.train import checkpoint
 
 
@@ -50,7 +50,7 @@ def run(
     prompt: answer this alone and end.
   """
   loaded = checkpoint.load_model(restore_from)
-  tokenizer = encoding.Tokenizer.load(loaded.tokenizer_dir)
+  tokenizer = loading.load(loaded.tokenizer_dir)
   context = loaded.model_config.max_length
   notices = []
   if not base and not loaded.is_chat:

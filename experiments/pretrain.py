@@ -36,11 +36,11 @@ class Config:
 
   seed: int = 0  # parameters and order of the data
   batch_size: int = 16  # rows of the tokens' sequence_length
-  sources: tuple[str, ...] = ('documents',)  # of the folders of --tokens
-  weights: tuple[float, ...] = (1.0,)  # share of each source in a batch
+  sources: tuple[str, ...] = ()  # of --tokens; (): all that there are
+  weights: tuple[float, ...] = ()  # of each source in a batch; (): by tokens
   max_epochs: tuple[float, ...] = ()  # of each source, 0: any; (): any of all
   keep_documents: bool = True  # False: tokens see the documents before theirs
-  valid_source: str = 'documents'  # its valid split is never trained on
+  valid_source: str = ''  # its valid split is never trained on; '': the first
   valid_rows: int = 512  # rows of an evaluation; all of them if there are fewer
   evaluate_every: int = 100  # steps
   sample_every: int = 50  # steps
@@ -58,10 +58,11 @@ class Config:
   def __post_init__(self):
     for name in ('weights', 'max_epochs'):
       values = getattr(self, name)
-      if len(values) != len(self.sources) and (values or name == 'weights'):
+      if values and len(values) != len(self.sources):
         raise ValueError(
           f'{len(self.sources)} sources {self.sources} but {len(values)} '
-          f'{name} {values}; give one a source'
+          f'{name} {values}; name all in Config.sources, and give one for each '
+          f'in Config.{name}'
         )
 
 
@@ -73,21 +74,18 @@ def run(
   vocabulary = stage.tokenizer
 
   # Data: every row is a function of (seed, step), so the step is all its state.
-  def source(name: str, split: str) -> shards.TokenSource:
-    folder = shards.find_source(tokens, name)
-    return shards.TokenSource(
-      folder, name, split, tokenizer_fingerprint=vocabulary.fingerprint
-    )
-
-  sources = [source(name, 'train') for name in cfg.sources]
-  mixed = list(zip(sources, cfg.weights, strict=True))
-  n_steps = cfg.loop.n_steps
-  mixture.check_epochs(
-    mixed, cfg.batch_size, n_steps, max_epochs=cfg.max_epochs
+  mixed, held_out = mixture.open_sources(
+    tokens,
+    cfg.sources,
+    cfg.weights,
+    valid_name=cfg.valid_source,
+    batch_size=cfg.batch_size,
+    tokenizer_fingerprint=vocabulary.fingerprint,
   )
-  length = sources[0].sequence_length
+  n_steps = cfg.loop.n_steps
+  mixture.check_epochs(mixed, cfg.batch_size, n_steps, limits=cfg.max_epochs)
+  length = mixed[0][0].sequence_length
   model_config.check_fits(cfg.model, vocabulary.vocab_size, length)
-  held_out = source(cfg.valid_source, 'valid')
   valid = bits_per_byte.read(held_out, vocabulary, cfg.valid_rows)
   batch_fn = mixture.make_batch_fn(
     mixed,
@@ -104,6 +102,7 @@ def run(
   tx, update_fn, plan = make_step(cfg, stage.mesh, length, n_bytes_V=n_bytes_V)
   if stage.begin(inputs, plan):
     return
+  record.mixture(workdir, mixture.table(mixed, cfg.batch_size, n_steps))
   state, loop = stage.used(cfg.sample_prompts).start(tx)
   flops = params.train_flops_per_token(cfg.model, length)
   steps = loop.train(state, update_fn, batch_fn, flops_per_token=flops)

@@ -9,6 +9,7 @@ that all recipes can be imported into one process.
 
 import functools
 import inspect
+import re
 import typing
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -90,3 +91,26 @@ def define(
 def parameters(run: Callable[..., Any]) -> dict[str, inspect.Parameter]:
   """The parameters of `run` after the configuration."""
   return dict(list(inspect.signature(run).parameters.items())[1:])
+
+
+def by_name(flag: str, values: Sequence[str]) -> dict[str, str]:
+  """Folders by name, from `name=folder` of a flag that may be repeated.
+
+  Raises:
+    ValueError: for another form, or a name that stands twice.
+  """
+  folders: dict[str, str] = {}
+  for given in values:
+    name, _, folder = given.partition('=')
+    if not re.fullmatch(r'[\w.-]+', name) or not folder:
+      raise ValueError(
+        f'--{flag} {given!r} is not name=folder; write for example '
+        f'--{flag} sft=runs/speedrun/sft'
+      )
+    if name in folders:
+      raise ValueError(
+        f'two {flag}s are called {name!r}: {folders[name]} and {folder}; '
+        'give each its own name'
+      )
+    folders[name] = folder
+  return folders

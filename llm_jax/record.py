@@ -18,7 +18,7 @@ import platform
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from absl import logging
@@ -26,8 +26,8 @@ from absl import logging
 from llm_jax import dataclass_json, files, locks
 
 _VERSIONED = (
-  'jax jaxlib flax optax orbax-checkpoint array-record tensorflow-datasets '
-  'chex gin-config numpy pyarrow tiktoken'
+  'llm_jax jax jaxlib flax optax orbax-checkpoint array-record '
+  'tensorflow-datasets chex gin-config numpy pyarrow tiktoken'
 )
 
 _OURS = ('llm_jax', 'experiments', '__main__')
@@ -224,6 +224,40 @@ def _clock(workdir: pathlib.Path) -> dict[str, float]:
     return zero
 
 
+def history(stage_dir: files.Name) -> Iterator[dict[str, Any]]:
+  """The records of a stage and of those it goes back to, as far as there are.
+
+  Args:
+    stage_dir: its folder, or one inside it, such as `best`.
+
+  Yields:
+    Each run.json, the newest first; the stage before is the --restore_from.
+  """
+  seen: set[str] = set()
+  folder: str | None = os.path.abspath(stage_dir)
+  while folder and folder not in seen:
+    seen.add(folder)
+    path = pathlib.Path(folder, 'run.json')
+    if not path.exists():
+      path = path.parent.parent / 'run.json'
+    if not path.exists():
+      return
+    found = files.read_json(path)
+    yield found
+    folder = _value_of('restore_from', found['argv'])
+    folder = folder and os.path.normpath(os.path.join(found['cwd'], folder))
+
+
+def _value_of(flag: str, argv: Sequence[str]) -> str | None:
+  """The last value of a flag, written `--flag value` or `--flag=value`."""
+  found = None
+  for word, after in zip(argv, [*argv[1:], ''], strict=True):
+    name, is_one_word, value = word.lstrip('-').partition('=')
+    if word.startswith('-') and name == flag:
+      found = value if is_one_word else after
+  return found
+
+
 def rerun(workdir: files.Name, earlier: Mapping[str, Any]) -> None:
   """Says that a folder's run, not yet begun, does an earlier one again.
 
@@ -265,6 +299,39 @@ def tick(workdir: files.Name) -> float:
   seconds = clock['seconds'] + now - clock['mark']
   files.write_json(path, {'seconds': seconds, 'mark': now})
   return seconds
+
+
+def mixture(
+  workdir: files.Name, rows: Sequence[Mapping[str, Any]], **more: Any
+) -> None:
+  """Print what a stage trains on, and write it into run.json.
+
+  Args:
+    workdir: the stage's folder, opened by `begin`.
+    rows: of each source its name, counts as whole numbers, `share` as a part
+      of one, and `epochs`.
+    **more: what else run.json shall say of it.
+  """
+  path = pathlib.Path(workdir) / 'run.json'
+  files.write_json(
+    path, {**files.read_json(path), 'mixture': list(rows), **more}
+  )
+  shown = [
+    [
+      f'{value:.1%}' if name == 'share'
+      else f'{value:,.2f}' if isinstance(value, float)
+      else f'{value:,}' if isinstance(value, int)
+      else str(value)
+      for name, value in row.items()
+    ]
+    for row in rows
+  ]  # fmt: skip
+  lines = [list(rows[0]), *shown]
+  widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+  for first, *others in lines:
+    cells = [first.ljust(widths[0])]
+    cells += [x.rjust(n) for x, n in zip(others, widths[1:], strict=True)]
+    logging.info('mixture: %s', '  '.join(cells))
 
 
 def finish(workdir: files.Name, summary: Mapping[str, Any]) -> None:
@@ -395,6 +462,8 @@ def _git() -> dict[str, Any]:
       return None
     return done.stdout.strip() if done.returncode == 0 else None
 
+  if not (root / '.git').exists():  # installed, perhaps into another's checkout
+    return {'git_sha': 'unknown', 'git_dirty': None}
   changed = ask('status', '--porcelain')
   return {
     'git_sha': ask('rev-parse', 'HEAD') or 'unknown',

@@ -68,7 +68,7 @@ class Assistant:
   demonstrator's answers.
   """
 
-  max_turns: int = 1
+  max_turns: int = 1  # questions of the longest conversation
   identity_share: float = 0.15  # of the questions
   refused_share: float = 0.2
   think_share: float = 0.4  # of the sums in the turns before

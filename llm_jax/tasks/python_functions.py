@@ -59,11 +59,13 @@ class PythonFunctions:
       ValueError: if the split is unknown or has fewer problems than count, or
         a line of the file is of neither form.
     """
-    splits.check(split)
+    if split != 'all':
+      splits.check(split)
     rows = _read(self.path, self.name).values()
+    chosen = [row.problem for row in rows if split in ('all', row.split)]
     return splits.choose(
-      [row.problem for row in rows if row.split == split],
-      count=count,
+      chosen,
+      count=count or len(chosen),
       seed=f'{self.name}/{split}/{seed}',
       where=f'the split {split} of {self.path}',
     )

@@ -7,6 +7,7 @@ other views are drawn from these files.
 import json
 import math
 import os
+import statistics
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, TextIO
 
@@ -67,11 +68,11 @@ class Writer:
     lines = read(os.path.join(self._workdir, METRICS))
     return sum(line.get(name, 0) for line in lines)
 
-  def last(self, name: str) -> float:
-    """The last number in metrics.jsonl of that name; NaN if there is none."""
+  def last(self, name: str, count: int = 1) -> float:
+    """The mean of the last numbers in metrics.jsonl of that name; NaN: none."""
     lines = read(os.path.join(self._workdir, METRICS))
     values = [line[name] for line in lines if line.get(name) is not None]
-    return values[-1] if values else math.nan
+    return statistics.fmean(values[-count:]) if values else math.nan
 
   def sync(self) -> None:
     """Force what was written to disk: call before a checkpoint is taken."""

@@ -25,7 +25,7 @@ from llm_jax import locks, record, types
 from llm_jax.model import config, lora, params, transformer, value_head
 from llm_jax.optim import optimizers
 from llm_jax.parallel import device_mesh
-from llm_jax.tokenizer import encoding
+from llm_jax.tokenizer import loading, text_tokenizer
 from llm_jax.train import (
   checkpoint,
   continuation,
@@ -49,7 +49,7 @@ class Stage:
   workdir: str
   mesh: Mesh
   model_config: config.ModelConfig
-  tokenizer: encoding.Tokenizer
+  tokenizer: text_tokenizer.TextTokenizer
   tokenizer_dir: str  # copied into every stage
   is_chat: bool  # whether its model is prompted through the chat template
   params: types.Params | None  # of the stage before; None: new ones
@@ -221,7 +221,7 @@ def new(name: str, cfg: Any, workdir: str, tokenizer_dir: str) -> Stage:
     tokenizer_dir: folder of the model's tokenizer.
   """
   goes_on = _find(workdir, cfg)
-  tokenizer = encoding.Tokenizer.load(tokenizer_dir)
+  tokenizer = loading.load(tokenizer_dir)
   return Stage(
     name=name,
     cfg=cfg,
@@ -271,7 +271,7 @@ def after(
     workdir=workdir,
     mesh=mesh,
     model_config=model.model_config,
-    tokenizer=encoding.Tokenizer.load(model.tokenizer_dir),
+    tokenizer=loading.load(model.tokenizer_dir),
     tokenizer_dir=model.tokenizer_dir,
     is_chat=model.is_chat or teaches_chat,
     params=model.params,

@@ -67,13 +67,29 @@ def test_sources_are_counted_and_documents_kept_or_not(inputs, tmp_path):
   assert counted == {2: 2 * 3 * 32, 3: 3 * 3 * 32}
 
 
+def test_all_sources_by_their_tokens_where_none_are_named(inputs, tmp_path):
+  """40 documents of 15 tokens beside 40 of 10: 2 of 4 rows for each."""
+  cfg = dataclasses.replace(CONFIG, sources=(), weights=(), valid_source='')
+  pretrain.run(cfg, str(tmp_path / 'run'), *inputs)
+  run = json.loads((tmp_path / 'run' / 'run.json').read_text())
+  assert [*map(list, map(dict.values, run['mixture']))] == [
+    ['web', 19, 600, 0.5, N_STEPS * 2 / 19],
+    ['sums', 13, 400, 0.5, N_STEPS * 2 / 13],
+  ]
+  assert 'valid_bits_per_byte' in lines(tmp_path / 'run')[1]
+
+
 @pytest.mark.parametrize(
   ('changes', 'message'),
   [
-    ({'max_epochs': (0.4, 0)}, 'use at most 2 steps, or a weight for at most'),
+    ({'max_epochs': (0.4, 0)}, r'at most LoopConfig.n_steps = 2, or a weight'),
     ({'max_epochs': (0, 0, 1)}, '2 sources .* but 3 max_epochs'),
-    ({'weights': ()}, '2 sources .* but 0 weights'),
+    ({'weights': (1,)}, '2 sources .* but 1 weights .*in Config.weights'),
+    ({'sources': ()}, '0 sources .* but 2 weights .*name all in Config.sourc'),
     ({'sources': ('web', 'books')}, "0 of the folders .* source 'books'"),
+    ({'weights': (99, 1)}, 'gives sums/train no row .* in Config.weights'),
+    ({'weights': (1, 0)}, r'Config.weights are positive .*Config.sources'),
+    ({'valid_source': 'books'}, 'Config.valid_source'),
     ({'model': model_config.ModelConfig()}, 'vocab_size'),
   ],
 )
