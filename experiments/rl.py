@@ -77,12 +77,7 @@ def run(cfg: Config, workdir: str, restore_from: str) -> None:
   n_steps = cfg.loop.n_steps
   n_rows = cfg.updates.rows(cfg.n_prompts * cfg.n_samples)  # of an update
   stage = start.after(
-    'rl',
-    cfg,
-    workdir=workdir,
-    restore_from=restore_from,
-    n_rows=n_rows,
-    updates_a_step=cfg.updates.n_a_step,
+    'rl', cfg, workdir=workdir, restore_from=restore_from, n_rows=n_rows
   )
   policy_cfg = stage.model_config
 

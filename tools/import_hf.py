@@ -13,6 +13,7 @@ a tokenizer that ours cannot represent is refused, and `--tokenizer` gives one
 in its place. It does NOT fetch anything.
 """
 
+import dataclasses
 import tempfile
 
 import jax
@@ -78,6 +79,7 @@ def run(
     cfg, flat = huggingface.grow(cfg, flat, read.vocab_size)
   vocabulary = loading.load(tokenizer)
   config.check_fits(cfg, vocabulary.vocab_size, 1)
+  cfg = dataclasses.replace(cfg, unused_ids=vocabulary.unused_ranges)
   mesh = device_mesh.make(
     device_mesh.MeshConfig(data=1, fsdp=jax.device_count())
   )
