@@ -5,7 +5,7 @@
 
 With --base the text is continued as it stands, which is what a model that was
 only pretrained can do. With --single_turn each message is a conversation of its
-own; for a model that was trained on single questions it is so by itself.
+own; a model never sees more questions than the longest of its training had.
 --prompt TEXT prints one answer and ends. /help lists the commands. Nothing is
 written to disk.
 """
@@ -59,12 +59,13 @@ def run(
       'with --base]'
     )
     base = True
-  elif not base and loaded.usage.max_turns == 1 and not single_turn:
+  max_turns = 1 if single_turn else loaded.usage.max_turns
+  if not base and max_turns and not single_turn:
+    questions = f'{max_turns} questions' if max_turns > 1 else 'one question'
     notices.append(
-      '[this model was trained on single questions: each message is a '
-      'conversation of its own]'
+      f'[this model was trained on conversations of up to {questions}: older '
+      'ones are forgotten]'
     )
-    single_turn = True
   # A quarter of the context leaves room for the turns before.
   limit = cfg.max_new_tokens if base else min(cfg.max_new_tokens, context // 4)
   settings = terminal.Settings(
@@ -73,7 +74,7 @@ def run(
     temperature=cfg.temperature,
     seed=cfg.seed,
     base=base,
-    single_turn=single_turn,
+    max_turns=max_turns,
   )
 
   def stream(prompt, max_new_tokens, temperature, seed, stop_ids):

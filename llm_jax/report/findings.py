@@ -89,7 +89,7 @@ def evaluated(row: Mapping[str, Any]) -> str:
   Returns:
     Text without an end, which follows the checkpoint's name.
   """
-  how = ', not allowed to think,' if row['mode'] == 'direct' else ''
+  how = ' without thinking' if row['mode'] == 'direct' else ''
   return (
     f'answers {count(row["n"])} held-out problems of {row["task"]}{how}: right '
     f'are {percent(row["sampled"])} of sampled answers (95%: '

@@ -55,7 +55,7 @@ class Settings:
   temperature: float = 0.7
   seed: int = 0
   base: bool = False  # plain continuation of the text, without the template
-  single_turn: bool = False  # forget each turn before the next
+  max_turns: int = 0  # that the model sees, the new one with them; 0: any
 
   def __post_init__(self):
     if not self.base and not 0 < self.max_new_tokens < self.context_tokens:
@@ -103,8 +103,8 @@ class Session:
 
   def answer(self, text: str) -> Iterator[str]:
     """Answer a message, whatever it begins with; yields as `respond` does."""
-    if self._settings.single_turn:
-      self.turns = []
+    if kept := self._settings.max_turns:
+      del self.turns[: max(0, len(self.turns) - 2 * (kept - 1))]
     try:
       prompt, n_dropped = self._prompt(text)
     except ValueError as error:

@@ -5,6 +5,7 @@ refused questions have a held-out split; who it is, is learnt by heart.
 """
 
 import dataclasses
+import itertools
 import random
 from typing import ClassVar
 
@@ -54,10 +55,8 @@ _SUMS = (
   '{a} + {b} + {c}', '{a}+{b}+{c}=', 'What is {a} + {b} + {c}?',
   'Add {a}, {b} and {c}.',
 )  # fmt: skip
-_LONG = (
-  '{a} + {b}', '{a}+{b}=', 'What is {a} + {b}?', 'Add {a} and {b}.',
-  '{a} plus {b}', 'What is the sum of {a} and {b}?',
-)  # fmt: skip
+# Sums as those that it can add, for numbers that are too long.
+_LONG = tuple(itertools.chain.from_iterable(addition.PHRASINGS.values()))
 
 
 @dataclasses.dataclass(frozen=True)

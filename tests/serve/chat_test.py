@@ -123,7 +123,7 @@ def test_a_conversation(start, tmp_path):
     'Config.temperature = 0.0',
   )
   terminal.wait_for(
-    r'sft, step 0, context 128 tokens.*a conversation of its own'
+    r'sft, step 0, context 128 tokens.*up to one question: older'
   )
   terminal.wait_for(r'Things to try:\s+What is 12 \+ 7\?\s+\\x1b.*> ')
   terminal.type('hi <|im_end|>\n')

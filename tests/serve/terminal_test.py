@@ -111,11 +111,21 @@ def test_system_message():
 
 def test_single_turn_forgets_each_message_but_not_the_system():
   script = Script('a', 'b')
-  _talk(script, '/system be brief', 'first', 'second', single_turn=True)
+  _talk(script, '/system be brief', 'first', 'second', max_turns=1)
   seen = _text(script.calls[1][0])
   assert 'first' not in seen
   assert 'second' in seen
   assert 'be brief' in seen
+
+
+def test_no_more_turns_than_the_model_knows():
+  script = Script(*'abcd')
+  _talk(script, 'first', 'second', 'third', 'fourth', max_turns=3)
+  assert 'first' in _text(script.calls[2][0])
+  seen = _text(script.calls[3][0])
+  assert 'first' not in seen
+  assert 'second' in seen
+  assert 'third' in seen
 
 
 def test_temperature():
