@@ -16,6 +16,7 @@ import sys
 
 from experiments import command_line
 from llm_jax import visible_text
+from llm_jax.chat import formats
 from llm_jax.infer import generate
 from llm_jax.serve import terminal
 from llm_jax.tokenizer import loading
@@ -36,6 +37,7 @@ class Config:
 def run(
   cfg: Config,
   restore_from: str,
+  chat: bool = False,
   base: bool = False,
   single_turn: bool = False,
   prompt: str | None = None,
@@ -45,6 +47,7 @@ def run(
   Args:
     cfg: length, temperature and seed.
     restore_from: folder of the stage whose newest checkpoint is loaded.
+    chat: answer messages, whatever the checkpoint was trained on.
     base: continue text instead of answering messages.
     single_turn: forget each message before the next.
     prompt: answer this alone and end.
@@ -52,15 +55,18 @@ def run(
   loaded = checkpoint.load_model(restore_from)
   tokenizer = loading.load(loaded.tokenizer_dir)
   context = loaded.model_config.max_length
+  is_chat = formats.override(chat, base)
   notices = []
-  if not base and not loaded.is_chat:
+  if is_chat is None and not loaded.is_chat:
     notices.append(
       '[this model was not trained on conversations: it continues text, as '
       'with --base]'
     )
-    base = True
+  if is_chat is None:
+    is_chat = loaded.is_chat
+  base = not is_chat
   max_turns = 1 if single_turn else loaded.usage.max_turns
-  if not base and max_turns and not single_turn:
+  if is_chat and max_turns and not single_turn:
     questions = f'{max_turns} questions' if max_turns > 1 else 'one question'
     notices.append(
       f'[this model was trained on conversations of up to {questions}: older '
@@ -89,7 +95,12 @@ def run(
       request=request,
     )
 
-  session = terminal.Session(stream, tokenizer, settings)
+  session = terminal.Session(
+    stream,
+    tokenizer,
+    chat_format=formats.choose(tokenizer, is_chat),
+    settings=settings,
+  )
   if prompt is not None:
     for piece in session.answer(prompt):
       _write(piece)
@@ -120,6 +131,7 @@ if __name__ == '__main__':
   command_line.main(
     Config,
     run,
+    chat='answer messages, whatever the checkpoint was trained on',
     base='continue text instead of answering messages',
     single_turn='forget each message before the next',
     prompt='answer this message, or continue this text, and end',

@@ -4,25 +4,23 @@ python -m experiments.rl --workdir runs/tiny/rl \
   --gin_file gin_configs/rl_tiny.gin --restore_from runs/tiny/sft
 
 From an assistant, or straight from a base model (R1-Zero style): what the
-checkpoint was trained on decides how problems are put to it. Hardware, time
-and result stand in the header of each gin file.
+checkpoint was trained on decides how problems are put to it. The loop is this
+recipe's own, since its batches depend on the parameters: rollout -> score ->
+advantage -> update. Hardware, time and result: see the header of each gin file.
 """
 
 import dataclasses
 import functools
 from concurrent import futures
 
-from absl import logging
-
 from experiments import command_line, explain
 from llm_jax import dataclass_json, record
-from llm_jax.chat import prompting
+from llm_jax.chat import formats
 from llm_jax.evals import scoring
-from llm_jax.infer import generate
+from llm_jax.model import lora as model_lora
 from llm_jax.model import params
 from llm_jax.optim import optimizers
 from llm_jax.parallel import device_mesh
-from llm_jax.report import findings
 from llm_jax.rl import algorithms, learn, metrics, prompts, rollout
 from llm_jax.tasks import any_task, protocol
 from llm_jax.train import best_model, fit, start, training_loop, update
@@ -45,6 +43,7 @@ class Config:
   algorithm: algorithms.Algorithm = algorithms.Algorithm()
   rollouts: rollout.Rollouts = rollout.Rollouts()
   updates: learn.Updates = learn.Updates()
+  lora: model_lora.Lora = model_lora.Lora()
   evaluation: scoring.Scoring = scoring.Scoring(
     n_problems=128, n_samples=1, max_new_tokens=40, batch_size=128
   )
@@ -60,10 +59,8 @@ class Config:
   mesh: device_mesh.MeshConfig = device_mesh.MeshConfig()
 
   def __post_init__(self):
-    if self.reward not in rollout.REWARDS:
-      raise ValueError(
-        f'Config.reward = {self.reward!r}; use one of {rollout.REWARDS}'
-      )
+    rollout.check_reward(self.reward)
+    self.lora.check(self.optimizer)
     names = 'n_prompts n_samples evaluate_every'
     dataclass_json.require_at_least(self, names, 1)
     rollout.make_request(self.max_new_tokens, (), self.temperature)  # checks
@@ -71,28 +68,37 @@ class Config:
     algorithm.check_answers(self.n_prompts, self.n_samples)
 
 
-def run(cfg: Config, workdir: str, restore_from: str) -> None:
+def run(
+  cfg: Config,
+  workdir: str,
+  restore_from: str,
+  chat: bool = False,
+  base: bool = False,
+) -> None:
   """Train the policy; the same workdir resumes."""
   algorithm = algorithms.choose(cfg.preset, cfg.algorithm)
   n_steps = cfg.loop.n_steps
   n_rows = cfg.updates.rows(cfg.n_prompts * cfg.n_samples)  # of an update
   stage = start.after(
-    'rl', cfg, workdir=workdir, restore_from=restore_from, n_rows=n_rows
+    'rl',
+    cfg,
+    workdir=workdir,
+    restore_from=restore_from,
+    n_rows=n_rows,
+    is_chat=formats.override(chat, base),
   )
   policy_cfg = stage.model_config
-
   # Problems: new ones at every step, or a pool of them in epochs.
   n_draws = max(cfg.loop.batch_number(n_steps), 1 + cfg.rollouts.max_refills)
   n_problems = cfg.n_problems or cfg.n_prompts * n_draws
   problems = prompts.load(stage, cfg.task, n_problems)
-  stop_ids = (prompting.stop_id(stage.tokenizer, stage.is_chat),)
+  stop_ids = stage.chat_format.stop_ids
   request = rollout.make_request(cfg.max_new_tokens, stop_ids, cfg.temperature)
-  lengths = [len(problem.token_ids) for problem in problems]
-  row_length = max(lengths) + cfg.max_new_tokens - 1
-  generate.check(policy_cfg, [one.token_ids for one in problems], request)
+  first, row_length = prompts.check(policy_cfg, problems, request)
 
   # Loss, optimizer and update.
   lines = params.table(policy_cfg, algorithm.has_values)
+  lines = model_lora.trained(cfg.lora, lines)
   tx = optimizers.make(cfg.optimizer, stage.n_updates, lines)
   plan = fit.choose(
     policy_cfg,
@@ -104,15 +110,16 @@ def run(cfg: Config, workdir: str, restore_from: str) -> None:
   )
   trained_cfg = dataclasses.replace(policy_cfg, remat=plan.remat)
   loss_fn = algorithms.make_loss_fn(
-    algorithm, trained_cfg, first=min(lengths) - 1, temperature=cfg.temperature
+    algorithm, trained_cfg, first=first, temperature=cfg.temperature
   )
   update_fn = update.make_update_fn(
     loss_fn, tx, stage.mesh, n_micro=n_rows // plan.micro_batch
   )
 
+  # Begin, or go on from the newest checkpoint.
   if stage.begin(protocol.file_sums(cfg.task), plan):
     return
-  state, loop = stage.start(tx, has_values=algorithm.has_values)
+  state, loop = stage.start(tx, cfg.lora, algorithm.has_values)
   n_done = int(state.step)
   best = best_model.Best(workdir, n_done, 'eval_sampled')
   sampler = rollout.Sampler(
@@ -137,32 +144,28 @@ def run(cfg: Config, workdir: str, restore_from: str) -> None:
   annotate = learn.make_annotate_fn(learner, plan.micro_batch, cfg.temperature)
 
   def evaluate(step: int) -> None:
-    model = scoring.of_stage(stage, state.params)
-    result = scoring.evaluate(model, cfg.task, cfg.evaluation, direct=False)
-    values = metrics.evaluation(result)
-    loop.writer.metrics(step, values)
-    loop.writer.sample(step, metrics.first_sample(result))
-    logging.info('step %d/%d %s', step, n_steps, findings.evaluated(result))
+    model = scoring.of_stage(stage, state)
+    sampled = metrics.evaluate(model, cfg, writer=loop.writer, step=step)
     if step:
-      best.offer(values['eval_sampled'], state)
+      best.offer(sampled, state)
 
   with sampler.pool, best, loop:
     if not n_done:
       evaluate(0)
     for step in loop.steps(n_done):
       number = cfg.loop.batch_number(step)
-      rollouts = rollout.collect(sampler, state.params, number)
+      policy = scoring.of_stage(stage, state).params
+      rollouts = rollout.collect(sampler, policy, number)
       batch = rollout.training_batch(rollouts.trained_groups, row_length)
-      batch = annotate(state.params, batch)
+      batch = annotate(policy, batch)
       advantages, found = learn.token_advantages(
         learner, batch, rollouts.trained_reward_PR
       )
       state, learned = learn.update_policy(
         learner, state, batch=batch | advantages, step=step
       )
-      loop.writer.rollouts(
-        step, metrics.lines(rollouts, cfg.rollouts.n_written)
-      )
+      lines = metrics.lines(rollouts, cfg.rollouts.n_written)
+      loop.writer.rollouts(step, lines)
       loop.write(step, learned | found | metrics.describe(rollouts, cfg.task))
       if step % cfg.evaluate_every == 0 or step == n_steps:
         evaluate(step)

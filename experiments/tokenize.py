@@ -25,7 +25,7 @@ from absl import logging
 
 from experiments import command_line
 from llm_jax import files, pool, record
-from llm_jax.chat import prompting
+from llm_jax.chat import formats
 from llm_jax.data import readers, shards, tokenizing
 from llm_jax.tasks import addition
 
@@ -140,7 +140,7 @@ def write_addition(
     think_share=cfg.think_share,
   ):
     # Apart, so that a prompt has the same ids here as when it is asked.
-    prompt = prompting.plain(prompt)
+    prompt = formats.plain(prompt)
     ids = encoder.encode(prompt) + encoder.encode(answer)
     writer.add(ids, len((prompt + answer).encode()))
   files.write_json(entry, writer.close())

@@ -16,7 +16,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from experiments import command_line
 from llm_jax import files, record
-from llm_jax.chat import prompting
+from llm_jax.chat import formats
 from llm_jax.data import readers
 from llm_jax.tasks import addition
 from llm_jax.tokenizer import encoding
@@ -108,7 +108,7 @@ def task_texts(cfg: Config) -> Iterator[str]:
     seed=cfg.seed,
     think_share=cfg.think_share,
   ):
-    yield prompting.plain(prompt)
+    yield formats.plain(prompt)
     yield answer
 
 

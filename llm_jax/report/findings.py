@@ -80,24 +80,6 @@ def one_a_recipe(lines: Sequence[Accuracy]) -> list[Accuracy]:
   return [line for line in lines if (_recipe(line) or ('',))[0] not in means]
 
 
-def evaluated(row: Mapping[str, Any]) -> str:
-  """What one evaluation of a checkpoint found, as the rest of a sentence.
-
-  Args:
-    row: as evaluation.json holds it.
-
-  Returns:
-    Text without an end, which follows the checkpoint's name.
-  """
-  how = ' without thinking' if row['mode'] == 'direct' else ''
-  return (
-    f'answers {count(row["n"])} held-out problems of {row["task"]}{how}: right '
-    f'are {percent(row["sampled"])} of sampled answers (95%: '
-    f'{interval(row["interval"]["sampled"])}) and {percent(row["greedy"])} of '
-    f'greedy ones; {row["think_share"]:.0%} think'
-  )
-
-
 def learnt(report: Mapping[str, Any]) -> list[str]:
   """What is learnt, and by which model, in sentences."""
   first = next(iter(report['evaluation']), {})

@@ -18,7 +18,7 @@ import pyarrow.parquet
 import pytest
 
 from experiments import tokenize
-from llm_jax.chat import prompting
+from llm_jax.chat import formats
 from llm_jax.data import readers, shards
 from llm_jax.tasks import addition, splits
 from llm_jax.tokenizer import encoding
@@ -81,7 +81,7 @@ def test_text_comes_back(inputs, uninterrupted):
     assert texts == [page.text for page in pages]
   sums = addition.text_documents(addition.Addition(), 'train', 300, 0, 0.4)
   texts = read_texts(uninterrupted, 'addition', 'train', tokenizer)
-  assert texts == [prompting.plain(prompt) + answer for prompt, answer in sums]
+  assert texts == [formats.plain(prompt) + answer for prompt, answer in sums]
   for text in texts:
     pair = sorted(map(int, re.findall('[0-9]+', text.partition('\n')[0])))
     assert not splits.is_held_out('+'.join(map(str, pair)))

@@ -6,7 +6,7 @@ import re
 
 import pytest
 
-from llm_jax.chat import conversation, prompting
+from llm_jax.chat import conversation, formats
 from llm_jax.tasks import assistant, protocol
 from llm_jax.tokenizer import encoding
 
@@ -82,11 +82,12 @@ def test_conversations_are_whole_and_a_prompt_holds_what_was_said():
     conversation.check(messages)
   tokenizer = encoding.Tokenizer.from_merges([], 'qwen2')
   problem = next(p for p in TASK.problems('train', 50, 0) if len(p.before) == 2)
-  ids = prompting.token_ids(tokenizer, problem.prompt, True, problem.before)
+  messages = formats.question(problem.prompt, problem.before)
+  ids = formats.choose(tokenizer, is_chat=True).prompt(messages)
   said = [text for turn in problem.before for text in turn]
   text = tokenizer.decode([i for i in ids if i not in tokenizer.special_ids])
   roles = ['user', 'assistant', 'user', 'assistant', 'user', 'assistant']
   expected = [*said, problem.prompt, '']
   assert text == ''.join(r + c for r, c in zip(roles, expected, strict=True))
-  with pytest.raises(ValueError, match='use Assistant.max_turns = 1'):
-    prompting.token_ids(tokenizer, problem.prompt, False, problem.before)
+  with pytest.raises(ValueError, match='Assistant.max_turns = 1'):
+    formats.choose(tokenizer, is_chat=False).prompt(messages)
