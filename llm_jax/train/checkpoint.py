@@ -24,6 +24,7 @@ from jax.sharding import Mesh
 from orbax.checkpoint import v1 as ocp
 
 from llm_jax import dataclass_json, files, types
+from llm_jax.chat import usages
 from llm_jax.model import config, params, value_head
 from llm_jax.parallel import device_mesh
 from llm_jax.train import stopping, train_state
@@ -41,17 +42,6 @@ class _Damaged(Exception):
 
 
 @dataclasses.dataclass(frozen=True)
-class Usage:
-  """What who talks with a model should know of its training."""
-
-  max_turns: int = 0  # questions in its longest conversation; 0: not known
-  examples: tuple[str, ...] = ()  # things to say to it
-
-
-_NO_USAGE = Usage()
-
-
-@dataclasses.dataclass(frozen=True)
 class LoadedModel:
   """What a later stage takes over from an earlier one."""
 
@@ -62,7 +52,7 @@ class LoadedModel:
   stage: str
   is_chat: bool  # prompts go through the chat template; else plain text
   fingerprint: str  # sha256 of type, shape and fingerprint of every array
-  usage: Usage = Usage()
+  usage: usages.Usage = usages.UNKNOWN
 
 
 class Checkpointer:
@@ -232,7 +222,7 @@ def save_model_files(
   cfg: config.ModelConfig,
   tokenizer_dir: str,
   is_chat: bool,
-  usage: Usage = _NO_USAGE,
+  usage: usages.Usage = usages.UNKNOWN,
 ) -> None:
   """Write what makes a folder of checkpoints self-contained.
 
@@ -297,7 +287,7 @@ def load_model(stage_dir: str, mesh: Mesh | None = None) -> LoadedModel:
     stage=saved['stage'],
     is_chat=saved['is_chat'],
     fingerprint=_sha256(_describe(parts)),
-    usage=dataclass_json.from_dict(Usage, saved.get('usage', {})),
+    usage=dataclass_json.from_dict(usages.Usage, saved.get('usage', {})),
   )
 
 

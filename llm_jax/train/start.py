@@ -23,7 +23,7 @@ from jax.experimental import multihost_utils
 from jax.sharding import Mesh
 
 from llm_jax import locks, record, types
-from llm_jax.chat import formats
+from llm_jax.chat import formats, usages
 from llm_jax.model import config, lora, params, transformer, value_head
 from llm_jax.optim import optimizers
 from llm_jax.parallel import device_mesh
@@ -57,7 +57,7 @@ class Stage:
   params: types.Params | None  # of the stage before; None: new ones
   inputs: Mapping[str, str]  # fingerprint of the model or tokenizer read
   goes_on: continuation.Continuation
-  usage: checkpoint.Usage = checkpoint.Usage()
+  usage: usages.Usage = usages.UNKNOWN
 
   @property
   def n_updates(self) -> int:
@@ -70,7 +70,7 @@ class Stage:
     published = self.tokenizer.published
     if published is not None and published.chat_template is not None:
       max_turns = 0  # what it was trained on before is not known
-    usage = checkpoint.Usage(max_turns, tuple(examples))
+    usage = usages.Usage(max_turns, tuple(examples))
     return dataclasses.replace(self, usage=usage)
 
   def begin(

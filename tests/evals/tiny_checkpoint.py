@@ -7,6 +7,7 @@ import numpy as np
 import optax
 
 from llm_jax import types
+from llm_jax.chat import usages
 from llm_jax.data import shards
 from llm_jax.model import config as model_config
 from llm_jax.model import params, transformer
@@ -24,8 +25,6 @@ MODEL = model_config.ModelConfig(
   d_ff=16,
   max_length=128,
 )
-
-NO_USAGE = checkpoint.Usage()
 
 
 def tokenizer() -> encoding.Tokenizer:
@@ -49,7 +48,7 @@ def write(
   is_chat: bool,
   seed: int = 0,
   favourite: str = '',
-  usage: checkpoint.Usage = NO_USAGE,
+  usage: usages.Usage = usages.UNKNOWN,
 ) -> pathlib.Path:
   """Save a model with random parameters as a finished stage would.
 

@@ -13,7 +13,7 @@ import time
 import pytest
 
 from experiments import chat
-from llm_jax.train import checkpoint
+from llm_jax.chat import usages
 from tests.evals import tiny_checkpoint
 
 _ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -110,7 +110,7 @@ def _start():
 
 def test_a_conversation(start, tmp_path):
   """Streams, obeys commands, stops on Ctrl-C, and leaves on Ctrl-D."""
-  usage = checkpoint.Usage(max_turns=1, examples=('What is 12 + 7?', '\x1b'))
+  usage = usages.Usage(max_turns=1, examples=('What is 12 + 7?', '\x1b'))
   folder = tiny_checkpoint.write(
     tmp_path, is_chat=True, favourite='é', usage=usage
   )
