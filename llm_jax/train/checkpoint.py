@@ -276,6 +276,8 @@ def load_model(stage_dir: str, mesh: Mesh | None = None) -> LoadedModel:
   folder = os.path.abspath(os.path.join(stage_dir, _FOLDER))
   saved = _read_model_file(stage_dir, folder)
   cfg = read_model_config(stage_dir)
+  # The first files did not say.
+  usage = saved.get('usage', dataclass_json.to_dict(usages.UNKNOWN))
   mesh = mesh or device_mesh.make(device_mesh.MeshConfig(data=1))
   like = params.abstract(params.table(cfg), mesh)
   step, parts = _newest_whole(folder, {'params': like})
@@ -287,7 +289,7 @@ def load_model(stage_dir: str, mesh: Mesh | None = None) -> LoadedModel:
     stage=saved['stage'],
     is_chat=saved['is_chat'],
     fingerprint=_sha256(_describe(parts)),
-    usage=dataclass_json.from_dict(usages.Usage, saved.get('usage', {})),
+    usage=dataclass_json.from_dict(usages.Usage, usage),
   )
 
 
