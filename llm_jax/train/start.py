@@ -219,7 +219,13 @@ def new(
       that of restore_from.
   """
   if restore_from:
-    return _further(name, cfg, workdir, tokenizer_dir, restore_from)
+    return _further(
+      name,
+      cfg,
+      workdir=workdir,
+      tokenizer_dir=tokenizer_dir,
+      restore_from=restore_from,
+    )
   if not tokenizer_dir:
     raise ValueError(
       '--tokenizer must be given for a new model; or --restore_from for a '
@@ -249,7 +255,13 @@ def _further(name, cfg, workdir, tokenizer_dir, restore_from) -> Stage:
       '--restore_from to go on with that run (LoopConfig.n_steps makes it '
       'longer), or give a new --workdir for another one'
     )
-  stage = after(name, cfg, workdir, restore_from, n_rows=cfg.batch_size)
+  stage = after(
+    name,
+    cfg,
+    workdir=workdir,
+    restore_from=restore_from,
+    n_rows=cfg.batch_size,
+  )
   model = _same_model(cfg.model, stage.model_config)
   cfg = dataclasses.replace(cfg, model=model)
   if tokenizer_dir:
