@@ -166,8 +166,9 @@ def test_what_is_mixed_is_recorded(base, tmp_path):
   assert (mine['source'], mine['conversations']) == ('mine', 1)
   assert mine['learnt'] == 9 + 1
   assert own['share'] + mine['share'] == pytest.approx(1)
-  # Rows of 64 hold two of the 41 conversations, and so do 2 steps of 4.
-  assert own['epochs'] == mine['epochs'] == 2 * 4 / 21
+  # Of 2 steps of 4 rows, each of which holds one or two of 41 conversations.
+  assert own['epochs'] == mine['epochs']
+  assert 8 / 41 <= own['epochs'] <= 8 / 21
   assert list(run['left_out'].values()) == [1]
   assert list(run['inputs']) == ['conversations mine', 'model']
 
