@@ -3,6 +3,8 @@
 It does NOT pin versions: a user's own environment may hold newer ones.
 """
 
+import pathlib
+
 import setuptools
 
 _BASE = [
@@ -109,6 +111,11 @@ _PARITY = [
   'transformers>=4.57',  # the same; tools/make_golden_models.py
 ]
 
+# What a checkout has beside the package a wheel has inside it, so that no
+# `experiments` or `tools` of ours stand in a user's own environment; see
+# llm_jax/__main__.py.
+_RECIPES = ('experiments', 'tools', 'gin_configs')
+
 setuptools.setup(
   name='llm_jax',
   version='0.1.0',
@@ -116,10 +123,26 @@ setuptools.setup(
   license='Apache-2.0',
   license_files=['LICENSE'],
   python_requires='>=3.11',
-  packages=setuptools.find_packages(
-    include=['llm_jax', 'llm_jax.*', 'experiments', 'tools']
-  ),
+  long_description=pathlib.Path(__file__)
+  .with_name('README.md')
+  .read_text('utf-8'),
+  long_description_content_type='text/markdown',
+  classifiers=[
+    'Programming Language :: Python :: 3.11',
+    'Programming Language :: Python :: 3.12',
+    'Programming Language :: Python :: 3.13',
+    'Topic :: Scientific/Engineering :: Artificial Intelligence',
+    'Typing :: Typed',
+  ],
+  packages=[
+    *setuptools.find_packages(include=['llm_jax', 'llm_jax.*']),
+    *(f'llm_jax.recipes.{folder}' for folder in _RECIPES),
+  ],
+  package_dir={f'llm_jax.recipes.{folder}': folder for folder in _RECIPES},
+  entry_points={'console_scripts': ['llm_jax = llm_jax.__main__:main']},
   package_data={
+    'llm_jax': ['py.typed'],
+    'llm_jax.recipes.gin_configs': ['*.gin'],
     'llm_jax.web.filter': ['blocklist/*/domains', 'english_words.toml'],
     'llm_jax.report': ['templates/*'],
   },

@@ -17,7 +17,7 @@ from experiments import command_line
 from llm_jax.chat import formats
 from llm_jax.infer import generate
 from llm_jax.serve import terminal
-from llm_jax.tokenizer import encoding
+from llm_jax.tokenizer import loading
 from llm_jax.train import checkpoint
 
 
@@ -49,7 +49,7 @@ def run(
     single_turn: forget each message before the next.
   """
   loaded = checkpoint.load_model(restore_from)
-  tokenizer = encoding.Tokenizer.load(loaded.tokenizer_dir)
+  tokenizer = loading.load(loaded.tokenizer_dir)
   context = loaded.model_config.max_length
   is_chat = formats.override(chat, base)
   if is_chat is None and not loaded.is_chat:

@@ -97,7 +97,7 @@ def execute(
     else:
       cfg = config.load(
         config_class,
-        flag_values.gin_file,
+        [_gin_file(name) for name in flag_values.gin_file],
         flag_values.gin_bindings,
         imported=imported,
       )
@@ -162,6 +162,12 @@ def _take_over(
         for name in before['import'].value
       ]
   return earlier
+
+
+def _gin_file(name: str) -> str:
+  """The file itself, or else the one that comes with the recipes."""
+  ours = pathlib.Path(__file__).resolve().parent.parent / name
+  return name if os.path.exists(name) or not ours.exists() else str(ours)
 
 
 def _arguments(

@@ -13,7 +13,7 @@ from llm_jax.data import mixture, shards
 from llm_jax.model import config, params
 from llm_jax.optim import optimizers
 from llm_jax.rl import algorithms
-from llm_jax.tokenizer import encoding
+from llm_jax.tokenizer import loading
 from llm_jax.train import checkpoint
 
 
@@ -34,7 +34,7 @@ def pretraining(cfg: Any, arguments: Mapping[str, Any]) -> Iterator[str]:
   yield from _sizes(model)
   vocabulary, length = None, model.max_length
   if tokenizer and _is_there(tokenizer):
-    vocabulary = encoding.Tokenizer.load(tokenizer)
+    vocabulary = loading.load(tokenizer)
     yield f'tokenizer: {vocabulary.vocab_size:,} tokens'
     config.check_fits(model, vocabulary.vocab_size, length=1)
   elif tokenizer:

@@ -83,9 +83,7 @@ def run(
     tokenizer_fingerprint=vocabulary.fingerprint,
   )
   n_steps = cfg.loop.n_steps
-  mixture.check_epochs(
-    mixed, cfg.batch_size, n_steps, max_epochs=cfg.max_epochs
-  )
+  mixture.check_epochs(mixed, cfg.batch_size, n_steps, limits=cfg.max_epochs)
   length = mixed[0][0].sequence_length
   model_config.check_fits(cfg.model, vocabulary.vocab_size, length)
   valid = bits_per_byte.read(held_out, vocabulary, cfg.valid_rows)

@@ -22,7 +22,7 @@ import tempfile
 import urllib.parse
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import IO, Any, BinaryIO, TypeVar
+from typing import Any, BinaryIO, TypeVar
 
 import numpy as np
 import upath
@@ -315,6 +315,22 @@ def read_json(path: Name | Path) -> Any:
     ) from None
 
 
+def read_object(path: Name | Path) -> dict[str, Any]:
+  """Reads a JSON object of a published model.
+
+  Raises:
+    ValueError: it is not there, or is no object.
+  """
+  if not to_path(path).is_file():
+    raise ValueError(
+      f'{path} is missing; give a folder that save_pretrained wrote'
+    )
+  values = read_json(path)
+  if not isinstance(values, dict):
+    raise ValueError(f'{path} holds no object')
+  return values
+
+
 def write_checked_json(path: Name | Path, values: Mapping[str, Any]):
   """Writes an object with the sha256 of its values; see `write_json`."""
   write_json(path, {**values, _CHECKSUM: _values_sha256(values)})
@@ -383,7 +399,7 @@ def read_jsonl(
       if not line.strip():
         continue
       try:
-        row = read_row(_object(line, is_first=number == 1))
+        row = read_row(json_object(line, is_first=number == 1))
       except (AttributeError, LookupError, TypeError, ValueError) as error:
         if torn_end and not line.endswith(b'\n'):
           return
@@ -397,8 +413,12 @@ def read_jsonl(
         yield row
 
 
-def _object(line: bytes, is_first: bool) -> dict[str, Any]:
-  """The JSON object of a line."""
+def json_object(line: bytes, is_first: bool) -> dict[str, Any]:
+  """The JSON object of a line.
+
+  Raises:
+    ValueError: it is something else.
+  """
   text = decode(line.removeprefix(codecs.BOM_UTF8) if is_first else line)
   try:
     value = json.loads(text)
@@ -435,7 +455,7 @@ def decode(data: bytes, first_line: int = 0) -> str:
 
 
 @contextlib.contextmanager
-def opened(path: Path) -> Iterator[IO[bytes]]:
+def opened(path: Path) -> Iterator[Any]:
   """A file to read, unpacked if its name ends in .gz or .zst.
 
   Raises:

@@ -26,8 +26,8 @@ from absl import logging
 from llm_jax import dataclass_json, files, locks
 
 _VERSIONED = (
-  'jax jaxlib flax optax orbax-checkpoint array-record tensorflow-datasets '
-  'chex gin-config numpy pyarrow tiktoken'
+  'llm_jax jax jaxlib flax optax orbax-checkpoint array-record '
+  'tensorflow-datasets chex gin-config numpy pyarrow tiktoken'
 )
 
 _OURS = ('llm_jax', 'experiments', '__main__')
@@ -301,16 +301,21 @@ def tick(workdir: files.Name) -> float:
   return seconds
 
 
-def mixture(workdir: files.Name, rows: Sequence[Mapping[str, Any]]) -> None:
+def mixture(
+  workdir: files.Name, rows: Sequence[Mapping[str, Any]], **more: Any
+) -> None:
   """Print what a stage trains on, and write it into run.json.
 
   Args:
     workdir: the stage's folder, opened by `begin`.
     rows: of each source its name, counts as whole numbers, `share` as a part
       of one, and `epochs`.
+    **more: what else run.json shall say of it.
   """
   path = pathlib.Path(workdir) / 'run.json'
-  files.write_json(path, {**files.read_json(path), 'mixture': list(rows)})
+  files.write_json(
+    path, {**files.read_json(path), 'mixture': list(rows), **more}
+  )
   shown = [
     [
       f'{value:.1%}' if name == 'share'
@@ -455,6 +460,8 @@ def _git() -> dict[str, Any]:
       return None
     return done.stdout.strip() if done.returncode == 0 else None
 
+  if not (root / '.git').exists():  # installed, perhaps into another's checkout
+    return {'git_sha': 'unknown', 'git_dirty': None}
   changed = ask('status', '--porcelain')
   return {
     'git_sha': ask('rev-parse', 'HEAD') or 'unknown',

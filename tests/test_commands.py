@@ -99,7 +99,18 @@ def test_documented_command(place, command, monkeypatch):
   elif words[2].startswith('experiments.'):
     _parse(command, monkeypatch)
   else:
-    assert (ROOT / (words[2].replace('.', '/') + '.py')).is_file(), place
+    source = (ROOT / (words[2].replace('.', '/') + '.py')).read_text()
+    for name in re.findall(r' --([a-z]\w*)', command.split(' -- ')[0]):
+      assert re.search(rf"'(--)?{name}'", source), f'{place}: no flag --{name}'
+
+
+def test_installed_extras_are_there():
+  extras = (ROOT / 'setup.py').read_text(encoding='utf-8')
+  for path in _documents():
+    text = path.read_text(encoding='utf-8')
+    for names in re.findall(r"pip\s+install [^\n`]*'\.\[([\w,]+)\]'", text):
+      for name in names.split(','):
+        assert f"    '{name}':" in extras, f'{path}: no extra {name}'
 
 
 def test_every_gin_file_is_the_subject_of_a_command():

@@ -44,7 +44,9 @@ def open_sources(
 
   def source(name: str, split: str) -> shards.TokenSource:
     folder = shards.find_source(folders, name)
-    return shards.TokenSource(folder, name, split, tokenizer_fingerprint)
+    return shards.TokenSource(
+      folder, name, split=split, tokenizer_fingerprint=tokenizer_fingerprint
+    )
 
   names = names or shards.names(folders, 'train')
   sources = [source(name, 'train') for name in names]
@@ -196,7 +198,7 @@ def table(
 
 
 def check_epochs(
-  sources: Sources, batch_size: int, n_steps: int, max_epochs: Sequence[float]
+  sources: Sources, batch_size: int, n_steps: int, limits: Sequence[float]
 ) -> None:
   """Refuse a run that would read a source more often than it may.
 
@@ -207,13 +209,13 @@ def check_epochs(
     sources: with their weights.
     batch_size: rows of the whole batch.
     n_steps: of the whole run.
-    max_epochs: of each source, 0: no limit; or empty.
+    limits: epochs of each source, 0: no limit; or empty.
 
   Raises:
     ValueError: with what would fit.
   """
   n_rows = rows_of_each([weight for _, weight in sources], batch_size)
-  limits = max_epochs or [0] * len(sources)
+  limits = limits or [0] * len(sources)
   for (source, _), limit, n in zip(sources, limits, n_rows, strict=True):
     most = limit * len(source)
     if limit and n_steps * n > most:

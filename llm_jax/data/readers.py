@@ -31,7 +31,6 @@ _KINDS = {
 }
 _PACKED = ('.gz', '.zst')
 _LISTS = ('.paths', '.paths.gz')
-_READABLE = '.txt, .md, .jsonl (each also .gz or .zst) and .parquet'
 # Small files share a shard: so many of them, or of so many bytes together.
 _FILES_A_PART = 1000
 _BYTES_A_PART = 4 << 20
@@ -111,7 +110,11 @@ def named(given: Sequence[str], flag: str, taken: Sequence[str] = ()):
   return sources
 
 
-def find(corpus: str) -> list[files.Path]:
+def find(
+  corpus: str,
+  flag: str = 'documents',
+  kinds: Sequence[str] = ('text', 'jsonl', 'parquet'),
+) -> list[files.Path]:
   """The files of a corpus.
 
   Args:
@@ -119,27 +122,31 @@ def find(corpus: str) -> list[files.Path]:
       sorted by path, or of a TFDS data set, whose split `train` is read; or a
       file, a pattern or a list as `files.find` takes them. All but TFDS as
       path or URL, of which a folder's own files are read only.
+    flag: whose value it is, for messages.
+    kinds: of files that are read.
 
   Raises:
     FileNotFoundError: if there is no such folder or file.
     ValueError: if none of it can be read.
     OSError: if a URL cannot be reached.
   """
+  source = f'--{flag} {corpus}'
   if glob.has_magic(corpus) or corpus.endswith(_LISTS):
-    return _readable(corpus, files.find('documents', [corpus]))
+    return _readable(source, files.find(flag, [corpus]), kinds=kinds)
   with files.reaching(corpus):
     path = files.to_path(corpus)
     # Of a URL the name decides: its server would list what is a file too.
     if (files.is_local(path) or not _kind(path)) and path.is_dir():
       if (path / tfds_folder.INFO_FILE).exists():
         return tfds_folder.shards(path)
-      return _readable(corpus, _below(path), is_folder=True)
+      return _readable(source, _below(path), kinds=kinds, is_folder=True)
     if not path.exists():
       raise FileNotFoundError(
-        f'--documents {corpus} is no folder and no file; give a folder, a file '
-        f'({_READABLE}), or a pattern of such files in quotes, as path or URL'
+        f'{source} is no folder and no file; give a folder, a file '
+        f'({_readable_names(kinds)}), or a pattern of such files in quotes, as '
+        'path or URL'
       )
-  return _readable(corpus, files.find('documents', [corpus]))
+  return _readable(source, files.find(flag, [corpus]), kinds=kinds)
 
 
 def _below(folder: files.Path) -> list[files.Path]:
@@ -155,13 +162,24 @@ def _below(folder: files.Path) -> list[files.Path]:
   return sorted(found)
 
 
+def _readable_names(kinds: Sequence[str]) -> str:
+  names = {'text': '.txt, .md', 'jsonl': '.jsonl', 'parquet': '.parquet'}
+  shown = ', '.join(names[kind] for kind in kinds)
+  return (
+    f'{shown}, of which all but Parquet may be packed, as .jsonl.gz or .zst'
+  )
+
+
 def _readable(
-  corpus: str, found: Sequence[files.Path], is_folder: bool = False
+  source: str,
+  found: Sequence[files.Path],
+  kinds: Sequence[str],
+  is_folder: bool = False,
 ) -> list[files.Path]:
   """Those of a kind that is read; says how many of others are left out."""
   # A .json in a folder mostly says something of the other files.
   other = '.json' if is_folder else None
-  kept = [p for p in found if _kind(p) and p.suffix.lower() != other]
+  kept = [p for p in found if _kind(p) in kinds and p.suffix.lower() != other]
   counts = collections.Counter(p.suffix or 'without extension' for p in found)
   counts.subtract(path.suffix or 'without extension' for path in kept)
   left_out = ', '.join(
@@ -169,14 +187,13 @@ def _readable(
   )
   if not kept:
     raise ValueError(
-      f'--documents {corpus} holds no file of documents, only '
-      f'{left_out or "nothing"}; what is read is {_READABLE}, and .json of one '
-      "object a line by a pattern such as 'folder/*.json'"
+      f'{source} holds no file that is read, only {left_out or "nothing"}; '
+      f'what is read is {_readable_names(kinds)}, and .json by a pattern such '
+      "as 'folder/*.json'"
     )
   if left_out:
     _warn_once(
-      f'--documents {corpus}: {len(kept)} files are read; left out as no '
-      f'documents: {left_out}'
+      f'{source}: {len(kept)} files are read; others are left out: {left_out}'
     )
   return kept
 
@@ -393,11 +410,14 @@ def nothing(corpus: str, name: str = '') -> str:
 
 
 def fingerprint(corpus: str) -> str:
-  """sha256 over the names and contents of a corpus' files.
+  """sha256 over the names and contents of a corpus' files."""
+  return fingerprint_of(find(corpus))
+
+
+def fingerprint_of(paths: Sequence[files.Path]) -> str:
+  """sha256 over the names and contents of files.
 
   What lies at a URL counts by its URL, and is taken for immutable.
   """
-  lines = [
-    f'{files.name(path)} {files.fingerprint(path)}\n' for path in find(corpus)
-  ]
+  lines = [f'{files.name(path)} {files.fingerprint(path)}\n' for path in paths]
   return hashlib.sha256(''.join(lines).encode()).hexdigest()

@@ -11,7 +11,7 @@ from typing import Any
 
 from llm_jax import files
 from llm_jax.data import readers, shards
-from llm_jax.tokenizer import encoding
+from llm_jax.tokenizer import loading, text_tokenizer
 
 
 @dataclasses.dataclass(frozen=True)
@@ -86,6 +86,6 @@ def read_entries(
 
 
 @functools.cache
-def load_tokenizer(folder: str) -> encoding.Tokenizer:
+def load_tokenizer(folder: str) -> text_tokenizer.TextTokenizer:
   """A tokenizer, read once by each process."""
-  return encoding.Tokenizer.load(folder)
+  return loading.load(folder)

@@ -19,7 +19,7 @@ from llm_jax.data import mixture, shards
 from llm_jax.evals import compression
 from llm_jax.model import config as model_config
 from llm_jax.model import likelihood
-from llm_jax.tokenizer import encoding
+from llm_jax.tokenizer import text_tokenizer
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,7 +39,7 @@ class HeldOut:
 
 def read(
   source: shards.TokenSource,
-  tokenizer: encoding.Tokenizer,
+  tokenizer: text_tokenizer.TextTokenizer,
   max_rows: int,
 ) -> HeldOut:
   """Read rows and recover the text, so that all are measured on equal bytes.
@@ -81,7 +81,9 @@ def read(
   return held_out
 
 
-def text_bytes(tokenizer: encoding.Tokenizer, n_tokens: int) -> np.ndarray:
+def text_bytes(
+  tokenizer: text_tokenizer.TextTokenizer, n_tokens: int
+) -> np.ndarray:
   """Bytes of text of each of n_tokens ids: 0 of special and unused ones."""
   n_bytes_V = np.zeros(n_tokens, np.float32)
   for token in set(range(tokenizer.vocab_size)) - tokenizer.special_ids:
@@ -131,7 +133,7 @@ def measure(
   cfg: model_config.ModelConfig,
   params: types.Params,
   source: shards.TokenSource,
-  tokenizer: encoding.Tokenizer,
+  tokenizer: text_tokenizer.TextTokenizer,
   max_rows: int,
   batch_size: int,
 ) -> dict[str, Any]:

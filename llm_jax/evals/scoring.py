@@ -17,7 +17,7 @@ from llm_jax.evals import statistics
 from llm_jax.infer import generate
 from llm_jax.model import config as model_config
 from llm_jax.tasks import protocol
-from llm_jax.tokenizer import encoding
+from llm_jax.tokenizer import loading, text_tokenizer
 from llm_jax.train import checkpoint, start, train_state
 from llm_jax.verify import grading
 
@@ -57,7 +57,7 @@ class Model:
 
   config: model_config.ModelConfig
   params: types.Params
-  tokenizer: encoding.Tokenizer
+  tokenizer: text_tokenizer.TextTokenizer
   chat_format: formats.Format
 
 
@@ -80,7 +80,7 @@ def of_checkpoint(
     loaded: the checkpoint.
     is_chat: whether it takes conversations; None: as it says itself.
   """
-  tokenizer = encoding.Tokenizer.load(loaded.tokenizer_dir)
+  tokenizer = loading.load(loaded.tokenizer_dir)
   if is_chat is None:
     is_chat = loaded.is_chat
   return Model(
@@ -182,7 +182,7 @@ def evaluate(
 
 
 def thought_ids(
-  tokenizer: encoding.Tokenizer, think_start: str
+  tokenizer: text_tokenizer.TextTokenizer, think_start: str
 ) -> tuple[int, ...]:
   """Every token without which a thought cannot be opened.
 

@@ -6,27 +6,26 @@ written. Only folders are read, nothing is fetched, and pickled weights are
 not opened.
 """
 
+import dataclasses
 import pathlib
 import re
 import shutil
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import safetensors
-from absl import logging
 from flax import traverse_util
+from jax.sharding import Mesh
 from safetensors import numpy as safetensors_numpy
 
 from llm_jax import files, types
-from llm_jax.chat import template
-from llm_jax.interop import families, tensors
+from llm_jax.interop import families, tensors, tokenizer_files
 from llm_jax.model import config, params
-from llm_jax.tokenizer import encoding, published, specials
-from llm_jax.tokenizer import huggingface as tokenizer_json
+from llm_jax.tokenizer import published
 
 _INDEX = 'model.safetensors.index.json'
-_OURS = published.Published()
 _DTYPES = {
   'float32': np.float32,
   'bfloat16': jnp.bfloat16,
@@ -36,7 +35,16 @@ _DTYPES = {
 _COMPUTED = re.compile(r'\.attn\.(masked_)?bias$|\.rotary_emb\.inv_freq$')
 
 
+Flat = dict[str, np.ndarray]  # parameters by path
+
+
 def read(folder: files.Name) -> tuple[config.ModelConfig, types.Params]:
+  """Read a published model; see `read_flat`."""
+  cfg, flat = read_flat(folder)
+  return cfg, traverse_util.unflatten_dict(flat, sep='/')
+
+
+def read_flat(folder: files.Name) -> tuple[config.ModelConfig, Flat]:
   """Read a published model.
 
   Args:
@@ -44,7 +52,7 @@ def read(folder: files.Name) -> tuple[config.ModelConfig, types.Params]:
       their index.
 
   Returns:
-    The model's configuration and its parameters as float32 numpy arrays.
+    The model's configuration and its parameters by path, as float32 arrays.
     Rows that pad the vocabulary are 0.
 
   Raises:
@@ -52,26 +60,67 @@ def read(folder: files.Name) -> tuple[config.ModelConfig, types.Params]:
       the model's class has, by name.
   """
   folder = pathlib.Path(folder)
-  values = _read_json(folder / 'config.json')
+  values = files.read_object(folder / 'config.json')
   cfg = families.from_json(values)
   wanted = tensors.of_model(cfg, values['model_type'])
   stored = _find_tensors(folder, values['model_type'])
   names = [tensor.name for tensor in wanted]
   _refuse_other_names(folder, stored, wanted=names, cfg=cfg)
-  flat = {
-    path: np.zeros(line.shape, np.float32)
-    for path, line in params.table(cfg).items()
-  }
+  flat = tensors.zeros(cfg)
   for file in sorted({path for path, _ in stored.values()}):
     with safetensors.safe_open(file, framework='numpy') as opened:
       for tensor in wanted:
         path, stored_name = stored[tensor.name]
         if path == file:
-          _fill(flat, tensor, opened.get_tensor(stored_name))
+          tensors.fill(flat, tensor, opened.get_tensor(stored_name))
       if cfg.tied_embeddings and stored.get('lm_head.weight', ('',))[0] == file:
         head_VD = opened.get_tensor(stored['lm_head.weight'][1])
         _refuse_other_head(folder, head_VD, flat['embedding'])
-  return cfg, traverse_util.unflatten_dict(flat, sep='/')
+  return cfg, flat
+
+
+def grow(
+  cfg: config.ModelConfig, flat: Flat, vocab_size: int
+) -> tuple[config.ModelConfig, Flat]:
+  """The model with more tokens; a new one is the mean of all others.
+
+  So it is neither drawn often nor far from where training moves it.
+
+  Args:
+    cfg: the model.
+    flat: its parameters by path.
+    vocab_size: of the model that is wanted, no smaller.
+  """
+  if vocab_size == cfg.vocab_size:
+    return cfg, flat
+  grown = dataclasses.replace(cfg, vocab_size=vocab_size)
+  flat = dict(flat)
+  for path, param in params.table(grown).items():
+    if param.axes == 'VD':
+      old_VD = flat[path][: cfg.vocab_size]
+      new_VD = np.zeros(param.shape, np.float32)
+      new_VD[: cfg.vocab_size] = old_VD
+      new_VD[cfg.vocab_size : vocab_size] = old_VD.mean(axis=0)
+      flat[path] = new_VD
+  return grown, flat
+
+
+def place(cfg: config.ModelConfig, flat: Flat, mesh: Mesh) -> types.Params:
+  """The parameters on a mesh, each part only where the mesh wants it.
+
+  Args:
+    cfg: the model.
+    flat: its parameters by path; emptied, so that none lies in memory twice.
+    mesh: the mesh.
+  """
+  wanted = traverse_util.flatten_dict(
+    params.shardings(params.table(cfg), mesh), sep='/'
+  )
+  placed = {
+    path: jax.device_put(flat.pop(path), sharding)
+    for path, sharding in wanted.items()
+  }
+  return traverse_util.unflatten_dict(placed, sep='/')
 
 
 def write(
@@ -116,7 +165,7 @@ def write(
   # Null where there is no tokenizer, or the class's own ids would count.
   ids: dict[str, Any] = dict.fromkeys(published.ID_KEYS)
   if tokenizer_dir is not None:
-    ids |= _write_tokenizer(
+    ids |= tokenizer_files.write(
       unfinished, cfg, tokenizer_dir=tokenizer_dir, is_chat=is_chat
     )
   files.write_json(unfinished / 'config.json', values | ids)
@@ -135,106 +184,13 @@ def write(
   files.put_in_place(unfinished, folder)
 
 
-def read_tokenizer(
-  folder: files.Name, vocab_size: int, grows: bool = False
-) -> encoding.Tokenizer:
-  """Convert the tokenizer of a published model.
-
-  Every token keeps its name. A model without a chat template gets the control
-  tokens of our conversations, in ids that its vocabulary leaves unused; if
-  they are too few it gets none, unless it `grows`.
-
-  Args:
-    folder: with tokenizer.json, and what else says how tokens are used.
-    vocab_size: of the model.
-    grows: whether our control tokens are wanted in any case, behind the
-      vocabulary where ids are missing; vocab_size is then larger.
-
-  Returns:
-    A tokenizer with the same ids for text.
-
-  Raises:
-    ValueError: if ours cannot represent it, with the reason.
-  """
-  folder = pathlib.Path(folder)
-  values = _read_json(folder / 'tokenizer.json')
-  names = values['model']['vocab'] | {
-    token['content']: token['id'] for token in values.get('added_tokens') or ()
-  }
-  facts = published.read(folder, names)
-  parts = tokenizer_json.read_parts(values, set(facts.token_names.values()))
-  special_ids = dict(parts.special_ids)
-  added = {a.name: a.token_id for a in parts.rules.added}
-  taken = {*parts.ranks.values(), *special_ids.values(), *added.values()}
-  ours = [
-    name
-    for name in specials.NAMES
-    if name not in special_ids and name not in added
-    and not (name == specials.END_OF_TEXT and facts.eos_ids)
-  ]  # fmt: skip
-  unused = [i for i in range(vocab_size) if i not in taken]
-  if grows:
-    unused += range(vocab_size, vocab_size + len(ours))
-  if grows or (facts.chat_template is None and len(unused) >= len(ours)):
-    special_ids |= dict(zip(ours, unused, strict=False))
-    ours = []
-  logging.info(
-    '%d ordinary and %d control tokens; %s; of our control tokens it lacks %s',
-    len(parts.ranks),
-    len(special_ids),
-    'a chat template' if facts.chat_template else 'no chat template',
-    ours or 'none',
-  )
-  return encoding.Tokenizer(
-    parts.ranks,
-    parts.pattern,
-    special_ids=special_ids,
-    vocab_size=max([vocab_size, *(i + 1 for i in special_ids.values())]),
-    rules=parts.rules,
-    published=facts,
-  )
-
-
-def save_tokenizer(
-  folder: files.Name, tokenizer: encoding.Tokenizer, target: files.Name
-) -> None:
-  """Save a tokenizer from `read_tokenizer` with the files that it came from.
-
-  An export gives these back as they are, but for control tokens of ours.
-
-  Args:
-    folder: that it was read from.
-    tokenizer: from `read_tokenizer`.
-    target: folder to write.
-  """
-  published.keep(folder, target)
-  path = pathlib.Path(target) / encoding.HUGGING_FACE_FILE
-  ids = {name: tokenizer.special_id(name) for name in tokenizer.special_names}
-  values = _read_json(path)
-  grown = tokenizer_json.with_control_tokens(values, ids)
-  if grown['added_tokens'] != values.get('added_tokens'):
-    files.write_json(path, grown)
-  tokenizer.save(target)
-
-
-def _read_json(path: pathlib.Path) -> dict[str, Any]:
-  if not path.is_file():
-    raise ValueError(
-      f'{path} is missing; give a folder that save_pretrained wrote'
-    )
-  values = files.read_json(path)
-  if not isinstance(values, dict):
-    raise ValueError(f'{path} holds no object')
-  return values
-
-
 def _find_tensors(
   folder: pathlib.Path, model_type: str
 ) -> dict[str, tuple[str, str]]:
   """The file of each tensor and its name there, by the name that it has now."""
   paths = [folder / 'model.safetensors']
   if (folder / _INDEX).is_file():
-    weight_map = _read_json(folder / _INDEX).get('weight_map', {})
+    weight_map = files.read_object(folder / _INDEX).get('weight_map', {})
     names = sorted(set(weight_map.values()))
     outside = [n for n in names if pathlib.PurePath(n).name != n]
     if outside:
@@ -268,18 +224,6 @@ def _refuse_other_names(folder, files, wanted, cfg):
       f'{len(missing)} missing {missing[:3]}, {len(unknown)} unknown '
       f'{unknown[:3]}; is it another class, or a quantised model?'
     )
-
-
-def _fill(flat, tensor: tensors.Tensor, array: np.ndarray) -> None:
-  """Copy a tensor into its place in our arrays."""
-  if array.shape != tensor.shape or array.dtype.name not in _DTYPES:
-    raise ValueError(
-      f'{tensor.name} is {array.dtype.name} {list(array.shape)}, but by '
-      f'config.json it is {list(tensor.shape)} of {" or ".join(_DTYPES)}'
-    )
-  for path, part in tensor.split(array):
-    into = flat[path][tensor.index]
-    into[: len(part)] = part  # rows that pad the vocabulary stay 0
 
 
 def _refuse_other_head(folder, head_VD, embedding_VD):
@@ -321,59 +265,3 @@ def _published(tensor: tensors.Tensor, flat, dtype) -> np.ndarray:
       f'{tensor.name} has values beyond float16; use float32 or bfloat16'
     )
   return array.astype(dtype)
-
-
-def _write_tokenizer(folder, cfg, tokenizer_dir, is_chat) -> dict[str, Any]:
-  """Write the tokenizer's files; returns the ids that config.json holds."""
-  tokenizer = encoding.Tokenizer.load(tokenizer_dir)
-  if tokenizer.vocab_size != cfg.vocab_size:
-    raise ValueError(
-      f'the tokenizer in {tokenizer_dir} has {tokenizer.vocab_size} tokens, '
-      f'the model {cfg.vocab_size}; give the tokenizer of the model'
-    )
-  if tokenizer.published is not None:
-    published.keep(tokenizer_dir, folder)
-    ids = dict(tokenizer.published.config_ids)
-  else:
-    ids = _write_own_tokenizer(
-      folder, cfg, tokenizer_dir=tokenizer_dir, is_chat=is_chat
-    )
-  if not is_chat or (tokenizer.published or _OURS).chat_template is not None:
-    return ids
-  # The turn ends with our token, whatever ends a text of the model.
-  path = folder / 'chat_template.jinja'
-  path.write_text(template.JINJA, encoding='utf-8')
-  eos_ids = [tokenizer.special_id(specials.IM_END), *tokenizer.eos_ids]
-  for name, change in (
-    ('tokenizer_config.json', {'eos_token': specials.IM_END}),
-    ('generation_config.json', {'eos_token_id': eos_ids}),
-  ):
-    path = folder / name
-    if path.exists():
-      files.write_json(path, _read_json(path) | change)
-  return ids | {'eos_token_id': eos_ids}
-
-
-def _write_own_tokenizer(folder, cfg, tokenizer_dir, is_chat) -> dict[str, Any]:
-  """Write a vocabulary of our own; returns the ids that config.json holds."""
-  end = specials.END_OF_TEXT
-  source = pathlib.Path(tokenizer_dir) / encoding.HUGGING_FACE_FILE
-  values = _read_json(source)
-  end_id = values['model']['vocab'][end]
-  if not is_chat:  # a conversation begins with its first message
-    values = tokenizer_json.begins_with(values, end)
-  files.write_json(folder / source.name, values)
-  files.write_json(
-    folder / 'tokenizer_config.json',
-    {
-      'tokenizer_class': 'PreTrainedTokenizerFast',
-      'bos_token': end,
-      'eos_token': end,
-      'pad_token': end,
-      'model_max_length': cfg.max_length,
-      # Or transformers 4 adds token_type_ids, which generate() refuses.
-      'model_input_names': ['input_ids', 'attention_mask'],
-      'clean_up_tokenization_spaces': False,
-    },
-  )
-  return dict.fromkeys(published.ID_KEYS, end_id)

@@ -13,7 +13,7 @@ from typing import Protocol
 
 from llm_jax import visible_text
 from llm_jax.chat import formats
-from llm_jax.tokenizer import encoding, stream
+from llm_jax.tokenizer import stream, text_tokenizer
 
 HELP = """\
 /system TEXT       set the system message and start over; without TEXT, none
@@ -67,7 +67,7 @@ class Session:
   def __init__(
     self,
     stream_fn: StreamFn,
-    tokenizer: encoding.Tokenizer,
+    tokenizer: text_tokenizer.TextTokenizer,
     chat_format: formats.Format,
     settings: Settings,
   ):

@@ -34,33 +34,36 @@ def tokenizer_json(
   def spell(token: bytes) -> str:
     return ''.join([printable[value] for value in token])
 
-  by_id = {rank: spell(token) for token, rank in ranks.items()}
-  # Control tokens must stand in the model's vocabulary too: `tokenizers`
-  # numbers the added ones anew where the ids before them have gaps.
-  by_id |= {token_id: name for name, token_id in special_ids.items()}
+  values = empty_json(patterns.by_name(pattern))
+  values['model'] |= {
+    'ignore_merges': looks_up,
+    'vocab': {spell(token): rank for token, rank in ranks.items()},
+    'merges': [f'{spell(left)} {spell(right)}' for left, right in merges],
+  }
+  return with_added_tokens(values, special_ids)
+
+
+def empty_json(form: patterns.Pattern) -> dict[str, Any]:
+  """The tokenizer.json of a byte-level BPE without any token."""
   unused = 'dropout unk_token continuing_subword_prefix end_of_word_suffix'
-  byte_level = {'type': 'ByteLevel'} | dict.fromkeys(
-    ('add_prefix_space', 'trim_offsets', 'use_regex'), False
-  )
+  flags = ('add_prefix_space', 'trim_offsets', 'use_regex')
   return {
     'version': '1.0',
     'truncation': None,
     'padding': None,
-    'added_tokens': [
-      _added_token(name, token_id) for name, token_id in special_ids.items()
-    ],
+    'added_tokens': [],
     'normalizer': None,
-    'pre_tokenizer': _pre_tokenizer(patterns.by_name(pattern)),
+    'pre_tokenizer': _pre_tokenizer(form),
     'post_processor': None,
-    'decoder': byte_level,
+    'decoder': {'type': 'ByteLevel', **dict.fromkeys(flags, False)},
     'model': {
       'type': 'BPE',
       **dict.fromkeys(unused.split()),
       'fuse_unk': False,
       'byte_fallback': False,
-      'ignore_merges': looks_up,
-      'vocab': {by_id[token_id]: token_id for token_id in sorted(by_id)},
-      'merges': [f'{spell(left)} {spell(right)}' for left, right in merges],
+      'ignore_merges': False,
+      'vocab': {},
+      'merges': [],
     },
   }
 
@@ -87,30 +90,30 @@ def begins_with(values: Mapping[str, Any], name: str) -> dict[str, Any]:
   }
 
 
-def with_control_tokens(
-  values: Mapping[str, Any], special_ids: Mapping[str, int]
+def with_added_tokens(
+  values: Mapping[str, Any], ids: Mapping[str, int], is_special: bool = True
 ) -> dict[str, Any]:
-  """A tokenizer.json with more control tokens, each under its id."""
-  known = {token['content'] for token in values.get('added_tokens') or []}
-  added = [
-    _added_token(name, token_id)
-    for name, token_id in special_ids.items()
-    if name not in known
-  ]
-  tokens = [*(values.get('added_tokens') or []), *added]
-  vocab = dict(values['model']['vocab'])
-  vocab |= {token['content']: token['id'] for token in added}
-  return {
-    **values,
-    'added_tokens': sorted(tokens, key=lambda token: token['id']),
-    'model': {**values['model'], 'vocab': vocab},
-  }
+  """A tokenizer.json with more added tokens, each under its id.
 
-
-def _added_token(name: str, token_id: int) -> dict[str, Any]:
+  They stand in the model's vocabulary too: `tokenizers` numbers the added ones
+  anew where the ids before them have gaps.
+  """
+  old = values.get('added_tokens') or []
   flags = 'single_word lstrip rstrip normalized'
   off = dict.fromkeys(flags.split(), False)
-  return {'id': token_id, 'content': name, **off, 'special': True}
+  known = {token['content'] for token in old}
+  new = [
+    {'id': token_id, 'content': name, **off, 'special': is_special}
+    for name, token_id in ids.items()
+    if name not in known
+  ]
+  vocab = values['model']['vocab'] | {x['content']: x['id'] for x in new}
+  in_order = dict(sorted(vocab.items(), key=lambda item: item[1]))
+  return {
+    **values,
+    'added_tokens': sorted([*old, *new], key=lambda token: token['id']),
+    'model': {**values['model'], 'vocab': in_order},
+  }
 
 
 class Parts(NamedTuple):

@@ -150,12 +150,7 @@ def load(folder: files.Name) -> Published | None:
 
 
 def _object(path: pathlib.Path) -> dict[str, Any]:
-  if not path.is_file():
-    return {}
-  values = files.read_json(path)
-  if not isinstance(values, dict):
-    raise ValueError(f'{path} holds no object; fetch it again')
-  return values
+  return files.read_object(path) if path.is_file() else {}
 
 
 def _id(token_ids: Mapping[str, int], key: str, name: str) -> int:

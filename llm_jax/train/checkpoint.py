@@ -33,6 +33,7 @@ _FOLDER = 'checkpoints'
 _ASIDE = 'damaged_checkpoints'
 _MODEL_FILE = 'model.json'
 _TOKENIZER = 'tokenizer'
+_CHECKSUM = 'sha256'
 
 
 class _Damaged(Exception):
@@ -232,9 +233,10 @@ def save_model_files(
   shutil.copytree(
     tokenizer_dir, os.path.join(folder, _TOKENIZER), dirs_exist_ok=True
   )
+  saved = {'stage': stage, 'is_chat': is_chat}
+  saved['model'] = dataclass_json.to_dict(cfg)
   files.write_json(
-    os.path.join(folder, _MODEL_FILE),
-    {'stage': stage, 'is_chat': is_chat, 'model': dataclass_json.to_dict(cfg)},
+    os.path.join(folder, _MODEL_FILE), saved | {_CHECKSUM: _sha256_of(saved)}
   )
 
 
@@ -285,13 +287,23 @@ def read_model_config(stage_dir: str) -> config.ModelConfig:
 
   Raises:
     FileNotFoundError: if there is no model there.
+    ValueError: if model.json is not what was written.
   """
   folder = os.path.abspath(os.path.join(stage_dir, _FOLDER))
   saved = _read_model_file(stage_dir, folder)
   # An option that is younger than the file has its default, which is what the
   # model was before there was that option.
   defaults = dataclass_json.to_dict(config.ModelConfig())
-  return dataclass_json.from_dict(config.ModelConfig, defaults | saved['model'])
+  cfg = dataclass_json.from_dict(config.ModelConfig, defaults | saved['model'])
+  # The first ones had none. A changed option loads as another model.
+  checksum = saved.pop(_CHECKSUM, None)
+  if checksum not in (None, _sha256_of(saved)):
+    raise ValueError(
+      f'{os.path.join(folder, _MODEL_FILE)} is damaged: its values are not '
+      f'those that were written; restore it, or delete {_CHECKSUM!r} in it if '
+      'you changed them'
+    )
+  return cfg
 
 
 def _read_model_file(stage_dir: str, folder: str) -> dict[str, Any]:
@@ -317,7 +329,18 @@ def steps_folder(workdir: str, part: str = '') -> str:
   return os.path.join(workdir, part, _FOLDER)
 
 
-def _sha256(described: dict[str, dict[str, str]]) -> str:
+def _sha256_of(saved: dict[str, Any]) -> str:
+  """Of what model.json holds, but for options that have their default.
+
+  So a file is still whole when there are more options.
+  """
+  defaults = dataclass_json.to_dict(config.ModelConfig())
+  options = saved['model'].items()
+  changed = {k: v for k, v in options if v != defaults.get(k)}
+  return _sha256(saved | {'model': changed})
+
+
+def _sha256(described: dict[str, Any]) -> str:
   text = json.dumps(described, sort_keys=True)
   return hashlib.sha256(text.encode()).hexdigest()
 

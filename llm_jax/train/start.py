@@ -25,7 +25,7 @@ from llm_jax.chat import formats
 from llm_jax.model import config, lora, params, transformer, value_head
 from llm_jax.optim import optimizers
 from llm_jax.parallel import device_mesh
-from llm_jax.tokenizer import encoding
+from llm_jax.tokenizer import loading, text_tokenizer
 from llm_jax.train import (
   checkpoint,
   continuation,
@@ -48,7 +48,7 @@ class Stage:
   workdir: str
   mesh: Mesh
   model_config: config.ModelConfig
-  tokenizer: encoding.Tokenizer
+  tokenizer: text_tokenizer.TextTokenizer
   tokenizer_dir: str  # copied into every stage
   chat_format: formats.Format  # how its model is spoken to
   params: types.Params | None  # of the stage before; None: new ones
@@ -195,7 +195,7 @@ def new(name: str, cfg: Any, workdir: str, tokenizer_dir: str) -> Stage:
     tokenizer_dir: folder of the model's tokenizer.
   """
   goes_on = _find(workdir, cfg)
-  tokenizer = encoding.Tokenizer.load(tokenizer_dir)
+  tokenizer = loading.load(tokenizer_dir)
   return Stage(
     name=name,
     cfg=cfg,
@@ -242,7 +242,7 @@ def after(
   goes_on = _find(workdir, cfg, updates_a_step)
   mesh = device_mesh.make(cfg.mesh, n_rows)
   model = checkpoint.load_model(restore_from, mesh)
-  tokenizer = encoding.Tokenizer.load(model.tokenizer_dir)
+  tokenizer = loading.load(model.tokenizer_dir)
   return Stage(
     name=name,
     cfg=cfg,

@@ -159,7 +159,7 @@ def test_documents_are_read_in_pieces(tmp_path, group):
 
 
 def test_refused(tmp_path):
-  with pytest.raises(ValueError, match='no file of documents, only nothing'):
+  with pytest.raises(ValueError, match='no file that is read, only nothing'):
     readers.find(str(tmp_path))
   with pytest.raises(
     FileNotFoundError, match='nowhere is no folder and no file'
@@ -218,8 +218,7 @@ def test_a_folder_of_every_kind(tmp_path, caplog):
     'deep', 'text of u',
   ]  # fmt: skip
   assert (
-    'left out as no documents: 2 .pdf, 1 without extension, 1 .json'
-    in caplog.text
+    'others are left out: 2 .pdf, 1 without extension, 1 .json' in caplog.text
   )
   assert '1 rows of' in caplog.text
   assert 'e.txt have no text' in caplog.text

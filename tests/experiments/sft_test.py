@@ -1,6 +1,7 @@
 """Fine-tuning of adapters: what is trained, saved, resumed and taken over."""
 
 import dataclasses
+import json
 
 import jax
 import numpy as np
@@ -21,7 +22,6 @@ CFG = sft.Config(
   sequence_length=64,
   task=addition.Addition(),
   n_task=40,
-  n_identity=10,
   lora=LORA,
   optimizer=optimizers.Optimizer(
     matrices='adamw', peak_lr=0.01, warmup_steps=1
@@ -147,6 +147,28 @@ def test_exported_and_read_back_it_has_the_same_logits(workdir, tmp_path):
 
   assert cfg == model.model_config
   np.testing.assert_array_equal(logits(params), logits(model.params))
+
+
+def test_what_is_mixed_is_recorded(base, tmp_path):
+  """A task's demonstrations and a user's file, some of which is left out."""
+  path = tmp_path / 'mine.jsonl'
+  turns = [[{'from': 'human', 'value': 'q'}, {'from': 'gpt', 'value': 'a' * n}]
+           for n in (9, 99)]  # fmt: skip
+  path.write_text('\n'.join(json.dumps({'conversations': x}) for x in turns))
+  cfg = dataclasses.replace(
+    CFG, think_share=0.0, loop=training_loop.LoopConfig(n_steps=2)
+  )
+  sft.run(cfg, str(tmp_path / 'sft'), base, conversations=[str(path)])
+  run = json.loads((tmp_path / 'sft' / 'run.json').read_text())
+  own, mine = run['mixture']
+  assert (own['source'], own['conversations']) == ('addition', 40)
+  assert (mine['source'], mine['conversations']) == ('mine', 1)
+  assert mine['learnt'] == 9 + 1
+  assert own['share'] + mine['share'] == pytest.approx(1)
+  # Rows of 64 hold two of the 41 conversations, and so do 2 steps of 4.
+  assert own['epochs'] == mine['epochs'] == 2 * 4 / 21
+  assert list(run['left_out'].values()) == [1]
+  assert list(run['inputs']) == ['conversations mine', 'model']
 
 
 def test_a_wrong_pattern_leaves_the_folder_free(base, tmp_path):

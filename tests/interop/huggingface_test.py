@@ -15,7 +15,7 @@ import pytest
 import tokenizers
 from safetensors import numpy as safetensors_numpy
 
-from llm_jax.interop import families, huggingface
+from llm_jax.interop import families, huggingface, tokenizer_files
 from llm_jax.model import config, params, sizes, transformer
 from llm_jax.tokenizer import encoding
 from llm_jax.train import checkpoint
@@ -220,6 +220,36 @@ def test_published_configs_are_the_named_sizes(values, name):
   assert families.from_json(values) == expected
 
 
+def test_what_changes_nothing_is_read_past_and_named(caplog):
+  values = _QWEN2 | {'use_mrope': False, 'unsloth_fixed': True,
+                     '_name_or_path': '/x', 'rope_interleaved': False,
+                     'temperature': 0.6, 'is_llama_config': True}  # fmt: skip
+  with caplog.at_level('INFO'):
+    assert families.from_json(values) == families.from_json(_QWEN2)
+  named = [r.getMessage() for r in caplog.records if 'read past' in r.message]
+  assert named == [
+    'config.json: read past is_llama_config, rope_interleaved, temperature, '
+    'unsloth_fixed, use_mrope, which change no logits'
+  ]
+  for key, value in [
+    ('use_mrope', True), ('rope_interleaved', True), ('logit_scale', 0.5),
+    ('partial_rotary_factor', 0.5), ('quantization_config', {'bits': 4}),
+    ('num_experts', 8), ('is_llama_config', 1),
+  ]:  # fmt: skip
+    with pytest.raises(ValueError, match=f'config.json has {key} = '):
+      families.from_json(_QWEN2 | {key: value})
+
+
+def test_mistral_without_a_window_is_of_llamas_layout():
+  values = _LLAMA_8B | {'sliding_window': None, 'head_dim': 128}
+  expected = families.from_json(values)
+  assert families.from_json(values | {'model_type': 'mistral'}) == expected
+  with pytest.raises(ValueError, match='Mistral with sliding_window = 4096'):
+    families.from_json(
+      values | {'model_type': 'mistral', 'sliding_window': 4096}
+    )
+
+
 def test_windows_of_the_later_layers_as_qwen2_first_said_it():
   values = _QWEN2 | {'use_sliding_window': True, 'max_window_layers': 21}
   cfg = families.from_json(values)
@@ -419,7 +449,7 @@ def published_folder(tmp_path):
 
 
 def test_published_tokens_stay_what_they_are(published_folder):
-  got = huggingface.read_tokenizer(published_folder, 267)
+  got = tokenizer_files.read(published_folder, 267)
   assert got.special_names == (
     '<|begin_of_text|>', '<|end_of_text|>', '<|eot_id|>'
   )  # fmt: skip
@@ -465,13 +495,13 @@ def test_what_stands_around_a_text(
     steps.append({'type': 'TemplateProcessing', 'single': single})
     step = {'type': 'Sequence', 'processors': steps}
     edit(published_folder, 'tokenizer.json', post_processor=step)
-  facts = huggingface.read_tokenizer(published_folder, 267).published
+  facts = tokenizer_files.read(published_folder, 267).published
   assert (facts.prefix_ids, facts.suffix_ids) == (prefix, suffix)
 
 
 def test_templates_by_name(published_folder):
   def read():
-    return huggingface.read_tokenizer(published_folder, 267).published
+    return tokenizer_files.read(published_folder, 267).published
 
   named = [{'name': 'default', 'template': 'a'},
            {'name': 'tool_use', 'template': 'b'}]  # fmt: skip
@@ -492,13 +522,13 @@ def test_our_control_tokens_where_they_are_wanted(published_folder, tmp_path):
   """With a template never; else in unused ids, or behind all others."""
   settings = published_folder / 'tokenizer_config.json'
   edit(published_folder, settings.name, chat_template=None)
-  few = huggingface.read_tokenizer(published_folder, 267)
+  few = tokenizer_files.read(published_folder, 267)
   assert '<|im_end|>' not in few.special_names  # 10 names, 6 ids
-  assert huggingface.read_tokenizer(published_folder, 400).special_id(
+  assert tokenizer_files.read(published_folder, 400).special_id(
     '<|im_end|>') == 263  # fmt: skip
-  grown = huggingface.read_tokenizer(published_folder, 267, grows=True)
+  grown = tokenizer_files.read(published_folder, 267, grows=True)
   assert (grown.vocab_size, grown.unused_ids) == (271, ())
-  huggingface.save_tokenizer(published_folder, grown, tmp_path / 'saved')
+  tokenizer_files.save(published_folder, grown, tmp_path / 'saved')
   loaded = encoding.Tokenizer.load(tmp_path / 'saved')
   assert loaded.fingerprint == grown.fingerprint
   assert (loaded.published, loaded.rules) == (grown.published, grown.rules)
@@ -510,8 +540,8 @@ def test_our_control_tokens_where_they_are_wanted(published_folder, tmp_path):
 
 
 def test_kept_files_come_back_as_they_were(published_folder, tmp_path):
-  got = huggingface.read_tokenizer(published_folder, 267)
-  huggingface.save_tokenizer(published_folder, got, tmp_path / 'saved')
+  got = tokenizer_files.read(published_folder, 267)
+  tokenizer_files.save(published_folder, got, tmp_path / 'saved')
   cfg = dataclasses.replace(CFG, vocab_size=267)
   out = tmp_path / 'out'
   huggingface.write(out, cfg, new_params(cfg), tmp_path / 'saved', True)
@@ -522,8 +552,8 @@ def test_kept_files_come_back_as_they_were(published_folder, tmp_path):
   assert (ids['bos_token_id'], ids['eos_token_id']) == (257, 260)
   # Taught our conversations, its answers end with our token.
   edit(published_folder, 'tokenizer_config.json', chat_template=None)
-  got = huggingface.read_tokenizer(published_folder, 300)
-  huggingface.save_tokenizer(published_folder, got, tmp_path / 'chat')
+  got = tokenizer_files.read(published_folder, 300)
+  tokenizer_files.save(published_folder, got, tmp_path / 'chat')
   cfg, out = dataclasses.replace(CFG, vocab_size=300), tmp_path / 'out2'
   huggingface.write(out, cfg, new_params(cfg), tmp_path / 'chat', True)
   generation = json.loads((out / 'generation_config.json').read_text())
@@ -543,5 +573,5 @@ def test_ids_by_default_are_those_that_our_models_read(tmp_path):
     theirs = tokenizers.Tokenizer.from_file(str(out / 'tokenizer.json'))
     expected = [*prefix, *vocabulary.encode('abab 12')]
     assert theirs.encode('abab 12').ids == expected
-    read = huggingface.read_tokenizer(out, cfg.vocab_size)
+    read = tokenizer_files.read(out, cfg.vocab_size)
     assert read.prefix_ids == prefix
