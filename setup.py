@@ -65,6 +65,7 @@ _CLOUD = [
 
 _EXPORT = [
   'safetensors>=0.6',  # the tensors of published checkpoints, without torch
+  'gguf>=0.17',  # llama.cpp's model files and their types of numbers
 ]
 
 _REPORT = [

@@ -19,6 +19,7 @@ import gc
 import inspect
 import os
 import pathlib
+import signal
 import sys
 import traceback
 import typing
@@ -32,6 +33,8 @@ from llm_jax import config, field_comments, files, locks, own_code, record
 
 # From the configuration and the flags to further lines for --explain.
 Explain = Callable[[Any, Mapping[str, Any]], Iterable[str]]
+
+_INTERRUPTED = 130  # as a shell says it
 
 
 def main(
@@ -52,9 +55,13 @@ def main(
     code = execute(
       config_class, run, path_flags, argv=sys.argv, explain=explain
     )
+  except KeyboardInterrupt:  # pressed again, while the first one was handled
+    code = _INTERRUPTED
   except Exception:
     traceback.print_exc()
     code = 1
+  if code == _INTERRUPTED:  # once more ends at once and prints nothing
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
   # Or the collector walks all modules once more: 0.2 s, with JAX 0.7 s.
   gc.freeze()
   process.leave(code)
@@ -123,7 +130,7 @@ def execute(
     return 1
   except KeyboardInterrupt:
     print('interrupted; the same command resumes', file=sys.stderr)
-    return 130
+    return _INTERRUPTED
   finally:
     if arguments.get('workdir'):
       locks.unlock(pathlib.Path(arguments['workdir']))
@@ -145,8 +152,27 @@ def _take_over(
   if not flag_values['workdir'].value:
     raise ValueError('--rerun needs a new folder; give --workdir')
   earlier = files.read_json(path)
+  lacking = [k for k in ('stage', 'config', 'argv', 'cwd') if k not in earlier]
+  if lacking:
+    raise ValueError(
+      f'--rerun {path} is no record of a run, it has no {lacking[0]!r}; give '
+      'the run.json of a stage'
+    )
+  recipe = pathlib.Path(inspect.getfile(run))
+  stage = earlier['stage']
+  if stage != recipe.stem and (recipe.parent / f'{stage}.py').exists():
+    raise ValueError(
+      f'--rerun {path} is of a run of {stage}, not of {recipe.stem}; give it '
+      f'to python -m experiments.{stage}'
+    )
   before = recipe_flags.define(run, path_flags)
-  before(earlier['argv'])
+  try:
+    before(earlier['argv'])
+  except flags.Error as error:
+    raise ValueError(
+      f'--rerun {path} has flags that this recipe has not: {error}; run the '
+      f'commit {earlier.get("git_sha", "")} that wrote it'
+    ) from None
   if before.rerun:
     first = os.path.join(os.path.dirname(path), 'rerun_of.json')
     raise ValueError(f'{path} is of a run done again; give --rerun {first}')

@@ -4,6 +4,7 @@ python -m experiments.pretrain --workdir runs/tiny/pretrain \
   --gin_file gin_configs/pretrain_tiny.gin \
   --tokens runs/tiny/tokens --tokenizer runs/tiny/tokenizer
 
+With --restore_from in place of --tokenizer a model goes on with other text.
 Hardware, time and result stand in the header of each gin file.
 """
 
@@ -67,11 +68,15 @@ class Config:
 
 
 def run(
-  cfg: Config, workdir: str, tokens: Sequence[str], tokenizer: str
+  cfg: Config,
+  workdir: str,
+  tokens: Sequence[str],
+  tokenizer: str | None = None,
+  restore_from: str | None = None,
 ) -> None:
   """Train the model; the same workdir resumes."""
-  stage = start.new('pretrain', cfg, workdir, tokenizer_dir=tokenizer)
-  vocabulary = stage.tokenizer
+  stage = start.new('pretrain', cfg, workdir, tokenizer, restore_from)
+  cfg, vocabulary = stage.cfg, stage.tokenizer
 
   # Data: every row is a function of (seed, step), so the step is all its state.
   mixed, held_out = mixture.open_sources(
@@ -83,7 +88,8 @@ def run(
     tokenizer_fingerprint=vocabulary.fingerprint,
   )
   n_steps = cfg.loop.n_steps
-  mixture.check_epochs(mixed, cfg.batch_size, n_steps, limits=cfg.max_epochs)
+  n_batches = cfg.loop.batch_number(n_steps)
+  mixture.check_epochs(mixed, cfg.batch_size, n_batches, limits=cfg.max_epochs)
   length = mixed[0][0].sequence_length
   model_config.check_fits(cfg.model, vocabulary.vocab_size, length)
   valid = bits_per_byte.read(held_out, vocabulary, cfg.valid_rows)
@@ -99,10 +105,12 @@ def run(
 
   # The step, then the loop, from the newest checkpoint or from the beginning.
   n_bytes_V = bits_per_byte.text_bytes(vocabulary, cfg.model.padded_vocab_size)
-  tx, update_fn, plan = make_step(cfg, stage.mesh, length, n_bytes_V=n_bytes_V)
+  tx, update_fn, plan = make_step(
+    cfg, stage.mesh, length, n_bytes_V=n_bytes_V, n_updates=stage.n_updates
+  )
   if stage.begin(inputs, plan):
     return
-  record.mixture(workdir, mixture.table(mixed, cfg.batch_size, n_steps))
+  record.mixture(workdir, mixture.table(mixed, cfg.batch_size, n_batches))
   state, loop = stage.start(tx)
   flops = params.train_flops_per_token(cfg.model, length)
   steps = loop.train(state, update_fn, batch_fn, flops_per_token=flops)
@@ -110,7 +118,7 @@ def run(
     is_last = step == n_steps
     if step % cfg.evaluate_every == 0 or is_last:
       bits = bits_per_byte.bits_per_byte(
-        cfg.model, trained.params, held_out=valid, batch_size=cfg.batch_size
+        cfg.model, trained.params, held_out=valid, batch_size=plan.micro_batch
       )
       read = mixture.progress(mixed, cfg.batch_size, step)
       loop.writer.metrics(step, {'valid_bits_per_byte': bits, **read})
@@ -131,21 +139,12 @@ def run(
 
 
 def make_step(
-  cfg: Config, mesh: Mesh, length: int, n_bytes_V: np.ndarray
+  cfg: Config, mesh: Mesh, length: int, n_bytes_V: np.ndarray, n_updates: int
 ) -> tuple[optax.GradientTransformation, update.UpdateFn, fit.Plan]:
   """Make the optimizer, the update, and its plan for rows of that length."""
   lines = params.table(cfg.model)
-  tx = optimizers.make(cfg.optimizer, cfg.loop.n_steps, lines)
-  plan = fit.choose(
-    cfg.model,
-    tx,
-    mesh,
-    batch_size=cfg.batch_size,
-    length=length,
-    loss_chunk=cfg.loss_chunk,
-    micro_batch=cfg.micro_batch,
-    device_memory=cfg.device_memory,
-  )
+  tx = optimizers.make(cfg.optimizer, n_updates, lines)
+  plan = fit.of_recipe(cfg, cfg.model, tx=tx, mesh=mesh, length=length)
   model = dataclasses.replace(cfg.model, remat=plan.remat)
 
   def loss_fn(
@@ -175,5 +174,6 @@ if __name__ == '__main__':
     run,
     explain.pretraining,
     tokens='folder of token shards with manifest.json',
-    tokenizer='folder of the tokenizer that made them',
+    tokenizer='folder of the tokenizer that made them; a model given by '
+    '--restore_from has its own',
   )

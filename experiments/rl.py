@@ -85,7 +85,6 @@ def run(
     workdir=workdir,
     restore_from=restore_from,
     n_rows=n_rows,
-    updates_a_step=cfg.updates.n_a_step,
     is_chat=formats.override(chat, base),
   )
   policy_cfg = stage.model_config
@@ -108,6 +107,7 @@ def run(
     batch_size=n_rows,
     length=row_length,
     micro_batch=cfg.updates.micro_batch,
+    adapters=cfg.lora,
   )
   trained_cfg = dataclasses.replace(policy_cfg, remat=plan.remat)
   loss_fn = algorithms.make_loss_fn(

@@ -25,7 +25,7 @@ from llm_jax.model import lora as model_lora
 from llm_jax.optim import optimizers
 from llm_jax.parallel import device_mesh
 from llm_jax.tasks import any_task, demonstrations, given, protocol
-from llm_jax.train import start, training_loop, update
+from llm_jax.train import fit, start, training_loop, update
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,6 +42,9 @@ class Config:
   text_column: str = 'text'  # of --documents
   too_long: str = 'drop'  # for a row; 'cut': its first turns; or 'error'
   max_turns: int = 1  # questions in one conversation, from 1 on
+  loss_chunk: int = 0  # tokens of a row whose logits exist at once; 0: all
+  micro_batch: int = 0  # rows computed at once; 0: as many as fit the memory
+  device_memory: float = 0.0  # GiB of a device, for that; 0: as it says itself
   task: any_task.AnyTask | None = None
   lora: model_lora.Lora = model_lora.Lora()
   optimizer: optimizers.AnyOptimizer = optimizers.Optimizer(
@@ -75,18 +78,24 @@ def run(
     n_rows=cfg.batch_size,
     teaches_chat=True,
   )
-  lines = model_lora.trained(cfg.lora, params.table(stage.model_config))
+  model = stage.model_config
+  lines = model_lora.trained(cfg.lora, params.table(model))
+  tx = optimizers.make(cfg.optimizer, stage.n_updates, lines)
+  limit = min(cfg.sequence_length, model.max_length)
+  plan = fit.of_recipe(
+    cfg, model, tx=tx, mesh=stage.mesh, length=limit, adapters=cfg.lora
+  )
+  model = dataclasses.replace(model, remat=plan.remat)
   taken = [*demonstrations.NAMES, cfg.task.name if cfg.task else '']
   sources = given.named(conversations, taken)
   inputs = protocol.file_sums(cfg.task) | given.fingerprints(sources)
   if documents:
     inputs['documents'] = readers.fingerprint(documents)
-  if stage.begin(inputs):
+  if stage.begin(inputs, plan):
     return
 
   # Data: conversations are made and read, kept as a data set, and packed.
   dataset = make_dataset(cfg, workdir, documents, sources=sources)
-  limit = min(cfg.sequence_length, stage.model_config.max_length)
   laid_out, left_out = given.lay_out(
     dataset,
     stage.chat_format.rows,
@@ -103,21 +112,23 @@ def run(
   epochs = cfg.loop.n_steps * cfg.batch_size / n_rows
   record.mixture(workdir, given.mixture(laid_out, epochs), **left_out)
 
-  # Loss, optimizer and update.
+  # Loss and update.
   def loss_fn(
     params: types.Params, batch: types.Batch, key: jax.Array
   ) -> tuple[jax.Array, types.Metrics]:
     del key  # nothing is drawn: there is no dropout
-    logp_BT = likelihood.target_logp(stage.model_config, params, batch)
+    logp_BT = likelihood.target_logp(
+      model, params, batch, chunk_length=cfg.loss_chunk
+    )
     loss = next_token.cross_entropy(logp_BT, batch['loss_mask_BT'])
     return loss, {'targets': batch['loss_mask_BT'].sum()}
 
-  tx = optimizers.make(cfg.optimizer, stage.n_updates, lines)
-  update_fn = update.make_update_fn(loss_fn, tx, stage.mesh)
+  n_micro = cfg.batch_size // plan.micro_batch
+  update_fn = update.make_update_fn(loss_fn, tx, stage.mesh, n_micro=n_micro)
 
   # The loop, from the newest checkpoint or from the base model.
   state, loop = stage.start(tx, cfg.lora)
-  flops = params.train_flops_per_token(stage.model_config, limit)
+  flops = params.train_flops_per_token(model, limit)
   for _ in loop.train(state, update_fn, batch_fn, flops_per_token=flops):
     pass  # nothing is evaluated on the way; see experiments/evaluate.py
   summary = {

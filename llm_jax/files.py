@@ -311,7 +311,8 @@ def read_json(path: Name | Path) -> Any:
     return json.loads(to_path(path).read_bytes().decode())
   except ValueError as error:
     raise ValueError(
-      f'{path} is damaged: {error}; delete it, or its folder'
+      f'{path} is damaged: {error}; restore this file, or remove it and run '
+      'again what wrote it'
     ) from None
 
 

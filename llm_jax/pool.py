@@ -52,7 +52,10 @@ class Pool:
   def __enter__(self):
     return self
 
-  def __exit__(self, *_):
+  def __exit__(self, kind, *_):
+    if kind is KeyboardInterrupt:  # they do not hear it, and tasks may be long
+      for child in multiprocessing.active_children():
+        child.kill()
     self._executor.shutdown(cancel_futures=True)
 
   def run(
@@ -164,10 +167,12 @@ def _forkserver(modules: Sequence[str]):
 def end_with_parent():
   """Ends this process when its parent is killed, so that no orphan works on.
 
+  Ctrl-C on a terminal, which all its processes get, is for the parent alone.
   Does nothing in a process that multiprocessing did not start.
   """
   parent = multiprocessing.parent_process()
   if parent is not None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
     threading.Thread(target=_end_after, args=(parent,), daemon=True).start()
 
 

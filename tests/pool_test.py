@@ -48,8 +48,11 @@ def test_workers_come_from_a_server_and_fork_their_children(tmp_path):
 
 # Not guarded: no process may load it again.
 _PROGRAM = """
-import pathlib, sys
+import pathlib, signal, sys
+sys.path.insert(0, {root!r})
 from llm_jax import pool
+# It may be ignored, as by what a shell starts in the background.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 sys.path.insert(0, {tests!r})
 import pool_test
 folder = pathlib.Path({folder!r})
@@ -69,17 +72,28 @@ def _wait(folder: pathlib.Path, number: int):
 
 
 @pytest.mark.skipif(sys.platform != 'linux', reason='it reads /proc')
-def test_no_process_outlives_a_killed_parent(tmp_path):
+@pytest.mark.parametrize('number', [signal.SIGKILL, signal.SIGINT])
+def test_no_process_outlives_its_parent(number, tmp_path):
+  """Killed, or ended by Ctrl-C, which a terminal sends to all of them."""
   here = pathlib.Path(__file__).parent
   program = tmp_path / 'program.py'
-  program.write_text(_PROGRAM.format(tests=str(here), folder=str(tmp_path)))
-  process = subprocess.Popen([sys.executable, program])
+  folders = {'tests': here, 'root': here.parent, 'folder': tmp_path}
+  program.write_text(
+    _PROGRAM.format(**{name: str(path) for name, path in folders.items()})
+  )
+  process = subprocess.Popen(
+    [sys.executable, program], start_new_session=True, stderr=subprocess.PIPE
+  )
   paths = [tmp_path / '0', tmp_path / '1']
   try:
     _until(lambda: all(p.exists() for p in paths))
+    if number == signal.SIGINT:
+      os.killpg(process.pid, number)
+      _, stderr = process.communicate(timeout=60)  # a task takes 100 s
+      assert stderr.count(b'Traceback') == 1, stderr  # the program's own
   finally:
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    process.kill()
+    process.communicate()
   pids = {int(p) for path in paths for p in path.read_text().split()}
   assert len(pids) == 5  # a server, two workers and a child each
   _until(lambda: not any(map(_is_alive, pids)))

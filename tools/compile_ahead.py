@@ -22,7 +22,7 @@ import os
 import re
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -125,7 +125,7 @@ def compile_step(
   """Compile a recipe's step on rows of the model's whole length.
 
   Args:
-    recipe: a module with `make_step(cfg, mesh, length, n_bytes_V)`.
+    recipe: a module with `make_step(cfg, mesh, length, n_bytes_V, n_updates)`.
     cfg: its configuration.
     mesh: of devices that need not be there.
 
@@ -139,7 +139,11 @@ def compile_step(
   length = cfg.model.max_length
   n_bytes_V = np.ones(cfg.model.padded_vocab_size, np.float32)
   tx, update_fn, plan = recipe.make_step(
-    cfg, mesh, length=length, n_bytes_V=n_bytes_V
+    cfg,
+    mesh,
+    length=length,
+    n_bytes_V=n_bytes_V,
+    n_updates=cfg.loop.n_steps,
   )
   init = functools.partial(transformer.init, cfg.model)
   state = train_state.abstract(init, tx, mesh, lines=params.table(cfg.model))
@@ -163,29 +167,33 @@ def figures(cfg: Any, mesh: Mesh, compiled: stages.Compiled) -> dict[str, Any]:
   length = cfg.model.max_length
   used = compiled.memory_analysis()
   flops = params.train_flops_per_token(cfg.model, length)
-  shards = mesh.shape['fsdp'] * mesh.shape['tensor']
   return {
     'mesh': {axis: n for axis, n in mesh.shape.items() if n > 1},
     'parameters': params.count(cfg.model)['total'],
     'peak_bytes': used.peak_memory_in_bytes,
     'argument_bytes': used.argument_size_in_bytes,
-    'argument_bytes_by_theory': state_bytes(cfg) // shards,
+    'argument_bytes_by_theory': state_bytes(cfg, mesh.shape),
     'flops_per_chip': flops * cfg.batch_size * length / mesh.size,
     'collectives': collectives(compiled.as_text()),
   }
 
 
-def state_bytes(cfg: Any) -> int:
-  """Parameters and moments by arithmetic, all of float32.
+def state_bytes(cfg: Any, mesh_shape: Mapping[str, int]) -> int:
+  """Parameters and moments of one chip by arithmetic, all of float32.
 
   AdamW keeps two moments of each parameter; Muon one, of the matrices. What
-  NorMuon keeps of neurons is left out.
+  NorMuon keeps of neurons is left out. Experts are split by the axis expert
+  too, of all others each of its parts has a copy.
   """
   counts = params.count(cfg.model)
-  by_muon = 0
-  if getattr(cfg.optimizer, 'matrices', 'adamw') != 'adamw':
-    by_muon = counts['attention'] + counts['mlp']
-  return 4 * (3 * counts['total'] - by_muon)
+  dense, experts = counts['total'] - counts['experts'], counts['experts']
+  n_numbers, n_expert_numbers = 3 * dense, 3 * experts
+  if cfg.optimizer.matrices != 'adamw':
+    n_numbers -= counts['attention'] + counts['mlp']
+    n_expert_numbers -= experts
+  n_chips = mesh_shape['fsdp'] * mesh_shape['tensor']
+  split = n_numbers + n_expert_numbers / mesh_shape['expert']
+  return round(4 * split / n_chips)
 
 
 def collectives(program: str) -> dict[str, int]:

@@ -26,7 +26,7 @@ from orbax.checkpoint import v1 as ocp
 from llm_jax import dataclass_json, files, types
 from llm_jax.model import config, params, value_head
 from llm_jax.parallel import device_mesh
-from llm_jax.train import train_state
+from llm_jax.train import stopping, train_state
 
 N_KEPT = 2  # one damaged checkpoint never leaves nothing
 _FOLDER = 'checkpoints'
@@ -125,8 +125,10 @@ class Checkpointer:
     Raises:
       OSError: if the last save met a full disk.
     """
-    self.wait()
-    self._orbax.close()
+    with contextlib.ExitStack() as on_exit:
+      on_exit.enter_context(_disk_full_named(self._folder))
+      on_exit.callback(self._orbax.close)  # tells of a failed save once more
+      self.wait()
 
   def wait(self) -> None:
     """Wait until the last save is on disk.
@@ -195,7 +197,8 @@ def _newest_whole(
   for step in reversed(saved_steps(folder)):
     path = os.path.join(folder, str(step))
     try:
-      return step, _load(path, abstract)
+      with stopping.deferred():
+        return step, _load(path, abstract)
     except _Damaged as error:
       logging.warning('checkpoint %d in %s is damaged: %s', step, folder, error)
       errors.append(f'{step}: {error}')
@@ -470,7 +473,12 @@ def _disk_full_named(folder: str):
   try:
     yield
   except Exception as error:
-    text = f'{error} {error.__cause__}'
+    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
+      raise  # it is named
+    text, cause = '', error
+    while cause is not None:
+      text += f'{cause} '
+      cause = cause.__cause__ or cause.__context__
     if not any(
       s in text
       for s in ('RESOURCE_EXHAUSTED', 'No space left', 'File too large')

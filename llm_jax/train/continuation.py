@@ -44,13 +44,18 @@ class _Schedule(NamedTuple):
   n_steps: int  # of the whole run
 
 
-def find(workdir: str, cfg: Any, updates_a_step: int = 1) -> Continuation:
+def updates_a_step(cfg: Any) -> int:
+  """Of the optimizer; more than one where a recipe has `updates`, as RL has."""
+  updates = getattr(cfg, 'updates', None)
+  return updates.n_a_step if updates else 1
+
+
+def find(workdir: str, cfg: Any) -> Continuation:
   """How a run goes on with a configuration, from what lies in its folder.
 
   Args:
     workdir: folder of the stage, locked if it is there; nothing is changed.
     cfg: of the recipe, with loop and optimizer.
-    updates_a_step: of the optimizer.
 
   Raises:
     ValueError: if a change has no checkpoint to go on from, comes too late, or
@@ -93,7 +98,7 @@ def find(workdir: str, cfg: Any, updates_a_step: int = 1) -> Continuation:
     return Continuation(used.start, remedy=_remedy(tuned, steps))
   if rewinds:
     _check_skipped(before.get('skip_batches', ()), loop, step)
-  start = _start(cfg, used, step=step, updates_a_step=updates_a_step)
+  start = _start(cfg, used, step)
   note = {
     'step': step,
     'settings': accepted,
@@ -119,7 +124,7 @@ def _schedules(old: Mapping[str, Any], n_steps: int) -> list[_Schedule]:
   return found
 
 
-def _start(cfg: Any, used: _Schedule, step: int, updates_a_step: int) -> int:
+def _start(cfg: Any, used: _Schedule, step: int) -> int:
   """Where the schedule starts that the run follows behind a step."""
   n_steps = cfg.loop.n_steps
   if n_steps <= step:
@@ -127,9 +132,8 @@ def _start(cfg: Any, used: _Schedule, step: int, updates_a_step: int) -> int:
       f'LoopConfig.n_steps = {n_steps}, but {step} steps are done; use '
       'more, or LoopConfig.rewind_to'
     )
-  counts = [
-    updates_a_step * (n - used.start) for n in (used.n_steps, n_steps, step)
-  ]
+  k = updates_a_step(cfg)
+  counts = [k * (n - used.start) for n in (used.n_steps, n_steps, step)]
   if optimizers.starts_alike(cfg.optimizer, *counts):
     return used.start
   shape = f'the schedule of {type(cfg.optimizer).__name__}'
@@ -141,7 +145,7 @@ def _start(cfg: Any, used: _Schedule, step: int, updates_a_step: int) -> int:
     )
   try:
     if isinstance(cfg.optimizer, optimizers.Optimizer):
-      n_left = updates_a_step * (n_steps - step)
+      n_left = k * (n_steps - step)
       optimizers.learning_rate(cfg.optimizer, peak=1.0, n_steps=n_left)
   except ValueError as error:
     raise ValueError(

@@ -9,6 +9,7 @@ tests/train/fit_test.py says how far off it is.
 import dataclasses
 import functools
 import math
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -17,13 +18,16 @@ from absl import logging
 from jax.sharding import Mesh
 
 from llm_jax.losses import next_token
-from llm_jax.model import config, likelihood, params, transformer
+from llm_jax.model import config, likelihood, lora, params, transformer
 from llm_jax.parallel import device_mesh
-from llm_jax.train import train_state
+from llm_jax.train import host_memory, train_state
 
 _POLICIES = ('none', 'dots', 'full')  # of remat: from fast to small
 _USABLE = 0.85  # of a device's memory; the rest is for what is not foreseen
+_PROCESS_BYTES = 5 * 2**27  # of a process on a CPU: code, compiler, data
 _FEW_TOKENS = 2048  # a device computes fewer at once only if it must
+NO_ADAPTERS = lora.Lora()
+_DEVICE = 'the device'
 
 
 @dataclasses.dataclass(frozen=True)
@@ -32,6 +36,28 @@ class Plan:
 
   micro_batch: int  # rows of the batch, over all devices, computed at once
   remat: str  # of ModelConfig
+
+
+def of_recipe(
+  cfg: Any,
+  model: config.ModelConfig,
+  tx: optax.GradientTransformation,
+  mesh: Mesh,
+  length: int,
+  adapters: lora.Lora = NO_ADAPTERS,
+) -> Plan:
+  """`choose` with what the configuration of a recipe says of its batch."""
+  return choose(
+    model,
+    tx,
+    mesh,
+    batch_size=cfg.batch_size,
+    length=length,
+    loss_chunk=cfg.loss_chunk,
+    micro_batch=cfg.micro_batch,
+    device_memory=cfg.device_memory,
+    adapters=adapters,
+  )
 
 
 def choose(
@@ -43,10 +69,11 @@ def choose(
   loss_chunk: int = 0,
   micro_batch: int = 0,
   device_memory: float = 0.0,
+  adapters: lora.Lora = NO_ADAPTERS,
 ) -> Plan:
   """The fastest plan that fits: little to recompute first, then large parts.
 
-  Logs the estimate by part, and warns if no plan fits.
+  Logs the estimate by part.
 
   Args:
     cfg: the model; its remat is the least that is used.
@@ -56,29 +83,30 @@ def choose(
     length: tokens of a row.
     loss_chunk: tokens of a row whose logits exist at once; 0: all.
     micro_batch: rows over all devices that are computed at once; 0: choose.
-    device_memory: GiB of a device; 0: as it says itself.
+    device_memory: GiB of a device; 0: as it says itself, for CPUs see
+      host_memory.py.
+    adapters: what is trained in place of the parameters, if of any rank.
 
   Returns:
-    The plan; the whole batch if the device does not tell its memory.
+    The plan; the whole batch if a device does not tell its memory. Where none
+    fits, the smallest, with a warning.
 
   Raises:
     ValueError: if micro_batch does not divide the batch, or shards do not
-      divide it.
+      divide it; if no plan, or not that of micro_batch, fits the memory of a
+      CPU, whose kernel would kill the process.
   """
   shards = device_mesh.n_row_shards(mesh)
-  if micro_batch:
-    if batch_size % micro_batch or micro_batch % shards:
-      raise ValueError(
-        f'micro_batch {micro_batch} must divide batch_size {batch_size} and '
-        f'be a multiple of {shards} batch shards; use {shards}, or 0 for what '
-        'fits'
-      )
-    return Plan(micro_batch, cfg.remat)
-  # What this process may use on a device of its own; a CPU does not tell.
-  told = (jax.local_devices()[0].memory_stats() or {}).get('bytes_limit', 0)
-  memory_bytes = device_memory * 2**30 or told
-  if not memory_bytes:
-    return Plan(batch_size, cfg.remat)
+  if micro_batch and (batch_size % micro_batch or micro_batch % shards):
+    raise ValueError(
+      f'micro_batch {micro_batch} must divide batch_size {batch_size} and '
+      f'be a multiple of {shards} batch shards; use {shards}, or 0 for what '
+      'fits'
+    )
+  memory_bytes, owner = _memory(mesh, device_memory)
+  is_host = owner != _DEVICE
+  if not memory_bytes or (micro_batch and not is_host):
+    return Plan(micro_batch or batch_size, cfg.remat)
   rows = batch_size // shards  # of a device
   options = [
     (n, remat)
@@ -89,7 +117,9 @@ def choose(
   # Few tokens leave a device idle, which costs more than any remat.
   few = min(_FEW_TOKENS, rows * length)
   options.sort(key=lambda option: option[0] * length < few)
-  is_fit = False
+  if micro_batch:
+    options = [(micro_batch // shards, cfg.remat)]
+  usable_bytes = _USABLE * memory_bytes
   for n, remat in options:
     plan = Plan(n * shards, remat)
     parts = estimate(
@@ -100,26 +130,62 @@ def choose(
       batch_size=batch_size,
       length=length,
       loss_chunk=loss_chunk,
+      adapters=adapters,
     )
-    is_fit = sum(parts.values()) <= _USABLE * memory_bytes
-    if is_fit:
+    if is_host:
+      parts |= _host_parts(parts)
+    if sum(parts.values()) <= usable_bytes:
       break
+  total = sum(parts.values())
   shown = ' + '.join(f'{name} {n / 2**30:.2f}' for name, n in parts.items())
-  logging.info(
-    'fit: %d of %d rows at once, remat %s: %s = %.2f GiB a device, of %.2f',
-    plan.micro_batch,
-    batch_size,
-    plan.remat,
-    shown,
-    sum(parts.values()) / 2**30,
-    memory_bytes / 2**30,
+  shown = (
+    f'{plan.micro_batch} of {batch_size} rows at once, remat {plan.remat}: '
+    f'{shown} = {total / 2**30:.2f} GiB a device, of {memory_bytes / 2**30:.2f}'
   )
-  if not is_fit:
+  logging.info('fit: %s', shown)
+  if total > usable_bytes:
+    remedy = (
+      'raise MeshConfig.fsdp, set Config.loss_chunk, use shorter rows, or make '
+      'the model smaller'
+    )
+    if is_host:
+      raise ValueError(
+        f'a step needs more memory than {owner} gives, and the kernel would '
+        f'kill it: {shown}; {"leave out micro_batch, " * bool(micro_batch)}'
+        f'{remedy}'
+      )
+    logging.warning('fit: that is too much for every plan; %s', remedy)
+  elif is_host and total > host_memory.free() / len(mesh.local_devices):
     logging.warning(
-      'fit: that is too much, and there is no smaller plan; raise '
-      'MeshConfig.fsdp, set loss_chunk, or make the model smaller'
+      'fit: other processes use memory, and %.2f GiB are free; if the kernel '
+      'ends this run, set micro_batch',
+      host_memory.free() / 2**30,
     )
   return plan
+
+
+def _host_parts(parts: dict[str, int]) -> dict[str, int]:
+  """What a step takes besides where devices are a host's processors.
+
+  freed: memory of the step before, which the process keeps, as that is faster
+  (experiments/process.py), in pieces too small for the next one. saving: the
+  copy of the state that is written while the run goes on.
+  """
+  return {
+    'freed': sum(parts.values()) - parts['state'],
+    'saving': parts['state'],
+  }
+
+
+def _memory(mesh: Mesh, device_memory: float) -> tuple[float, str]:
+  """Bytes of a device that are there, 0 if it does not tell, and whose."""
+  if device_memory:
+    return device_memory * 2**30, _DEVICE
+  device = jax.local_devices()[0]  # what this process may use of its own
+  if device.platform != 'cpu':
+    return (device.memory_stats() or {}).get('bytes_limit', 0), _DEVICE
+  n_bytes, owner = host_memory.limit()
+  return max(n_bytes - _PROCESS_BYTES, 1) / len(mesh.local_devices), owner
 
 
 def estimate(
@@ -130,18 +196,25 @@ def estimate(
   batch_size: int,
   length: int,
   loss_chunk: int,
+  adapters: lora.Lora = NO_ADAPTERS,
 ) -> dict[str, int]:
   """Bytes of one device at the peak of a step, by part; see `choose`.
 
   Returns:
-    state: parameters and moments. gradients: once, or twice where those of
-    micro-batches add up. activations: what is kept for the backward pass.
-    working: one layer while it is computed again, and the logits with their
-    gradient. weights: one layer and the head, gathered and cast.
+    state: parameters and moments, of adapters with the model below them.
+    gradients: once, or twice where those of micro-batches add up. activations:
+    what is kept for the backward pass. working: one layer while it is computed
+    again, and the logits with their gradient. weights: one layer and the head,
+    gathered and cast; of adapters the merged model.
   """
+  model_lines = params.table(cfg)
+  lines = lora.trained(adapters, model_lines)
   init = functools.partial(transformer.init, cfg)
-  lines = params.table(cfg)
+  if adapters.rank:
+    init = functools.partial(lora.init, lines)
   state = train_state.abstract(init, tx, mesh, lines=lines)
+  model_bytes = _bytes(params.abstract(model_lines, mesh))
+  below = model_bytes if adapters.rank else 0
   n_context = mesh.shape['context']
   form = 'blocks' if n_context == 1 else 'masked'  # kernels keep as blocks do
   part = dataclasses.replace(_part(cfg, mesh.shape['tensor']), attention=form)
@@ -161,11 +234,13 @@ def estimate(
   head = part.padded_vocab_size * cfg.d_model
   logits = 4 * (loss_chunk or length) * part.padded_vocab_size
   return {
-    'state': _bytes(state),
-    'gradients': _bytes(state.params) * (1 + (plan.micro_batch < batch_size)),
+    'state': below + _bytes(state),
+    # Those of adapters are made from those of the merged matrices.
+    'gradients': below
+    + _bytes(state.params) * (1 + (plan.micro_batch < batch_size)),
     'activations': rows * kept // n_context + casts // mesh.shape['fsdp'],
     'working': rows * (again + 2 * logits) // n_context,
-    'weights': (layer + head) * jnp.dtype(cfg.dtype).itemsize,
+    'weights': below + (layer + head) * jnp.dtype(cfg.dtype).itemsize,
   }
 
 

@@ -6,6 +6,7 @@ other views are drawn from these files.
 
 import json
 import os
+import pathlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, TextIO
 
@@ -68,9 +69,10 @@ class Writer:
 
   def sync(self) -> None:
     """Force what was written to disk: call before a checkpoint is taken."""
-    for f in self._files.values():
-      f.flush()
-      os.fsync(f.fileno())
+    with files.explain_full(pathlib.Path(self._workdir)):
+      for f in self._files.values():
+        f.flush()
+        os.fsync(f.fileno())
     for view in self._views:
       view.flush()
 
@@ -81,8 +83,9 @@ class Writer:
       self._files.popitem()[1].close()
 
   def _append(self, name: str, line: Mapping[str, Any]) -> None:
-    self._files[name].write(json.dumps(line) + '\n')
-    self._files[name].flush()
+    with files.explain_full(pathlib.Path(self._workdir)):
+      self._files[name].write(json.dumps(line) + '\n')
+      self._files[name].flush()
 
 
 def _append_to(path: str) -> TextIO:
@@ -97,6 +100,22 @@ def read(path: str) -> Iterator[dict[str, Any]]:
 
   Yields:
     One dict a line. A last line that a crash cut short is left out.
+
+  Raises:
+    ValueError: if another line is damaged, with the file, the line and what to
+      do.
   """
-  if os.path.exists(path):
-    yield from files.read_jsonl(path, dict, torn_end=True)
+  if not os.path.exists(path):
+    return
+  try:
+    yield from files.read_jsonl(path, _line, torn_end=True)
+  except ValueError as error:
+    raise ValueError(
+      f'{error}; remove that line, the run goes on without it'
+    ) from error
+
+
+def _line(row: dict[str, Any]) -> dict[str, Any]:
+  if type(row.get('step')) is not int:
+    raise ValueError(f'{str(row)[:40]!r} has no step')
+  return row

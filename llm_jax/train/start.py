@@ -10,6 +10,7 @@ for step, state in loop.train(state, update_fn, batch_fn):
 
 import dataclasses
 import functools
+import os
 import pathlib
 from collections.abc import Mapping
 from typing import Any
@@ -54,13 +55,12 @@ class Stage:
   params: types.Params | None  # of the stage before; None: new ones
   inputs: Mapping[str, str]  # fingerprint of the model or tokenizer read
   goes_on: continuation.Continuation
-  updates_a_step: int = 1  # of the optimizer
 
   @property
   def n_updates(self) -> int:
     """Updates that the learning rate's schedule is for."""
     n_steps = self.cfg.loop.n_steps - self.goes_on.schedule_from
-    return self.updates_a_step * n_steps
+    return continuation.updates_a_step(self.cfg) * n_steps
 
   def begin(
     self, inputs: Mapping[str, str], plan: fit.Plan | None = None
@@ -156,7 +156,8 @@ class Stage:
     if getattr(optimizer, 'schedule', '') != 'wsd':
       return 0
     n_before = optimizers.decay_start(optimizer, self.n_updates)
-    return self.goes_on.schedule_from + n_before // self.updates_a_step
+    n_steps = n_before // continuation.updates_a_step(self.cfg)
+    return self.goes_on.schedule_from + n_steps
 
   def _first_state(self, tx, adapters, has_values) -> train_state.TrainState:
     model = self.model_config
@@ -185,15 +186,38 @@ class Stage:
     return state if given is None else train_state.replace_params(state, given)
 
 
-def new(name: str, cfg: Any, workdir: str, tokenizer_dir: str) -> Stage:
-  """A stage that trains a new model, cfg.model.
+def new(
+  name: str,
+  cfg: Any,
+  workdir: str,
+  tokenizer_dir: str | None,
+  restore_from: str | None = None,
+) -> Stage:
+  """A stage that trains a new model, cfg.model, or a given one on other text.
 
   Args:
     name: of the stage, such as 'pretrain'.
     cfg: the recipe's configuration, with model and batch_size.
     workdir: folder of the stage; the same folder resumes.
-    tokenizer_dir: folder of the model's tokenizer.
+    tokenizer_dir: folder of the model's tokenizer; None: restore_from has it.
+    restore_from: folder of the stage whose model is trained on, with a new
+      optimizer; None: a new model.
+
+  Returns:
+    The stage; its cfg says what is trained, so that model is that of a given
+    one, but for how it is computed.
+
+  Raises:
+    ValueError: if no tokenizer is given, or another one or another model than
+      that of restore_from.
   """
+  if restore_from:
+    return _further(name, cfg, workdir, tokenizer_dir, restore_from)
+  if not tokenizer_dir:
+    raise ValueError(
+      '--tokenizer must be given for a new model; or --restore_from for a '
+      'model that is there, which brings its own'
+    )
   goes_on = _find(workdir, cfg)
   tokenizer = loading.load(tokenizer_dir)
   return Stage(
@@ -211,6 +235,54 @@ def new(name: str, cfg: Any, workdir: str, tokenizer_dir: str) -> Stage:
   )
 
 
+def _further(name, cfg, workdir, tokenizer_dir, restore_from) -> Stage:
+  if os.path.realpath(workdir) == os.path.realpath(restore_from):
+    raise ValueError(
+      f'--workdir and --restore_from are both {workdir}; leave out '
+      '--restore_from to go on with that run (LoopConfig.n_steps makes it '
+      'longer), or give a new --workdir for another one'
+    )
+  stage = after(name, cfg, workdir, restore_from, n_rows=cfg.batch_size)
+  model = _same_model(cfg.model, stage.model_config)
+  cfg = dataclasses.replace(cfg, model=model)
+  if tokenizer_dir:
+    given = loading.load(tokenizer_dir).fingerprint
+    if given != stage.tokenizer.fingerprint:
+      raise ValueError(
+        f'--tokenizer {tokenizer_dir} has fingerprint {given}, that of the '
+        f'model in {restore_from} {stage.tokenizer.fingerprint}; leave '
+        '--tokenizer out, and make the tokens with the one in '
+        f'{stage.tokenizer_dir}'
+      )
+  logging.info(
+    '%s goes on with the model of %s; its optimizer starts anew',
+    name,
+    restore_from,
+  )
+  return dataclasses.replace(stage, cfg=cfg, model_config=model)
+
+
+def _same_model(
+  asked: config.ModelConfig, saved: config.ModelConfig
+) -> config.ModelConfig:
+  """The saved model, computed as it is asked for."""
+  usual, changed, wrong = config.ModelConfig(), {}, []
+  for field in dataclasses.fields(saved):
+    value, own = getattr(asked, field.name), getattr(saved, field.name)
+    if value in (own, getattr(usual, field.name)):
+      continue  # not set, or to what it is
+    if field.name in config.COMPUTATION:
+      changed[field.name] = value
+    else:
+      wrong.append(f'{field.name} = {value!r}, but it has {own!r}')
+  if wrong:
+    raise ValueError(
+      f'the model of --restore_from is another one: ModelConfig.'
+      f'{"; ModelConfig.".join(wrong)}; leave these settings out'
+    )
+  return dataclasses.replace(saved, **changed)
+
+
 def after(
   name: str,
   cfg: Any,
@@ -219,7 +291,6 @@ def after(
   n_rows: int,
   teaches_chat: bool = False,
   is_chat: bool | None = None,
-  updates_a_step: int = 1,
 ) -> Stage:
   """A stage that goes on with the model of another one.
 
@@ -233,13 +304,12 @@ def after(
       before did not.
     is_chat: whether it is taken to do so, whatever the checkpoint says; None:
       as it says.
-    updates_a_step: of the optimizer.
 
   Raises:
     FileNotFoundError, ValueError: see checkpoint.load_model, formats.choose
       and continuation.find.
   """
-  goes_on = _find(workdir, cfg, updates_a_step)
+  goes_on = _find(workdir, cfg)
   mesh = device_mesh.make(cfg.mesh, n_rows)
   model = checkpoint.load_model(restore_from, mesh)
   tokenizer = loading.load(model.tokenizer_dir)
@@ -257,12 +327,11 @@ def after(
     params=model.params,
     inputs={'model': model.fingerprint, **formats.inputs(is_chat)},
     goes_on=goes_on,
-    updates_a_step=updates_a_step,
   )
 
 
-def _find(workdir: str, cfg: Any, updates_a_step: int = 1):
+def _find(workdir: str, cfg: Any) -> continuation.Continuation:
   """How the run in a folder goes on; keeps other processes out of it."""
   if pathlib.Path(workdir).is_dir():
     locks.lock(pathlib.Path(workdir))
-  return continuation.find(workdir, cfg, updates_a_step)
+  return continuation.find(workdir, cfg)

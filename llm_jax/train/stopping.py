@@ -31,7 +31,9 @@ class Listener:
     """Signals are noted inside, and do nothing else."""
     reader, writer = socket.socketpair()
     writer.setblocking(False)
-    signals = [signal.SIGINT]
+    signals = []
+    if signal.getsignal(signal.SIGINT) != signal.SIG_IGN:  # as behind nohup
+      signals.append(signal.SIGINT)
     if jax.process_count() == 1:  # else JAX listens, see Loop.is_due
       signals.append(signal.SIGTERM)
     previous = {s: signal.signal(s, lambda *_: None) for s in signals}
@@ -79,7 +81,8 @@ def _say(text: str) -> None:
 @contextlib.contextmanager
 def deferred() -> Iterator[None]:
   """Ctrl-C inside is raised behind it, as what it cuts off looks damaged."""
-  if threading.current_thread() is not threading.main_thread():
+  is_main = threading.current_thread() is threading.main_thread()
+  if not is_main or signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
     yield
     return
   heard = []

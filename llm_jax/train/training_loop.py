@@ -227,6 +227,7 @@ class Loop:
     finite = {k: v if math.isfinite(v) else None for k, v in values.items()}
     self.writer.metrics(step, finite)
     if n_skipped >= MAX_SKIPPED:
+      self._checkpointer.wait()
       saved = checkpoint.saved_steps(checkpoint.steps_folder(self._workdir))
       batches = (
         self._cfg.batch_number(step - MAX_SKIPPED + 1),

@@ -6,6 +6,7 @@ from llm_jax.chat import formats, template
 from llm_jax.evals import scoring
 from llm_jax.infer import generate
 from llm_jax.tasks import addition, splits
+from llm_jax.tokenizer import encoding
 from tests.evals import tiny_checkpoint
 from tests.model import start_params
 
@@ -124,7 +125,7 @@ def test_thinking_is_counted_and_forbidden(monkeypatch):
 
 
 def test_thought_ids_are_all_that_can_open_a_thought():
-  vocabulary = scoring.encoding.Tokenizer.from_merges(
+  vocabulary = encoding.Tokenizer.from_merges(
     [(ord('<'), ord('t')), (ord('a'), ord('<')), (ord('t'), ord('h'))], 'qwen2'
   )
   found = {

@@ -100,7 +100,9 @@ def held_out_loss(run):
     loop=training_loop.LoopConfig(n_steps=run.n_steps),
   )
   n_bytes_V = np.ones(run.model.padded_vocab_size)
-  tx, update_fn, _ = pretrain.make_step(cfg, mesh, length, n_bytes_V)
+  tx, update_fn, _ = pretrain.make_step(
+    cfg, mesh, length, n_bytes_V, run.n_steps
+  )
   state = train_state.create(
     functools.partial(transformer.init, run.model),
     tx,
