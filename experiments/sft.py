@@ -95,20 +95,21 @@ def run(
     return
 
   # Data: conversations are made and read, kept as a data set, and packed.
-  dataset = make_dataset(cfg, workdir, documents, sources=sources)
-  laid_out, left_out = given.lay_out(
-    dataset,
-    stage.chat_format.rows,
-    length=limit,
-    too_long=cfg.too_long,
-  )
-  batch_fn, n_rows = packing.make_batch_fn(
-    [row.rendered for row in laid_out],
-    sequence_length=limit,
-    batch_size=cfg.batch_size,
-    seed=cfg.seed,
-    pad_id=stage.tokenizer.separator_id,
-  )
+  with record.correctable(workdir):
+    dataset = make_dataset(cfg, workdir, documents, sources=sources)
+    laid_out, left_out = given.lay_out(
+      dataset,
+      stage.chat_format.rows,
+      length=limit,
+      too_long=cfg.too_long,
+    )
+    batch_fn, n_rows = packing.make_batch_fn(
+      [row.rendered for row in laid_out],
+      sequence_length=limit,
+      batch_size=cfg.batch_size,
+      seed=cfg.seed,
+      pad_id=stage.tokenizer.separator_id,
+    )
   epochs = cfg.loop.n_steps * cfg.batch_size / n_rows
   record.mixture(workdir, given.mixture(laid_out, epochs), **left_out)
 
@@ -127,6 +128,7 @@ def run(
   update_fn = update.make_update_fn(loss_fn, tx, stage.mesh, n_micro=n_micro)
 
   # The loop, from the newest checkpoint or from the base model.
+  stage = stage.used(*demonstrations.usage(cfg.task, dataset))
   state, loop = stage.start(tx, cfg.lora)
   flops = params.train_flops_per_token(model, limit)
   for _ in loop.train(state, update_fn, batch_fn, flops_per_token=flops):
@@ -135,6 +137,7 @@ def run(
     'tokens': cfg.loop.n_steps * cfg.batch_size * limit,
     'conversations': len(laid_out),
     **left_out,
+    'result': f'{loop.writer.last("loss", 20):.3f} nats a token of its answers',
   }
   record.finish(workdir, summary)
 

@@ -58,13 +58,13 @@ class Model:
     config: sizes and layout.
     params: the parameters.
     tokenizer: with `encode(text)` to ids and `decode(ids)` to text.
-    is_chat: whether it was trained on conversations.
+    chat_format: how it is spoken to.
   """
 
   config: model_config.ModelConfig
   params: types.Params
   tokenizer: text_tokenizer.TextTokenizer
-  is_chat: bool
+  chat_format: formats.Format
 
   def generate(
     self, texts: Sequence[str], **sampling: Unpack[Sampling]
@@ -88,8 +88,8 @@ class Model:
     prompts = [
       [*self._start, *self.tokenizer.encode(x)] for x in _listed(texts)
     ]
-    text_format = formats.choose(self.tokenizer, is_chat=False)
-    return self._answers(prompts, text_format, slides=True, sampling=sampling)
+    plain = formats.Plain(self.tokenizer)
+    return self._answers(prompts, plain, slides=True, sampling=sampling)
 
   def chat(
     self, messages: Sequence[Mapping[str, str]], **sampling: Unpack[Sampling]
@@ -108,16 +108,15 @@ class Model:
       ValueError: if the model was not trained on conversations, these are
         none, or they leave no room for an answer.
     """
-    if not self.is_chat:
+    if not self.chat_format.is_chat:
       raise ValueError(
         'this model was not trained on conversations; use generate, or '
         'fine-tune it with experiments.sft'
       )
-    chat_format = formats.choose(self.tokenizer, is_chat=True)
-    prompts = [chat_format.prompt(messages)]
-    return self._answers(prompts, chat_format, slides=False, sampling=sampling)[
-      0
-    ]
+    prompts = [self.chat_format.prompt(messages)]
+    return self._answers(
+      prompts, self.chat_format, slides=False, sampling=sampling
+    )[0]
 
   def logprobs(
     self, texts: Sequence[str], batch_size: int = 16
@@ -226,7 +225,7 @@ def load(path: str | os.PathLike[str]) -> Model:
     config=loaded.model_config,
     params=loaded.params,
     tokenizer=tokenizer,
-    is_chat=loaded.is_chat,
+    chat_format=formats.choose(tokenizer, loaded.is_chat),
   )
 
 
@@ -240,11 +239,12 @@ def _load_published(folder: str, gguf: pathlib.Path | None) -> Model:
       folder = scratch
     tokenizer = tokenizer_files.read(folder, cfg.vocab_size)
   facts = tokenizer.published
+  is_chat = facts is not None and facts.chat_template is not None
   return Model(
     config=cfg,
     params=huggingface.place(cfg, flat, mesh=_first_device()),
     tokenizer=tokenizer,
-    is_chat=facts is not None and facts.chat_template is not None,
+    chat_format=formats.choose(tokenizer, is_chat),
   )
 
 

@@ -9,6 +9,7 @@ From `begin` to `finish` the folder is locked, as two processes would store each
 line twice. Imports no JAX: devices and mesh are handed in by the recipe.
 """
 
+import contextlib
 import dataclasses
 import importlib.metadata
 import json
@@ -301,6 +302,25 @@ def tick(workdir: files.Name) -> float:
   return seconds
 
 
+@contextlib.contextmanager
+def correctable(workdir: files.Name) -> Iterator[None]:
+  """Forgets a run that fails inside before its first step.
+
+  So the same folder takes the command with other settings or mended files.
+
+  Args:
+    workdir: the stage's folder, opened by `begin`.
+  """
+  try:
+    yield
+  except (ValueError, OSError):
+    folder = pathlib.Path(workdir)
+    if not read(folder)['resumed'] and not (folder / 'metrics.jsonl').exists():
+      for name in ('run.json', 'config.txt', 'clock.json'):
+        (folder / name).unlink(missing_ok=True)
+    raise
+
+
 def mixture(
   workdir: files.Name, rows: Sequence[Mapping[str, Any]], **more: Any
 ) -> None:
@@ -340,7 +360,7 @@ def finish(workdir: files.Name, summary: Mapping[str, Any]) -> None:
   Args:
     workdir: the stage's folder, opened by `begin`.
     summary: the stage's result in a few numbers, `tokens` among them where
-      it counts tokens.
+      it counts tokens; `result` says in words how good it is, and is shown.
   """
   workdir = pathlib.Path(workdir)
   stage = files.read_json(workdir / 'run.json')['stage']
@@ -348,6 +368,8 @@ def finish(workdir: files.Name, summary: Mapping[str, Any]) -> None:
   files.write_json(
     workdir / 'done.json', {'stage': stage, 'seconds': seconds, **summary}
   )
+  if 'result' in summary:
+    logging.info('%s took %.0f s: %s', stage, seconds, summary['result'])
   locks.unlock(workdir)
 
 

@@ -58,6 +58,11 @@ def check(messages: Sequence[Message]) -> None:
     previous = role
 
 
+def is_learnt(message: Message) -> bool:
+  """Whether it is the assistant's, and not one with a weight of 0."""
+  return message['role'] == ASSISTANT and message.get('weight', 1) != 0
+
+
 def check_answerable(messages: Sequence[Message]) -> None:
   """Refuse what is not a conversation, or has nothing to answer.
 
@@ -72,11 +77,6 @@ def check_answerable(messages: Sequence[Message]) -> None:
       f'the last message is of the {role}, so there is nothing to answer; '
       f'end with a user or tool message, or leave out the generation prompt'
     )
-
-
-def is_learnt(message: Message) -> bool:
-  """Whether it is the assistant's, and not one with a weight of 0."""
-  return message['role'] == ASSISTANT and message.get('weight', 1) != 0
 
 
 def _check_message(index: int, message: Message) -> None:

@@ -114,8 +114,8 @@ class Imported:
     if self._template.has_generation:
       text, spans = texts.with_generation()
       learnt = [conversation.is_learnt(m) for m in messages if _is_answer(m)]
-      if not all(learnt):
-        spans = [s for s, kept in zip(spans, learnt, strict=True) if kept]
+      if not all(learnt):  # a block is an answer
+        spans = [s for s, own in zip(spans, learnt, strict=True) if own]
       return [self._row(texts, text, spans)]
     answers = [i for i, m in enumerate(messages) if conversation.is_learnt(m)]
     whole = texts.until(len(messages))

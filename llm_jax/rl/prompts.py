@@ -7,6 +7,7 @@ resumed run asks the same.
 import dataclasses
 import random
 from collections.abc import Sequence
+from typing import Any
 
 from llm_jax.chat import formats
 from llm_jax.data import order
@@ -24,6 +25,26 @@ class Prompt:
   token_ids: Sequence[int]
 
 
+def count(cfg: Any) -> int:
+  """Distinct problems of a run: as many as are set, or new ones each step."""
+  n_draws = cfg.loop.batch_number(cfg.loop.n_steps)
+  n_most = cfg.n_prompts * max(n_draws, 1 + cfg.rollouts.max_refills)
+  return cfg.n_problems or n_most
+
+
+def mixture(prompts: Sequence[Prompt], cfg: Any) -> list[dict[str, Any]]:
+  """What a run asks, without refills; see record.mixture."""
+  return [
+    {
+      'source': cfg.task.name,
+      'problems': len(prompts),
+      'tokens': sum(len(prompt.token_ids) for prompt in prompts),
+      'share': 1.0,
+      'epochs': cfg.loop.n_steps * cfg.n_prompts / len(prompts),
+    }
+  ]
+
+
 def load(stage: start.Stage, task: protocol.Task, count: int) -> list[Prompt]:
   """Distinct problems of the split train, in the task's own order.
 
@@ -39,7 +60,12 @@ def load(stage: start.Stage, task: protocol.Task, count: int) -> list[Prompt]:
     ValueError: if the task has fewer.
   """
   return [
-    Prompt(p, stage.chat_format.prompt(formats.question(p.prompt)))
+    Prompt(
+      p,
+      stage.chat_format.prompt(
+        formats.question(p.prompt, p.before, stage.chat_format.is_chat)
+      ),
+    )
     for p in task.problems('train', count, stage.cfg.seed)
   ]
 
