@@ -22,12 +22,14 @@ class Format(Protocol):
     hidden_ids: control tokens, which are no part of an answer's text.
     opening: the beginning of an answer that the prompt holds already, such as
       `<think>`; mostly empty.
+    think_start: what opens a thought, as the model writes it.
   """
 
   is_chat: bool
   stop_ids: tuple[int, ...]
   hidden_ids: frozenset[int]
   opening: str
+  think_start: str
 
   def rows(
     self, messages: Sequence[conversation.Message]
@@ -132,6 +134,7 @@ class Own:
 
   is_chat = True
   opening = ''
+  think_start = imported.THOUGHT[0]
 
   def __init__(self, tokenizer: text_tokenizer.TextTokenizer):
     """Take the tokens of the layout.
@@ -174,6 +177,7 @@ class Plain:
 
   is_chat = False
   opening = ''
+  think_start = imported.THOUGHT[0]
 
   def __init__(self, tokenizer: text_tokenizer.TextTokenizer):
     self._tokenizer = tokenizer
