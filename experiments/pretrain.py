@@ -124,7 +124,7 @@ def run(
       loop.writer.metrics(step, {'valid_bits_per_byte': bits, **read})
       logging.info('step %d | held-out bits per byte %.4f', step, bits)
     if step % cfg.sample_every == 0 or is_last:
-      model = scoring.of_stage(stage, trained.params)
+      model = scoring.of_stage(stage, trained)
       for prompt, text in continuations.sample(
         model, cfg.sample_prompts, cfg.sample_tokens
       ):

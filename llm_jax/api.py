@@ -22,7 +22,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from llm_jax import types
-from llm_jax.chat import prompting, template
+from llm_jax.chat import formats
 from llm_jax.infer import generate, reading
 from llm_jax.interop import (
   gguf_file,
@@ -58,13 +58,13 @@ class Model:
     config: sizes and layout.
     params: the parameters.
     tokenizer: with `encode(text)` to ids and `decode(ids)` to text.
-    is_chat: whether it was trained on conversations.
+    chat_format: how it is spoken to.
   """
 
   config: model_config.ModelConfig
   params: types.Params
   tokenizer: text_tokenizer.TextTokenizer
-  is_chat: bool
+  chat_format: formats.Format
 
   def generate(
     self, texts: Sequence[str], **sampling: Unpack[Sampling]
@@ -85,11 +85,10 @@ class Model:
       ValueError: for a single text, one that is too long, or a number out of
         its range.
     """
-    prompts = [
-      [*self._start, *self.tokenizer.encode(x)] for x in _listed(texts)
-    ]
-    stop_ids = self.tokenizer.eos_ids
-    return self._answers(prompts, stop_ids, slides=True, sampling=sampling)
+    plain = formats.Plain(self.tokenizer)
+    asked = [formats.question(text) for text in _listed(texts)]
+    prompts = [plain.prompt(one) for one in asked]
+    return self._answers(prompts, plain, slides=True, sampling=sampling)
 
   def chat(
     self, messages: Sequence[Mapping[str, str]], **sampling: Unpack[Sampling]
@@ -108,14 +107,15 @@ class Model:
       ValueError: if the model was not trained on conversations, these are
         none, or they leave no room for an answer.
     """
-    if not self.is_chat:
+    if not self.chat_format.is_chat:
       raise ValueError(
         'this model was not trained on conversations; use generate, or '
         'fine-tune it with experiments.sft'
       )
-    prompts = [template.prompt_ids(self.tokenizer, messages)]
-    stop_ids = (prompting.stop_id(self.tokenizer, is_chat=True),)
-    return self._answers(prompts, stop_ids, slides=False, sampling=sampling)[0]
+    prompts = [self.chat_format.prompt(messages)]
+    return self._answers(
+      prompts, self.chat_format, slides=False, sampling=sampling
+    )[0]
 
   def logprobs(
     self, texts: Sequence[str], batch_size: int = 16
@@ -160,12 +160,13 @@ class Model:
 
   @property
   def _start(self) -> tuple[int, ...]:
+    """What a first token follows, of a model without a bos too."""
     return self.tokenizer.prefix_ids or (self.tokenizer.separator_id,)
 
   def _answers(
     self,
     prompts: Sequence[Sequence[int]],
-    stop_ids: Sequence[int],
+    chat_format: formats.Format,
     slides: bool,
     sampling: Sampling,
   ) -> list[str]:
@@ -183,7 +184,7 @@ class Model:
       prompts=prompts,
       seeds=[(seed + i) % 2**32 for i in range(len(prompts))],
       request=generate.Request(
-        stop_ids=tuple(stop_ids),
+        stop_ids=chat_format.stop_ids,
         stop_strings=tuple(stop),
         slides=slides,
         banned_ids=self.tokenizer.unused_ids,
@@ -194,7 +195,7 @@ class Model:
     )
     found = []
     for answer in answers:
-      text = prompting.answer_text(self.tokenizer, answer.token_ids)
+      text = chat_format.text(answer.token_ids)
       ends = [text.find(one.decode()) for one in stop]
       found.append(text[: min([i for i in ends if i >= 0], default=None)])
     return found
@@ -224,7 +225,7 @@ def load(path: str | os.PathLike[str]) -> Model:
     config=loaded.model_config,
     params=loaded.params,
     tokenizer=tokenizer,
-    is_chat=loaded.is_chat,
+    chat_format=formats.choose(tokenizer, loaded.is_chat),
   )
 
 
@@ -238,11 +239,12 @@ def _load_published(folder: str, gguf: pathlib.Path | None) -> Model:
       folder = scratch
     tokenizer = tokenizer_files.read(folder, cfg.vocab_size)
   facts = tokenizer.published
+  is_chat = facts is not None and facts.chat_template is not None
   return Model(
     config=cfg,
     params=huggingface.place(cfg, flat, mesh=_first_device()),
     tokenizer=tokenizer,
-    is_chat=facts is not None and facts.chat_template is not None,
+    chat_format=formats.choose(tokenizer, is_chat),
   )
 
 

@@ -133,7 +133,7 @@ def test_a_published_model(tmp_path, base):
     tmp_path / 'published', cfg, params, tokenizer_dir=tmp_path / 'vocabulary'
   )
   model = llm_jax.load(tmp_path / 'published')
-  own = llm_jax.Model(cfg, params, base.tokenizer, base.is_chat)
+  own = llm_jax.Model(cfg, params, base.tokenizer, base.chat_format)
   for text in ('some text', 'äöü'):
     ids = model.tokenizer.encode(text)
     assert ids == base.tokenizer.encode(text)

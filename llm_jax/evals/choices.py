@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from llm_jax.chat import prompting
+from llm_jax.chat import formats
 from llm_jax.evals import scoring, statistics
 from llm_jax.infer import reading
 from llm_jax.tasks import protocol
@@ -112,9 +112,9 @@ def pair(
     continuation: an answer.
     joint: what is between them, where the text is no message.
   """
-  prompt = prompting.token_ids(model.tokenizer, text, model.is_chat)
+  prompt = model.chat_format.prompt(formats.question(text), direct=True)
   encode = model.tokenizer.encode
-  if model.is_chat:
+  if model.chat_format.is_chat:
     return prompt, encode(continuation)
   alone, both = encode(text), encode(text + joint + continuation)
   if both[: len(alone)] == alone and len(both) > len(alone):

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from experiments import evaluate
+from llm_jax.chat import formats
 from llm_jax.evals import choices, modes, scoring
 from llm_jax.infer import reading
 from llm_jax.tasks import addition, multiple_choice, protocol
@@ -23,7 +24,9 @@ def _model(tokenizer=None, is_chat=False, favourite=''):
   params = start_params.init(cfg)
   if favourite:
     params = tiny_checkpoint.favouring(params, favourite)
-  return scoring.Model(cfg, params, tokenizer, is_chat)
+  return scoring.Model(
+    cfg, params, tokenizer, formats.choose(tokenizer, is_chat)
+  )
 
 
 def _problem(options, right, question='2+2?'):
