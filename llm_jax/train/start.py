@@ -12,7 +12,7 @@ import dataclasses
 import functools
 import os
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -63,13 +63,17 @@ class Stage:
     return continuation.updates_a_step(self.cfg) * n_steps
 
   def begin(
-    self, inputs: Mapping[str, str], plan: fit.Plan | None = None
+    self,
+    inputs: Mapping[str, str],
+    plan: fit.Plan | None = None,
+    mixture: Sequence[Mapping[str, Any]] = (),
   ) -> bool:
     """Open the record of the run; see record.begin, whose errors it raises.
 
     Args:
       inputs: fingerprint of each artifact that the stage reads besides.
       plan: how a batch is computed, for the record.
+      mixture: what is trained on, if it is known; see record.mixture.
 
     Returns:
       True if the same run is finished there, so that nothing is left to do.
@@ -89,9 +93,12 @@ class Stage:
     )
     if is_finished:
       logging.info('%s in %s is already finished', self.name, self.workdir)
-    elif self.goes_on.change:
+      return True
+    if self.goes_on.change:
       logging.info('the run %s', self.goes_on.change.note['how'])
-    return is_finished
+    if mixture:
+      record.mixture(self.workdir, mixture)
+    return False
 
   def start(
     self,
@@ -212,7 +219,13 @@ def new(
       that of restore_from.
   """
   if restore_from:
-    return _further(name, cfg, workdir, tokenizer_dir, restore_from)
+    return _further(
+      name,
+      cfg,
+      workdir=workdir,
+      tokenizer_dir=tokenizer_dir,
+      restore_from=restore_from,
+    )
   if not tokenizer_dir:
     raise ValueError(
       '--tokenizer must be given for a new model; or --restore_from for a '
@@ -242,7 +255,13 @@ def _further(name, cfg, workdir, tokenizer_dir, restore_from) -> Stage:
       '--restore_from to go on with that run (LoopConfig.n_steps makes it '
       'longer), or give a new --workdir for another one'
     )
-  stage = after(name, cfg, workdir, restore_from, n_rows=cfg.batch_size)
+  stage = after(
+    name,
+    cfg,
+    workdir=workdir,
+    restore_from=restore_from,
+    n_rows=cfg.batch_size,
+  )
   model = _same_model(cfg.model, stage.model_config)
   cfg = dataclasses.replace(cfg, model=model)
   if tokenizer_dir:
