@@ -187,7 +187,6 @@ class Model:
         stop_ids=chat_format.stop_ids,
         stop_strings=tuple(stop),
         slides=slides,
-        banned_ids=self.tokenizer.unused_ids,
         **options,
       ),
       batch_size=min(batch_size, len(prompts)),
@@ -241,7 +240,7 @@ def _load_published(folder: str, gguf: pathlib.Path | None) -> Model:
   facts = tokenizer.published
   is_chat = facts is not None and facts.chat_template is not None
   return Model(
-    config=cfg,
+    config=dataclasses.replace(cfg, unused_ids=tokenizer.unused_ranges),
     params=huggingface.place(cfg, flat, mesh=_first_device()),
     tokenizer=tokenizer,
     chat_format=formats.choose(tokenizer, is_chat),
