@@ -110,7 +110,7 @@ def run(
   )
   if stage.begin(inputs, plan, mixture.table(mixed, cfg.batch_size, n_batches)):
     return
-  state, loop = stage.start(tx)
+  state, loop = stage.used(cfg.sample_prompts).start(tx)
   flops = params.train_flops_per_token(cfg.model, length)
   steps = loop.train(state, update_fn, batch_fn, flops_per_token=flops)
   for step, trained in steps:
@@ -132,7 +132,7 @@ def run(
   summary = {
     'tokens': n_steps * cfg.batch_size * length,
     **mixture.progress(mixed, cfg.batch_size, n_steps),
-    'parameters': params.count(cfg.model)['total'],
+    'result': f'{loop.writer.last("valid_bits_per_byte"):.3f} bits per byte',
   }
   record.finish(workdir, summary)
 
