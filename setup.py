@@ -3,6 +3,8 @@
 It does NOT pin versions: a user's own environment may hold newer ones.
 """
 
+import pathlib
+
 import setuptools
 
 _BASE = [
@@ -24,6 +26,8 @@ _BASE = [
   'regex>=2025.9.1',  # split patterns of tokenizers, \p{L} included
   'sentencepiece>=0.2.1',  # vocabularies of Llama, Gemma and T5
   'pyarrow>=21',  # Parquet documents
+  # Files, archives and bodies in zstd; newer Pythons have it themselves.
+  'backports.zstd>=1.0; python_version < "3.14"',
   'tqdm>=4.67',  # the progress bar
   'universal-pathlib>=0.3,<0.4',  # paths on any file system of fsspec
 ]
@@ -33,8 +37,6 @@ _WEB = [
   'resiliparse>=2.0,<3',  # HTML trees and fast extraction
   'trafilatura>=2.3,<3',  # the best extraction
   'brotli>=1.1',  # bodies in br; fastwarc brings it along
-  # Archives and bodies in zstd; newer Pythons have it themselves.
-  'backports.zstd>=1.0; python_version < "3.14"',
   'lxml>=6',  # links of a page; its libxml2 splits tags as HTML5 does
   'protego>=0.6',  # matches the rules of robots.txt
   'idna>=3.7',  # names of hosts by UTS 46
@@ -76,7 +78,12 @@ _WANDB = [
   'wandb>=0.21',  # the same run is found again by its id
 ]
 
+_DOCS = [
+  'mkdocs-material>=9.7',  # the documentation as a site
+]
+
 _TEST = [
+  *_DOCS,
   *_EXPORT,
   *_REPORT,
   *_TENSORBOARD,
@@ -104,6 +111,11 @@ _PARITY = [
   'jinja2',  # chat templates of transformers
 ]
 
+# What a checkout has beside the package a wheel has inside it, so that no
+# `experiments` or `tools` of ours stand in a user's own environment; see
+# llm_jax/__main__.py.
+_RECIPES = ('experiments', 'tools', 'gin_configs')
+
 setuptools.setup(
   name='llm_jax',
   version='0.1.0',
@@ -111,10 +123,26 @@ setuptools.setup(
   license='Apache-2.0',
   license_files=['LICENSE'],
   python_requires='>=3.11',
-  packages=setuptools.find_packages(
-    include=['llm_jax', 'llm_jax.*', 'experiments', 'tools']
-  ),
+  long_description=pathlib.Path(__file__)
+  .with_name('README.md')
+  .read_text('utf-8'),
+  long_description_content_type='text/markdown',
+  classifiers=[
+    'Programming Language :: Python :: 3.11',
+    'Programming Language :: Python :: 3.12',
+    'Programming Language :: Python :: 3.13',
+    'Topic :: Scientific/Engineering :: Artificial Intelligence',
+    'Typing :: Typed',
+  ],
+  packages=[
+    *setuptools.find_packages(include=['llm_jax', 'llm_jax.*']),
+    *(f'llm_jax.recipes.{folder}' for folder in _RECIPES),
+  ],
+  package_dir={f'llm_jax.recipes.{folder}': folder for folder in _RECIPES},
+  entry_points={'console_scripts': ['llm_jax = llm_jax.__main__:main']},
   package_data={
+    'llm_jax': ['py.typed'],
+    'llm_jax.recipes.gin_configs': ['*.gin'],
     'llm_jax.web.filter': ['blocklist/*/domains', 'english_words.toml'],
     'llm_jax.report': ['templates/*'],
   },
@@ -127,6 +155,7 @@ setuptools.setup(
     'report': _REPORT,
     'tensorboard': _TENSORBOARD,
     'wandb': _WANDB,
+    'docs': _DOCS,
     'test': _TEST,
     'parity': _PARITY,
     'tpu': ['jax[tpu]'],  # JAX's own choice of libtpu

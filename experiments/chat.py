@@ -16,7 +16,7 @@ import sys
 from experiments import command_line
 from llm_jax.infer import generate
 from llm_jax.serve import terminal
-from llm_jax.tokenizer import encoding
+from llm_jax.tokenizer import loading
 from llm_jax.train import checkpoint
 
 
@@ -46,7 +46,7 @@ def run(
     single_turn: forget each message before the next.
   """
   loaded = checkpoint.load_model(restore_from)
-  tokenizer = encoding.Tokenizer.load(loaded.tokenizer_dir)
+  tokenizer = loading.load(loaded.tokenizer_dir)
   context = loaded.model_config.max_length
   if not base and not loaded.is_chat:
     print(

@@ -21,7 +21,7 @@ from collections.abc import Sequence
 from absl import logging
 
 from experiments import command_line
-from llm_jax import files, record
+from llm_jax import files, locks, record
 from llm_jax.web import beam_runner, chain, pipeline
 
 
@@ -73,7 +73,7 @@ def run(
   else:
     if files.is_local(place):
       place.mkdir(parents=True, exist_ok=True)
-      files.lock(pathlib.Path(place))  # two workdirs may share an output
+      locks.lock(pathlib.Path(place))  # two workdirs may share an output
     todo = pipeline.plan(
       cfg.clean,
       warcs,

@@ -23,29 +23,38 @@ import signal
 import sys
 import traceback
 import typing
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from absl import flags, logging
 
 from experiments import process, recipe_flags
-from llm_jax import config, files, own_code, record
+from llm_jax import config, field_comments, files, locks, own_code, record
+
+# From the configuration and the flags to further lines for --explain.
+Explain = Callable[[Any, Mapping[str, Any]], Iterable[str]]
 
 _INTERRUPTED = 130  # as a shell says it
 
 
 def main(
-  config_class: type, run: Callable[..., Any], **path_flags: str
+  config_class: type,
+  run: Callable[..., Any],
+  explain: Explain | None = None,
+  **path_flags: str,
 ) -> typing.NoReturn:
   """Runs a recipe from the command line and exits.
 
   Args:
     config_class: the recipe's Config.
     run: `run(cfg, workdir, ...)`; `cfg` is its first parameter.
+    explain: what --explain says beside the settings; see explain.py.
     **path_flags: the help text of each further flag, by parameter name.
   """
   try:
-    code = execute(config_class, run, path_flags, argv=sys.argv)
+    code = execute(
+      config_class, run, path_flags, argv=sys.argv, explain=explain
+    )
   except KeyboardInterrupt:  # pressed again, while the first one was handled
     code = _INTERRUPTED
   except Exception:
@@ -63,6 +72,7 @@ def execute(
   run: Callable[..., Any],
   path_flags: Mapping[str, str],
   argv: Sequence[str],
+  explain: Explain | None = None,
 ) -> int:
   """Parses `argv`, builds the configuration and calls the recipe.
 
@@ -81,6 +91,7 @@ def execute(
   if flag_values.help:
     print(f'{(sys.modules["__main__"].__doc__ or "").strip()}\n\nFlags:')
     print(flag_values.get_help())
+    print('\nWhat is set with --gin_bindings is listed by --explain.')
     return 0
   process.set_up_logging(flag_values.verbosity)
   arguments, earlier = {}, None
@@ -93,13 +104,15 @@ def execute(
     else:
       cfg = config.load(
         config_class,
-        flag_values.gin_file,
+        [_gin_file(name) for name in flag_values.gin_file],
         flag_values.gin_bindings,
         imported=imported,
       )
     arguments = _arguments(run, flag_values)
     if flag_values.explain:
-      print(config.explain(cfg))
+      print(config.explain(cfg, field_comments.of))
+      for line in explain(cfg, arguments) if explain else ():
+        print(f'# {line}')
       return 0
     _refuse_missing(run, arguments)
     process.set_up_jax()
@@ -120,7 +133,7 @@ def execute(
     return _INTERRUPTED
   finally:
     if arguments.get('workdir'):
-      files.unlock(pathlib.Path(arguments['workdir']))
+      locks.unlock(pathlib.Path(arguments['workdir']))
   return 0
 
 
@@ -139,11 +152,11 @@ def _take_over(
   if not flag_values['workdir'].value:
     raise ValueError('--rerun needs a new folder; give --workdir')
   earlier = files.read_json(path)
-  lacking = [k for k in ('stage', 'config', 'argv', 'cwd') if k not in earlier]
-  if lacking:
+  if not isinstance(earlier, dict) or not (
+    {'stage', 'config', 'argv', 'cwd'} <= earlier.keys()
+  ):
     raise ValueError(
-      f'--rerun {path} is no record of a run, it has no {lacking[0]!r}; give '
-      'the run.json of a stage'
+      f'--rerun {path} is no record of a run; give the run.json of a stage'
     )
   recipe = pathlib.Path(inspect.getfile(run))
   stage = earlier['stage']
@@ -175,6 +188,12 @@ def _take_over(
         for name in before['import'].value
       ]
   return earlier
+
+
+def _gin_file(name: str) -> str:
+  """The file itself, or else the one that comes with the recipes."""
+  ours = pathlib.Path(__file__).resolve().parent.parent / name
+  return name if os.path.exists(name) or not ours.exists() else str(ours)
 
 
 def _arguments(

@@ -6,31 +6,34 @@
       --checkpoint sft=runs/speedrun/sft --checkpoint rl=runs/speedrun/rl_seed0
 
 Each checkpoint is asked every problem greedily and several times by sampling,
-once as it likes and once without thinking. What a checkpoint achieved is on
-disk as soon as it is known, under the fingerprint of its parameters; the same
-command asks only what is not there yet. Hardware and time stand in the header
-of each gin file.
+once as it likes and once without thinking, and multiple choice by likelihood
+too; see evals/choices.py. Of a file every question is asked, and a checkpoint
+that was trained on it is refused, unless only the tenth is asked for that no
+stage trains on. What a checkpoint achieved is on disk as soon as it is known;
+the same command asks only what is not there yet. Hardware and time stand in the
+header of each gin file.
 """
 
 import dataclasses
 import functools
 import pathlib
-import re
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import jax
 from absl import logging
 
-from experiments import command_line
+from experiments import command_line, recipe_flags
 from llm_jax import files, record
 from llm_jax.data import shards
-from llm_jax.evals import bits_per_byte, compression, scoring
+from llm_jax.evals import bits_per_byte, leaks, modes, scoring
 from llm_jax.report import findings
 from llm_jax.tasks import any_task, protocol
-from llm_jax.tokenizer import encoding
+from llm_jax.tokenizer import loading
 from llm_jax.train import checkpoint
+
+_load_model = checkpoint.load_model  # as `run` has a parameter of that name
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,14 +41,26 @@ class Config:
   """What is measured; equal for all checkpoints."""
 
   task: any_task.AnyTask = dataclasses.field(kw_only=True)
+  # Of a task's file: all, or held_out, the tenth that no stage trains on.
+  questions: str = 'all'
+  # Likelihood is measured where problems have choices.
+  modes: tuple[str, ...] = modes.MODES
   evaluation: scoring.Scoring = scoring.Scoring()
   held_out_source: str = 'documents'  # its valid split is measured
   held_out_rows: int = 1024  # at most, from the first on
-  held_out_batch_size: int = 16
+  held_out_batch_size: int = 16  # rows computed together
+
+  def __post_init__(self):
+    for given, known in (
+      ((self.questions,), ('all', 'held_out')),
+      (self.modes, modes.MODES),
+    ):
+      if not given or {*given} - {*known}:
+        raise ValueError(f'{given} in Config; use {" or ".join(known)}')
 
 
 def run(
-  cfg: Config, workdir: str, checkpoint: Sequence[str], tokens: str
+  cfg: Config, workdir: str, checkpoint: Sequence[str], tokens: str = ''
 ) -> None:
   """Measure what is not measured yet and write evaluation.json.
 
@@ -53,11 +68,14 @@ def run(
     cfg: problems, samples and held-out rows.
     workdir: folder of the evaluation; the same folder resumes.
     checkpoint: `name=folder of a stage` of each.
-    tokens: folder of token shards, for the held-out documents.
+    tokens: folder of token shards, for the held-out documents; empty: bits
+      per byte are not measured.
   """
-  named = _named(checkpoint)
-  inputs = {'tokens': shards.fingerprint(tokens)}
+  named = recipe_flags.by_name('checkpoint', checkpoint)
+  inputs = {'tokens': shards.fingerprint(tokens)} if tokens else {}
   inputs |= protocol.file_sums(cfg.task)
+  if cfg.questions == 'all':
+    leaks.refuse(cfg.task, named)
   begin = functools.partial(
     record.begin,
     workdir=workdir,
@@ -71,7 +89,8 @@ def run(
   results_dir.mkdir(exist_ok=True)
 
   results: list[dict[str, Any]] = []
-  for name, loaded in _loaded(named):
+  for name, folder in named.items():
+    loaded = _load_model(folder)
     path = results_dir / f'{name}-{loaded.fingerprint[:16]}.json'
     if not path.exists():
       if finished:  # by an earlier call, which was not given this checkpoint
@@ -82,10 +101,15 @@ def run(
     results.append(files.read_json(path))
 
   rows = [row for result in results for row in result['rows']]
-  models = {r['checkpoint']: r['bits_per_byte'] for r in results}
-  held_out = results[0]['held_out'] | {'models': models}
-  path = pathlib.Path(workdir, 'evaluation.json')
-  files.write_json(path, {'rows': rows, 'held_out': held_out})
+  evaluation = {
+    'rows': [row for row in rows if row['mode'] != 'likelihood'],
+    'choices': [row for row in rows if row['mode'] == 'likelihood'],
+    'held_out': None,
+  }
+  if tokens:
+    models = {r['checkpoint']: r['bits_per_byte'] for r in results}
+    evaluation['held_out'] = results[0]['held_out'] | {'models': models}
+  files.write_json(pathlib.Path(workdir, 'evaluation.json'), evaluation)
   if finished:
     print(f'the evaluation in {workdir} is finished')
     return
@@ -98,33 +122,41 @@ def _measure(
 ) -> dict[str, Any]:
   """Everything that is measured of one checkpoint."""
   start = time.monotonic()
-  tokenizer = encoding.Tokenizer.load(loaded.tokenizer_dir)
+  tokenizer = loading.load(loaded.tokenizer_dir)
   config_and_params = (loaded.model_config, loaded.params)
   model = scoring.Model(*config_and_params, tokenizer, is_chat=loaded.is_chat)
   rows = []
-  for direct in (False, True):
-    found = scoring.evaluate(model, cfg.task, cfg.evaluation, direct=direct)
+  for found in modes.rows(
+    model, cfg.task, cfg.evaluation, modes=cfg.modes, split=cfg.questions
+  ):
     rows.append({'checkpoint': name, **found})
-    logging.info(
-      '%s, %s: sampled %s (95%%: %s), greedy %s, %.0f%% think',
-      name,
-      found['mode'],
-      findings.percent(found['sampled']),
-      findings.interval(found['interval']['sampled']),
-      findings.percent(found['greedy']),
-      100 * found['think_share'],
+    if 'sampled' in found:
+      logging.info(
+        '%s, %s: sampled %s (95%%: %s), greedy %s, %.0f%% think',
+        name,
+        found['mode'],
+        findings.percent(found['sampled']),
+        findings.interval(found['interval']['sampled']),
+        findings.percent(found['greedy']),
+        100 * found['think_share'],
+      )
+  text: dict[str, Any] = {}
+  if tokens:
+    source = shards.TokenSource(
+      tokens,
+      cfg.held_out_source,
+      'valid',
+      tokenizer_fingerprint=tokenizer.fingerprint,
     )
-  source = shards.TokenSource(
-    tokens,
-    cfg.held_out_source,
-    split='valid',
-    tokenizer_fingerprint=tokenizer.fingerprint,
-  )
-  text = bits_per_byte.read(source, tokenizer, cfg.held_out_rows)
-  bits = bits_per_byte.bits_per_byte(
-    *config_and_params, held_out=text, batch_size=cfg.held_out_batch_size
-  )
-  logging.info('%s: %.3f bits per byte on held-out text', name, bits)
+    text = bits_per_byte.measure(
+      *config_and_params,
+      source=source,
+      tokenizer=tokenizer,
+      max_rows=cfg.held_out_rows,
+      batch_size=cfg.held_out_batch_size,
+    )
+    bits = text['bits_per_byte']
+    logging.info('%s: %.3f bits per byte on held-out text', name, bits)
   return {
     'checkpoint': name,
     'fingerprint': loaded.fingerprint,
@@ -132,41 +164,8 @@ def _measure(
     'step': loaded.step,
     'seconds': time.monotonic() - start,
     'rows': rows,
-    'bits_per_byte': bits,
-    'held_out': {
-      'source': source.name,
-      'documents': len(text.documents),
-      'bytes': text.n_bytes,
-      'compressors': compression.bits_per_byte(text.documents),
-    },
+    **text,
   }
-
-
-def _loaded(
-  folders: Mapping[str, str],
-) -> Iterator[tuple[str, checkpoint.LoadedModel]]:
-  """Each checkpoint with its name, one after the other."""
-  for name, folder in folders.items():
-    yield name, checkpoint.load_model(folder)
-
-
-def _named(checkpoints: Sequence[str]) -> dict[str, str]:
-  """Folders by name, from `name=folder`."""
-  folders: dict[str, str] = {}
-  for given in checkpoints:
-    name, _, folder = given.partition('=')
-    if not re.fullmatch(r'[\w.-]+', name) or not folder:
-      raise ValueError(
-        f'--checkpoint {given!r} is not name=folder; write for example '
-        '--checkpoint sft=runs/speedrun/sft'
-      )
-    if name in folders:
-      raise ValueError(
-        f'two checkpoints are called {name!r}: {folders[name]} and {folder}; '
-        'give each its own name'
-      )
-    folders[name] = folder
-  return folders
 
 
 if __name__ == '__main__':

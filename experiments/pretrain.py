@@ -19,7 +19,7 @@ import optax
 from absl import logging
 from jax.sharding import Mesh
 
-from experiments import command_line
+from experiments import command_line, explain
 from llm_jax import record, types
 from llm_jax.data import mixture, shards
 from llm_jax.evals import bits_per_byte, continuations, scoring
@@ -37,15 +37,15 @@ class Config:
 
   seed: int = 0  # parameters and order of the data
   batch_size: int = 16  # rows of the tokens' sequence_length
-  sources: tuple[str, ...] = ('documents',)  # of the folders of --tokens
-  weights: tuple[float, ...] = (1.0,)  # share of each source in a batch
+  sources: tuple[str, ...] = ()  # of --tokens; (): all that there are
+  weights: tuple[float, ...] = ()  # of each source in a batch; (): by tokens
   max_epochs: tuple[float, ...] = ()  # of each source, 0: any; (): any of all
   keep_documents: bool = True  # False: tokens see the documents before theirs
-  valid_source: str = 'documents'  # its valid split is never trained on
+  valid_source: str = ''  # its valid split is never trained on; '': the first
   valid_rows: int = 512  # rows of an evaluation; all of them if there are fewer
   evaluate_every: int = 100  # steps
   sample_every: int = 50  # steps
-  sample_prompts: tuple[str, ...] = ('The',)
+  sample_prompts: tuple[str, ...] = ('The',)  # texts that are continued
   sample_tokens: int = 40  # tokens of a sample
   balance_weight: float = 0.01  # of the experts' load balance in the loss
   loss_chunk: int = 0  # tokens of a row whose logits exist at once; 0: all
@@ -59,10 +59,11 @@ class Config:
   def __post_init__(self):
     for name in ('weights', 'max_epochs'):
       values = getattr(self, name)
-      if len(values) != len(self.sources) and (values or name == 'weights'):
+      if values and len(values) != len(self.sources):
         raise ValueError(
           f'{len(self.sources)} sources {self.sources} but {len(values)} '
-          f'{name} {values}; give one a source'
+          f'{name} {values}; name all in Config.sources, and give one for each '
+          f'in Config.{name}'
         )
 
 
@@ -74,36 +75,34 @@ def run(
   restore_from: str | None = None,
 ) -> None:
   """Train the model; the same workdir resumes."""
-  stage = start.new('pretrain', cfg, workdir, tokenizer, restore_from)
+  stage = start.new(
+    'pretrain', cfg, workdir, tokenizer_dir=tokenizer, restore_from=restore_from
+  )
   cfg, vocabulary = stage.cfg, stage.tokenizer
 
   # Data: every row is a function of (seed, step), so the step is all its state.
-  def source(name: str, split: str) -> shards.TokenSource:
-    folder = shards.find_source(tokens, name)
-    return shards.TokenSource(
-      folder, name, split, tokenizer_fingerprint=vocabulary.fingerprint
-    )
-
-  sources = [source(name, 'train') for name in cfg.sources]
-  mixed = list(zip(sources, cfg.weights, strict=True))
+  mixed, held_out = mixture.open_sources(
+    tokens,
+    cfg.sources,
+    cfg.weights,
+    valid_name=cfg.valid_source,
+    batch_size=cfg.batch_size,
+    tokenizer_fingerprint=vocabulary.fingerprint,
+  )
   n_steps = cfg.loop.n_steps
   n_batches = cfg.loop.batch_number(n_steps)
-  mixture.check_epochs(
-    mixed, cfg.batch_size, n_batches, max_epochs=cfg.max_epochs
-  )
-  length = sources[0].sequence_length
+  mixture.check_epochs(mixed, cfg.batch_size, n_batches, limits=cfg.max_epochs)
+  length = mixed[0][0].sequence_length
   model_config.check_fits(cfg.model, vocabulary.vocab_size, length)
-  held_out = source(cfg.valid_source, 'valid')
   valid = bits_per_byte.read(held_out, vocabulary, cfg.valid_rows)
   batch_fn = mixture.make_batch_fn(
     mixed,
     batch_size=cfg.batch_size,
     seed=cfg.seed,
-    end_of_text_id=vocabulary.special_id('<|endoftext|>'),
+    end_of_text_id=vocabulary.separator_id,
     keep_documents=cfg.keep_documents,
   )
-  sums = map(shards.fingerprint, tokens)
-  inputs = {f'tokens {i}': fingerprint for i, fingerprint in enumerate(sums)}
+  inputs = {f'tokens {i}': shards.fingerprint(x) for i, x in enumerate(tokens)}
 
   # The step, then the loop, from the newest checkpoint or from the beginning.
   n_bytes_V = bits_per_byte.text_bytes(vocabulary, cfg.model.padded_vocab_size)
@@ -112,6 +111,7 @@ def run(
   )
   if stage.begin(inputs, plan):
     return
+  record.mixture(workdir, mixture.table(mixed, cfg.batch_size, n_steps))
   state, loop = stage.start(tx)
   flops = params.train_flops_per_token(cfg.model, length)
   steps = loop.train(state, update_fn, batch_fn, flops_per_token=flops)
@@ -145,7 +145,7 @@ def make_step(
   """Make the optimizer, the update, and its plan for rows of that length."""
   lines = params.table(cfg.model)
   tx = optimizers.make(cfg.optimizer, n_updates, lines)
-  plan = fit.of_recipe(cfg, cfg.model, tx=tx, mesh=mesh, length=length)
+  plan = fit.of_recipe(cfg, cfg.model, tx, mesh=mesh, length=length)
   model = dataclasses.replace(cfg.model, remat=plan.remat)
 
   def loss_fn(
@@ -173,6 +173,7 @@ if __name__ == '__main__':
   command_line.main(
     Config,
     run,
+    explain.pretraining,
     tokens='folder of token shards with manifest.json',
     tokenizer='folder of the tokenizer that made them; a model given by '
     '--restore_from has its own',

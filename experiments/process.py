@@ -13,10 +13,18 @@ import typing
 
 from absl import flags, logging
 
+from llm_jax import files
+
 # Options of mallopt(3), as in malloc.h.
 _M_TRIM_THRESHOLD, _M_MMAP_MAX, _M_ARENA_MAX = -1, -4, -8
 
+# Of experiments and tools; in a wheel the library lies elsewhere.
 _ROOT = pathlib.Path(__file__).resolve().parent.parent
+_OWN = (
+  _ROOT / 'experiments',
+  _ROOT / 'tools',
+  pathlib.Path(files.__file__).resolve().parent,
+)
 
 
 class _OwnLines(python_logging.Filter):
@@ -26,10 +34,7 @@ class _OwnLines(python_logging.Filter):
     if record.levelno >= python_logging.WARNING:
       return True
     path = pathlib.Path(record.pathname)
-    return any(
-      path.is_relative_to(_ROOT / folder)
-      for folder in ('llm_jax', 'experiments', 'tools')
-    )
+    return any(path.is_relative_to(folder) for folder in _OWN)
 
 
 def set_up_logging(verbosity: int) -> None:

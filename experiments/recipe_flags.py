@@ -9,6 +9,7 @@ that all recipes can be imported into one process.
 
 import functools
 import inspect
+import re
 import typing
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -21,7 +22,7 @@ _DEFINE = {
   str: flags.DEFINE_string,
   list: flags.DEFINE_multi_string,
 }
-_SHARED = {
+SHARED = {
   'gin_file': (list, [], 'gin file with what is trained'),
   'gin_bindings': (list, [], "'Class.field = value'"),
   'import': (
@@ -67,7 +68,7 @@ def define(
     kind: functools.partial(function, flag_values=own)
     for kind, function in _DEFINE.items()
   }
-  for name, (kind, default, text) in _SHARED.items():
+  for name, (kind, default, text) in SHARED.items():
     define[kind](name, default, f'{text}{"; repeatable" * (kind is list)}')
   define[bool]('help', False, 'list the flags', short_name='h')
   hints = typing.get_type_hints(run)
@@ -90,3 +91,26 @@ def define(
 def parameters(run: Callable[..., Any]) -> dict[str, inspect.Parameter]:
   """The parameters of `run` after the configuration."""
   return dict(list(inspect.signature(run).parameters.items())[1:])
+
+
+def by_name(flag: str, values: Sequence[str]) -> dict[str, str]:
+  """Folders by name, from `name=folder` of a flag that may be repeated.
+
+  Raises:
+    ValueError: for another form, or a name that stands twice.
+  """
+  folders: dict[str, str] = {}
+  for given in values:
+    name, _, folder = given.partition('=')
+    if not re.fullmatch(r'[\w.-]+', name) or not folder:
+      raise ValueError(
+        f'--{flag} {given!r} is not name=folder; write for example '
+        f'--{flag} sft=runs/speedrun/sft'
+      )
+    if name in folders:
+      raise ValueError(
+        f'two {flag}s are called {name!r}: {folders[name]} and {folder}; '
+        'give each its own name'
+      )
+    folders[name] = folder
+  return folders

@@ -11,7 +11,7 @@ import dataclasses
 import pathlib
 
 from experiments import command_line
-from llm_jax import files
+from llm_jax import files, locks
 from llm_jax.report import artifacts, page, tables
 
 
@@ -32,7 +32,7 @@ def run(cfg: Config, workdir: str, run_dir: str) -> None:
   report = artifacts.collect(run_dir)
   folder = pathlib.Path(workdir)
   folder.mkdir(parents=True, exist_ok=True)
-  files.lock(folder)
+  locks.lock(folder)
   files.write_json(folder / 'report.json', report)
   (folder / 'report.md').write_text(page.markdown(report), encoding='utf-8')
   (folder / 'report.html').write_text(page.html(report), encoding='utf-8')

@@ -17,7 +17,7 @@ from concurrent import futures
 
 from absl import logging
 
-from experiments import command_line
+from experiments import command_line, explain
 from llm_jax import dataclass_json, record
 from llm_jax.chat import prompting
 from llm_jax.evals import scoring
@@ -176,4 +176,4 @@ def run(cfg: Config, workdir: str, restore_from: str) -> None:
 
 
 if __name__ == '__main__':
-  command_line.main(Config, run)
+  command_line.main(Config, run, explain.reinforcement)

@@ -12,12 +12,11 @@ Hardware, time and result stand in the header of each gin file.
 
 import dataclasses
 import os
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 import jax
-from absl import logging
 
-from experiments import command_line
+from experiments import command_line, explain
 from llm_jax import record, types
 from llm_jax.chat import template
 from llm_jax.data import conversations, packing, readers
@@ -26,7 +25,7 @@ from llm_jax.model import likelihood, params
 from llm_jax.model import lora as model_lora
 from llm_jax.optim import optimizers
 from llm_jax.parallel import device_mesh
-from llm_jax.tasks import any_task, demonstrations, protocol
+from llm_jax.tasks import any_task, demonstrations, given, protocol
 from llm_jax.train import fit, start, training_loop, update
 
 
@@ -41,6 +40,8 @@ class Config:
   think_share: float = 0.4  # of the demonstrations, with a thought
   n_documentation: int = 0  # questions about the manual in --documents
   n_identity: int = 0  # questions about the assistant
+  text_column: str = 'text'  # of --documents
+  too_long: str = 'drop'  # for a row; 'cut': its first turns; or 'error'
   max_turns: int = 1  # questions in one conversation, from 1 on
   loss_chunk: int = 0  # tokens of a row whose logits exist at once; 0: all
   micro_batch: int = 0  # rows computed at once; 0: as many as fit the memory
@@ -60,11 +61,9 @@ class Config:
         f'Optimizer.matrices = {matrices!r} with Lora.rank = '
         f'{self.lora.rank}: Muon is for whole matrices; use adamw'
       )
-    if (self.task is None) != (self.n_task == 0):
+    if self.too_long not in given.TOO_LONG:
       raise ValueError(
-        f'Config.n_task = {self.n_task} demonstrations of Config.task = '
-        f'{self.task}: set both, as in Config.task = @Addition() and '
-        'Config.n_task = 1000, or none of them'
+        f'Config.too_long = {self.too_long!r}; use one of {given.TOO_LONG}'
       )
 
 
@@ -76,13 +75,7 @@ def run(
   conversations: Sequence[str] = (),
 ) -> None:
   """Train the assistant; the same workdir resumes."""
-  counts = cfg.n_task, cfg.n_identity, cfg.n_documentation
-  if not demonstrations.check(*counts, documents) and not conversations:
-    raise ValueError(
-      'there is no conversation to train on; give --conversations, or set '
-      'Config.task and Config.n_task, Config.n_identity, or '
-      'Config.n_documentation with --documents'
-    )
+  demonstrations.check(cfg, documents, conversations)
   stage = start.after(
     'sft',
     cfg,
@@ -96,25 +89,34 @@ def run(
   tx = optimizers.make(cfg.optimizer, stage.n_updates, lines)
   limit = min(cfg.sequence_length, model.max_length)
   plan = fit.of_recipe(
-    cfg, model, tx=tx, mesh=stage.mesh, length=limit, adapters=cfg.lora
+    cfg, model, tx, mesh=stage.mesh, length=limit, adapters=cfg.lora
   )
   model = dataclasses.replace(model, remat=plan.remat)
-  if stage.begin(fingerprints(cfg, documents, conversations), plan):
+  taken = [*demonstrations.NAMES, cfg.task.name if cfg.task else '']
+  sources = given.named(conversations, taken)
+  inputs = protocol.file_sums(cfg.task) | given.fingerprints(sources)
+  if documents:
+    inputs['documents'] = readers.fingerprint(documents)
+  if stage.begin(inputs, plan):
     return
 
-  # Data: conversations are written, made a data set, rendered and packed.
-  dataset = make_dataset(cfg, workdir, documents, paths=conversations)
-  rendered = [template.render(stage.tokenizer, one) for one in dataset]
-  fitting = [row for row in rendered if len(row.token_ids) <= limit + 1]
-  n_left_out = len(rendered) - len(fitting)
-  logging.info('%d conversations; %d do not fit', len(rendered), n_left_out)
-  batch_fn = packing.make_batch_fn(
-    fitting,
+  # Data: conversations are made and read, kept as a data set, and packed.
+  dataset = make_dataset(cfg, workdir, documents, sources=sources)
+  laid_out, left_out = given.lay_out(
+    dataset,
+    lambda messages: [template.render(stage.tokenizer, messages)],
+    length=limit,
+    too_long=cfg.too_long,
+  )
+  batch_fn, n_rows = packing.make_batch_fn(
+    [row.rendered for row in laid_out],
     sequence_length=limit,
     batch_size=cfg.batch_size,
     seed=cfg.seed,
-    pad_id=stage.tokenizer.special_id('<|endoftext|>'),
+    pad_id=stage.tokenizer.separator_id,
   )
+  epochs = cfg.loop.n_steps * cfg.batch_size / n_rows
+  record.mixture(workdir, given.mixture(laid_out, epochs), **left_out)
 
   # Loss and update.
   def loss_fn(
@@ -135,48 +137,35 @@ def run(
   flops = params.train_flops_per_token(model, limit)
   for _ in loop.train(state, update_fn, batch_fn, flops_per_token=flops):
     pass  # nothing is evaluated on the way; see experiments/evaluate.py
-  counts = {'conversations': len(fitting), 'left_out_as_too_long': n_left_out}
-  n_tokens = cfg.loop.n_steps * cfg.batch_size * limit
-  record.finish(workdir, {'tokens': n_tokens, **counts})
-
-
-def fingerprints(
-  cfg: Config, documents: str | None, paths: Sequence[str]
-) -> dict[str, str]:
-  """Of every file that conversations are made of or read from."""
-  inputs = protocol.file_sums(cfg.task)
-  inputs |= {path: conversations.fingerprint(path) for path in paths}
-  if documents:
-    inputs['documents'] = readers.fingerprint(documents)
-  return inputs
+  summary = {
+    'tokens': cfg.loop.n_steps * cfg.batch_size * limit,
+    'conversations': len(laid_out),
+    **left_out,
+  }
+  record.finish(workdir, summary)
 
 
 def make_dataset(
-  cfg: Config, workdir: str, documents: str | None, paths: Sequence[str]
-) -> list[conversations.Conversation]:
-  """Write what is made, then that and those given as one data set."""
-  written = os.path.join(workdir, 'written.jsonl')
-  made = demonstrations.make(
-    cfg.task,
-    cfg.n_task,
-    think_share=cfg.think_share,
-    n_identity=cfg.n_identity,
-    n_documentation=cfg.n_documentation,
-    documents=documents,
-    max_turns=cfg.max_turns,
-    seed=cfg.seed,
-  )
-  conversations.write(made, written)
-  dataset = os.path.join(workdir, 'conversations')
-  conversations.build([written, *paths], dataset)
-  return conversations.read(dataset)
+  cfg: Config, workdir: str, documents: str | None, sources: Mapping[str, str]
+) -> list[given.Item]:
+  """What settings ask for, then what is given, as one data set."""
+
+  def make() -> Iterator[given.Item]:
+    yield from demonstrations.make(cfg, documents)
+    yield from given.read(sources)
+
+  folder = os.path.join(workdir, 'conversations')
+  conversations.build(make, folder)
+  return conversations.read(folder)
 
 
 if __name__ == '__main__':
   command_line.main(
     Config,
     run,
-    documents='folder of Parquet documents to ask about',
-    conversations="JSONL file of conversations in OpenAI's message form, or "
-    'folder of a TFDS data set of them',
+    explain.fine_tuning,
+    documents='folder, file, or pattern of documents to ask about',
+    conversations='file, folder or pattern of conversations in JSON lines or '
+    'Parquet, as path or URL, as those of OpenAI, ShareGPT, Alpaca, OASST '
+    'or prompt and completion; several with a name each: name=...',
   )

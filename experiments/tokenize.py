@@ -4,9 +4,11 @@ python -m experiments.tokenize --workdir runs/tiny/tokens \
   --documents runs/tiny/clean --tokenizer runs/tiny/tokenizer \
   --gin_file gin_configs/tokenize_tiny.gin
 
-Each Parquet file, here or at a URL, becomes one shard of training documents
-and one of held-out ones; processes share out the files. A shard that is
-finished is not made again after a kill. Several corpora are sources each:
+Documents are .txt and .md files, .jsonl and Parquet, packed by gzip or zstd or
+not, here or at a URL. Each file of rows, and each few megabytes of text files,
+become a shard of training documents and one of held-out ones; processes share
+them out. A shard that is finished is not made again after a kill, and is byte
+for byte what an uninterrupted run writes. Several corpora are a source each:
 
 python -m experiments.tokenize --workdir runs/web/tokens \
   --documents fineweb=https://example.org/fineweb/000_00000.parquet \
@@ -16,7 +18,6 @@ python -m experiments.tokenize --workdir runs/web/tokens \
 import dataclasses
 import os
 import pathlib
-import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -32,10 +33,10 @@ from llm_jax.tasks import addition
 class Addition:
   """Generated text that teaches to add; of training problems only."""
 
-  n_digits: int = 3
+  n_digits: int = 3  # of each number
   documents: int = 0  # as many sums; 0: no source `addition`
   think_share: float = 0.4  # of the answers
-  seed: int = 0
+  seed: int = 0  # of the sums drawn
 
 
 @dataclasses.dataclass(frozen=True)
@@ -43,7 +44,8 @@ class Config:
   """How text becomes rows."""
 
   sequence_length: int = 256  # targets in a row
-  text_column: str = 'text'  # of the documents
+  text_column: str = 'text'  # of JSON lines, Parquet and TFDS
+  blank_lines: bool = False  # they separate documents in .txt; else: files
   addition: Addition = Addition()
 
 
@@ -55,7 +57,7 @@ def run(
   n_workers: int = 0,
 ) -> None:
   """Write the shards of all sources, then the manifest."""
-  corpora = named(documents)
+  corpora = readers.named(documents, 'documents', ('addition', 'tokenizer'))
   encoder = tokenizing.load_tokenizer(tokenizer)
   inputs = {
     name: readers.fingerprint(corpus) for name, corpus in corpora.items()
@@ -65,25 +67,29 @@ def run(
     print(f'the tokens in {workdir} are finished')
     return
 
-  job = tokenizing.Job(tokenizer, cfg.sequence_length, cfg.text_column)
-  paths = {name: readers.find(c) for name, c in corpora.items()}
+  form = readers.Form(cfg.text_column, cfg.blank_lines)
+  job = tokenizing.Job(tokenizer, cfg.sequence_length, form)
+  parts = {name: readers.parts(c, form) for name, c in corpora.items()}
   made = ['addition'] if cfg.addition.documents else []
-  folders = {name: pathlib.Path(workdir, name) for name in (*paths, *made)}
+  folders = {name: pathlib.Path(workdir, name) for name in (*parts, *made)}
   for folder in folders.values():
     folder.mkdir(exist_ok=True)
     files.remove_leftovers(folder)
   tasks = [
-    (path, folders[name], index)
-    for name, own in paths.items()
-    for index, path in enumerate(own)
+    (part, folders[name], index)
+    for name, own in parts.items()
+    for index, part in enumerate(own)
   ]
   share_out(
     job, tasks, n_workers=n_workers or os.cpu_count() or 1, workdir=workdir
   )
   entries = {
     name: tokenizing.read_entries(folders[name], len(own))
-    for name, own in paths.items()
+    for name, own in parts.items()
   }
+  for name, corpus in corpora.items():
+    if not any(e['bytes'] for own in entries[name].values() for e in own):
+      raise ValueError(readers.nothing(corpus, name))
   if made:
     sums = write_addition(cfg.addition, job, folders['addition'])
     entries['addition'] = {'train': [sums]}
@@ -96,21 +102,6 @@ def run(
   record.finish(workdir, summarize(manifest))
 
 
-def named(documents: Sequence[str]) -> dict[str, str]:
-  """Corpora by name, from `name=corpus` or one corpus alone."""
-  corpora: dict[str, str] = {}
-  for given in documents:
-    match = re.fullmatch(r'([\w-]+)=(.+)', given)
-    name, corpus = match.groups() if match else ('documents', given)
-    if name in corpora or name in ('addition', 'tokenizer'):
-      raise ValueError(
-        f'--documents {given}: the name {name!r} is taken; write '
-        f'another-name={corpus}, or one pattern for all files of a name'
-      )
-    corpora[name] = corpus
-  return corpora
-
-
 def share_out(
   job: tokenizing.Job, tasks: Sequence[tuple], n_workers: int, workdir: str
 ) -> None:
@@ -120,7 +111,7 @@ def share_out(
   def on_done():
     nonlocal n_done
     n_done += 1
-    logging.info('%d of %d files are tokenized', n_done, len(tasks))
+    logging.info('%d of %d parts are tokenized', n_done, len(tasks))
     record.tick(workdir)
 
   if min(n_workers, len(tasks)) == 1:
@@ -173,8 +164,8 @@ if __name__ == '__main__':
   command_line.main(
     Config,
     run,
-    documents='folder, file, or pattern of Parquet files, as path or URL; '
-    'several with a name each: name=corpus',
+    documents='folder, file, or pattern of .txt, .md, .jsonl or .parquet, as '
+    'path or URL; several with a name each: name=corpus',
     tokenizer='folder that experiments.train_tokenizer wrote',
     n_workers='processes; 0 for one a CPU core',
   )

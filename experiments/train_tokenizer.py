@@ -12,7 +12,7 @@ it takes seconds for megabytes of text.
 import dataclasses
 import itertools
 import pathlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 from experiments import command_line
 from llm_jax import files, record
@@ -27,8 +27,9 @@ class Config:
 
   vocab_size: int = 2048  # bytes, merges and 64 control tokens together
   pattern: str = 'qwen2'  # qwen2: one digit a token; cl100k: up to three
-  text_column: str = 'text'  # of the documents
-  addition_digits: int = 3
+  text_column: str = 'text'  # of JSON lines, Parquet and TFDS
+  blank_lines: bool = False  # they separate documents in .txt; else: files
+  addition_digits: int = 3  # of each number in them
   addition_documents: int = 0  # generated sums, beside the documents
   think_share: float = 0.4  # of the generated answers
   seed: int = 0  # of the generated text
@@ -37,7 +38,7 @@ class Config:
 def run(
   cfg: Config,
   workdir: str,
-  documents: str,
+  documents: Sequence[str],
   cl100k_ranks: str | None = None,
   gpt2_ranks: str | None = None,
 ) -> None:
@@ -49,14 +50,16 @@ def run(
     if path is not None
   }
   inputs = {name: other.fingerprint for name, other in compared.items()}
-  inputs['documents'] = readers.fingerprint(documents)
+  corpora = readers.named(documents, 'documents', list(published))
+  for name, corpus in corpora.items():
+    inputs[name] = readers.fingerprint(corpus)
   if record.begin(workdir, 'train_tokenizer', cfg, inputs=inputs):
     print(f'the tokenizer in {workdir} is finished')
     return
 
   own = encoding.Tokenizer.train(
     itertools.chain(
-      (page.text for page in readers.read(documents, 'train', cfg.text_column)),
+      texts(cfg, corpora.values(), 'train'),
       task_texts(cfg),
     ),
     cfg.vocab_size,
@@ -65,9 +68,7 @@ def run(
   own.save(workdir)
   record.tick(workdir)
 
-  held_out = [
-    page.text for page in readers.read(documents, 'valid', cfg.text_column)
-  ]
+  held_out = list(texts(cfg, corpora.values(), 'valid'))
   report = {
     'vocab_size': own.vocab_size,
     'pattern': own.pattern,
@@ -84,6 +85,13 @@ def run(
   print(f'{own.vocab_size} tokens in {workdir}')
   for name, value in report['bytes_per_token'].items():
     print(f'  {name}: {value} bytes a token on held-out documents')
+
+
+def texts(cfg: Config, corpora: Iterable[str], split: str) -> Iterator[str]:
+  """Of all documents of a split."""
+  form = readers.Form(cfg.text_column, cfg.blank_lines)
+  for corpus in corpora:
+    yield from (page.text for page in readers.read(corpus, split, form))
 
 
 def task_texts(cfg: Config) -> Iterator[str]:
@@ -112,7 +120,8 @@ if __name__ == '__main__':
   command_line.main(
     Config,
     run,
-    documents='folder, file, or pattern of Parquet files, as path or URL',
+    documents='folder, file, or pattern of .txt, .md, .jsonl or .parquet, as '
+    'path or URL; several with a name each: name=corpus',
     cl100k_ranks='path of cl100k_base.tiktoken, to compare with',
     gpt2_ranks='path of r50k_base.tiktoken, to compare with',
   )

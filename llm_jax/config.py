@@ -16,6 +16,7 @@ user's own with all that the Protocol describes can stand in the same way.
 
 import dataclasses
 import difflib
+import math
 import pathlib
 import textwrap
 import tokenize
@@ -112,20 +113,20 @@ def _load(
   imported: Sequence[type],
 ) -> _Config:
   owners: dict[str, str] = {}
-  classes: dict[str, type] = {}
-  for cls, owner in _classes(config_class, imported):
+  known: dict[str, type] = {}
+  for cls, owner in classes(config_class, imported):
     name = cls.__name__
-    if name in classes:
+    if name in known:
       raise TypeError(
         f'{name} stands at {owners[name]} and at {owner}, so that '
         f'`{name}.field` would be unclear; give one of them a name of its own'
       )
-    classes[name], owners[name] = cls, owner
+    known[name], owners[name] = cls, owner
   bound: _Bound = {}
   for layer in [*map(_parse_file, gin_files), _parse_bindings(gin_bindings)]:
     own: _Bound = {}
     for binding in layer:
-      _refuse_unknown(binding, classes, imported)
+      _refuse_unknown(binding, known, imported)
       first = own.setdefault((binding.class_name, binding.field), binding)
       if first is not binding:
         raise ValueError(
@@ -142,9 +143,9 @@ def _load(
   return cfg
 
 
-def _classes(
+def classes(
   cls: type,
-  imported: Sequence[type],
+  imported: Sequence[type] = (),
   owner: str = '',
   above: tuple[type, ...] = (),
 ) -> Iterator[tuple[type, str]]:
@@ -164,7 +165,7 @@ def _classes(
     if not field.init:
       raise TypeError(f'{name} has init=False; use a property')
     for option in [*nested, *dataclass_json.offered(hint, imported)]:
-      yield from _classes(option, imported, owner=name, above=(*above, cls))
+      yield from classes(option, imported, owner=name, above=(*above, cls))
 
 
 # Text -> bindings ----------------------------------------------------------
@@ -352,6 +353,8 @@ def _build(
       values[field.name] = dataclass_json.checked(
         binding.value, hint, sequence=tuple, name=f'{binding.where}: {name}'
       )
+      if cls not in imported:
+        _check_range(binding, field.name)
     elif default is dataclasses.MISSING:
       raise ValueError(
         f'{name} has no default and is not set; add `{name} = ...` to the gin '
@@ -367,6 +370,18 @@ def _build(
   except ValueError as error:
     set_by = f' (set by {", ".join(used)})' if used else ''
     raise ValueError(f'{cls.__name__}: {error}{set_by}') from error
+
+
+def _check_range(binding: _Binding, field: str) -> None:
+  """Refuses what is no length, share, rate, count or seed of any class."""
+  value = binding.value
+  least = int(field.endswith(('batch_size', '_every')))  # what one divides by
+  most = 2**32 - 1 if field == 'seed' else math.inf
+  if isinstance(value, int | float) and not least <= value <= most:
+    limit = f'{least} or more' if most == math.inf else f'{least} to {most}'
+    raise ValueError(
+      f'{binding.where}: {binding.class_name}.{field} = {value}; use {limit}'
+    )
 
 
 def _choose(

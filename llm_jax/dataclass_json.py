@@ -14,7 +14,7 @@ import json
 import math
 import types
 import typing
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 _T = TypeVar('_T')
@@ -28,16 +28,24 @@ _EXAMPLES = {
 }
 
 
-def explain(cfg: Any) -> str:
+def explain(
+  cfg: Any, comments: Callable[[type], Mapping[str, str]] | None = None
+) -> str:
   """Lists every leaf of a configuration, one a line, marking what differs.
 
   Args:
     cfg: an instance of a configuration dataclass.
+    comments: from a class to what is said about its fields; None: nothing.
 
   Returns:
-    Lines such as `model.d_model = 128   # default 64`.
+    Lines such as `model.d_model = 128   # default 64`, and with comments
+    `model.d_model = 128   # default 64; width of the residual stream`.
   """
-  return '\n'.join(_explain(cfg, '', default_instance(type(cfg))))
+  comments = comments or (lambda _: {})
+  lines = _explain(
+    cfg, '', default=default_instance(type(cfg)), comments=comments
+  )
+  return '\n'.join(lines)
 
 
 def to_dict(cfg: Any) -> dict[str, Any]:
@@ -358,26 +366,35 @@ def _from_tagged(
   return _from_dict(names[tag], rest, at=at, imported=imported)
 
 
-def _explain(cfg: Any, at: str, default: Any) -> Iterator[str]:
-  hints = typing.get_type_hints(type(cfg))
+def _explain(
+  cfg: Any,
+  at: str,
+  default: Any,
+  comments: Callable[[type], Mapping[str, str]],
+) -> Iterator[str]:
+  hints, said = typing.get_type_hints(type(cfg)), comments(type(cfg))
   for field in dataclasses.fields(cfg):
     value, name = getattr(cfg, field.name), at + field.name
     usual = getattr(default, field.name, field_default(field))
+    comment = said.get(field.name, '')
     if not dataclasses.is_dataclass(value):
-      yield f'{name} = {value!r}{_mark(value, usual, usual)}'
+      yield f'{name} = {value!r}{_mark(value, usual, usual, comment=comment)}'
       continue
     hint = hints[field.name]
     if is_optional(hint) or nested_classes(hint) != [type(value)]:
-      yield f'{name} = {_show(value)}{_mark(type(value), type(usual), usual)}'
+      mark = _mark(type(value), type(usual), usual, comment=comment)
+      yield f'{name} = {_show(value)}{mark}'
     if type(usual) is not type(value):
       usual = default_instance(type(value))
-    yield from _explain(value, f'{name}.', usual)
+    yield from _explain(value, f'{name}.', default=usual, comments=comments)
 
 
-def _mark(value: Any, usual: Any, shown: Any) -> str:
+def _mark(value: Any, usual: Any, shown: Any, comment: str) -> str:
   if shown is dataclasses.MISSING:
-    return '   # no default'
-  return '' if value == usual else f'   # default {_show(shown)}'
+    comment = '; '.join(filter(None, ['no default', comment]))
+  elif value != usual:
+    comment = '; '.join(filter(None, [f'default {_show(shown)}', comment]))
+  return comment and f'   # {comment}'
 
 
 def _show(value: Any) -> str:

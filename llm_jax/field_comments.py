@@ -33,7 +33,7 @@ def of(cls: type) -> dict[str, str]:
   """
   found = {}
   for base in reversed(cls.__mro__):
-    if not dataclasses.is_dataclass(base):
+    if not inspect.get_annotations(base):
       continue
     found |= in_docstring(inspect.cleandoc(base.__doc__ or ''))
     try:

@@ -6,9 +6,9 @@ Nothing here retries.
 """
 
 import atexit
+import codecs
 import contextlib
 import errno
-import fcntl
 import functools
 import glob
 import gzip
@@ -17,9 +17,8 @@ import json
 import os
 import pathlib
 import shutil
-import socket
+import sys
 import tempfile
-import time
 import urllib.parse
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -27,7 +26,11 @@ from typing import Any, BinaryIO, TypeVar
 
 import numpy as np
 import upath
-from absl import logging
+
+if sys.version_info >= (3, 14):
+  from compression import zstd
+else:
+  from backports import zstd
 
 Path = pathlib.Path | upath.UPath
 Name = str | os.PathLike[str]  # of a path; text may be a URL
@@ -35,9 +38,7 @@ _Row = TypeVar('_Row')
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _LISTS = ('.paths', '.paths.gz')
-_LOCK = '.lock'
-# Open lock files of this process, by the folder's real path.
-_locks: dict[pathlib.Path, int] = {}
+_CHECKSUM = 'sha256'
 
 
 def to_path(name: Name | Path) -> Path:
@@ -63,15 +64,17 @@ def find(flag: str, patterns: Sequence[str], root: str = '') -> list[Path]:
 
   Raises:
     FileNotFoundError: nothing matches a pattern.
+    OSError, ValueError: see `reaching`.
   """
   found: dict[str, Path] = {}
   for pattern in patterns:
-    if pattern.endswith(_LISTS):
-      matches = _listed(to_path(pattern), root)
-    elif glob.has_magic(pattern):
-      matches = sorted(_matches(pattern), key=lambda p: (p.name, str(p)))
-    else:
-      matches = [to_path(pattern)] if to_path(pattern).exists() else []
+    with reaching(pattern):
+      if pattern.endswith(_LISTS):
+        matches = _listed(to_path(pattern), root)
+      elif glob.has_magic(pattern):
+        matches = sorted(_matches(pattern), key=lambda p: (p.name, str(p)))
+      else:
+        matches = [to_path(pattern)] if to_path(pattern).exists() else []
     if not matches:
       raise FileNotFoundError(
         f'--{flag} {pattern}: no file matches; give the path or URL of a '
@@ -100,6 +103,35 @@ def _listed(path: Path, root: str) -> list[Path]:
     for line in lines
     if line
   ]
+
+
+@contextlib.contextmanager
+def reaching(url: str) -> Iterator[None]:
+  """Adds to what the file system of a URL raises which one it is.
+
+  Raises:
+    ValueError: nothing that is installed reads such URLs.
+    OSError: it could not be reached.
+  """
+  try:
+    yield
+  except ImportError as error:
+    raise ValueError(
+      f'{url} cannot be read with what is installed ({error}); `pip install '
+      "'.[cloud]'` brings https://, s3:// and gs://, huggingface_hub hf://"
+    ) from error
+  except (OSError, ValueError) as error:
+    if '://' not in url or url in str(error):
+      raise
+    kind = OSError if isinstance(error, OSError) else ValueError
+    raise kind(f'{url}: {error}') from error
+  except Exception as error:  # each file system of fsspec has its own
+    if '://' not in url:
+      raise
+    raise OSError(
+      f'{url} could not be reached ({error!r}); give the same command again '
+      'when it can, or the path of a copy on this machine'
+    ) from error
 
 
 def is_local(path: Path) -> bool:
@@ -230,82 +262,6 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
     temporary.unlink(missing_ok=True)
 
 
-def lock(folder: pathlib.Path) -> bool:
-  """Keeps other processes out of a folder until `unlock` or our end.
-
-  The kernel holds the lock, so it goes with a process that is killed. Children
-  made by fork do not have it. The file `.lock` says who has it.
-
-  Args:
-    folder: an existing folder.
-
-  Returns:
-    True if the lock is new, False if this process has it already.
-
-  Raises:
-    BlockingIOError: another process has it; the message names that one.
-  """
-  key = folder.resolve()
-  path = key / _LOCK
-  _leave_locks_after_fork()
-  if key in _locks:
-    if _is_open_file(_locks[key], path):
-      return False
-    os.close(_locks.pop(key))  # the folder was deleted and made anew
-  while True:
-    handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
-    try:
-      fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-      owner = os.read(handle, 1000).decode('utf-8', 'replace').strip()
-      os.close(handle)
-      raise BlockingIOError(
-        f'{folder} is in use by {owner or "another process"}; wait for its '
-        'end or give another folder'
-      ) from None
-    except OSError as error:  # some network file systems
-      os.close(handle)
-      logging.warning('%s: no lock (%s); run one process there', folder, error)
-      return False
-    if _is_open_file(handle, path):
-      break
-    os.close(handle)  # its owner removed it before we had it
-  os.ftruncate(handle, 0)
-  since = time.strftime('%Y-%m-%d %H:%M:%S')
-  owner = f'process {os.getpid()} on {socket.gethostname()} since {since}'
-  os.write(handle, owner.encode())
-  _locks[key] = handle
-  return True
-
-
-def unlock(folder: pathlib.Path):
-  """Lets other processes into a folder that this one locked."""
-  handle = _locks.pop(folder.resolve(), None)
-  if handle is not None:
-    path = folder.resolve() / _LOCK
-    if _is_open_file(handle, path):
-      path.unlink()  # before others can have it
-    os.close(handle)
-
-
-def _is_open_file(handle: int, path: pathlib.Path) -> bool:
-  try:
-    return os.path.samestat(os.fstat(handle), os.stat(path))
-  except FileNotFoundError:
-    return False
-
-
-@functools.cache
-def _leave_locks_after_fork():
-  os.register_at_fork(after_in_child=_leave_locks)
-
-
-def _leave_locks():
-  """Closes what fork copied; a worker may outlive the lock's owner."""
-  while _locks:
-    os.close(_locks.popitem()[1])
-
-
 def remove_leftovers(folder: Path):
   """Removes what killed processes left behind instead of finished files."""
   if isinstance(folder, pathlib.Path):
@@ -360,6 +316,53 @@ def read_json(path: Name | Path) -> Any:
     ) from None
 
 
+def read_object(path: Name | Path) -> dict[str, Any]:
+  """Reads a JSON object of a published model.
+
+  Raises:
+    ValueError: it is not there, or is no object.
+  """
+  if not to_path(path).is_file():
+    raise ValueError(
+      f'{path} is missing; give a folder that save_pretrained wrote'
+    )
+  values = read_json(path)
+  if not isinstance(values, dict):
+    raise ValueError(f'{path} holds no object')
+  return values
+
+
+def write_checked_json(path: Name | Path, values: Mapping[str, Any]):
+  """Writes an object with the sha256 of its values; see `write_json`."""
+  write_json(path, {**values, _CHECKSUM: _values_sha256(values)})
+
+
+def read_checked_json(path: Name | Path) -> dict[str, Any]:
+  """Reads what `write_checked_json` wrote, without the checksum.
+
+  Raises:
+    FileNotFoundError: it is not there.
+    ValueError: it is no object, or not what was written. Files of before there
+      was a checksum are not checked.
+  """
+  values = read_json(path)
+  if not isinstance(values, dict):
+    raise ValueError(f'{path} holds no object; restore the file')
+  saved = values.pop(_CHECKSUM, None)
+  if saved not in (None, actual := _values_sha256(values)):
+    raise ValueError(
+      f'{path} is damaged: its values have sha256 {actual}, but {saved} was '
+      f'written; restore the file; if you changed it on purpose, delete '
+      f'{_CHECKSUM!r} in it'
+    )
+  return values
+
+
+def _values_sha256(values: Mapping[str, Any]) -> str:
+  text = json.dumps(values, sort_keys=True)
+  return hashlib.sha256(text.encode()).hexdigest()
+
+
 def write_jsonl(path: Name | Path, rows: Iterable[Mapping[str, Any]]):
   """Writes one JSON object a line; the whole file or nothing."""
   with replacing(to_path(path)) as file:
@@ -376,7 +379,7 @@ def read_jsonl(
   """Reads one JSON object a line; blank lines are no rows.
 
   Args:
-    path: the file, unpacked if its name ends in .gz.
+    path: the file, unpacked if its name ends in .gz or .zst.
     read_row: from an object to what is yielded, such as `dict`. What it raises
       of an object of another form is an error of that line.
     errors: takes a message for each line that is wrong, and the line is left
@@ -392,13 +395,12 @@ def read_jsonl(
     ValueError: with the file and the line that is wrong.
   """
   path = to_path(path)
-  with path.open('rb') as file:
-    lines = _unpacked(file, path) if path.name.endswith('.gz') else file
+  with opened(path) as lines:
     for number, line in enumerate(lines, start=1):
       if not line.strip():
         continue
       try:
-        row = read_row(_object(line, is_first=number == 1))
+        row = read_row(json_object(line, is_first=number == 1))
       except (AttributeError, LookupError, TypeError, ValueError) as error:
         if torn_end and not line.endswith(b'\n'):
           return
@@ -412,10 +414,15 @@ def read_jsonl(
         yield row
 
 
-def _object(line: bytes, is_first: bool) -> dict[str, Any]:
-  """The JSON object of a line."""
+def json_object(line: bytes, is_first: bool) -> dict[str, Any]:
+  """The JSON object of a line.
+
+  Raises:
+    ValueError: it is something else.
+  """
+  text = decode(line.removeprefix(codecs.BOM_UTF8) if is_first else line)
   try:
-    value = json.loads(line.decode('utf-8-sig' if is_first else 'utf-8'))
+    value = json.loads(text)
   except (ValueError, RecursionError) as error:
     raise ValueError(f'{line[:40]!r} is not JSON ({error})') from error
   if not isinstance(value, dict):
@@ -425,13 +432,48 @@ def _object(line: bytes, is_first: bool) -> dict[str, Any]:
   return value
 
 
-def _unpacked(file: BinaryIO, path: Path) -> Iterator[bytes]:
+def decode(data: bytes, first_line: int = 0) -> str:
+  """Text from UTF-8.
+
+  Args:
+    data: one line or several.
+    first_line: the number of the first one, if the message shall name it.
+
+  Raises:
+    ValueError: with the first byte that is wrong, counted from 1 in its line.
+  """
   try:
-    with gzip.open(file) as lines:
-      yield from lines
-  except (EOFError, gzip.BadGzipFile, zlib.error) as error:
+    return data.decode()
+  except UnicodeDecodeError as error:
+    line = data.count(b'\n', 0, error.start) + first_line
+    byte = error.start - data.rfind(b'\n', 0, error.start)
+    is_wide = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))
     raise ValueError(
-      f'{show(path)} is not a whole gzip file ({error}); restore the file'
+      f'{f"line {line}, " if first_line else ""}byte {byte} is '
+      f'0x{data[error.start]:02x}, which is not UTF-8 text; convert the file, '
+      f'as by `iconv -f {"UTF-16" if is_wide else "WINDOWS-1252"} -t UTF-8`'
+    ) from None
+
+
+@contextlib.contextmanager
+def opened(path: Path) -> Iterator[Any]:
+  """A file to read, unpacked if its name ends in .gz or .zst.
+
+  Raises:
+    ValueError: if it is no whole file of that kind.
+  """
+  kind = {'.gz': 'gzip', '.zst': 'zstd'}.get(path.suffix.lower())
+  try:
+    with path.open('rb') as raw, contextlib.ExitStack() as stack:
+      if kind == 'gzip':
+        yield stack.enter_context(gzip.open(raw))
+      elif kind == 'zstd':
+        yield stack.enter_context(zstd.open(raw))
+      else:
+        yield raw
+  except (EOFError, gzip.BadGzipFile, zlib.error, zstd.ZstdError) as error:
+    raise ValueError(
+      f'{show(path)} is not a whole {kind} file ({error}); restore the file'
     ) from error
 
 

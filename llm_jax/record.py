@@ -18,16 +18,16 @@ import platform
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from absl import logging
 
-from llm_jax import dataclass_json, files
+from llm_jax import dataclass_json, files, locks
 
 _VERSIONED = (
-  'jax jaxlib flax optax orbax-checkpoint array-record tensorflow-datasets '
-  'chex gin-config numpy pyarrow tiktoken'
+  'llm_jax jax jaxlib flax optax orbax-checkpoint array-record '
+  'tensorflow-datasets chex gin-config numpy pyarrow tiktoken'
 )
 
 _OURS = ('llm_jax', 'experiments', '__main__')
@@ -82,7 +82,7 @@ def begin(
   """
   workdir = pathlib.Path(workdir)
   workdir.mkdir(parents=True, exist_ok=True)
-  is_new = files.lock(workdir)
+  is_new = locks.lock(workdir)
   try:
     files.remove_leftovers(workdir)
     wanted = {
@@ -105,7 +105,8 @@ def begin(
       )
       if change is None and (workdir / 'done.json').exists():
         return True
-      _resume(workdir, record, wanted['config'], extra or {}, change)
+      new = {'config': wanted['config'], **(extra or {})}
+      _resume(workdir, record, new=new, change=change)
     with files.replacing(workdir / 'config.txt') as file:
       file.write(dataclass_json.explain(cfg).encode() + b'\n')
     files.write_json(workdir / 'run.json', record)
@@ -115,7 +116,7 @@ def begin(
     return False
   except BaseException:
     if is_new:
-      files.unlock(workdir)
+      locks.unlock(workdir)
     raise
 
 
@@ -129,10 +130,10 @@ def read(workdir: files.Name) -> dict[str, Any]:
   path = pathlib.Path(workdir) / 'run.json'
   try:
     record = files.read_json(path)
-    for name in ('stage', 'config', 'inputs', 'resumed'):
-      if name not in record:
-        raise ValueError(f'{path} is no record of a run: it has no {name!r}')
-  except (TypeError, ValueError) as error:
+    names = {'stage', 'config', 'inputs', 'resumed'}
+    if not isinstance(record, dict) or not names <= record.keys():
+      raise ValueError(f'{path} is no record of a run')
+  except ValueError as error:
     raise ValueError(
       f'{error}. What lies beside it is whole: restore the file, or rename it, '
       'and done.json if there is one; the same command then writes a new one '
@@ -185,10 +186,9 @@ def _new(workdir: pathlib.Path, wanted, extra) -> dict[str, Any]:
   return record
 
 
-def _resume(workdir: pathlib.Path, record, config, extra, change) -> None:
+def _resume(workdir: pathlib.Path, record, new, change) -> None:
   """Writes into a record that its run goes on, and what is otherwise now."""
   again = {'time': _now(), **_git()}
-  new = {'config': config, **extra}
   if changed := _differences({name: record.get(name) for name in new}, new):
     again['changed'] = changed
   if change:
@@ -224,6 +224,40 @@ def _clock(workdir: pathlib.Path) -> dict[str, float]:
     return zero
 
 
+def history(stage_dir: files.Name) -> Iterator[dict[str, Any]]:
+  """The records of a stage and of those it goes back to, as far as there are.
+
+  Args:
+    stage_dir: its folder, or one inside it, such as `best`.
+
+  Yields:
+    Each run.json, the newest first; the stage before is the --restore_from.
+  """
+  seen: set[str] = set()
+  folder: str | None = os.path.abspath(stage_dir)
+  while folder and folder not in seen:
+    seen.add(folder)
+    path = pathlib.Path(folder, 'run.json')
+    if not path.exists():
+      path = path.parent.parent / 'run.json'
+    if not path.exists():
+      return
+    found = files.read_json(path)
+    yield found
+    folder = _value_of('restore_from', found['argv'])
+    folder = folder and os.path.normpath(os.path.join(found['cwd'], folder))
+
+
+def _value_of(flag: str, argv: Sequence[str]) -> str | None:
+  """The last value of a flag, written `--flag value` or `--flag=value`."""
+  found = None
+  for word, after in zip(argv, [*argv[1:], ''], strict=True):
+    name, is_one_word, value = word.lstrip('-').partition('=')
+    if word.startswith('-') and name == flag:
+      found = value if is_one_word else after
+  return found
+
+
 def rerun(workdir: files.Name, earlier: Mapping[str, Any]) -> None:
   """Says that a folder's run, not yet begun, does an earlier one again.
 
@@ -245,7 +279,7 @@ def rerun(workdir: files.Name, earlier: Mapping[str, Any]) -> None:
     )
   workdir = pathlib.Path(workdir)
   workdir.mkdir(parents=True, exist_ok=True)
-  files.lock(workdir)
+  locks.lock(workdir)
   files.write_json(workdir / 'rerun_of.json', earlier)
 
 
@@ -267,6 +301,39 @@ def tick(workdir: files.Name) -> float:
   return seconds
 
 
+def mixture(
+  workdir: files.Name, rows: Sequence[Mapping[str, Any]], **more: Any
+) -> None:
+  """Print what a stage trains on, and write it into run.json.
+
+  Args:
+    workdir: the stage's folder, opened by `begin`.
+    rows: of each source its name, counts as whole numbers, `share` as a part
+      of one, and `epochs`.
+    **more: what else run.json shall say of it.
+  """
+  path = pathlib.Path(workdir) / 'run.json'
+  files.write_json(
+    path, {**files.read_json(path), 'mixture': list(rows), **more}
+  )
+  shown = [
+    [
+      f'{value:.1%}' if name == 'share'
+      else f'{value:,.2f}' if isinstance(value, float)
+      else f'{value:,}' if isinstance(value, int)
+      else str(value)
+      for name, value in row.items()
+    ]
+    for row in rows
+  ]  # fmt: skip
+  lines = [list(rows[0]), *shown]
+  widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
+  for first, *others in lines:
+    cells = [first.ljust(widths[0])]
+    cells += [x.rjust(n) for x, n in zip(others, widths[1:], strict=True)]
+    logging.info('mixture: %s', '  '.join(cells))
+
+
 def finish(workdir: files.Name, summary: Mapping[str, Any]) -> None:
   """Marks a stage as finished, and lets other processes into its folder.
 
@@ -281,7 +348,7 @@ def finish(workdir: files.Name, summary: Mapping[str, Any]) -> None:
   files.write_json(
     workdir / 'done.json', {'stage': stage, 'seconds': seconds, **summary}
   )
-  files.unlock(workdir)
+  locks.unlock(workdir)
 
 
 def _refuse_other_run(
@@ -393,6 +460,8 @@ def _git() -> dict[str, Any]:
       return None
     return done.stdout.strip() if done.returncode == 0 else None
 
+  if not (root / '.git').exists():  # installed, perhaps into another's checkout
+    return {'git_sha': 'unknown', 'git_dirty': None}
   changed = ask('status', '--porcelain')
   return {
     'git_sha': ask('rev-parse', 'HEAD') or 'unknown',

@@ -65,12 +65,14 @@ def _parse(command: str, monkeypatch) -> None:
   path = ROOT / (words[2].replace('.', '/') + '.py')
   calls, codes = [], []
 
-  def main(config_class, run, **path_flags):
+  def main(config_class, run, explain=None, **path_flags):
     @functools.wraps(run)
     def stop(cfg, *args, **kwargs):
       calls.append(cfg)
 
-    code = command_line.execute(config_class, stop, path_flags, words[2:])
+    code = command_line.execute(
+      config_class, stop, path_flags, argv=words[2:], explain=explain
+    )
     codes.append(code)
 
   def take_over(run, path_flags, flag_values):
@@ -97,7 +99,18 @@ def test_documented_command(place, command, monkeypatch):
   elif words[2].startswith('experiments.'):
     _parse(command, monkeypatch)
   else:
-    assert (ROOT / (words[2].replace('.', '/') + '.py')).is_file(), place
+    source = (ROOT / (words[2].replace('.', '/') + '.py')).read_text()
+    for name in re.findall(r' --([a-z]\w*)', command.split(' -- ')[0]):
+      assert re.search(rf"'(--)?{name}'", source), f'{place}: no flag --{name}'
+
+
+def test_installed_extras_are_there():
+  extras = (ROOT / 'setup.py').read_text(encoding='utf-8')
+  for path in _documents():
+    text = path.read_text(encoding='utf-8')
+    for names in re.findall(r"pip\s+install [^\n`]*'\.\[([\w,]+)\]'", text):
+      for name in names.split(','):
+        assert f"    '{name}':" in extras, f'{path}: no extra {name}'
 
 
 def test_every_gin_file_is_the_subject_of_a_command():
@@ -108,7 +121,7 @@ def test_every_gin_file_is_the_subject_of_a_command():
 
 def test_every_recipe_is_shown():
   text = ' '.join(command for _, command in _all_commands())
-  no_recipes = ('command_line', 'process', 'recipe_flags')
+  no_recipes = ('command_line', 'explain', 'process', 'recipe_flags')
   for path in sorted((ROOT / 'experiments').glob('[a-z]*.py')):
     if path.stem not in no_recipes:
       assert f'python -m experiments.{path.stem} ' in text

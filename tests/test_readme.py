@@ -2,8 +2,11 @@
 
 import pathlib
 import re
+import tomllib
 
 import pytest
+
+from tools import publish_results
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
 _FOLDERS = ('experiments', 'tools', 'llm_jax')
@@ -55,22 +58,66 @@ def test_readme_is_one_page():
   assert len(lines) <= 120
 
 
-def _rows(name: str) -> dict[str, list[str]]:
-  """The cells of each row of a page's tables, by the first; the first wins."""
-  rows: dict[str, list[str]] = {}
-  for line in (ROOT / name).read_text(encoding='utf-8').splitlines():
-    if line.startswith('| '):
-      first, *rest = (cell.strip() for cell in line.strip('|').split('|'))
-      if any('–' in cell for cell in rest):  # a row with an interval
-        rows.setdefault(first, rest)
-  return rows
-
-
 def test_readme_repeats_the_results():
   """Its rows stand in the report that docs/results.md holds."""
   page = (ROOT / 'docs' / 'results.md').read_text(encoding='utf-8')
+  readme = (ROOT / 'README.md').read_text(encoding='utf-8')
   assert page.count('<!-- results -->') == page.count('<!-- /results -->') == 1
-  results, readme = _rows('docs/results.md'), _rows('README.md')
-  assert len(readme) == 3
-  for name, cells in readme.items():
-    assert [cell for cell in cells if cell not in results[name]] == [], name
+  assert publish_results.with_rows(readme, page) == readme
+
+
+_REPORT = """# Report
+
+| Stage | Time |
+| ----- | ---: |
+| rl    |  2 s |
+
+## Accuracy
+
+| Checkpoint | Problems | Sampled | Greedy |
+| ---------- | -------: | ------: | -----: |
+| base       |        4 |     1.0 |    2.0 |
+| rl         |        4 |    99.0 |    3.0 |
+| sft        |        4 |     5.0 |    6.0 |
+"""
+
+
+def test_results_are_published():
+  page = publish_results.with_report(
+    '# R\n\n<!-- results -->\nold\n<!-- /results -->\nend\n', _REPORT
+  )
+  assert page.startswith('# R\n\n<!-- results -->\n\n| Stage | Time |\n')
+  assert '\n### Accuracy\n' in page
+  assert page.endswith('|    6.0 |\n\n<!-- /results -->\nend\n')
+  readme = (
+    '# A\n\n| Checkpoint | Greedy |\n| - | - |\n| sft | 0 |\n| rl | 0 |\nb\n'
+  )
+  assert publish_results.with_rows(readme, _REPORT) == (
+    '# A\n\n'
+    '| Checkpoint | Greedy |\n'
+    '| ---------- | -----: |\n'
+    '| sft        |    6.0 |\n'
+    '| rl         |    3.0 |\n'
+    'b\n'
+  )
+  with pytest.raises(ValueError, match='no table of the report'):
+    publish_results.with_rows(readme.replace('sft', 'dpo'), _REPORT)
+
+
+def test_floors_are_those_of_the_contract():
+  """Rooms from the top down, as pyproject.toml has them."""
+  rules = tomllib.loads((ROOT / 'pyproject.toml').read_text(encoding='utf-8'))
+  layers = rules['tool']['importlinter']['contracts'][0]['layers']
+  page = (ROOT / 'docs' / 'architecture.md').read_text(encoding='utf-8')
+  floors = re.findall(r'^\| \d+ \| (.*) \|$', page, re.MULTILINE)
+  assert [set(re.findall(r'\w+', floor)) for floor in floors] == [
+    set(re.findall(r'\w+', layer)) for layer in layers
+  ]
+
+
+@pytest.mark.parametrize('name', ['LOG.md', 'CHANGELOG.md'])
+def test_lines_are_short(name):
+  """But of tables, whose rows cannot be cut."""
+  lines = (ROOT / name).read_text(encoding='utf-8').splitlines()
+  long = [x for x in lines if len(x) > 100 and x[0] != '|' and ' ' in x[3:98]]
+  assert long == []

@@ -66,6 +66,19 @@ class TestSpeedrun:
     shell.call(copy, 'tools/speedrun.sh')
     assert len([line for line in _log(copy) if 'pip' in line]) == 1
 
+  def test_each_installs_what_it_uses(self, copy):
+    """The speedrun neither checks types nor cleans on a cluster."""
+    shell.call(copy, 'tools/speedrun.sh')
+    assert _log(copy)[0].endswith('--editable .[report,web]')
+    # Tests add what they need; then the speedrun finds all there.
+    shell.call(copy, 'tools/test.sh', 'nothing')
+    line = next(line for line in _log(copy)[1:] if 'pip' in line)
+    assert line.endswith('--editable .[beam,report,test,web]')
+    (copy / 'log').unlink()
+    shell.call(copy, 'tools/speedrun.sh')
+    shell.call(copy, 'tools/test.sh', 'nothing')
+    assert not [line for line in _log(copy) if 'pip' in line]
+
   def test_from_another_folder(self, copy, tmp_path_factory):
     folder = tmp_path_factory.mktemp('elsewhere')
     done = shell.call(folder, str(copy / 'tools/speedrun.sh'))

@@ -38,7 +38,7 @@ from experiments import process
 from llm_jax.infer import engine, quantize, requests, slots
 from llm_jax.interop import huggingface
 from llm_jax.model import config, kv_cache, params, transformer
-from llm_jax.tokenizer import encoding
+from llm_jax.tokenizer import loading
 from llm_jax.train import checkpoint
 from tools import peer
 
@@ -309,7 +309,7 @@ def _prefix_section() -> dict:
 def _int8_section() -> dict:
   model = checkpoint.load_model(_RESTORE.value)
   cfg = model.model_config
-  vocabulary = encoding.Tokenizer.load(model.tokenizer_dir)
+  vocabulary = loading.load(model.tokenizer_dir)
   text = pathlib.Path(_TEXT.value).read_text(encoding='utf-8')
   start = vocabulary.special_id('<|endoftext|>')
   length = cfg.max_length

@@ -73,6 +73,7 @@ done
 stage evaluate --workdir runs/show/functions/evaluate \
   --gin_file gin_configs/evaluate_tiny.gin \
   --gin_bindings 'Config.task = @PythonFunctions()' \
+  --gin_bindings "Config.questions = 'held_out'" \
   --gin_bindings "PythonFunctions.path = 'runs/show/functions.jsonl'" \
   --tokens runs/speedrun/tokens \
   --checkpoint sft=runs/show/functions/sft \

@@ -55,7 +55,7 @@ case "$*" in
     exit 2
     ;;
 esac
-make_venv
+make_venv web report
 started=$(date +%s)
 
 stage crawl --workdir runs/speedrun/crawl \

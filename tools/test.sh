@@ -10,7 +10,7 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 source tools/venv.sh
-make_venv
+make_venv web beam test
 
 which_tests=()
 if [ "${1:-}" = --nightly ]; then

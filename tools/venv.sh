@@ -1,8 +1,8 @@
 # shellcheck shell=bash
 # Makes .venv in the repository's root; to be sourced there by bash.
 #
-# Installs llm_jax with what the recipes and the tests need, in the versions
-# of constraints.txt, and does nothing when that is already there. It does NOT
+# Installs llm_jax with the extras that a script asks for, in the versions of
+# constraints.txt, and does nothing when that is already there. It does NOT
 # touch the Python that it starts from.
 
 # Prints a Python of a version that constraints.txt was tried with.
@@ -29,8 +29,9 @@ find_python() {
   return 1
 }
 
+# Installs llm_jax with the extras that are named, beside those there already.
 make_venv() {
-  local python stamp
+  local python stamp there extras
   if ! .venv/bin/python -c '' >/dev/null 2>&1; then
     python=$(find_python) || exit 1
     echo "making .venv with $("$python" --version)"
@@ -41,11 +42,13 @@ make_venv() {
 print(hashlib.sha256(b"".join(
     open(name, "rb").read() for name in sys.argv[1:])).hexdigest())' \
     setup.py constraints.txt pyproject.toml)
-  if [ "$(cat .venv/installed 2>/dev/null)" != "$stamp" ]; then
+  there=$(cut -s -d' ' -f2 .venv/installed 2>/dev/null || true)
+  extras=$(printf '%s\n' ${there//,/ } "$@" | sort -u | paste -s -d, -)
+  if [ "$(cat .venv/installed 2>/dev/null)" != "$stamp $extras" ]; then
     echo "installing into .venv; this takes a minute or two"
     # The stamp is written last: an interrupted installation is repeated.
     .venv/bin/python -m pip install --quiet --disable-pip-version-check \
-      --constraint constraints.txt --editable '.[web,beam,test]'
-    echo "$stamp" >.venv/installed
+      --constraint constraints.txt --editable ".[$extras]"
+    echo "$stamp $extras" >.venv/installed
   fi
 }

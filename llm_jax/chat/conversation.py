@@ -1,10 +1,12 @@
 """Conversations in OpenAI's message form: what is allowed, and why not.
 
-A conversation is a list of {'role': ..., 'content': ...}. Does not render
-(see template.py). Tool calls are not supported yet, and are refused.
+A conversation is a list of {'role': ..., 'content': ...}; what the assistant
+says is learnt, unless the message has a weight of 0. Does not render (see
+template.py). Tool calls are not supported yet, and are refused.
 """
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 SYSTEM = 'system'
 USER = 'user'
@@ -12,8 +14,10 @@ ASSISTANT = 'assistant'
 TOOL = 'tool'
 ROLES = (SYSTEM, USER, ASSISTANT, TOOL)
 
-Message = Mapping[str, str]
+Message = Mapping[str, Any]
 
+# Of a message. Who calls a tool is not shown yet; the others need not be.
+_KEYS = {'role', 'content', 'weight', 'name', 'tool_call_id'}
 # Who may speak after whom; None is the beginning.
 _MAY_FOLLOW = {
   None: (SYSTEM, USER),
@@ -54,6 +58,11 @@ def check(messages: Sequence[Message]) -> None:
     previous = role
 
 
+def is_learnt(message: Message) -> bool:
+  """Whether it is the assistant's, and not one with a weight of 0."""
+  return message['role'] == ASSISTANT and message.get('weight', 1) != 0
+
+
 def _check_message(index: int, message: Message) -> None:
   if not isinstance(message, Mapping):
     raise ValueError(
@@ -70,9 +79,9 @@ def _check_message(index: int, message: Message) -> None:
       f'message {index} has role {message["role"]!r}; use one of '
       f'{", ".join(ROLES)}'
     )
-  unknown = sorted(set(message) - {'role', 'content'})
+  unknown = sorted(message.keys() - _KEYS)
   if unknown:
     raise ValueError(
-      f'message {index} has {unknown[0]!r}, which the template cannot render; '
-      f'only role and content are supported'
+      f'message {index} has {unknown[0]!r}, which the format does not show; '
+      f'leave it out'
     )

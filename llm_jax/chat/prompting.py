@@ -6,11 +6,11 @@ chat/template.py.
 """
 
 from llm_jax.chat import template
-from llm_jax.tokenizer import encoding
+from llm_jax.tokenizer import text_tokenizer
 
 
 def token_ids(
-  tokenizer: encoding.Tokenizer, text: str, is_chat: bool
+  tokenizer: text_tokenizer.TextTokenizer, text: str, is_chat: bool
 ) -> list[int]:
   """Token ids that a model continues with its answer.
 
@@ -30,13 +30,13 @@ def token_ids(
   return [start, *tokenizer.encode(text)]
 
 
-def stop_id(tokenizer: encoding.Tokenizer, is_chat: bool) -> int:
+def stop_id(tokenizer: text_tokenizer.TextTokenizer, is_chat: bool) -> int:
   """The token that ends an answer."""
   return tokenizer.special_id('<|im_end|>' if is_chat else '<|endoftext|>')
 
 
 def answer_text(
-  tokenizer: encoding.Tokenizer, token_ids_of_answer: list[int]
+  tokenizer: text_tokenizer.TextTokenizer, token_ids_of_answer: list[int]
 ) -> str:
   """Decode an answer; the control tokens in it, its stop among them, go.
 

@@ -27,7 +27,8 @@ class Rendered(NamedTuple):
   Attributes:
     token_ids: of the conversation.
     loss_mask: 1 on the assistant's words and the token that ends them, so
-      that it learns to stop; 0 on all else, results of tools included.
+      that it learns to stop, where `conversation.is_learnt` says so; 0 on
+      all else, results of tools included.
   """
 
   token_ids: list[int]
@@ -79,9 +80,9 @@ def render(
     loss_mask.extend([int(learnt)] * len(ids))
 
   for message in messages:
-    is_assistant = message['role'] == conversation.ASSISTANT
+    is_learnt = conversation.is_learnt(message)
     add(_header(tokenizer, message['role']), learnt=False)
-    add([*tokenizer.encode(message['content']), end], learnt=is_assistant)
+    add([*tokenizer.encode(message['content']), end], learnt=is_learnt)
   if add_generation_prompt:
     add(_header(tokenizer, conversation.ASSISTANT), learnt=False)
     add(tokenizer.encode(assistant_prefix), learnt=False)

@@ -1,47 +1,60 @@
-"""Conversations as a TFDS data set, built from files and read at random.
+"""Conversations: rows of their files, and the data set that training reads.
 
-A line of JSONL is {"messages": [{"role": ..., "content": ...}, ...]}, OpenAI's
-form; an example of another TFDS data set has the same fields.
-Needs neither TensorFlow nor the network, and keeps the order of the lines.
-Checks the form of the messages, not who speaks after whom: rendering does that
-(see llm_jax.chat). Does not pack (see packing.py).
+The data set is TFDS's in ArrayRecord, which needs neither TensorFlow nor the
+network, and keeps the order. Does not know the forms of rows (see
+chat/forms.py), and does not pack (see packing.py).
 """
 
+import json
 import os
 import pathlib
 import random
 import shutil
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
 import tensorflow_datasets as tfds
 
-from llm_jax import files
-from llm_jax.data import tfds_folder
+from llm_jax import files, parquet
+from llm_jax.data import readers, tfds_folder
 
-_SOURCES_FILE = 'sources.json'
+Conversation = list[dict[str, Any]]
+Row = tuple[int, dict[str, Any] | str]  # with its number; or why there is none
 
-Conversation = list[dict[str, str]]
+
+class Item(NamedTuple):
+  """A conversation, its source's name, and where it was read: `line 3 of x`."""
+
+  source: str
+  place: str
+  messages: Conversation
 
 
 class Conversations(tfds.core.GeneratorBasedBuilder):
   """The data set; use `build` and `read`."""
 
-  VERSION = tfds.core.Version('1.0.0')
+  VERSION = tfds.core.Version('2.0.0')
   # Where TFDS would look for checksums of downloads. There are none, and the
   # search needs importlib_resources, which TFDS does not install.
   code_path = None
 
-  def __init__(self, *, paths: Sequence[str] = (), **kwargs: Any):
-    self._paths = [os.fspath(path) for path in paths]
+  def __init__(
+    self, *, make: Callable[[], Iterable[Item]] | None = None, **kwargs: Any
+  ):
+    self._make = make
     super().__init__(file_format='array_record', **kwargs)
 
   def _info(self) -> tfds.core.DatasetInfo:
-    message = {'role': tfds.features.Text(), 'content': tfds.features.Text()}
+    text = tfds.features.Text()
+    message = {'role': text, 'content': text, 'more': text}
     return self.dataset_info_from_configs(
       description='Conversations in the message form of OpenAI.',
       features=tfds.features.FeaturesDict(
-        {'messages': tfds.features.Sequence(message)}
+        {
+          'messages': tfds.features.Sequence(message),
+          'source': text,
+          'place': text,
+        }
       ),
       disable_shuffling=True,
     )
@@ -50,61 +63,54 @@ class Conversations(tfds.core.GeneratorBasedBuilder):
     return {'train': self._generate_examples()}
 
   def _generate_examples(self):
-    paths = [pathlib.Path(path) for path in self._paths]
-    yield from enumerate({'messages': m} for m in read_files(paths))
+    assert self._make is not None
+    for index, item in enumerate(self._make()):
+      messages = [
+        {
+          'role': message['role'],
+          'content': message['content'],
+          'more': json.dumps(
+            {k: message[k] for k in message if k not in ('role', 'content')}
+          ),
+        }
+        for message in item.messages
+      ]
+      yield index, {**item._asdict(), 'messages': messages}
 
 
 def join_turns(
-  conversations: Sequence[Conversation], max_turns: int, draw: random.Random
-) -> list[Conversation]:
+  conversations: Sequence[Item], max_turns: int, draw: random.Random
+) -> list[Item]:
   """Make neighbours the turns of one conversation, 1 to max_turns of them."""
   joined = []
   while conversations:
     n_turns = draw.randint(1, max_turns)
-    joined.append([m for turn in conversations[:n_turns] for m in turn])
-    conversations = conversations[n_turns:]
+    turns, conversations = conversations[:n_turns], conversations[n_turns:]
+    source = '+'.join(sorted({turn.source for turn in turns}))
+    messages = [message for turn in turns for message in turn.messages]
+    joined.append(Item(source, f'conversation {len(joined)}', messages))
   return joined
 
 
-def write(conversations: Iterable[Conversation], path: files.Name) -> None:
-  """Write conversations as JSONL; after a crash the whole file or none."""
-  files.write_jsonl(path, ({'messages': m} for m in conversations))
-
-
-def build(sources: Sequence[files.Name], directory: files.Name) -> None:
+def build(make: Callable[[], Iterable[Item]], directory: files.Name) -> None:
   """Make the data set in a folder; nothing is done where it is finished.
 
   Args:
-    sources: JSONL files and folders of TFDS data sets, whose split `train` is
-      read, in the order of the data set.
+    make: gives the conversations in their order; at least one.
     directory: the data set's own folder. After a kill, build again.
 
   Raises:
-    ValueError: if a source does not hold messages, or the folder holds the
-      data set of other sources.
+    ValueError: as `make` does.
   """
   directory = pathlib.Path(directory)
-  paths = [pathlib.Path(path) for path in sources]
-  names = [[path.name, fingerprint(path)] for path in paths]
-  known_path = directory / _SOURCES_FILE
-  known = files.read_json(known_path) if known_path.exists() else names
-  if known != names:
-    raise ValueError(
-      f'{directory} holds the conversations of {known}, not of {names}; '
-      f'delete the folder, or build into another'
-    )
-  directory.mkdir(parents=True, exist_ok=True)
   for unfinished in directory.glob(f'{Conversations.name}/incomplete.*'):
     shutil.rmtree(unfinished)  # what a killed build leaves behind
-  files.write_json(known_path, names)
-  builder = Conversations(
-    data_dir=os.fspath(directory), paths=[os.fspath(path) for path in paths]
-  )
+  builder = Conversations(data_dir=os.fspath(directory), make=make)
   tfds.disable_progress_bar()
   builder.download_and_prepare()
 
 
-def read(directory: files.Name) -> list[Conversation]:
+def read(directory: files.Name) -> list[Item]:
   """All conversations of a data set that `build` made, in their order.
 
   Raises:
@@ -117,75 +123,92 @@ def read(directory: files.Name) -> list[Conversation]:
     )
   # pyright loses the signature behind a decorator.
   examples = builder.as_data_source('train')  # pyright: ignore
-  return [_messages(example) for example in examples]
-
-
-def fingerprint(path: files.Name) -> str:
-  """What tells the content of a source of conversations.
-
-  Raises:
-    ValueError: if it is not there.
-  """
-  path = pathlib.Path(path)
-  if path.is_dir():
-    return files.folder_fingerprint(path)
-  if path.is_file():
-    return files.sha256(path)
-  raise ValueError(
-    f'{path} is missing; give a JSONL file of conversations, or the folder of '
-    f'a TFDS data set'
-  )
-
-
-def read_files(paths: Sequence[pathlib.Path]) -> Iterator[Conversation]:
-  """The conversations of JSONL files and of folders of TFDS data sets.
-
-  Raises:
-    ValueError: with the file and line that does not hold messages.
-  """
-  for path in paths:
-    if path.is_dir():
-      yield from _read_tfds(path)
-    else:
-      yield from files.read_jsonl(path, _read_row)
-
-
-def _read_tfds(folder: pathlib.Path) -> Iterator[Conversation]:
-  for shard in tfds_folder.shards(folder):
-    for number, example in enumerate(tfds_folder.read(shard)):
-      try:
-        yield _messages(example)
-      except (KeyError, TypeError, IndexError, AttributeError) as error:
-        raise ValueError(
-          f'example {number} of {shard} is no conversation: {example}; it '
-          f'needs messages, a sequence of the texts role and content'
-        ) from error
-
-
-def _messages(example: Mapping[str, Any]) -> Conversation:
-  messages = example['messages']
   return [
-    {'role': role.decode(), 'content': content.decode()}
-    for role, content in zip(messages['role'], messages['content'], strict=True)
+    Item(
+      example['source'].decode(),
+      example['place'].decode(),
+      messages=_messages(example['messages']),
+    )
+    for example in examples
   ]
 
 
-def _read_row(row: Mapping[str, Any]) -> Conversation:
-  if set(row) != {'messages'}:
+def find(source: str) -> list[files.Path]:
+  """The files of a source: JSON lines, Parquet, or a TFDS data set.
+
+  Raises:
+    FileNotFoundError, ValueError, OSError: see readers.find.
+  """
+  return readers.find(source, 'conversations', kinds=('jsonl', 'parquet'))
+
+
+def rows(path: files.Path) -> Iterator[Row]:
+  """The rows of a file, numbered from 1; of JSON by its lines.
+
+  A JSON array is a file too: its objects are numbered.
+
+  Raises:
+    ValueError: if the file is damaged or not UTF-8.
+    OSError: if the file system fails.
+  """
+  if '.array_record' in path.name:
+    for number, example in enumerate(tfds_folder.read(path), start=1):
+      yield number, _plain(example)
+  elif path.suffix.lower() == '.parquet':
+    with parquet.opened(path) as file:
+      names = file.schema_arrow.names
+      yield from enumerate(parquet.rows(file, names), start=1)
+  else:
+    with files.reaching(files.show(path)), files.opened(path) as lines:
+      yield from _json_rows(path, lines)
+
+
+def _json_rows(path: files.Path, lines: Iterable[bytes]) -> Iterator[Row]:
+  for number, line in enumerate(lines, start=1):
+    try:
+      files.decode(line, first_line=number)
+    except ValueError as error:
+      raise ValueError(f'{files.show(path)}, {error}') from None
+    if number == 1 and line.lstrip(b'\xef\xbb\xbf \t\r\n').startswith(b'['):
+      yield from _array_rows(path, b''.join([line, *lines]))
+      return
+    if line.strip():
+      try:
+        yield number, files.json_object(line, is_first=number == 1)
+      except ValueError:
+        yield number, 'not a JSON object'
+
+
+def _array_rows(path: files.Path, data: bytes) -> Iterator[Row]:
+  try:
+    values = json.loads(data.decode('utf-8-sig'))
+  except (ValueError, RecursionError) as error:
     raise ValueError(
-      f'a line is an object with "messages" and nothing else, not {sorted(row)}'
+      f'{files.show(path)} begins as a JSON array, but is none ({error}); '
+      'restore the file, or give one object a line'
+    ) from None
+  for number, value in enumerate(values, start=1):
+    is_object = isinstance(value, dict)
+    yield number, value if is_object else 'not a JSON object'
+
+
+def _plain(value: Any) -> Any:
+  """What TFDS gives, as JSON would hold it."""
+  if isinstance(value, Mapping):
+    plain = {key: _plain(v) for key, v in value.items()}
+    if {'role', 'content'} <= plain.keys():  # a sequence of messages
+      return _messages(value)
+    return plain
+  if isinstance(value, bytes):
+    return value.decode()
+  return value.tolist() if hasattr(value, 'tolist') else value
+
+
+def _messages(found: Mapping[str, Any]) -> Conversation:
+  more = found.get('more', [b'{}'] * len(found['role']))
+  return [
+    {'role': role.decode(), 'content': content.decode(), **json.loads(rest)}
+    for role, content, rest in zip(
+      found['role'], found['content'], more, strict=True
     )
-  messages = row['messages']
-  if not isinstance(messages, list) or not messages:
-    raise ValueError('"messages" is not a list of at least one message')
-  for index, message in enumerate(messages):
-    if (
-      not isinstance(message, dict)
-      or set(message) != {'role', 'content'}
-      or not all(isinstance(text, str) for text in message.values())
-    ):
-      raise ValueError(
-        f'message {index} is {message!r}; it must be an object of two strings, '
-        f'"role" and "content"'
-      )
-  return messages
+  ]

@@ -5,13 +5,63 @@ number alone. Every host makes the whole batch.
 """
 
 from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 
+from llm_jax import files
 from llm_jax.data import order, shards
 
 Batch = dict[str, np.ndarray]
 Sources = Sequence[tuple[shards.TokenSource, float]]  # with their weights
+
+
+def open_sources(
+  folders: Sequence[files.Name],
+  names: Sequence[str],
+  weights: Sequence[float],
+  valid_name: str,
+  batch_size: int,
+  tokenizer_fingerprint: str,
+) -> tuple[Sources, shards.TokenSource]:
+  """Open what a run trains on, and what it is evaluated on.
+
+  Args:
+    folders: of token shards.
+    names: of sources; none: all that have rows to train on.
+    weights: of each; none: by tokens, but a row of each batch at least.
+    valid_name: of the source whose documents are held out; '': the first that
+      has any.
+    batch_size: rows of the whole batch.
+    tokenizer_fingerprint: see shards.TokenSource.
+
+  Returns:
+    The sources with their weights, and the held-out split of one.
+
+  Raises:
+    ValueError: if there is none, or one is not there or damaged.
+  """
+
+  def source(name: str, split: str) -> shards.TokenSource:
+    folder = shards.find_source(folders, name)
+    return shards.TokenSource(
+      folder, name, split=split, tokenizer_fingerprint=tokenizer_fingerprint
+    )
+
+  names = names or shards.names(folders, 'train')
+  sources = [source(name, 'train') for name in names]
+  if not weights:
+    least = sum(source.tokens for source in sources) / batch_size
+    weights = [max(source.tokens, least) for source in sources]
+  known = shards.names(folders, 'valid')
+  valid_name = valid_name or next((n for n in names if n in known), '')
+  if not valid_name:
+    raise ValueError(
+      f'no source of {", ".join(map(str, folders))} holds documents out from '
+      'training; tokenize more documents, or give --tokens of others too and '
+      'name their source as Config.valid_source'
+    )
+  return list(zip(sources, weights, strict=True)), source(valid_name, 'valid')
 
 
 def make_batch_fn(
@@ -51,8 +101,8 @@ def make_batch_fn(
     if not n:
       raise ValueError(
         f'weight {weight} gives {source.name} no row in a batch of '
-        f'{batch_size}; raise the weight or batch_size, or leave the source '
-        f'out'
+        f'{batch_size}; raise it in Config.weights, or Config.batch_size, or '
+        f'leave the source out of Config.sources'
       )
 
   def batch(step: int) -> Batch:
@@ -102,8 +152,8 @@ def rows_of_each(weights: Sequence[float], batch_size: int) -> list[int]:
   """
   if not weights or not all(0 < weight < np.inf for weight in weights):
     raise ValueError(
-      f'the weights of a mixture are positive numbers, not {list(weights)}; '
-      f'leave out a source that shall not be read'
+      f'Config.weights are positive numbers, not {list(weights)}; leave a '
+      f'source that shall not be read out of Config.sources'
     )
   shares = np.array(weights, np.float64) * batch_size / sum(weights)
   n_rows = np.floor(shares).astype(int)
@@ -130,8 +180,25 @@ def progress(
   return counts
 
 
+def table(
+  sources: Sources, batch_size: int, n_steps: int
+) -> list[dict[str, Any]]:
+  """What a run reads of each source, for `record.mixture`."""
+  n_rows = rows_of_each([weight for _, weight in sources], batch_size)
+  return [
+    {
+      'source': source.name.partition('/')[0],
+      'rows': len(source),
+      'tokens': source.tokens,
+      'share': n / batch_size,
+      'epochs': n_steps * n / len(source),
+    }
+    for (source, _), n in zip(sources, n_rows, strict=True)
+  ]
+
+
 def check_epochs(
-  sources: Sources, batch_size: int, n_steps: int, max_epochs: Sequence[float]
+  sources: Sources, batch_size: int, n_steps: int, limits: Sequence[float]
 ) -> None:
   """Refuse a run that would read a source more often than it may.
 
@@ -142,21 +209,22 @@ def check_epochs(
     sources: with their weights.
     batch_size: rows of the whole batch.
     n_steps: of the whole run.
-    max_epochs: of each source, 0: no limit; or empty.
+    limits: epochs of each source, 0: no limit; or empty.
 
   Raises:
     ValueError: with what would fit.
   """
   n_rows = rows_of_each([weight for _, weight in sources], batch_size)
-  limits = max_epochs or [0] * len(sources)
+  limits = limits or [0] * len(sources)
   for (source, _), limit, n in zip(sources, limits, n_rows, strict=True):
     most = limit * len(source)
     if limit and n_steps * n > most:
       raise ValueError(
         f'{n_steps} steps with {n} of {batch_size} rows from {source.name} '
         f'read its {len(source)} rows {n_steps * n / len(source):.2f} times, '
-        f'but max_epochs is {limit}; use at most {int(most / n)} steps, or a '
-        f'weight for at most {int(most / n_steps)} rows, or raise max_epochs'
+        f'but Config.max_epochs is {limit} for it; raise that, or use at most '
+        f'LoopConfig.n_steps = {int(most / n)}, or a weight in Config.weights '
+        f'for at most {int(most / n_steps)} rows'
       )
 
 

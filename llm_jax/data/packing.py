@@ -58,7 +58,7 @@ def make_batch_fn(
   batch_size: int,
   seed: int,
   pad_id: int,
-) -> Callable[[int], Batch]:
+) -> tuple[Callable[[int], Batch], int]:
   """The function from a step to its batch of packed conversations.
 
   Each conversation is a segment of its own: all but its last token are
@@ -76,7 +76,7 @@ def make_batch_fn(
     batch(step) -> as in mixture.py `inputs_BT`, `targets_BT`, `segment_ids_BT`
     (from 1; 0 is padding), `positions_BT` (from 0 in each conversation), all
     int32, and `loss_mask_BT`, float32. Every row comes once an epoch; an epoch
-    of R rows is R / batch_size steps, see `plan_rows`.
+    of R rows is R / batch_size steps, see `plan_rows`. And R.
 
   Raises:
     ValueError: if a conversation does not fit into a row, or there is none.
@@ -106,7 +106,7 @@ def make_batch_fn(
       pad_id,
     )
 
-  return batch
+  return batch, len(rows)
 
 
 def _arrays(

@@ -191,6 +191,26 @@ def read_manifest(directory: files.Name) -> dict[str, Any]:
   return files.read_json(path)
 
 
+def names(directories: Sequence[files.Name], split: str) -> list[str]:
+  """The sources that have rows of a split, in the order of the folders.
+
+  Raises:
+    ValueError: if there is none.
+  """
+  found = [
+    source
+    for directory in directories
+    for source, splits in read_manifest(directory)['sources'].items()
+    if splits.get(split, {}).get('records')
+  ]
+  if not found and split == 'train':
+    raise ValueError(
+      f'--tokens {", ".join(map(str, directories))} hold no rows to train on; '
+      'tokenize other --documents'
+    )
+  return list(dict.fromkeys(found))
+
+
 def find_source(directories: Sequence[files.Name], source: str) -> files.Name:
   """The one folder of token shards that has a source.
 
@@ -201,9 +221,9 @@ def find_source(directories: Sequence[files.Name], source: str) -> files.Name:
   found = [d for d, names in known.items() if source in names]
   if len(found) != 1:
     raise ValueError(
-      f'{len(found)} of the folders of tokens have a source {source!r}, not '
-      f'one: {known}; give the right folders, or tokenize again with another '
-      f'name'
+      f'{len(found)} of the folders of --tokens have a source {source!r}, not '
+      f'one: {known}; name others in Config.sources and Config.valid_source, '
+      f'give other folders, or tokenize again with another name'
     )
   return found[0]
 
@@ -327,7 +347,8 @@ def _find_split(manifest, directory, name):
   if name not in known:
     raise ValueError(
       f'{directory} holds no tokens of {name}; it has '
-      f'{", ".join(known) or "none"}'
+      f'{", ".join(known) or "none"}: name those as Config.sources and '
+      f'Config.valid_source'
     )
   return known[name]
 

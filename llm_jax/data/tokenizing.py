@@ -11,7 +11,7 @@ from typing import Any
 
 from llm_jax import files
 from llm_jax.data import readers, shards
-from llm_jax.tokenizer import encoding, specials
+from llm_jax.tokenizer import loading, text_tokenizer
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,12 +21,12 @@ class Job:
   Attributes:
     tokenizer: folder of the tokenizer.
     sequence_length: targets in a row.
-    text_column: the column of the files that holds the text.
+    form: how the files are read.
   """
 
   tokenizer: str
   sequence_length: int
-  text_column: str
+  form: readers.Form
 
 
 def entry_path(folder: pathlib.Path, split: str, index: int) -> pathlib.Path:
@@ -44,48 +44,48 @@ def layout(job: Job) -> shards.Layout:
   encoder = load_tokenizer(job.tokenizer)
   return shards.Layout(
     job.sequence_length,
-    end_of_text_id=encoder.special_id(specials.END_OF_TEXT),
+    end_of_text_id=encoder.separator_id,
     vocab_size=encoder.vocab_size,
   )
 
 
 def write_shards(
-  job: Job, path: files.Path, folder: pathlib.Path, index: int
+  job: Job, part: readers.Part, folder: pathlib.Path, index: int
 ) -> None:
-  """Encode a file into a shard of each split, unless that is done.
+  """Encode files into a shard of each split, unless that is done.
 
   Args:
     job: what to encode with.
-    path: the file, read once.
+    part: the files, read once.
     folder: of the shards and their entries.
-    index: number of the file, which names its shards.
+    index: number of the part, which names its shards.
   """
   entries = {s: entry_path(folder, s, index) for s in readers.SPLITS}
   if all(entry.exists() for entry in entries.values()):
     return
   encoder = load_tokenizer(job.tokenizer)
   writers = {split: shard_writer(job, entries[split]) for split in entries}
-  for page in readers.read_file(path, job.text_column):
+  for split, page in readers.read_part(part, job.form):
     ids = encoder.encode(page.text)
-    writers[readers.split_of(page)].add(ids, len(page.text.encode()))
+    writers[split].add(ids, len(page.text.encode()))
   for split, writer in writers.items():
     files.write_json(entries[split], writer.close())
 
 
 def read_entries(
-  folder: pathlib.Path, n_files: int
+  folder: pathlib.Path, n_parts: int
 ) -> dict[str, list[dict[str, Any]]]:
-  """The entries of a source's shards by split, in the order of its files."""
+  """The entries of a source's shards by split, in the order of its parts."""
   return {
     split: [
       files.read_json(entry_path(folder, split, index))
-      for index in range(n_files)
+      for index in range(n_parts)
     ]
     for split in readers.SPLITS
   }
 
 
 @functools.cache
-def load_tokenizer(folder: str) -> encoding.Tokenizer:
+def load_tokenizer(folder: str) -> text_tokenizer.TextTokenizer:
   """A tokenizer, read once by each process."""
-  return encoding.Tokenizer.load(folder)
+  return loading.load(folder)

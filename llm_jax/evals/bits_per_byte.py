@@ -8,6 +8,7 @@ the model could reach.
 import dataclasses
 import functools
 import math
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -15,9 +16,10 @@ import numpy as np
 
 from llm_jax import types
 from llm_jax.data import mixture, shards
+from llm_jax.evals import compression
 from llm_jax.model import config as model_config
 from llm_jax.model import likelihood
-from llm_jax.tokenizer import encoding
+from llm_jax.tokenizer import text_tokenizer
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,7 +39,7 @@ class HeldOut:
 
 def read(
   source: shards.TokenSource,
-  tokenizer: encoding.Tokenizer,
+  tokenizer: text_tokenizer.TextTokenizer,
   max_rows: int,
 ) -> HeldOut:
   """Read rows and recover the text, so that all are measured on equal bytes.
@@ -79,7 +81,9 @@ def read(
   return held_out
 
 
-def text_bytes(tokenizer: encoding.Tokenizer, n_tokens: int) -> np.ndarray:
+def text_bytes(
+  tokenizer: text_tokenizer.TextTokenizer, n_tokens: int
+) -> np.ndarray:
   """Bytes of text of each of n_tokens ids: 0 of special and unused ones."""
   n_bytes_V = np.zeros(n_tokens, np.float32)
   for token in set(range(tokenizer.vocab_size)) - tokenizer.special_ids:
@@ -123,6 +127,41 @@ def bits_per_byte(
     )
     nats -= float(_sum_logp(cfg, params, batch))
   return nats / math.log(2) / held_out.n_bytes
+
+
+def measure(
+  cfg: model_config.ModelConfig,
+  params: types.Params,
+  source: shards.TokenSource,
+  tokenizer: text_tokenizer.TextTokenizer,
+  max_rows: int,
+  batch_size: int,
+) -> dict[str, Any]:
+  """Bits per byte of a source, of the model and of compressors.
+
+  Args:
+    cfg: the model.
+    params: its parameters.
+    source: rows of held-out documents.
+    tokenizer: the one that encoded them.
+    max_rows: read the first so many rows.
+    batch_size: rows run together.
+
+  Returns:
+    JSON-able: bits_per_byte of the model; and held_out with source, documents,
+    bytes and the bits per byte of compressors.
+  """
+  text = read(source, tokenizer, max_rows)
+  bits = bits_per_byte(cfg, params, held_out=text, batch_size=batch_size)
+  return {
+    'bits_per_byte': bits,
+    'held_out': {
+      'source': source.name,
+      'documents': len(text.documents),
+      'bytes': text.n_bytes,
+      'compressors': compression.bits_per_byte(text.documents),
+    },
+  }
 
 
 @functools.partial(jax.jit, static_argnums=0)

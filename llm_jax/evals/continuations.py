@@ -24,13 +24,14 @@ def sample(
   """
   if not prompts:
     return
-  end_of_text = model.tokenizer.special_id('<|endoftext|>')
+  start = model.tokenizer.separator_id
+  stop_ids = tuple({start, *model.tokenizer.eos_ids})
   answers = generate.generate(
     model.config,
     model.params,
-    prompts=[[end_of_text, *model.tokenizer.encode(text)] for text in prompts],
+    prompts=[[start, *model.tokenizer.encode(text)] for text in prompts],
     seeds=range(len(prompts)),
-    request=generate.Request(n_tokens, (end_of_text,)),
+    request=generate.Request(n_tokens, stop_ids),
     batch_size=len(prompts),
   )
   for prompt, answer in zip(prompts, answers, strict=True):

@@ -17,18 +17,19 @@ from llm_jax.evals import statistics
 from llm_jax.infer import generate
 from llm_jax.model import config as model_config
 from llm_jax.tasks import protocol
-from llm_jax.tokenizer import encoding
+from llm_jax.tokenizer import text_tokenizer
 from llm_jax.train import start
 from llm_jax.verify import grading
 
 _MAX_EXAMPLES_OF_A_KIND = 4
+_N_MADE = 400  # problems, where nothing says how many
 
 
 @dataclasses.dataclass(frozen=True)
 class Scoring:
   """How many problems there are, how many answers to each, and how long."""
 
-  n_problems: int = 400
+  n_problems: int = 0  # 0: all of a file, 400 where they are made
   n_samples: int = 8  # answers sampled for each problem
   temperature: float = 1.0  # of the sampled answers
   max_new_tokens: int = 64  # an answer that has not ended by then is wrong
@@ -37,7 +38,7 @@ class Scoring:
   seed: int = 0  # of the problems, the samples and the bootstrap
 
   def __post_init__(self):
-    for name in ('n_problems', 'n_samples', 'max_new_tokens',
+    for name in ('n_samples', 'max_new_tokens',
                  'max_direct_tokens', 'batch_size'):  # fmt: skip
       if getattr(self, name) < 1:
         raise ValueError(
@@ -56,7 +57,7 @@ class Model:
 
   config: model_config.ModelConfig
   params: types.Params
-  tokenizer: encoding.Tokenizer
+  tokenizer: text_tokenizer.TextTokenizer
   is_chat: bool  # prompted by the chat template; else by the bare prompt
 
 
@@ -70,18 +71,47 @@ def of_stage(stage: start.Stage, params: types.Params) -> Model:
   )
 
 
+def problems(
+  task: protocol.Task, cfg: Scoring, split: str = 'held_out'
+) -> Sequence[protocol.Problem]:
+  """The problems of an evaluation.
+
+  Args:
+    task: whose.
+    cfg: how many.
+    split: 'held_out', or 'all' of a task that reads them from a file.
+
+  Raises:
+    ValueError: if there are none, or fewer than asked for.
+  """
+  is_made = not protocol.file_of(task)
+  count = cfg.n_problems or (_N_MADE if is_made else 0)
+  found = task.problems('held_out' if is_made else split, count, cfg.seed)
+  if not found:
+    raise ValueError(
+      f'{protocol.file_of(task) or task.name} has no problem of the split '
+      f'{split}; give a larger file'
+    )
+  return found
+
+
 def evaluate(
-  model: Model, task: protocol.Task, cfg: Scoring, direct: bool
+  model: Model,
+  task: protocol.Task,
+  cfg: Scoring,
+  direct: bool,
+  split: str = 'held_out',
 ) -> dict[str, Any]:
   """Measure greedy and sampled accuracy on held-out problems.
 
   Args:
     model: the checkpoint.
-    task: the task; its problems of the split 'held_out' are taken.
+    task: the task.
     cfg: how many, how often.
     direct: forbid thinking. No token that could open a thought is ever
       drawn, so this is the model's own distribution given that it does not
       think.
+    split: of the problems; see `problems`.
 
   Returns:
     JSON-able: task, mode ('free' or 'direct'), n, n_samples, temperature,
@@ -89,9 +119,9 @@ def evaluate(
     and mean_length (tokens) and stopped_share of sampled answers, tokens (all
     that were generated), samples.
   """
-  problems = task.problems('held_out', cfg.n_problems, cfg.seed)
+  asked = problems(task, cfg, split)
   ask = functools.partial(
-    _answers, model, task, problems=problems, cfg=cfg, direct=direct
+    _answers, model, task, asked=asked, cfg=cfg, direct=direct
   )
   greedy, sampled = ask(n_samples=0), ask(n_samples=cfg.n_samples)
   verdicts = [[float(a['correct']) for a in answers] for answers in sampled]
@@ -107,13 +137,13 @@ def evaluate(
   return {
     'task': task.name,
     'mode': 'direct' if direct else 'free',
-    'n': len(problems),
+    'n': len(asked),
     'n_samples': cfg.n_samples,
     'temperature': cfg.temperature,
-    'greedy': n_greedy / len(problems),
+    'greedy': n_greedy / len(asked),
     'sampled': sum(n_correct) / len(every),
     'interval': {
-      'greedy': list(statistics.wilson_interval(n_greedy, len(problems))),
+      'greedy': list(statistics.wilson_interval(n_greedy, len(asked))),
       'sampled': interval(verdicts),
       'pass_at_k': {
         str(k): interval([[x] for x in estimates])
@@ -121,8 +151,7 @@ def evaluate(
       },
     },
     'pass_at_k': {
-      str(k): sum(estimates) / len(problems)
-      for k, estimates in pass_at_k.items()
+      str(k): sum(estimates) / len(asked) for k, estimates in pass_at_k.items()
     },
     'think_share': sum(task.thinks(a['answer']) for a in every) / len(every),
     'mean_length': sum(a['n_tokens'] for a in every) / len(every),
@@ -133,7 +162,7 @@ def evaluate(
 
 
 def thought_ids(
-  tokenizer: encoding.Tokenizer, think_start: str
+  tokenizer: text_tokenizer.TextTokenizer, think_start: str
 ) -> tuple[int, ...]:
   """Every token without which a thought cannot be opened.
 
@@ -163,7 +192,7 @@ def thought_ids(
 def _answers(
   model: Model,
   task: protocol.Task,
-  problems: Sequence[protocol.Problem],
+  asked: Sequence[protocol.Problem],
   cfg: Scoring,
   direct: bool,
   n_samples: int,
@@ -171,7 +200,7 @@ def _answers(
   """Scored answers to each problem; n_samples 0 gives the greedy one."""
   n_answers = max(n_samples, 1)
   prompts, seeds = [], []
-  for problem in problems:
+  for problem in asked:
     ids = prompting.token_ids(model.tokenizer, problem.prompt, model.is_chat)
     prompts += [ids] * n_answers
     # Seeds by name and not by index: the answers to a problem do not depend
@@ -193,7 +222,7 @@ def _answers(
     batch_size=cfg.batch_size,
   )
   scored = [
-    _scored(model, task, problem=problems[index // n_answers], answer=answer)
+    _scored(model, task, problem=asked[index // n_answers], answer=answer)
     for index, answer in enumerate(answers)
   ]
   return [

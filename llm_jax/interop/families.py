@@ -10,7 +10,10 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
+from absl import logging
+
 from llm_jax import dataclass_json
+from llm_jax.interop import config_keys
 from llm_jax.model import config
 
 _KEYS = {
@@ -55,19 +58,6 @@ _ROPE = ('rope_theta', 'rope_scaling')
 _WINDOW = ('layer_pattern', 'window')
 # Their values are no part of ModelConfig's layout.
 _ANY_VALUE = {*_KEYS, 'dtype', 'unroll_layers', 'remat'}
-# Keys that change no logits: training, generation, labels, bookkeeping.
-_IGNORED = (
-  'model_type architectures transformers_version _name_or_path dtype '
-  'torch_dtype use_cache cache_implementation initializer_range '
-  'attention_dropout resid_pdrop embd_pdrop attn_pdrop bos_token_id '
-  'eos_token_id pad_token_id pretraining_tp n_ctx reorder_and_upcast_attn '
-  'summary_type summary_use_proj summary_activation summary_first_dropout '
-  'summary_proj_to_labels task_specific_params id2label label2id '
-  'output_hidden_states output_attentions return_dict problem_type '
-  'chunk_size_feed_forward _attn_implementation_autoset '
-  '_sliding_window_pattern router_aux_loss_coef output_router_logits '
-  'router_jitter_noise'
-)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -176,6 +166,14 @@ def of_json(values: Mapping[str, Any]) -> Family:
     ValueError: if it is none of ours.
   """
   model_type = values.get('model_type')
+  if model_type == 'mistral':  # Llama's layout, but for the window
+    if values.get('sliding_window') is not None:
+      raise ValueError(
+        'config.json is of Mistral with sliding_window = '
+        f'{values["sliding_window"]}, which cannot be read; it may be null '
+        'where no text is longer'
+      )
+    model_type = 'llama'
   if model_type not in _FAMILIES:
     raise ValueError(
       f'config.json has model_type {model_type!r}, which cannot be read; use a '
@@ -285,7 +283,13 @@ def from_json(values: Mapping[str, Any]) -> config.ModelConfig:
   dtype = left.get('dtype') or left.get('torch_dtype')
   options['dtype'] = 'bfloat16' if dtype == 'bfloat16' else 'float32'
   unknown = {k: v for k, v in left.items() if v is not None}
-  unknown = sorted(unknown.keys() - set(_IGNORED.split()))
+  unknown = sorted(unknown.keys() - set(config_keys.IGNORED.split()))
+  neutral = [key for key in unknown if config_keys.is_neutral(key, left[key])]
+  if neutral:
+    logging.info(
+      'config.json: read past %s, which change no logits', ', '.join(neutral)
+    )
+  unknown = [key for key in unknown if key not in neutral]
   if unknown:
     raise ValueError(
       f'config.json has {", ".join(f"{k} = {left[k]!r}" for k in unknown)}, '

@@ -6,24 +6,24 @@ written. Only folders are read, nothing is fetched, and pickled weights are
 not opened.
 """
 
+import dataclasses
 import pathlib
 import re
 import shutil
 from typing import Any
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 import safetensors
-from absl import logging
 from flax import traverse_util
+from jax.sharding import Mesh
 from safetensors import numpy as safetensors_numpy
 
 from llm_jax import files, types
-from llm_jax.chat import template
-from llm_jax.interop import families, tensors
+from llm_jax.interop import families, tensors, tokenizer_files
 from llm_jax.model import config, params
-from llm_jax.tokenizer import encoding, specials
-from llm_jax.tokenizer import huggingface as tokenizer_json
+from llm_jax.tokenizer import published
 
 _INDEX = 'model.safetensors.index.json'
 _DTYPES = {
@@ -35,7 +35,16 @@ _DTYPES = {
 _COMPUTED = re.compile(r'\.attn\.(masked_)?bias$|\.rotary_emb\.inv_freq$')
 
 
+Flat = dict[str, np.ndarray]  # parameters by path
+
+
 def read(folder: files.Name) -> tuple[config.ModelConfig, types.Params]:
+  """Read a published model; see `read_flat`."""
+  cfg, flat = read_flat(folder)
+  return cfg, traverse_util.unflatten_dict(flat, sep='/')
+
+
+def read_flat(folder: files.Name) -> tuple[config.ModelConfig, Flat]:
   """Read a published model.
 
   Args:
@@ -43,7 +52,7 @@ def read(folder: files.Name) -> tuple[config.ModelConfig, types.Params]:
       their index.
 
   Returns:
-    The model's configuration and its parameters as float32 numpy arrays.
+    The model's configuration and its parameters by path, as float32 arrays.
     Rows that pad the vocabulary are 0.
 
   Raises:
@@ -51,26 +60,67 @@ def read(folder: files.Name) -> tuple[config.ModelConfig, types.Params]:
       the model's class has, by name.
   """
   folder = pathlib.Path(folder)
-  values = _read_json(folder / 'config.json')
+  values = files.read_object(folder / 'config.json')
   cfg = families.from_json(values)
   wanted = tensors.of_model(cfg, values['model_type'])
   stored = _find_tensors(folder, values['model_type'])
   names = [tensor.name for tensor in wanted]
   _refuse_other_names(folder, stored, wanted=names, cfg=cfg)
-  flat = {
-    path: np.zeros(line.shape, np.float32)
-    for path, line in params.table(cfg).items()
-  }
+  flat = tensors.zeros(cfg)
   for file in sorted({path for path, _ in stored.values()}):
     with safetensors.safe_open(file, framework='numpy') as opened:
       for tensor in wanted:
         path, stored_name = stored[tensor.name]
         if path == file:
-          _fill(flat, tensor, opened.get_tensor(stored_name))
+          tensors.fill(flat, tensor, opened.get_tensor(stored_name))
       if cfg.tied_embeddings and stored.get('lm_head.weight', ('',))[0] == file:
         head_VD = opened.get_tensor(stored['lm_head.weight'][1])
         _refuse_other_head(folder, head_VD, flat['embedding'])
-  return cfg, traverse_util.unflatten_dict(flat, sep='/')
+  return cfg, flat
+
+
+def grow(
+  cfg: config.ModelConfig, flat: Flat, vocab_size: int
+) -> tuple[config.ModelConfig, Flat]:
+  """The model with more tokens; a new one is the mean of all others.
+
+  So it is neither drawn often nor far from where training moves it.
+
+  Args:
+    cfg: the model.
+    flat: its parameters by path.
+    vocab_size: of the model that is wanted, no smaller.
+  """
+  if vocab_size == cfg.vocab_size:
+    return cfg, flat
+  grown = dataclasses.replace(cfg, vocab_size=vocab_size)
+  flat = dict(flat)
+  for path, param in params.table(grown).items():
+    if param.axes == 'VD':
+      old_VD = flat[path][: cfg.vocab_size]
+      new_VD = np.zeros(param.shape, np.float32)
+      new_VD[: cfg.vocab_size] = old_VD
+      new_VD[cfg.vocab_size : vocab_size] = old_VD.mean(axis=0)
+      flat[path] = new_VD
+  return grown, flat
+
+
+def place(cfg: config.ModelConfig, flat: Flat, mesh: Mesh) -> types.Params:
+  """The parameters on a mesh, each part only where the mesh wants it.
+
+  Args:
+    cfg: the model.
+    flat: its parameters by path; emptied, so that none lies in memory twice.
+    mesh: the mesh.
+  """
+  wanted = traverse_util.flatten_dict(
+    params.shardings(params.table(cfg), mesh), sep='/'
+  )
+  placed = {
+    path: jax.device_put(flat.pop(path), sharding)
+    for path, sharding in wanted.items()
+  }
+  return traverse_util.unflatten_dict(placed, sep='/')
 
 
 def write(
@@ -112,16 +162,17 @@ def write(
     shutil.rmtree(leftover)  # of an export that was killed
   unfinished = files.unfinished(folder)
   unfinished.mkdir()
-  generation: dict[str, Any] = {'do_sample': True}
+  # Null where there is no tokenizer, or the class's own ids would count.
+  ids: dict[str, Any] = dict.fromkeys(published.ID_KEYS)
   if tokenizer_dir is not None:
-    generation |= _write_tokenizer(
+    ids |= tokenizer_files.write(
       unfinished, cfg, tokenizer_dir=tokenizer_dir, is_chat=is_chat
     )
-  # Null where there is no tokenizer, or the class's own ids would count.
-  ids = ('bos_token_id', 'eos_token_id', 'pad_token_id')
-  values |= {key: generation.get(key) for key in ids}
-  files.write_json(unfinished / 'config.json', values)
-  files.write_json(unfinished / 'generation_config.json', generation)
+  files.write_json(unfinished / 'config.json', values | ids)
+  path = unfinished / 'generation_config.json'
+  if not path.exists():
+    given = {key: value for key, value in ids.items() if value is not None}
+    files.write_json(path, {'do_sample': True, **given})
   wanted = tensors.of_model(cfg, family.model_type)
   _write_tensors(
     unfinished,
@@ -133,78 +184,13 @@ def write(
   files.put_in_place(unfinished, folder)
 
 
-def read_tokenizer(folder: files.Name, vocab_size: int) -> encoding.Tokenizer:
-  """Convert the tokenizer of a published model.
-
-  The stages ask for control tokens by our names. Where there is no
-  <|endoftext|>, the token that ends a text takes that name; the others go to
-  ids that the vocabulary leaves unused, as far as there are any.
-
-  Args:
-    folder: with tokenizer.json and config.json.
-    vocab_size: of the model.
-
-  Returns:
-    A tokenizer with the same ids for text.
-
-  Raises:
-    ValueError: if ours cannot represent it, with the reason.
-  """
-  folder = pathlib.Path(folder)
-  parts = tokenizer_json.read_parts(_read_json(folder / 'tokenizer.json'))
-  if parts.is_nfc:
-    logging.warning(
-      '%s brings text into Unicode form NFC first; ours does not: give it text '
-      'in that form',
-      folder / 'tokenizer.json',
-    )
-  special_ids = dict(parts.special_ids)
-  if specials.END_OF_TEXT not in special_ids:
-    values = _read_json(folder / 'config.json')
-    if (folder / 'generation_config.json').is_file():
-      values |= _read_json(folder / 'generation_config.json')
-    end = values.get('eos_token_id')
-    end = end[0] if isinstance(end, list) else end
-    names = [name for name, i in special_ids.items() if i == end]
-    if not names:
-      raise ValueError(
-        f'{folder} has no {specials.END_OF_TEXT} and no added token with the '
-        f'eos_token_id {end}; set it in generation_config.json'
-      )
-    special_ids[specials.END_OF_TEXT] = special_ids.pop(names[0])
-  taken = {*parts.ranks.values(), *special_ids.values()}
-  unused = (i for i in range(vocab_size) if i not in taken)
-  missing = [name for name in specials.NAMES if name not in special_ids]
-  special_ids |= dict(zip(missing, unused, strict=False))
-  logging.info(
-    '%d ordinary and %d control tokens; missing: %s',
-    len(parts.ranks),
-    len(special_ids),
-    [name for name in missing if name not in special_ids] or 'none',
-  )
-  return encoding.Tokenizer(
-    parts.ranks, parts.pattern, special_ids=special_ids, vocab_size=vocab_size
-  )
-
-
-def _read_json(path: pathlib.Path) -> dict[str, Any]:
-  if not path.is_file():
-    raise ValueError(
-      f'{path} is missing; give a folder that save_pretrained wrote'
-    )
-  values = files.read_json(path)
-  if not isinstance(values, dict):
-    raise ValueError(f'{path} holds no object')
-  return values
-
-
 def _find_tensors(
   folder: pathlib.Path, model_type: str
 ) -> dict[str, tuple[str, str]]:
   """The file of each tensor and its name there, by the name that it has now."""
   paths = [folder / 'model.safetensors']
   if (folder / _INDEX).is_file():
-    weight_map = _read_json(folder / _INDEX).get('weight_map', {})
+    weight_map = files.read_object(folder / _INDEX).get('weight_map', {})
     names = sorted(set(weight_map.values()))
     outside = [n for n in names if pathlib.PurePath(n).name != n]
     if outside:
@@ -238,18 +224,6 @@ def _refuse_other_names(folder, files, wanted, cfg):
       f'{len(missing)} missing {missing[:3]}, {len(unknown)} unknown '
       f'{unknown[:3]}; is it another class, or a quantised model?'
     )
-
-
-def _fill(flat, tensor: tensors.Tensor, array: np.ndarray) -> None:
-  """Copy a tensor into its place in our arrays."""
-  if array.shape != tensor.shape or array.dtype.name not in _DTYPES:
-    raise ValueError(
-      f'{tensor.name} is {array.dtype.name} {list(array.shape)}, but by '
-      f'config.json it is {list(tensor.shape)} of {" or ".join(_DTYPES)}'
-    )
-  for path, part in tensor.split(array):
-    into = flat[path][tensor.index]
-    into[: len(part)] = part  # rows that pad the vocabulary stay 0
 
 
 def _refuse_other_head(folder, head_VD, embedding_VD):
@@ -291,38 +265,3 @@ def _published(tensor: tensors.Tensor, flat, dtype) -> np.ndarray:
       f'{tensor.name} has values beyond float16; use float32 or bfloat16'
     )
   return array.astype(dtype)
-
-
-def _write_tokenizer(folder, cfg, tokenizer_dir, is_chat) -> dict[str, Any]:
-  """Write the tokenizer's files; returns the ids that generation needs."""
-  tokenizer = encoding.Tokenizer.load(tokenizer_dir)
-  if tokenizer.vocab_size != cfg.vocab_size:
-    raise ValueError(
-      f'the tokenizer in {tokenizer_dir} has {tokenizer.vocab_size} tokens, '
-      f'the model {cfg.vocab_size}; give the tokenizer of the model'
-    )
-  source = pathlib.Path(tokenizer_dir) / encoding.HUGGING_FACE_FILE
-  shutil.copyfile(source, folder / source.name)
-  end = specials.END_OF_TEXT
-  values = {
-    'tokenizer_class': 'PreTrainedTokenizerFast',
-    'bos_token': end,
-    'eos_token': specials.IM_END if is_chat else end,
-    'pad_token': end,
-    'model_max_length': cfg.max_length,
-    # Or transformers 4 adds token_type_ids, which generate() refuses.
-    'model_input_names': ['input_ids', 'attention_mask'],
-    'clean_up_tokenization_spaces': False,
-  }
-  files.write_json(folder / 'tokenizer_config.json', values)
-  if is_chat:
-    (folder / 'chat_template.jinja').write_text(
-      template.JINJA, encoding='utf-8'
-    )
-  end_id = tokenizer.special_id(end)
-  eos_ids = [tokenizer.special_id(values['eos_token']), end_id]
-  return {
-    'bos_token_id': end_id,
-    'eos_token_id': eos_ids if is_chat else end_id,
-    'pad_token_id': end_id,
-  }

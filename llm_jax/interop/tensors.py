@@ -64,6 +64,7 @@ _GPT2_TOP = {
 }  # fmt: skip
 
 
+DTYPES = ('float32', 'bfloat16', 'float16')  # that tensors may have
 Shape = tuple[int, ...]
 
 
@@ -149,6 +150,32 @@ def of_model(cfg: config.ModelConfig, model_type: str) -> list[Tensor]:
   held = {path for tensor in tensors for path, *_ in tensor.parts}
   assert held == lines.keys(), held ^ lines.keys()
   return tensors
+
+
+def zeros(cfg: config.ModelConfig) -> dict[str, np.ndarray]:
+  """Our arrays by path, to be filled; float32."""
+  return {
+    path: np.zeros(line.shape, np.float32)
+    for path, line in params.table(cfg).items()
+  }
+
+
+def fill(
+  flat: Mapping[str, np.ndarray], tensor: Tensor, array: np.ndarray
+) -> None:
+  """Copy a published array into its place in our arrays.
+
+  Raises:
+    ValueError: if it has another shape than its place, or is not of floats.
+  """
+  if array.shape != tensor.shape or array.dtype.name not in DTYPES:
+    raise ValueError(
+      f'{tensor.name} is {array.dtype.name} {list(array.shape)}, but by '
+      f'config.json it is {list(tensor.shape)} of {" or ".join(DTYPES)}'
+    )
+  for path, part in tensor.split(array):
+    into = flat[path][tensor.index]
+    into[: len(part)] = part  # rows that pad the vocabulary stay 0
 
 
 def _shapes(

@@ -11,7 +11,7 @@ from llm_jax import dataclass_json
 
 VOCABULARY_MULTIPLE = 128  # rows of the embedding, for sharding and matmuls
 # Say how a model is computed, and not which one it is.
-COMPUTATION = ('dtype', 'unroll_layers', 'attention', 'remat')
+_COMPUTATION = ('dtype', 'unroll_layers', 'attention', 'remat')
 _CHOICES = {
   'norm': ('rms', 'rms_plus_one', 'layer'),
   'bias': ('none', 'qkv', 'all'),
@@ -37,11 +37,11 @@ class RopeScaling:
   shorter than original_max_length / high_freq_factor, and blends in between.
   """
 
-  kind: str = 'llama3'
-  factor: float = 8.0
-  low_freq_factor: float = 1.0
-  high_freq_factor: float = 4.0
-  original_max_length: int = 8192  # tokens
+  kind: str = 'llama3'  # or linear
+  factor: float = 8.0  # of the wavelengths, > 0
+  low_freq_factor: float = 1.0  # of llama3; see above
+  high_freq_factor: float = 4.0  # likewise
+  original_max_length: int = 8192  # tokens of a text in pretraining
 
   def __post_init__(self):
     if self.kind not in ('linear', 'llama3'):
@@ -70,25 +70,25 @@ class ModelConfig:
   """
 
   vocab_size: int = 2048  # tokens of the tokenizer; rows are padded to 128
-  n_layers: int = 3
-  d_model: int = 96
-  n_heads: int = 3
-  n_kv_heads: int = 3
-  head_dim: int = 32
-  d_ff: int = 256  # of an expert, where there are experts
+  n_layers: int = 3  # Transformer layers
+  d_model: int = 96  # width of the residual stream
+  n_heads: int = 3  # of queries
+  n_kv_heads: int = 3  # of keys and values; divides n_heads
+  head_dim: int = 32  # width of a head; even, for rotary positions
+  d_ff: int = 256  # width of the feed-forward, or of one expert
   n_experts: int = 0  # of each layer; 0: one feed-forward for all tokens
-  n_experts_per_token: int = 2
+  n_experts_per_token: int = 2  # that the router chooses
   normalize_router: bool = True  # the weights of a token's experts add up to 1
   d_shared: int = 0  # width of a shared expert, which all tokens take; 0: none
   max_length: int = 256  # longest sequence the model is trained or run on
   activation: str = 'silu_gated'  # gelu_gated, gelu (both tanh), relu_squared
   norm: str = 'rms'  # rms_plus_one: times 1 + scale; layer: LayerNorm
-  norm_eps: float = 1e-6
+  norm_eps: float = 1e-6  # under the root of a norm
   post_norms: bool = False  # another norm behind each sub-layer
   qk_norm: bool = True  # norm of queries and keys, before positions
   bias: str = 'none'  # none, qkv, or all: of every matrix of a layer
   positions: str = 'rotary'  # or learned: a row of a table is added
-  rope_theta: float = 10_000.0
+  rope_theta: float = 10_000.0  # base of the rotary wavelengths
   local_rope_theta: float = 0.0  # of local layers; 0: rope_theta
   rope_scaling: RopeScaling | None = None  # of global layers
   layer_pattern: str = 'G'  # repeated; G: global; L: local, sees `window`
@@ -98,7 +98,7 @@ class ModelConfig:
   logit_softcap: float = 0.0  # the same of the logits
   value_embeddings: bool = False  # in every second layer, the last with them
   embedding_scale: bool = False  # embeddings times sqrt(d_model)
-  tied_embeddings: bool = False
+  tied_embeddings: bool = False  # the output matrix is the embedding's
   dtype: str = 'float32'  # of activations; parameters stay float32
   unroll_layers: bool = True  # a step is faster; a scan compiles faster
   attention: str = 'auto'  # form without a cache, see packed_attention.py
@@ -189,3 +189,36 @@ def check_fits(cfg: ModelConfig, vocab_size: int, length: int) -> None:
       f'ModelConfig.max_length = {cfg.max_length} is less than the {length} '
       f'tokens of a row; set ModelConfig.max_length = {length}'
     )
+
+
+def computed_as(asked: ModelConfig, saved: ModelConfig) -> ModelConfig:
+  """A saved model, computed as settings ask for.
+
+  Args:
+    asked: the settings; those with their default are taken for not given.
+    saved: the model.
+
+  Returns:
+    The model with the settings of its computation. One with rotary positions
+    may be trained on longer texts than it was.
+
+  Raises:
+    ValueError: if another setting is not that of the model; each is named.
+  """
+  usual, changed, wrong = ModelConfig(), {}, []
+  for field in dataclasses.fields(saved):
+    name = field.name
+    value, own = getattr(asked, name), getattr(saved, name)
+    is_longer = name == 'max_length' and saved.positions == 'rotary'
+    if value in (own, getattr(usual, name)):
+      continue
+    if name in _COMPUTATION or (is_longer and value > own):
+      changed[name] = value
+    else:
+      wrong.append(f'ModelConfig.{name} = {value!r}, but it has {own!r}')
+  if wrong:
+    raise ValueError(
+      f'the model of --restore_from is another one: {"; ".join(wrong)}; leave '
+      'these settings out'
+    )
+  return dataclasses.replace(saved, **changed)

@@ -154,7 +154,7 @@ def starts_alike(
     jax.vmap(learning_rate(cfg, 1.0, n))(jnp.arange(n_done))
     for n in (n_steps, other_n_steps)
   )
-  return bool((rates == others).all())
+  return bool(jnp.array_equal(rates, others))
 
 
 def restart_schedule(state: optax.OptState) -> optax.OptState:

@@ -13,7 +13,7 @@ from typing import Protocol
 
 from llm_jax import visible_text
 from llm_jax.chat import template
-from llm_jax.tokenizer import encoding, stream
+from llm_jax.tokenizer import stream, text_tokenizer
 
 HELP = """\
 /system TEXT       set the system message and start over; without TEXT, none
@@ -65,7 +65,10 @@ class Session:
   """The state of one conversation: messages, system text, temperature."""
 
   def __init__(
-    self, stream_fn: StreamFn, tokenizer: encoding.Tokenizer, settings: Settings
+    self,
+    stream_fn: StreamFn,
+    tokenizer: text_tokenizer.TextTokenizer,
+    settings: Settings,
   ):
     self._stream_fn = stream_fn
     self._tokenizer = tokenizer

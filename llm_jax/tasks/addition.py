@@ -17,7 +17,7 @@ from llm_jax.verify import grading
 class Addition(splits.Made):
   """The task for numbers of n_digits digits, zero-padded."""
 
-  n_digits: int = 3
+  n_digits: int = 3  # of each number
   name: str = 'addition'
   think_start: str = grading.THINK_START
 

@@ -17,8 +17,8 @@ class Comparison(splits.Made):
   Both orders of a pair are of one split.
   """
 
-  n_decimals: int = 3
-  max_whole: int = 99  # before the point
+  n_decimals: int = 3  # digits after the point, at most
+  max_whole: int = 99  # largest number before the point
   name: str = 'comparison'
   think_start: str = grading.THINK_START
 

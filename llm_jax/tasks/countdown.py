@@ -21,9 +21,9 @@ class Countdown(splits.Made):
   A target and its numbers in any order are of one split.
   """
 
-  n_numbers: int = 3
-  max_number: int = 25
-  max_target: int = 99
+  n_numbers: int = 3  # that a sum is made of
+  max_number: int = 25  # the largest of them
+  max_target: int = 99  # the largest value asked for
   n_tries: int = 3  # wrong sums in a demonstrated thought, at most
   name: str = 'countdown'
   think_start: str = grading.THINK_START

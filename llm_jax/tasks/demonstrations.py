@@ -1,70 +1,83 @@
 """Conversations that nobody wrote: of a task, an identity, a manual.
 
-Everything is off unless a number asks for it. What users bring is read by
-data/conversations.py.
+Everything is off unless a setting asks for it. What users bring is read by
+given.py.
 """
 
 import random
+from collections.abc import Sequence
+from typing import Any
 
 from llm_jax.data import conversations, readers
 from llm_jax.tasks import documentation, identity, protocol, reference
 
-Conversation = conversations.Conversation
+Item = conversations.Item
+NAMES = ('identity', 'documentation')  # of sources, beside the task's own
 
 
-def check(
-  n_task: int, n_identity: int, n_documentation: int, documents: str | None
-) -> bool:
-  """Whether anything is to be made.
-
-  Raises:
-    ValueError: for questions about no documents, or documents for no question.
-  """
-  if bool(documents) != bool(n_documentation):
-    raise ValueError(
-      f'Config.n_documentation = {n_documentation} questions about '
-      f'--documents {documents}: give both, or none of them'
-    )
-  return bool(n_task or n_identity or n_documentation)
-
-
-def make(
-  task: protocol.Task | None,
-  n_task: int,
-  think_share: float,
-  n_identity: int,
-  n_documentation: int,
-  documents: str | None,
-  max_turns: int,
-  seed: int,
-) -> list[Conversation]:
-  """Draw all of them, mixed.
+def check(cfg: Any, documents: str | None, given: Sequence[str]) -> None:
+  """Refuse a run without conversations, or documents that nobody asks about.
 
   Args:
-    task: whose demonstrations there are; None: none.
-    n_task: as many.
-    think_share: share of them with a thought.
-    n_identity: questions about the assistant.
-    n_documentation: questions about the manual in the documents.
+    cfg: the recipe's configuration, with what `make` reads of it.
+    documents: a corpus to ask about.
+    given: sources of conversations that the user brings.
+
+  Raises:
+    ValueError: with the settings.
+  """
+  if (cfg.task is None) != (cfg.n_task == 0):
+    raise ValueError(
+      f'Config.n_task = {cfg.n_task} demonstrations of Config.task = '
+      f'{cfg.task}: set both, as in Config.task = @Addition() and '
+      'Config.n_task = 1000, or none of them'
+    )
+  if bool(documents) != bool(cfg.n_documentation):
+    raise ValueError(
+      f'Config.n_documentation = {cfg.n_documentation} questions about '
+      f'--documents {documents}: give both, or none of them'
+    )
+  if not (given or cfg.n_task or cfg.n_identity or cfg.n_documentation):
+    raise ValueError(
+      'there is no conversation to train on; give --conversations, or set '
+      'Config.task and Config.n_task, Config.n_identity, or '
+      'Config.n_documentation with --documents'
+    )
+
+
+def make(cfg: Any, documents: str | None) -> list[Item]:
+  """Draw all that settings ask for, mixed.
+
+  Args:
+    cfg: the recipe's configuration: a task and n_task of its demonstrations, of
+      which think_share hold a thought; n_identity questions about the
+      assistant; n_documentation about the documents, with their text_column;
+      neighbours are joined to conversations of 1 to max_turns questions.
     documents: a corpus, see data/readers.py.
-    max_turns: neighbours are joined to conversations of 1 to so many questions.
-    seed: of all draws.
 
   Returns:
-    The messages of each conversation.
+    The conversations, by the name of the task or of NAMES.
   """
-  draw = random.Random(f'conversations/{seed}')
-  result = identity.conversations(n_identity, seed)
-  if task:
-    result += protocol.conversations(
-      task, n_task, seed=seed, think_share=think_share, draw=draw
+  draw = random.Random(f'conversations/{cfg.seed}')
+  made = {'identity': identity.conversations(cfg.n_identity, cfg.seed)}
+  if cfg.task:
+    made[cfg.task.name] = protocol.conversations(
+      cfg.task,
+      cfg.n_task,
+      seed=cfg.seed,
+      think_share=cfg.think_share,
+      draw=draw,
     )
   if documents:
+    form = readers.Form(cfg.text_column)
     entries = [
       entry
-      for page in readers.read(documents, 'train')
+      for page in readers.read(documents, 'train', form)
       for entry in reference.entries(page.text)
     ]
-    result += documentation.conversations(entries, n_documentation, seed)
+    made['documentation'] = documentation.conversations(
+      entries, cfg.n_documentation, cfg.seed
+    )
+  result = [Item(name, '', talk) for name, own in made.items() for talk in own]
   draw.shuffle(result)
-  return conversations.join_turns(result, max_turns, draw)
+  return conversations.join_turns(result, cfg.max_turns, draw)

@@ -37,7 +37,7 @@ class Format(splits.Made):
   2. fig
   """
 
-  n_words: int = 4
+  n_words: int = 4  # at most, 2 at least
   name: str = 'format'
   think_start: str = grading.THINK_START
 

@@ -30,8 +30,8 @@ class Letters(splits.Made):
   A word is of one split, for every letter and kind.
   """
 
-  kind: Literal['count', 'spell'] = 'count'
-  n_syllables: int = 4
+  kind: Literal['count', 'spell'] = 'count'  # what is asked of a word
+  n_syllables: int = 4  # of a word at most, 2 at least
   name: str = 'letters'
   think_start: str = grading.THINK_START
 

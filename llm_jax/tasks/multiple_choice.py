@@ -48,17 +48,26 @@ class MultipleChoice(published.Published):
 
   def read(self, row: dict[str, Any]) -> protocol.Problem | None:
     """A row as a problem, or None if its answer is none of its choices."""
-    question, choices, right = row['question'], row['choices'], row['answer']
+    question, right = row['question'].strip(), row['answer']
+    choices = tuple(str(choice) for choice in row['choices'])
     if not 2 <= len(choices) <= 26:
       raise ValueError(f'there are {len(choices)} choices; use 2 to 26')
+    if not all(choice.strip() for choice in choices):
+      raise ValueError(f'the choices {choices} are not all text; write each')
     lines = [
       f'{letter}. {choice}'
       for letter, choice in zip(string.ascii_uppercase, choices, strict=False)
     ]
     if type(right) is not int or not 0 <= right < len(choices):
       return None
-    prompt = '\n'.join([question.strip(), *lines, 'Answer:'])
-    return protocol.Problem(self.name, prompt, lines[right])
+    prompt = '\n'.join([question, *lines, 'Answer:'])
+    return protocol.Problem(
+      task=self.name,
+      prompt=prompt,
+      reference=lines[right],
+      question=question,
+      choices=choices,
+    )
 
   def demonstrate(self, problem: protocol.Problem, think: bool) -> str:
     """Write the letter; the file has no thoughts.

@@ -20,6 +20,8 @@ class Problem:
   task: str  # name of the task
   prompt: str  # what the model reads
   reference: str  # the right answer; never shown to the model
+  question: str = ''  # the prompt without choices, where there are some
+  choices: tuple[str, ...] = ()  # what an answer is chosen from
 
 
 class Task(Protocol):
@@ -74,6 +76,12 @@ def conversations(
     )
     for problem in task.problems('train', count, seed)
   ]
+
+
+def file_of(task: Task) -> str:
+  """The file whose questions an evaluation asks; empty: they are made."""
+  path = getattr(task, 'held_out_path', '') or getattr(task, 'path', '')
+  return path
 
 
 def file_sums(task: Task | None) -> dict[str, str]:

@@ -1,7 +1,9 @@
 """Problems in JSONL files here, as data sets of questions are published.
 
 A question belongs to a split by its words: the same story with other numbers
-stays in one split. It does not fetch anything.
+stays in one split. A stage that trains on a file leaves a tenth of it out; an
+evaluation may ask all of a file that no stage trained on. It does not fetch
+anything.
 """
 
 import re
@@ -24,7 +26,7 @@ def key(question: str) -> str:
 
 
 def load(path: str, read: ReadFn) -> dict[str, protocol.Problem]:
-  """Read a file, dropping and counting what has no readable answer.
+  """Read a file, counting what has no readable answer or is there already.
 
   Args:
     path: a JSONL file, gzipped if it ends in .gz.
@@ -42,18 +44,20 @@ def load(path: str, read: ReadFn) -> dict[str, protocol.Problem]:
       'the task has no file; set its path to a JSONL file of problems'
     )
   problems: dict[str, protocol.Problem] = {}
-  n_unreadable = 0
+  n_unreadable = n_again = 0
   for problem in files.read_jsonl(path, read):
     if problem is None:
       n_unreadable += 1
+    elif problem.prompt in problems:
+      n_again += 1
     else:
-      problems.setdefault(problem.prompt, problem)
-  if n_unreadable:
-    logging.warning(
-      '%d problems of %s are dropped: their right answer cannot be read',
-      n_unreadable,
-      path,
-    )
+      problems[problem.prompt] = problem
+  for n, reason in (
+    (n_unreadable, 'their right answer cannot be read'),
+    (n_again, 'an earlier one has the same prompt'),
+  ):
+    if n:
+      logging.warning('%d problems of %s are dropped: %s', n, path, reason)
   return problems
 
 
@@ -63,6 +67,8 @@ class Published:
   A dataclass of it has a path, a held_out_path and `read`.
   """
 
+  name: str  # in records; the order of the problems depends on it
+  think_start: str  # text that starts a thought; banned for direct answers
   path: str
   held_out_path: str
   read: ReadFn
@@ -75,7 +81,8 @@ class Published:
     Args:
       split: 'train' or 'held_out', which is all of held_out_path or, without
         one, a tenth of path. A question with the same words is of no other.
-      count: how many.
+        'all' is all of held_out_path or, without one, of path.
+      count: how many; 0: all of the split.
       seed: of their order.
 
     Returns:
@@ -84,19 +91,31 @@ class Published:
     Raises:
       ValueError: if the split is unknown or has fewer problems than count.
     """
-    splits.check(split)
-    own = load(self.path, self.read).values()
-    if self.held_out_path:
-      held_out = list(load(self.held_out_path, self.read).values())
+    if split != 'all':
+      splits.check(split)
+    if split != 'train' and self.held_out_path:
+      path = self.held_out_path
+      chosen = list(load(path, self.read).values())
     else:
-      held_out = [p for p in own if splits.is_held_out(key(p.prompt))]
-    closed = {key(problem.prompt) for problem in held_out}
-    train = [problem for problem in own if key(problem.prompt) not in closed]
+      path = self.path
+      chosen = list(load(path, self.read).values())
+      if split != 'all':
+        closed = self._closed(chosen)
+        is_held_out = split == 'held_out'
+        chosen = [p for p in chosen if (key(p.prompt) in closed) == is_held_out]
     return splits.choose(
-      held_out if split == 'held_out' else train,
-      count=count,
+      chosen,
+      count=count or len(chosen),
       seed=f'{split}/{seed}',
-      where=f'the split {split} of {self.path}',
+      where=f'the split {split} of {path}',
     )
+
+  def _closed(self, own: list[protocol.Problem]) -> set[str]:
+    """Keys of the questions that no stage trains on."""
+    if self.held_out_path:
+      own = list(load(self.held_out_path, self.read).values())
+      return {key(problem.prompt) for problem in own}
+    keys = {key(problem.prompt) for problem in own}
+    return {each for each in keys if splits.is_held_out(each)}
 
   thinks = staticmethod(grading.thinks)

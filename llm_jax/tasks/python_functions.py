@@ -41,7 +41,8 @@ class PythonFunctions:
 
   path: str = ''  # JSONL as published, plain or .gz
   timeout_s: float = 3.0  # that an answer may take for all of its calls
-  name: str = 'python_functions'
+  name: str = 'python_functions'  # in records
+  # Text that starts a thought; banned for direct answers.
   think_start: str = grading.THINK_START
 
   def problems(
@@ -58,11 +59,13 @@ class PythonFunctions:
       ValueError: if the split is unknown or has fewer problems than count, or
         a line of the file is of neither form.
     """
-    splits.check(split)
+    if split != 'all':
+      splits.check(split)
     rows = _read(self.path, self.name).values()
+    chosen = [row.problem for row in rows if split in ('all', row.split)]
     return splits.choose(
-      [row.problem for row in rows if row.split == split],
-      count=count,
+      chosen,
+      count=count or len(chosen),
       seed=f'{self.name}/{split}/{seed}',
       where=f'the split {split} of {self.path}',
     )

@@ -11,7 +11,7 @@ from llm_jax.verify import grading
 class Reversal(splits.Made):
   """The task for words of 2 to n_syllables syllables."""
 
-  n_syllables: int = 4
+  n_syllables: int = 4  # of a word at most, 2 at least
   name: str = 'reversal'
   think_start: str = grading.THINK_START
 

@@ -94,7 +94,8 @@ class Made:
   A dataclass of it has a `name`, and `_make` as `draw` wants it.
   """
 
-  name: str
+  name: str  # in records; the draw of the problems depends on it
+  think_start: str  # text that starts a thought; banned for direct answers
   _make: Callable[[random.Random], tuple[str, protocol.Problem]]
 
   def _thought(self, problem: protocol.Problem) -> list[str]:

@@ -5,20 +5,20 @@ What is written gives the same ids for text as ours when loaded with
 looks like a control token into one; the file format cannot forbid it.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, NamedTuple
 
-from llm_jax.tokenizer import patterns
+from llm_jax.tokenizer import patterns, text_tokenizer
 
 
 def tokenizer_json(
-  ranks: Mapping[bytes, int], split: str, special_ids: Mapping[str, int]
+  ranks: Mapping[bytes, int], pattern: str, special_ids: Mapping[str, int]
 ) -> dict[str, Any]:
   """The contents of tokenizer.json.
 
   Args:
     ranks: ids of ordinary tokens by their bytes.
-    split: matches one pre-token after the other; no possessive quantifiers.
+    pattern: name of the split pattern.
     special_ids: ids of the control tokens by name, in rising order.
 
   Returns:
@@ -34,106 +34,153 @@ def tokenizer_json(
   def spell(token: bytes) -> str:
     return ''.join([printable[value] for value in token])
 
-  by_id = {rank: spell(token) for token, rank in ranks.items()}
-  # Control tokens must stand in the model's vocabulary too: `tokenizers`
-  # numbers the added ones anew where the ids before them have gaps.
-  by_id |= {token_id: name for name, token_id in special_ids.items()}
-  flags = 'single_word lstrip rstrip normalized'
+  values = empty_json(patterns.by_name(pattern))
+  values['model'] |= {
+    'ignore_merges': looks_up,
+    'vocab': {spell(token): rank for token, rank in ranks.items()},
+    'merges': [f'{spell(left)} {spell(right)}' for left, right in merges],
+  }
+  return with_added_tokens(values, special_ids)
+
+
+def empty_json(form: patterns.Pattern) -> dict[str, Any]:
+  """The tokenizer.json of a byte-level BPE without any token."""
   unused = 'dropout unk_token continuing_subword_prefix end_of_word_suffix'
-  byte_level = {'type': 'ByteLevel'} | dict.fromkeys(
-    ('add_prefix_space', 'trim_offsets', 'use_regex'), False
-  )
-  cut = {
-    'type': 'Split', 'pattern': {'Regex': split}, 'behavior': 'Isolated',
-    'invert': False,
-  }  # fmt: skip
+  flags = ('add_prefix_space', 'trim_offsets', 'use_regex')
   return {
     'version': '1.0',
     'truncation': None,
     'padding': None,
-    'added_tokens': [
-      {
-        'id': token_id,
-        'content': name,
-        **dict.fromkeys(flags.split(), False),
-        'special': True,
-      }
-      for name, token_id in special_ids.items()
-    ],
+    'added_tokens': [],
     'normalizer': None,
-    'pre_tokenizer': {'type': 'Sequence', 'pretokenizers': [cut, byte_level]},
+    'pre_tokenizer': _pre_tokenizer(form),
     'post_processor': None,
-    'decoder': byte_level,
+    'decoder': {'type': 'ByteLevel', **dict.fromkeys(flags, False)},
     'model': {
       'type': 'BPE',
       **dict.fromkeys(unused.split()),
       'fuse_unk': False,
       'byte_fallback': False,
-      'ignore_merges': looks_up,
-      'vocab': {by_id[token_id]: token_id for token_id in sorted(by_id)},
-      'merges': [f'{spell(left)} {spell(right)}' for left, right in merges],
+      'ignore_merges': False,
+      'vocab': {},
+      'merges': [],
     },
   }
 
 
+def begins_with(values: Mapping[str, Any], name: str) -> dict[str, Any]:
+  """A tokenizer.json that puts a control token before every text.
+
+  Args:
+    values: its contents so far.
+    name: of the control token.
+  """
+  first = {'SpecialToken': {'id': name, 'type_id': 0}}
+  texts = [{'Sequence': {'id': x, 'type_id': i}} for i, x in enumerate('AB')]
+  token_id = values['model']['vocab'][name]
+  token = {'id': name, 'ids': [token_id], 'tokens': [name]}
+  return {
+    **values,
+    'post_processor': {
+      'type': 'TemplateProcessing',
+      'single': [first, texts[0]],
+      'pair': [first, *texts],
+      'special_tokens': {name: token},
+    },
+  }
+
+
+def with_added_tokens(
+  values: Mapping[str, Any], ids: Mapping[str, int], is_special: bool = True
+) -> dict[str, Any]:
+  """A tokenizer.json with more added tokens, each under its id.
+
+  They stand in the model's vocabulary too: `tokenizers` numbers the added ones
+  anew where the ids before them have gaps.
+  """
+  old = values.get('added_tokens') or []
+  flags = 'single_word lstrip rstrip normalized'
+  off = dict.fromkeys(flags.split(), False)
+  known = {token['content'] for token in old}
+  new = [
+    {'id': token_id, 'content': name, **off, 'special': is_special}
+    for name, token_id in ids.items()
+    if name not in known
+  ]
+  vocab = values['model']['vocab'] | {x['content']: x['id'] for x in new}
+  in_order = dict(sorted(vocab.items(), key=lambda item: item[1]))
+  return {
+    **values,
+    'added_tokens': sorted([*old, *new], key=lambda token: token['id']),
+    'model': {**values['model'], 'vocab': in_order},
+  }
+
+
 class Parts(NamedTuple):
-  """What a tokenizer.json is made of; see `Tokenizer`.
+  """What a tokenizer.json is made of; see `encoding.Tokenizer`.
 
   Attributes:
     ranks: ids of ordinary tokens by their bytes.
     pattern: name of the split pattern.
-    special_ids: ids of the added tokens by name.
-    is_nfc: whether it brings text into Unicode's form NFC before it cuts,
-      which ours does not; ids differ for text in another form.
+    special_ids: ids of the control tokens by name.
+    rules: what is done to text before it is cut.
   """
 
   ranks: dict[bytes, int]
   pattern: str
   special_ids: dict[str, int]
-  is_nfc: bool
+  rules: text_tokenizer.TextRules
 
 
-def read_parts(values: Mapping[str, Any]) -> Parts:
+def read_parts(
+  values: Mapping[str, Any], control_names: Collection[str] = ()
+) -> Parts:
   """Take apart a tokenizer.json that we can represent exactly.
 
   Args:
     values: its contents.
+    control_names: added tokens that are control tokens whatever it says.
 
   Returns:
-    The parts of a tokenizer of ours that gives the same ids for NFC text.
+    The parts of a tokenizer of ours that gives the same ids.
 
   Raises:
     ValueError: for another algorithm, split pattern or normalizer, or merges
       that do not follow from the ids, by name.
   """
   model = values['model']
-  normalizer = (values.get('normalizer') or {}).get('type')
+  form = _normal_form(values.get('normalizer') or {})
   keys = 'byte_fallback continuing_subword_prefix end_of_word_suffix dropout'
   odd = [f'{key} {model[key]!r}' for key in keys.split() if model.get(key)]
   if model.get('type') != 'BPE':
     odd.append(f'the algorithm {model.get("type")!r}')
-  if normalizer not in (None, 'NFC'):
-    odd.append(f'the normalizer {normalizer!r}')
+  if form is None:
+    odd.append(f'the normalizer {values["normalizer"].get("type")!r}')
   pattern = _pattern_name(values.get('pre_tokenizer') or {})
   if pattern is None:
     odd.append('a split pattern that is not ours')
-  if odd or pattern is None:
+  if odd or pattern is None or form is None:
     raise ValueError(
       f'tokenizer.json has {", ".join(odd)}; only byte-level BPE cut as in '
       f'{", ".join(patterns.PATTERNS)} can be converted: give a tokenizer of '
       'ours with the same ids'
     )
-  added = values.get('added_tokens') or []
-  special_ids = {token['content']: token['id'] for token in added}
+  added = added_tokens(values, control_names)
+  names = {token.name for token in added}
   value_of = {c: value for value, c in enumerate(byte_characters())}
 
   def spelled(text: str) -> bytes:
+    if unknown := set(text) - value_of.keys():
+      raise ValueError(
+        f'tokenizer.json has the token {text!r}, whose {unknown.pop()!r} is no '
+        'byte; mark it as an added token there'
+      )
     return bytes([value_of[character] for character in text])
 
   ranks = {
     spelled(text): token_id
     for text, token_id in model['vocab'].items()
-    if text not in special_ids
+    if text not in names
   }
   merges = [m.split(' ') if isinstance(m, str) else m for m in model['merges']]
   pairs = [(spelled(left), spelled(right)) for left, right in merges]
@@ -144,8 +191,59 @@ def read_parts(values: Mapping[str, Any]) -> Parts:
       'same ids'
     )
   return Parts(
-    ranks, pattern, special_ids=special_ids, is_nfc=normalizer == 'NFC'
+    ranks,
+    pattern,
+    special_ids={a.name: a.token_id for a in added if a.is_special},
+    rules=text_tokenizer.TextRules(
+      form, tuple(a for a in added if not is_plain(a))
+    ),
   )
+
+
+def added_tokens(
+  values: Mapping[str, Any], control_names: Collection[str] = ()
+) -> list[text_tokenizer.AddedToken]:
+  """The added tokens of a tokenizer.json, in its order.
+
+  Raises:
+    ValueError: if one counts only where it is a word of its own.
+  """
+  added = values.get('added_tokens') or []
+  words = [token['content'] for token in added if token.get('single_word')]
+  if words:
+    raise ValueError(
+      f'tokenizer.json takes {words[0]!r} only as a word of its own, which '
+      'ours cannot; set "single_word": false there'
+    )
+  return [
+    text_tokenizer.AddedToken(
+      token['content'],
+      token['id'],
+      is_special=(
+        token.get('special', True) or token['content'] in control_names
+      ),
+      strips_left=token.get('lstrip', False),
+      strips_right=token.get('rstrip', False),
+      is_normalized=token.get('normalized', False),
+    )
+    for token in added
+  ]
+
+
+def is_plain(token: text_tokenizer.AddedToken) -> bool:
+  """Whether it is a control token that does no more than stand in its place."""
+  return token == text_tokenizer.AddedToken(token.name, token.token_id)
+
+
+def _normal_form(step: Mapping[str, Any]) -> Any:
+  """Unicode's form that text is brought into; None for other changes."""
+  if not step:
+    return ''
+  if step.get('type') == 'Sequence':
+    forms = {_normal_form(s) for s in step.get('normalizers', ())} - {''}
+    return ''.join(forms) if len(forms) < 2 and None not in forms else None
+  forms = ('NFC', 'NFD', 'NFKC', 'NFKD')
+  return step['type'] if step.get('type') in forms else None
 
 
 def _follow_from_ids(pairs, ranks, looks_up) -> bool:
@@ -167,18 +265,52 @@ def _follow_from_ids(pairs, ranks, looks_up) -> bool:
 
 def _pattern_name(pre_tokenizer: Mapping[str, Any]) -> str | None:
   """Our name for the way that text is cut, if it is one of ours."""
-  steps = pre_tokenizer.get('pretokenizers', [pre_tokenizer])
-  last = steps[-1]
+  *steps, last = pre_tokenizer.get('pretokenizers', [pre_tokenizer])
   if last.get('type') != 'ByteLevel' or last.get('add_prefix_space'):
     return None
+  cuts = [_cut(step) for step in steps]
   if last.get('use_regex', True):
-    return 'gpt2' if len(steps) == 1 else None
-  split = steps[0] if len(steps) == 2 else {}
-  if split.get('behavior') != 'Isolated' or split.get('invert'):
-    return None
-  regex = split.get('pattern', {}).get('Regex')
-  named = {form.split: name for name, form in patterns.PATTERNS.items()}
-  return named.get(regex)
+    cuts.append(patterns.BYTE_LEVEL)
+  forms = patterns.PATTERNS.items()
+  named = {(form.split,): name for name, form in forms}
+  named |= {_steps(form): name for name, form in forms}
+  return named.get(tuple(cuts))
+
+
+def _steps(form: patterns.Pattern) -> tuple[str, ...]:
+  return form.steps or (form.split,)
+
+
+def _cut(step: Mapping[str, Any]) -> str:
+  """A step as in `Pattern.steps`; empty for one of another kind."""
+  if step.get('type') == 'Digits' and step.get('individual_digits'):
+    return patterns.DIGITS
+  if step.get('behavior') != 'Isolated' or step.get('invert'):
+    return ''
+  # Some files have a line break itself where others have it escaped.
+  regex = step.get('pattern', {}).get('Regex', '')
+  return regex.replace('\r', r'\r').replace('\n', r'\n')
+
+
+def _pre_tokenizer(form: patterns.Pattern) -> dict[str, Any]:
+  """Undoes `_pattern_name`."""
+  flags = ('add_prefix_space', 'trim_offsets')
+  cuts = _steps(form)
+  byte_level = {'type': 'ByteLevel', **dict.fromkeys(flags, False)}
+  byte_level['use_regex'] = patterns.BYTE_LEVEL in cuts
+  steps = [
+    {'type': 'Digits', 'individual_digits': True}
+    if cut == patterns.DIGITS
+    else {
+      'type': 'Split',
+      'pattern': {'Regex': cut},
+      'behavior': 'Isolated',
+      'invert': False,
+    }
+    for cut in cuts
+    if cut != patterns.BYTE_LEVEL
+  ]
+  return {'type': 'Sequence', 'pretokenizers': [*steps, byte_level]}
 
 
 def find_merges(ranks: Mapping[bytes, int]) -> list[tuple[bytes, bytes]]:

@@ -8,7 +8,6 @@ encode(a) + encode(b) is not encode(a + b); and U+2581 in text becomes a blank.
 
 import hashlib
 import io
-import json
 import pathlib
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -18,28 +17,46 @@ from google.protobuf import message
 from sentencepiece import sentencepiece_model_pb2
 
 from llm_jax import files
-from llm_jax.tokenizer import text_tokenizer
+from llm_jax.tokenizer import published, text_tokenizer
 
+MODEL_FILE = 'sentencepiece.model'
+SPEC_FILE = 'spec.json'
+ALGORITHM = 'sentencepiece'
 _BLANK = '\u2581'  # how pieces spell a blank
 # protobuf makes its classes at import, where pyright cannot see them.
 _Model: Any = sentencepiece_model_pb2.ModelProto  # pyright: ignore
 _Piece = _Model.SentencePiece
+_Trainer: Any = sentencepiece_model_pb2.TrainerSpec  # pyright: ignore
+# Kinds of pieces.
+NORMAL, UNKNOWN, CONTROL = _Piece.NORMAL, _Piece.UNKNOWN, _Piece.CONTROL
+USER_DEFINED, UNUSED, BYTE = _Piece.USER_DEFINED, _Piece.UNUSED, _Piece.BYTE
 
 
 class SentencePieceTokenizer(text_tokenizer.TextTokenizer):
   """A SentencePiece model.
 
   Attributes:
-    fingerprint: sha256 over the model and the names of its control pieces.
+    piece_ids: ids of all pieces by name, as the model spells them.
+    fingerprint: sha256 over the model and vocab_size.
   """
 
-  def __init__(self, path: files.Name, control_pieces: Sequence[str] = ()):
+  def __init__(
+    self,
+    path: files.Name,
+    control_pieces: Sequence[str] = (),
+    new_pieces: Sequence[text_tokenizer.AddedToken] = (),
+    vocab_size: int = 0,
+    published: published.Published | None = None,
+  ):
     """Load a model.
 
     Args:
       path: of the .model file.
       control_pieces: pieces that the model would take from text, though they
         control it, as Gemma's <start_of_turn>; they become control pieces.
+      new_pieces: to add, in ids of no piece; of control or found in text.
+      vocab_size: ids lie below it, where that is more than there are pieces.
+      published: what the files of a published model say of its tokens.
 
     Raises:
       ValueError: if the file is no model, or has no such pieces.
@@ -54,30 +71,75 @@ class SentencePieceTokenizer(text_tokenizer.TextTokenizer):
         raise ValueError(
           f'{path} has no piece {name!r} to make a control piece'
         )
-      by_name[name].type = _Piece.CONTROL
+      if by_name[name].type != UNKNOWN:  # what text becomes stays that
+        by_name[name].type = CONTROL
+    for token in new_pieces:
+      while len(model.pieces) <= token.token_id:
+        gap = f'<gap_{len(model.pieces)}>'
+        model.pieces.add(piece=gap, score=0.0, type=UNUSED)
+      piece = model.pieces[token.token_id]
+      piece.piece = token.name
+      piece.type = CONTROL if token.is_special else USER_DEFINED
+    self._serialized: bytes = model.SerializeToString()
     self._processor = sentencepiece.SentencePieceProcessor(
-      model_proto=model.SerializeToString()
+      model_proto=self._serialized
     )
     unknown = model.trainer_spec.unk_surface
-    super().__init__(
-      [_piece_bytes(piece, unknown) for piece in model.pieces],
-      {
-        piece.piece: token_id
-        for token_id, piece in enumerate(model.pieces)
-        if piece.type == _Piece.CONTROL
-      },
-    )
+    tokens = [_piece_bytes(piece, unknown) for piece in model.pieces]
+    tokens += [None] * (vocab_size - len(tokens))
+    special_ids = {
+      piece.piece: token_id
+      for token_id, piece in enumerate(model.pieces)
+      if piece.type == CONTROL
+    }
+    super().__init__(tokens, special_ids, published=published)
+    self.piece_ids = {
+      piece.piece: token_id for token_id, piece in enumerate(model.pieces)
+    }
     normalizer = model.normalizer_spec
     begins_with_blank = (
       normalizer.add_dummy_prefix or normalizer.remove_extra_whitespaces
     )
     self._prefix = ' ' if begins_with_blank else ''
-    spec = json.dumps(sorted(self._special_ids.items())).encode()
-    self.fingerprint = hashlib.sha256(path.read_bytes() + spec).hexdigest()
+    content = self._serialized + b'%d' % self.vocab_size
+    self.fingerprint = hashlib.sha256(content).hexdigest()
 
-  def encode(self, text: str) -> list[int]:
-    """Ids of a text; what looks like a control token is ordinary text."""
-    text_tokenizer.check_utf8(text)
+  @classmethod
+  def load(cls, directory: files.Name) -> 'SentencePieceTokenizer':
+    """Read what `save` wrote.
+
+    Raises:
+      ValueError: if a file is missing, or the parts do not have the saved
+        fingerprint.
+    """
+    directory = pathlib.Path(directory)
+    spec = files.read_checked_json(directory / SPEC_FILE)
+    tokenizer = cls(
+      directory / MODEL_FILE,
+      vocab_size=spec['vocab_size'],
+      published=published.load(directory),
+    )
+    if tokenizer.fingerprint != spec['fingerprint']:
+      raise ValueError(
+        f'{directory / MODEL_FILE} makes a tokenizer with fingerprint '
+        f'{tokenizer.fingerprint}, but {SPEC_FILE} says {spec["fingerprint"]}: '
+        'it was changed; restore it, or import the model again'
+      )
+    return tokenizer
+
+  def save(self, directory: files.Name) -> None:
+    """Write the model and what says how to read it, spec.json last."""
+    directory = pathlib.Path(directory)
+    directory.mkdir(parents=True, exist_ok=True)
+    with files.replacing(directory / MODEL_FILE) as file:
+      file.write(self._serialized)
+    if self.published is not None:
+      published.save(self.published, directory)
+    spec = {'algorithm': ALGORITHM, 'vocab_size': self.vocab_size}
+    spec['fingerprint'] = self.fingerprint
+    files.write_checked_json(directory / SPEC_FILE, spec)
+
+  def _encode_plain(self, text: str) -> list[int]:
     return self._processor.encode(text)
 
   def decode(self, ids: Iterable[int]) -> str:
@@ -123,6 +185,33 @@ def train(texts: Iterable[str], path: files.Name, vocab_size: int) -> None:
     file.write(model.getvalue())
 
 
+def write(
+  path: files.Name,
+  pieces: Iterable[tuple[str, float, int]],
+  begins_with_blank: bool,
+) -> None:
+  """Write a BPE model of given pieces, with bytes for unseen characters.
+
+  Args:
+    path: of the .model file.
+    pieces: text, score and kind of each, by rising id.
+    begins_with_blank: whether a blank is put before every text.
+  """
+  model = _Model()
+  for name, score, kind in pieces:
+    model.pieces.add(
+      piece=name.replace(' ', _BLANK), score=float(score), type=int(kind)
+    )
+  model.trainer_spec.model_type = _Trainer.BPE
+  model.trainer_spec.byte_fallback = True
+  model.trainer_spec.vocab_size = len(model.pieces)
+  model.normalizer_spec.name = 'identity'
+  model.normalizer_spec.add_dummy_prefix = begins_with_blank
+  model.normalizer_spec.remove_extra_whitespaces = False
+  with files.replacing(pathlib.Path(path)) as file:
+    file.write(model.SerializeToString())
+
+
 def _parse(path: pathlib.Path) -> Any:
   model = _Model()
   try:
@@ -134,8 +223,10 @@ def _parse(path: pathlib.Path) -> Any:
   return model
 
 
-def _piece_bytes(piece: Any, unknown: str) -> bytes:
+def _piece_bytes(piece: Any, unknown: str) -> bytes | None:
   """What SentencePiece shows of a piece; `unknown` is its sign for any text."""
+  if piece.type == UNUSED:
+    return None
   if piece.type == _Piece.UNKNOWN:
     return unknown.encode()
   if piece.type == _Piece.BYTE:

@@ -1,23 +1,77 @@
 """What every tokenizer can do, whatever its algorithm."""
 
 import abc
-from collections.abc import Iterable, Mapping, Sequence
+import dataclasses
+import functools
+import re
+import unicodedata
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Literal
+
+from llm_jax.tokenizer import published, specials
+
+_Form = Literal['', 'NFC', 'NFD', 'NFKC', 'NFKD']
+
+
+@dataclasses.dataclass(frozen=True)
+class AddedToken:
+  """A token that is found in text before the text is cut.
+
+  Attributes:
+    name: its text.
+    token_id: its id.
+    is_special: whether it controls the model, so that no user's text makes it.
+    strips_left: whether white space before it goes with it.
+    strips_right: the same of white space behind it.
+    is_normalized: whether it is looked for in the normalized text.
+  """
+
+  name: str
+  token_id: int
+  is_special: bool = True
+  strips_left: bool = False
+  strips_right: bool = False
+  is_normalized: bool = False
+
+
+@dataclasses.dataclass(frozen=True)
+class TextRules:
+  """What a published tokenizer does to text before it is cut.
+
+  Attributes:
+    normal_form: Unicode's form that text is brought into; '': as it is.
+    added: tokens that text makes, such as <think>, and control tokens that
+      take white space along. All other control tokens need no entry.
+  """
+
+  normal_form: _Form = ''
+  added: tuple[AddedToken, ...] = ()
+
+
+NO_RULES = TextRules()
 
 
 class TextTokenizer(abc.ABC):
   """Text to token ids and back.
 
   Attributes:
-    vocab_size: ids lie below it; some may be unused.
+    vocab_size: ids lie below it; some may be unused, see `unused_ids`.
     special_ids: ids of the control tokens.
     special_names: their names, in the order of the ids.
+    rules: what is done to text before it is cut.
+    published: what the files of a published model say of its tokens; None for
+      a vocabulary of our own.
     fingerprint: equal for two tokenizers only if they give the same ids.
   """
 
   fingerprint: str
 
   def __init__(
-    self, tokens: Sequence[bytes | None], special_ids: Mapping[str, int]
+    self,
+    tokens: Sequence[bytes | None],
+    special_ids: Mapping[str, int],
+    rules: TextRules = NO_RULES,
+    published: published.Published | None = None,
   ):
     """Build the part of a tokenizer that needs no algorithm.
 
@@ -25,21 +79,111 @@ class TextTokenizer(abc.ABC):
       tokens: the bytes of each id, of a control token its name; None where
         an id is unused.
       special_ids: ids of the control tokens by name.
+      rules: what is done to text before it is cut.
+      published: what the files of a published model say of its tokens.
     """
+    self.rules = rules
+    self.published = published
     self.vocab_size = len(tokens)
     self.special_ids = frozenset(special_ids.values())
     self.special_names = tuple(sorted(special_ids, key=special_ids.__getitem__))
     self._special_ids = {name: special_ids[name] for name in self.special_names}
     self._tokens = tokens
 
-  @abc.abstractmethod
+  @property
+  def prefix_ids(self) -> tuple[int, ...]:
+    """What stands before a text that a model continues; often nothing.
+
+    A published model's is what its own tokenizer puts there. Ours begin every
+    document with <|endoftext|>.
+    """
+    if self.published is not None:
+      return self.published.prefix_ids
+    return (self.special_id(specials.END_OF_TEXT),)
+
+  @property
+  def eos_ids(self) -> tuple[int, ...]:
+    """Every id that ends a text, the most usual first.
+
+    Those of a published chat model end its answers too; where a conversation
+    of our own format ends is up to llm_jax.chat.
+    """
+    if self.published is not None:
+      return self.published.eos_ids
+    return (self.special_id(specials.END_OF_TEXT),)
+
+  @property
+  def separator_id(self) -> int:
+    """The id that begins every document in rows of training, and fills rows.
+
+    Raises:
+      ValueError: if the vocabulary has none.
+    """
+    if specials.END_OF_TEXT in self._special_ids and not self.prefix_ids:
+      return self.special_id(specials.END_OF_TEXT)
+    candidates = (*self.prefix_ids, *reversed(self.eos_ids))
+    if not candidates:
+      raise ValueError(
+        'the tokenizer has no token that begins or ends a text; set eos_token '
+        'in tokenizer_config.json and import the model again'
+      )
+    return candidates[0]
+
+  @functools.cached_property
+  def unused_ids(self) -> tuple[int, ...]:
+    """Ids below vocab_size without a token; a model must not draw them."""
+    return tuple(i for i, token in enumerate(self._tokens) if token is None)
+
   def encode(self, text: str) -> list[int]:
     """Ids of a text; what looks like a control token is ordinary text.
 
     Raises:
       ValueError: if the text holds half of a surrogate pair, which no UTF-8
-        text can.
+        text can, or what the vocabulary has no token for.
     """
+    return self._encode(text, self._text_finders)
+
+  def encode_template(self, text: str) -> list[int]:
+    """Ids of a text in which the names of control tokens are those tokens.
+
+    Only for what a chat template wrote itself; never for text of others.
+
+    Raises:
+      ValueError: see `encode`.
+    """
+    return self._encode(text, self._all_finders)
+
+  @abc.abstractmethod
+  def _encode_plain(self, text: str) -> list[int]:
+    """Ids of a text that holds no added token; not empty."""
+
+  def _encode(self, text: str, finders: tuple['_Finder', '_Finder']):
+    check_utf8(text)
+    raw, normalized = finders
+    ids: list[int] = []
+    for piece in raw.cut(text):
+      if isinstance(piece, int):
+        ids.append(piece)
+        continue
+      if self.rules.normal_form:
+        piece = unicodedata.normalize(self.rules.normal_form, piece)
+      for part in normalized.cut(piece):
+        ids += [part] if isinstance(part, int) else self._encode_plain(part)
+    return ids
+
+  @functools.cached_property
+  def _text_finders(self) -> tuple['_Finder', '_Finder']:
+    return _finders([a for a in self.rules.added if not a.is_special])
+
+  @functools.cached_property
+  def _all_finders(self) -> tuple['_Finder', '_Finder']:
+    known = {added.name for added in self.rules.added}
+    plain = [
+      AddedToken(name, token_id)
+      for name, token_id in self._special_ids.items()
+      if name not in known
+    ]
+    return _finders([*self.rules.added, *plain])
 
   def decode(self, ids: Iterable[int]) -> str:
     """The text of ids, with U+FFFD where their bytes are not UTF-8.
@@ -77,6 +221,40 @@ class TextTokenizer(abc.ABC):
         f'{", ".join(self.special_names)}'
       )
     return self._special_ids[name]
+
+
+class _Finder:
+  """Cuts text at added tokens; of two at one place the longer one counts."""
+
+  def __init__(self, tokens: Sequence[AddedToken]):
+    self._ids = {token.name: token.token_id for token in tokens}
+    blanks = {True: r'\s*', False: ''}
+    longest_first = sorted(tokens, key=lambda token: -len(token.name))
+    forms = (
+      f'{blanks[token.strips_left]}({re.escape(token.name)})'
+      f'{blanks[token.strips_right]}'
+      for token in longest_first
+    )
+    self._pattern = re.compile('|'.join(forms))
+
+  def cut(self, text: str) -> Iterator[str | int]:
+    """The ids of added tokens, and what text is between them."""
+    start = 0
+    for match in self._pattern.finditer(text) if self._ids else ():
+      if match.start() > start:
+        yield text[start : match.start()]
+      yield self._ids[match[match.lastindex or 0]]
+      start = match.end()
+    if start < len(text):
+      yield text[start:]
+
+
+def _finders(tokens: Sequence[AddedToken]) -> tuple[_Finder, _Finder]:
+  """For text as it is given, and for what is normalized of it."""
+  return (
+    _Finder([token for token in tokens if not token.is_normalized]),
+    _Finder([token for token in tokens if token.is_normalized]),
+  )
 
 
 def check_utf8(text: str) -> None:

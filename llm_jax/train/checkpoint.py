@@ -33,6 +33,7 @@ _FOLDER = 'checkpoints'
 _ASIDE = 'damaged_checkpoints'
 _MODEL_FILE = 'model.json'
 _TOKENIZER = 'tokenizer'
+_CHECKSUM = 'sha256'
 
 
 class _Damaged(Exception):
@@ -208,8 +209,8 @@ def _newest_whole(
         n_there = len(os.listdir(aside))
         shutil.move(path, os.path.join(aside, f'{step}-{n_there}'))
   raise ValueError(
-    f'every checkpoint in {folder} is damaged ({"; ".join(errors)}); delete '
-    'the folder of the stage and run it again'
+    f'every checkpoint in {folder} is damaged ({"; ".join(errors)}); restore '
+    'one, or start again with another --workdir'
   )
 
 
@@ -235,9 +236,10 @@ def save_model_files(
   shutil.copytree(
     tokenizer_dir, os.path.join(folder, _TOKENIZER), dirs_exist_ok=True
   )
+  saved = {'stage': stage, 'is_chat': is_chat}
+  saved['model'] = dataclass_json.to_dict(cfg)
   files.write_json(
-    os.path.join(folder, _MODEL_FILE),
-    {'stage': stage, 'is_chat': is_chat, 'model': dataclass_json.to_dict(cfg)},
+    os.path.join(folder, _MODEL_FILE), saved | {_CHECKSUM: _sha256_of(saved)}
   )
 
 
@@ -267,18 +269,8 @@ def load_model(stage_dir: str, mesh: Mesh | None = None) -> LoadedModel:
     ValueError: if every checkpoint is damaged.
   """
   folder = os.path.abspath(os.path.join(stage_dir, _FOLDER))
-  model_file = os.path.join(folder, _MODEL_FILE)
-  if not saved_steps(folder) or not os.path.exists(model_file):
-    raise FileNotFoundError(
-      f'{stage_dir} holds no checkpoint of a model (looked for {model_file} '
-      'and a folder named by its step); give the folder of a finished '
-      'pretrain, sft or rl stage'
-    )
-  saved = files.read_json(model_file)
-  # An option that is younger than the file has its default, which is what the
-  # model was before there was that option.
-  defaults = dataclass_json.to_dict(config.ModelConfig())
-  cfg = dataclass_json.from_dict(config.ModelConfig, defaults | saved['model'])
+  saved = _read_model_file(stage_dir, folder)
+  cfg = read_model_config(stage_dir)
   mesh = mesh or device_mesh.make(device_mesh.MeshConfig(data=1))
   like = params.abstract(params.table(cfg), mesh)
   step, parts = _newest_whole(folder, {'params': like})
@@ -293,6 +285,41 @@ def load_model(stage_dir: str, mesh: Mesh | None = None) -> LoadedModel:
   )
 
 
+def read_model_config(stage_dir: str) -> config.ModelConfig:
+  """The configuration of the model that a stage left, without its parameters.
+
+  Raises:
+    FileNotFoundError: if there is no model there.
+    ValueError: if model.json is not what was written.
+  """
+  folder = os.path.abspath(os.path.join(stage_dir, _FOLDER))
+  saved = _read_model_file(stage_dir, folder)
+  # An option that is younger than the file has its default, which is what the
+  # model was before there was that option.
+  defaults = dataclass_json.to_dict(config.ModelConfig())
+  cfg = dataclass_json.from_dict(config.ModelConfig, defaults | saved['model'])
+  # The first ones had none. A changed option loads as another model.
+  checksum = saved.pop(_CHECKSUM, None)
+  if checksum not in (None, _sha256_of(saved)):
+    raise ValueError(
+      f'{os.path.join(folder, _MODEL_FILE)} is damaged: its values are not '
+      f'those that were written; restore it, or delete {_CHECKSUM!r} in it if '
+      'you changed them'
+    )
+  return cfg
+
+
+def _read_model_file(stage_dir: str, folder: str) -> dict[str, Any]:
+  model_file = os.path.join(folder, _MODEL_FILE)
+  if not saved_steps(folder) or not os.path.exists(model_file):
+    raise FileNotFoundError(
+      f'{stage_dir} holds no checkpoint of a model (looked for {model_file} '
+      'and a folder named by its step); give the folder of a finished '
+      'pretrain, sft or rl stage'
+    )
+  return files.read_json(model_file)
+
+
 def steps_folder(workdir: str, part: str = '') -> str:
   """The folder of checkpoints, which all processes of a run share.
 
@@ -305,7 +332,18 @@ def steps_folder(workdir: str, part: str = '') -> str:
   return os.path.join(workdir, part, _FOLDER)
 
 
-def _sha256(described: dict[str, dict[str, str]]) -> str:
+def _sha256_of(saved: dict[str, Any]) -> str:
+  """Of what model.json holds, but for options that have their default.
+
+  So a file is still whole when there are more options.
+  """
+  defaults = dataclass_json.to_dict(config.ModelConfig())
+  options = saved['model'].items()
+  changed = {k: v for k, v in options if v != defaults.get(k)}
+  return _sha256(saved | {'model': changed})
+
+
+def _sha256(described: dict[str, Any]) -> str:
   text = json.dumps(described, sort_keys=True)
   return hashlib.sha256(text.encode()).hexdigest()
 

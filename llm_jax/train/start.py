@@ -21,11 +21,11 @@ from absl import logging
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh
 
-from llm_jax import files, record, types
+from llm_jax import locks, record, types
 from llm_jax.model import config, lora, params, transformer, value_head
 from llm_jax.optim import optimizers
 from llm_jax.parallel import device_mesh
-from llm_jax.tokenizer import encoding
+from llm_jax.tokenizer import loading, text_tokenizer
 from llm_jax.train import (
   checkpoint,
   continuation,
@@ -48,7 +48,7 @@ class Stage:
   workdir: str
   mesh: Mesh
   model_config: config.ModelConfig
-  tokenizer: encoding.Tokenizer
+  tokenizer: text_tokenizer.TextTokenizer
   tokenizer_dir: str  # copied into every stage
   is_chat: bool  # whether its model is prompted through the chat template
   params: types.Params | None  # of the stage before; None: new ones
@@ -206,14 +206,16 @@ def new(
       that of restore_from.
   """
   if restore_from:
-    return _further(name, cfg, workdir, tokenizer_dir, restore_from)
+    return _further(
+      name, cfg, workdir, tokenizer_dir=tokenizer_dir, restore_from=restore_from
+    )
   if not tokenizer_dir:
     raise ValueError(
       '--tokenizer must be given for a new model; or --restore_from for a '
       'model that is there, which brings its own'
     )
   goes_on = _find(workdir, cfg)
-  tokenizer = encoding.Tokenizer.load(tokenizer_dir)
+  tokenizer = loading.load(tokenizer_dir)
   return Stage(
     name=name,
     cfg=cfg,
@@ -236,11 +238,13 @@ def _further(name, cfg, workdir, tokenizer_dir, restore_from) -> Stage:
       '--restore_from to go on with that run (LoopConfig.n_steps makes it '
       'longer), or give a new --workdir for another one'
     )
-  stage = after(name, cfg, workdir, restore_from, n_rows=cfg.batch_size)
-  model = _same_model(cfg.model, stage.model_config)
+  stage = after(
+    name, cfg, workdir, restore_from=restore_from, n_rows=cfg.batch_size
+  )
+  model = config.computed_as(cfg.model, stage.model_config)
   cfg = dataclasses.replace(cfg, model=model)
   if tokenizer_dir:
-    given = encoding.Tokenizer.load(tokenizer_dir).fingerprint
+    given = loading.load(tokenizer_dir).fingerprint
     if given != stage.tokenizer.fingerprint:
       raise ValueError(
         f'--tokenizer {tokenizer_dir} has fingerprint {given}, that of the '
@@ -254,27 +258,6 @@ def _further(name, cfg, workdir, tokenizer_dir, restore_from) -> Stage:
     restore_from,
   )
   return dataclasses.replace(stage, cfg=cfg, model_config=model)
-
-
-def _same_model(
-  asked: config.ModelConfig, saved: config.ModelConfig
-) -> config.ModelConfig:
-  """The saved model, computed as it is asked for."""
-  usual, changed, wrong = config.ModelConfig(), {}, []
-  for field in dataclasses.fields(saved):
-    value, own = getattr(asked, field.name), getattr(saved, field.name)
-    if value in (own, getattr(usual, field.name)):
-      continue  # not set, or to what it is
-    if field.name in config.COMPUTATION:
-      changed[field.name] = value
-    else:
-      wrong.append(f'{field.name} = {value!r}, but it has {own!r}')
-  if wrong:
-    raise ValueError(
-      f'the model of --restore_from is another one: ModelConfig.'
-      f'{"; ModelConfig.".join(wrong)}; leave these settings out'
-    )
-  return dataclasses.replace(saved, **changed)
 
 
 def after(
@@ -309,7 +292,7 @@ def after(
     workdir=workdir,
     mesh=mesh,
     model_config=model.model_config,
-    tokenizer=encoding.Tokenizer.load(model.tokenizer_dir),
+    tokenizer=loading.load(model.tokenizer_dir),
     tokenizer_dir=model.tokenizer_dir,
     is_chat=model.is_chat or teaches_chat,
     params=model.params,
@@ -321,5 +304,5 @@ def after(
 def _find(workdir: str, cfg: Any) -> continuation.Continuation:
   """How the run in a folder goes on; keeps other processes out of it."""
   if pathlib.Path(workdir).is_dir():
-    files.lock(pathlib.Path(workdir))
+    locks.lock(pathlib.Path(workdir))
   return continuation.find(workdir, cfg)

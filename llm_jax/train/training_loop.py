@@ -41,7 +41,7 @@ class LoopConfig:
   left out and the optimizer be changed; see continuation.py.
   """
 
-  n_steps: int = 300
+  n_steps: int = 300  # updates of the whole run
   save_every: int = 100  # steps between checkpoints
   watch: monitoring.Watch = monitoring.Watch()
   keep_every: int = 0  # steps between checkpoints that stay; 0: the newest do

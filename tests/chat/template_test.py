@@ -93,7 +93,7 @@ class TestRender:
     ([say('user', 'x')] * 2, "message 1 has role 'user' after 'user'"),
     ([say('system', 'x'), say('system', 'x')], "'system' after 'system'"),
     ([say('user', 'x'), say('tool', 'x')], 'here comes assistant'),
-    ([{**say('user', 'x'), 'name': 'y'}], "message 0 has 'name'"),
+    ([{**say('user', 'x'), 'tool_calls': []}], "message 0 has 'tool_calls'"),
   ],
 )
 def test_refused(messages, error):

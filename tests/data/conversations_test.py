@@ -1,41 +1,41 @@
-"""The TFDS data set gives back the lines, in order, the same every time."""
+"""Rows of every kind of file, and the data set gives them back in order."""
 
+import gzip
 import json
 import pathlib
 import random
 import subprocess
 import sys
 
+import pyarrow
+import pyarrow.parquet
 import pytest
+from backports import zstd
 
 from llm_jax.data import conversations
 
-
-def write_lines(path, lines):
-  path.write_text('\n'.join(lines) + '\n', encoding='utf-8')
+Item = conversations.Item
 
 
-def make_conversation(i):
+def make_item(i):
   messages = [
     {'role': 'user', 'content': f'{i} 韬 "\n<|im_end|>'},
     {'role': 'assistant', 'content': '' if i % 2 else 'yes'},
   ]
-  return messages * (1 + i % 3)
+  if i % 3 == 0:
+    messages[1] |= {'tool_calls': [{'function': {'name': 'f'}}], 'weight': 0}
+  return Item(f'source {i % 2}', f'line {i} of x', messages * (1 + i % 3))
 
 
-def make_jsonl(path, n=40, start=0):
-  talks = [make_conversation(i) for i in range(start, start + n)]
-  write_lines(path, [json.dumps({'messages': talk}) for talk in talks])
-  return talks
+ITEMS = [make_item(i) for i in range(40)]
 
 
-def test_lines_come_back_in_order(tmp_path):
-  first = make_jsonl(tmp_path / 'a.jsonl')
-  second = make_jsonl(tmp_path / 'b.jsonl', start=100)
-  paths = [tmp_path / 'b.jsonl', tmp_path / 'a.jsonl']
+def test_items_come_back_in_order_and_are_made_once(tmp_path):
   for name in ('one', 'two'):
-    conversations.build(paths, tmp_path / name)
-    assert conversations.read(tmp_path / name) == second + first
+    for _ in range(2):
+      rest = iter(ITEMS)  # empty if it were asked again
+      conversations.build(lambda rest=rest: rest, tmp_path / name)
+    assert conversations.read(tmp_path / name) == ITEMS
   contents = [
     {
       path.relative_to(tmp_path / name): path.read_bytes()
@@ -47,66 +47,58 @@ def test_lines_come_back_in_order(tmp_path):
   assert contents[0] == contents[1]
 
 
-def test_built_once(tmp_path):
-  make_jsonl(tmp_path / 'a.jsonl')
-  folder = tmp_path / 'set'
-  conversations.build([tmp_path / 'a.jsonl'], folder)
-  times = {path: path.stat().st_mtime_ns for path in folder.rglob('*.array*')}
-  conversations.build([tmp_path / 'a.jsonl'], folder)
-  assert times == {path: path.stat().st_mtime_ns for path in times}
-  make_jsonl(tmp_path / 'a.jsonl', n=41)
-  with pytest.raises(ValueError, match='holds the conversations of .* not of'):
-    conversations.build([tmp_path / 'a.jsonl'], folder)
-
-
 def test_continues_after_a_kill(tmp_path):
-  talks = make_jsonl(tmp_path / 'a.jsonl')
-  stale = tmp_path / 'set/conversations/incomplete.ABC_1.0.0'
+  stale = tmp_path / 'set/conversations/incomplete.ABC_2.0.0'
   stale.mkdir(parents=True)
   (stale / 'half').write_bytes(b'x')
   with pytest.raises(ValueError, match='no finished data set'):
     conversations.read(tmp_path / 'set')
-  conversations.build([tmp_path / 'a.jsonl'], tmp_path / 'set')
+  conversations.build(lambda: ITEMS, tmp_path / 'set')
   assert not stale.exists()
-  assert conversations.read(tmp_path / 'set') == talks
+  assert conversations.read(tmp_path / 'set') == ITEMS
+
+
+def test_rows_of_every_kind(tmp_path):
+  objects = [{'a': 'ä'}, {'a': 'b', 'c': [1]}]
+  lines = b'\xef\xbb\xbf{"a": "\xc3\xa4"}\n\n{"a": "b", "c": [1]}\n7\n{"a\n'
+  numbered = [(1, objects[0]), (3, objects[1])]
+  wrong = [(4, 'not a JSON object'), (5, 'not a JSON object')]
+  array = json.dumps([*objects, 7], indent=1).encode()
+  for name, data, expected in (
+    ('a.jsonl', lines, numbered + wrong),
+    ('a.jsonl.gz', gzip.compress(lines), numbered + wrong),
+    ('a.jsonl.zst', zstd.compress(lines), numbered + wrong),
+    ('a.json', array, [(1, objects[0]), (2, objects[1]), (3, wrong[0][1])]),
+  ):
+    (tmp_path / name).write_bytes(data)
+    assert list(conversations.rows(tmp_path / name)) == expected
+  path = tmp_path / 'a.parquet'
+  messages = [[{'role': 'user', 'content': 'q'}]]
+  pyarrow.parquet.write_table(pyarrow.table({'messages': messages}), path)
+  assert list(conversations.rows(path)) == [(1, {'messages': messages[0]})]
+  names = [path.name for path in conversations.find(str(tmp_path))]
+  assert names == ['a.jsonl', 'a.jsonl.gz', 'a.jsonl.zst', 'a.parquet']
 
 
 @pytest.mark.parametrize(
-  ('line', 'error'),
+  ('data', 'message'),
   [
-    ('{"messages": [', 'not JSON'),
-    ('[]', 'a line is an object, not list'),
-    ('{"x": []}', r'an object with "messages" and nothing else, not ..x'),
-    ('{"messages": [], "weight": 1}', r"not \['messages', 'weight'\]"),
-    ('{"messages": []}', 'not a list of at least one message'),
-    ('{"messages": ["hi"]}', "message 0 is 'hi'; it must be an object"),
-    ('{"messages": [3]}', 'message 0 is 3; it must be an object'),
-    ('{"messages": [{"role": "user"}]}', 'must be an object of two strings'),
-    ('{"messages": [{"role": "user", "content": 1}]}', 'of two strings'),
-    ('{"messages": [{"role": "u", "content": "", "x": ""}]}', 'two strings'),
-    ('\\', 'not JSON'),
-    ('{"messages": [{"role": "user", "content": "\\ud800"}]}', 'surrogate'),
+    (b'{"a": 1}\n{"a": "\xe4"}\n', r'a\.jsonl, line 2, byte 8 is 0xe4'),
+    (b'[{"a": 1},', 'begins as a JSON array, but is none'),
+    (b'[{"a": "\n\xff"}]', r'a\.jsonl.*0xff'),
   ],
 )
-def test_wrong_line(tmp_path, line, error):
-  good = json.dumps({'messages': make_conversation(1)})
-  write_lines(tmp_path / 'a.jsonl', [good, line, good])
-  with pytest.raises(ValueError, match=f'line 2 of .*jsonl: .*{error}'):
-    conversations.build([tmp_path / 'a.jsonl'], tmp_path / 'set')
-  with pytest.raises(ValueError, match='no finished data set'):
-    conversations.read(tmp_path / 'set')
-
-
-def test_missing_file(tmp_path):
-  with pytest.raises(ValueError, match='is missing'):
-    conversations.build([tmp_path / 'a.jsonl'], tmp_path / 'set')
+def test_damaged_files_are_named(tmp_path, data, message):
+  (tmp_path / 'a.jsonl').write_bytes(data)
+  with pytest.raises(ValueError, match=message):
+    list(conversations.rows(tmp_path / 'a.jsonl'))
 
 
 def test_light_modules_load_neither_tfds_nor_jax():
   """Those that workers import: TFDS alone takes a second, JAX breaks forks."""
   script = (
     'import sys\n'
-    'from llm_jax.chat import template\n'
+    'from llm_jax.chat import forms, template\n'
     'from llm_jax.data import readers, mixture, packing, shards\n'
     'from llm_jax.tokenizer import encoding, stream\n'
     "heavy = {'tensorflow', 'tensorflow_datasets', 'jax'} & set(sys.modules)\n"
@@ -119,13 +111,13 @@ def test_light_modules_load_neither_tfds_nor_jax():
   assert done.returncode == 0, done.stderr
 
 
-def test_neighbours_become_turns_and_are_written(tmp_path):
-  talks = [make_conversation(3 * i) for i in range(60)]  # one turn each
+def test_neighbours_become_turns():
+  talks = [make_item(6 * i) for i in range(60)]  # one turn each
+  talks = [talk._replace(source='ab'[i % 2]) for i, talk in enumerate(talks)]
   joined = conversations.join_turns(talks, 3, random.Random(0))
-  messages = [m for talk in joined for m in talk]
-  assert messages == [m for talk in talks for m in talk]
-  assert {len(talk) // 2 for talk in joined} == {1, 2, 3}
-  assert conversations.join_turns(talks, 1, random.Random(0)) == talks
-  conversations.write(joined, tmp_path / 'a.jsonl')
-  assert list(conversations.read_files([tmp_path / 'a.jsonl'])) == joined
-  assert list(tmp_path.iterdir()) == [tmp_path / 'a.jsonl']
+  messages = [m for talk in joined for m in talk.messages]
+  assert messages == [m for talk in talks for m in talk.messages]
+  assert {len(talk.messages) // 2 for talk in joined} == {1, 2, 3}
+  assert {talk.source for talk in joined} == {'a', 'b', 'a+b'}
+  alone = conversations.join_turns(talks, 1, random.Random(0))
+  assert [talk.messages for talk in alone] == [talk.messages for talk in talks]

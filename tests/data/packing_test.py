@@ -40,7 +40,7 @@ def test_plan_by_hand():
 
 def test_every_conversation_once_an_epoch():
   conversations = make_conversations(40)
-  batch = packing.make_batch_fn(conversations, 16, 1, seed=0, pad_id=PAD)
+  batch, _ = packing.make_batch_fn(conversations, 16, 1, seed=0, pad_id=PAD)
   n_rows = len(packing.plan_rows([len(c[0]) - 1 for c in conversations], 16))
   expected = collections.Counter(
     (tuple(ids[:-1]), tuple(ids[1:]), tuple(mask[1:]))
@@ -67,13 +67,13 @@ def test_every_conversation_once_an_epoch():
 def test_a_step_needs_no_history():
   conversations = make_conversations(40)
   first, second = (
-    packing.make_batch_fn(conversations, 16, 4, seed, PAD) for seed in (0, 0)
+    packing.make_batch_fn(conversations, 16, 4, seed, PAD)[0] for seed in (0, 0)
   )
   history = [first(step) for step in range(12)]
   for step in (11, 3):
     for name, array in second(step).items():
       np.testing.assert_array_equal(array, history[step][name])
-  other = packing.make_batch_fn(conversations, 16, 4, 1, PAD)
+  other, _ = packing.make_batch_fn(conversations, 16, 4, 1, PAD)
   assert (other(0)['inputs_BT'] != history[0]['inputs_BT']).any()
 
 

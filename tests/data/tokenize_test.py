@@ -221,5 +221,7 @@ def test_several_corpora(inputs, uninterrupted, tmp_path):
     k: one[k] for k in one if k != manifest
   }
   for taken in ('addition=x', 'tokenizer=x', 'few=x'):
-    with pytest.raises(ValueError, match='is taken; write another-name=x'):
-      tokenize.named([*corpora, taken])
+    with pytest.raises(
+      ValueError, match='is taken; write --documents another-name=x'
+    ):
+      tokenize.run(CONFIG, 'unused', [*corpora, taken], 'unused')

@@ -51,9 +51,9 @@ def _counted(monkeypatch):
   calls: list[bool] = []
   true = scoring.evaluate
 
-  def counting(model, task, cfg, direct):
+  def counting(model, task, cfg, direct, split):
     calls.append(direct)
-    return true(model, task, cfg, direct)
+    return true(model, task, cfg, direct, split=split)
 
   monkeypatch.setattr(scoring, 'evaluate', counting)
   return calls

@@ -150,7 +150,7 @@ def test_real_model_never_thinks_when_forbidden():
 
 
 @pytest.mark.parametrize(
-  ('field', 'value'), [('n_problems', 0), ('temperature', 0.0)]
+  ('field', 'value'), [('n_samples', 0), ('temperature', 0.0)]
 )
 def test_bad_values_are_named(field, value):
   with pytest.raises(ValueError, match=f'Scoring.{field} = {value}'):

@@ -1,6 +1,7 @@
 """Fine-tuning of adapters: what is trained, saved, resumed and taken over."""
 
 import dataclasses
+import json
 
 import jax
 import numpy as np
@@ -21,7 +22,6 @@ CFG = sft.Config(
   sequence_length=64,
   task=addition.Addition(),
   n_task=40,
-  n_identity=10,
   lora=LORA,
   optimizer=optimizers.Optimizer(
     matrices='adamw', peak_lr=0.01, warmup_steps=1
@@ -149,6 +149,28 @@ def test_exported_and_read_back_it_has_the_same_logits(workdir, tmp_path):
   np.testing.assert_array_equal(logits(params), logits(model.params))
 
 
+def test_what_is_mixed_is_recorded(base, tmp_path):
+  """A task's demonstrations and a user's file, some of which is left out."""
+  path = tmp_path / 'mine.jsonl'
+  turns = [[{'from': 'human', 'value': 'q'}, {'from': 'gpt', 'value': 'a' * n}]
+           for n in (9, 99)]  # fmt: skip
+  path.write_text('\n'.join(json.dumps({'conversations': x}) for x in turns))
+  cfg = dataclasses.replace(
+    CFG, think_share=0.0, loop=training_loop.LoopConfig(n_steps=2)
+  )
+  sft.run(cfg, str(tmp_path / 'sft'), base, conversations=[str(path)])
+  run = json.loads((tmp_path / 'sft' / 'run.json').read_text())
+  own, mine = run['mixture']
+  assert (own['source'], own['conversations']) == ('addition', 40)
+  assert (mine['source'], mine['conversations']) == ('mine', 1)
+  assert mine['learnt'] == 9 + 1
+  assert own['share'] + mine['share'] == pytest.approx(1)
+  # Rows of 64 hold two of the 41 conversations, and so do 2 steps of 4.
+  assert own['epochs'] == mine['epochs'] == 2 * 4 / 21
+  assert list(run['left_out'].values()) == [1]
+  assert list(run['inputs']) == ['conversations mine', 'model']
+
+
 def test_a_wrong_pattern_leaves_the_folder_free(base, tmp_path):
   wrong = dataclasses.replace(LORA, pattern='query')
   with pytest.raises(ValueError, match='is found in no parameter'):
@@ -174,3 +196,16 @@ def test_nothing_is_mixed_in_unless_asked(changes, documents, message):
 def test_muon_is_refused():
   with pytest.raises(ValueError, match="'muon' with Lora.rank = 2.*use adamw"):
     dataclasses.replace(CFG, optimizer=optimizers.Optimizer(matrices='muon'))
+
+
+def test_parts_of_a_batch_teach_what_the_whole_does(base, workdir, tmp_path):
+  """The loss is a mean over tokens; sums are taken in another order."""
+  cfg = dataclasses.replace(CFG, micro_batch=1, loss_chunk=16)
+  sft.run(cfg, str(tmp_path), base)
+  found, expected = (
+    [line['loss'] for line in metrics.read(str(folder / metrics.METRICS))]
+    for folder in (tmp_path, workdir)
+  )
+  assert found == pytest.approx(expected, rel=1e-4)
+  plan = json.loads((tmp_path / 'run.json').read_text())['plan']
+  assert plan == {'micro_batch': 1, 'remat': 'none'}

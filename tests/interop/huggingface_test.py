@@ -12,9 +12,10 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
+import tokenizers
 from safetensors import numpy as safetensors_numpy
 
-from llm_jax.interop import families, huggingface
+from llm_jax.interop import families, huggingface, tokenizer_files
 from llm_jax.model import config, params, sizes, transformer
 from llm_jax.tokenizer import encoding
 from llm_jax.train import checkpoint
@@ -219,6 +220,36 @@ def test_published_configs_are_the_named_sizes(values, name):
   assert families.from_json(values) == expected
 
 
+def test_what_changes_nothing_is_read_past_and_named(caplog):
+  values = _QWEN2 | {'use_mrope': False, 'unsloth_fixed': True,
+                     '_name_or_path': '/x', 'rope_interleaved': False,
+                     'temperature': 0.6, 'is_llama_config': True}  # fmt: skip
+  with caplog.at_level('INFO'):
+    assert families.from_json(values) == families.from_json(_QWEN2)
+  named = [r.getMessage() for r in caplog.records if 'read past' in r.message]
+  assert named == [
+    'config.json: read past is_llama_config, rope_interleaved, temperature, '
+    'unsloth_fixed, use_mrope, which change no logits'
+  ]
+  for key, value in [
+    ('use_mrope', True), ('rope_interleaved', True), ('logit_scale', 0.5),
+    ('partial_rotary_factor', 0.5), ('quantization_config', {'bits': 4}),
+    ('num_experts', 8), ('is_llama_config', 1),
+  ]:  # fmt: skip
+    with pytest.raises(ValueError, match=f'config.json has {key} = '):
+      families.from_json(_QWEN2 | {key: value})
+
+
+def test_mistral_without_a_window_is_of_llamas_layout():
+  values = _LLAMA_8B | {'sliding_window': None, 'head_dim': 128}
+  expected = families.from_json(values)
+  assert families.from_json(values | {'model_type': 'mistral'}) == expected
+  with pytest.raises(ValueError, match='Mistral with sliding_window = 4096'):
+    families.from_json(
+      values | {'model_type': 'mistral', 'sliding_window': 4096}
+    )
+
+
 def test_windows_of_the_later_layers_as_qwen2_first_said_it():
   values = _QWEN2 | {'use_sliding_window': True, 'max_window_layers': 21}
   cfg = families.from_json(values)
@@ -339,7 +370,7 @@ def test_writing_overwrites_nothing_and_loses_no_value(tmp_path):
 
 
 def test_folder_to_checkpoint_and_back(tmp_path):
-  """An assistant of ours goes out, comes in as a base model and goes out."""
+  """An assistant of ours goes out, comes in as it was and goes out again."""
   vocabulary = encoding.Tokenizer.from_merges([(97, 98)], 'qwen2')
   vocabulary.save(tmp_path / 'vocabulary')
   cfg = dataclasses.replace(CFG, vocab_size=vocabulary.vocab_size)
@@ -356,15 +387,16 @@ def test_folder_to_checkpoint_and_back(tmp_path):
 
   import_hf.run(str(out), str(tmp_path / 'stage'))
   model = checkpoint.load_model(str(tmp_path / 'stage'))
-  assert (model.model_config, model.is_chat, model.step) == (cfg, False, 0)
+  assert (model.model_config, model.is_chat, model.step) == (cfg, True, 0)
   loaded = encoding.Tokenizer.load(model.tokenizer_dir)
   assert loaded.fingerprint == vocabulary.fingerprint
-  huggingface.write(again, cfg, model.params, model.tokenizer_dir)
+  huggingface.write(again, cfg, model.params, model.tokenizer_dir, True)
   first, second = read_tensors(out), read_tensors(again)
   assert all(np.array_equal(first[name], second[name]) for name in first)
-  one, two = ((x / 'tokenizer.json').read_text() for x in (out, again))
-  assert one == two
-  assert not (again / 'chat_template.jinja').exists()
+  names = {path.name for path in out.iterdir()} - {'model.safetensors'}
+  assert names > {'tokenizer.json', 'chat_template.jinja'}
+  for name in names:
+    assert (out / name).read_bytes() == (again / name).read_bytes(), name
 
 
 def test_tokenizer_of_another_size_is_refused(tmp_path):
@@ -373,32 +405,173 @@ def test_tokenizer_of_another_size_is_refused(tmp_path):
     huggingface.write(tmp_path / 'a', CFG, new_params(CFG), tmp_path / 'v')
 
 
-def test_control_tokens_take_our_names_and_unused_ids(tmp_path):
-  """As in Llama: another end of text, and no <|im_...|>; 5 ids are unused."""
-  ours = encoding.Tokenizer.from_merges([(97, 98)], 'cl100k')
-  ours.save(tmp_path)
-  values = json.loads((tmp_path / 'tokenizer.json').read_text())
-  names = {257: '<|begin_of_text|>', 260: '<|end_of_text|>'}
+TEMPLATE = (
+  "{{ bos_token }}{% for m in messages %}{{ m['content'] }}{% endfor %}"
+)
+
+
+@pytest.fixture
+def published_folder(tmp_path):
+  """As of Llama 3: another end of text, <think> from text, and 5 ids unused."""
+  folder = tmp_path / 'published'
+  encoding.Tokenizer.from_merges([(97, 98)], 'cl100k').save(folder)
+  values = json.loads((folder / 'tokenizer.json').read_text())
+  names = {257: '<|begin_of_text|>', 260: '<|end_of_text|>', 261: '<think>',
+           262: '<|eot_id|>'}  # fmt: skip
+  flags = ('single_word', 'lstrip', 'rstrip', 'normalized')
   values['added_tokens'] = [
-    {'id': i, 'content': name} for i, name in names.items()
+    {
+      **dict.fromkeys(flags, False),
+      'id': i,
+      'content': name,
+      'special': name != '<think>',
+    }
+    for i, name in names.items()
   ]
   vocab = values['model']['vocab']
   vocab = {token: i for token, i in vocab.items() if i < 257}
   values['model']['vocab'] = vocab | {name: i for i, name in names.items()}
   values['normalizer'] = {'type': 'NFC'}
-  (tmp_path / 'tokenizer.json').write_text(json.dumps(values))
-  (tmp_path / 'config.json').write_text('{"eos_token_id": 257}')
-  generation = tmp_path / 'generation_config.json'
-  generation.write_text('{"eos_token_id": [260, 257]}')
-  got = huggingface.read_tokenizer(tmp_path, 264)
-  assert got.vocab_size == 264
+  (folder / 'spec.json').unlink()
+  (folder / 'ranks.tiktoken').unlink()
+  for name, content in {
+    'tokenizer.json': values,
+    'config.json': {'eos_token_id': 260, 'bos_token_id': 257},
+    'generation_config.json': {'eos_token_id': [262, 260], 'top_p': 0.9},
+    'tokenizer_config.json': {
+      'bos_token': {'content': '<|begin_of_text|>'},
+      'eos_token': '<|eot_id|>', 'chat_template': TEMPLATE,
+      'padding_side': 'left',
+    },
+  }.items():  # fmt: skip
+    (folder / name).write_text(json.dumps(content))
+  return folder
+
+
+def test_published_tokens_stay_what_they_are(published_folder):
+  got = tokenizer_files.read(published_folder, 267)
   assert got.special_names == (
-    '<|begin_of_text|>', '<|im_start|>', '<|im_sep|>', '<|endoftext|>',
-    '<|im_end|>', '<|fim_prefix|>', '<|fim_middle|>',
+    '<|begin_of_text|>', '<|end_of_text|>', '<|eot_id|>'
   )  # fmt: skip
-  assert got.special_id('<|endoftext|>') == 260
-  text = "abab 1234 it's\r\n <|im_start|>"
-  assert got.encode(text) == ours.encode(text)
-  generation.write_text('{"eos_token_id": 7}')
-  with pytest.raises(ValueError, match='no added token with .* eos_token_id 7'):
-    huggingface.read_tokenizer(tmp_path, 264)
+  facts = got.published
+  assert (facts.bos_id, facts.chat_template) == (257, TEMPLATE)
+  assert facts.token_names['bos_token'] == '<|begin_of_text|>'
+  assert (got.prefix_ids, got.separator_id) == ((257,), 257)
+  assert got.eos_ids == (262, 260)
+  assert got.unused_ids == (258, 259, 263, 264, 265, 266)
+  text = "abab 1234 it's\r\n <|im_start|>e\u0301<|eot_id|>"
+  ours = encoding.Tokenizer.from_merges([(97, 98)], 'cl100k')
+  composed = text.replace('e\u0301', 'é')
+  assert got.encode(text) == ours.encode(composed)
+  assert got.encode('<think>') == [261]
+  assert got.encode_template('<think>a<|eot_id|>') == [261, 97, 262]
+  assert got.decode([261]) == '<think>'
+
+
+@pytest.mark.parametrize(
+  ('settings', 'post', 'prefix', 'suffix'),
+  [
+    ({}, None, (257,), ()),  # the template writes bos
+    ({'chat_template': 'no use of it'}, None, (), ()),  # as SmolLM2's
+    ({'chat_template': None}, None, (257,), ()),
+    ({'bos_token': None}, None, (), ()),  # as Qwen's
+    ({'add_bos_token': False}, None, (), ()),
+    ({'add_bos_token': True, 'chat_template': 'x'}, None, (257,), ()),
+    ({'add_eos_token': True}, None, (257,), (262,)),
+    ({'chat_template': 'x'}, ['<|begin_of_text|>', 0], (257,), ()),
+    ({}, ['<|begin_of_text|>', 0, '<|end_of_text|>'], (257,), (260,)),
+    ({}, [0, '<|end_of_text|>'], (), (260,)),
+  ],
+)  # fmt: skip
+def test_what_stands_around_a_text(
+  settings, post, prefix, suffix, published_folder
+):
+  edit(published_folder, 'tokenizer_config.json', **settings)
+  if post is not None:
+    single = [
+      {'SpecialToken': {'id': x}} if x else {'Sequence': {}} for x in post
+    ]
+    steps = [{'type': 'ByteLevel'}]
+    steps.append({'type': 'TemplateProcessing', 'single': single})
+    step = {'type': 'Sequence', 'processors': steps}
+    edit(published_folder, 'tokenizer.json', post_processor=step)
+  facts = tokenizer_files.read(published_folder, 267).published
+  assert (facts.prefix_ids, facts.suffix_ids) == (prefix, suffix)
+
+
+def test_templates_by_name(published_folder):
+  def read():
+    return tokenizer_files.read(published_folder, 267).published
+
+  named = [{'name': 'default', 'template': 'a'},
+           {'name': 'tool_use', 'template': 'b'}]  # fmt: skip
+  edit(published_folder, 'tokenizer_config.json', chat_template=named)
+  assert read().chat_templates == {'default': 'a', 'tool_use': 'b'}
+  (published_folder / 'chat_template.jinja').write_text('c')
+  folder = published_folder / 'additional_chat_templates'
+  folder.mkdir()
+  (folder / 'rag.jinja').write_text('d')
+  expected = {'default': 'c', 'tool_use': 'b', 'rag': 'd'}
+  assert read().chat_templates == expected
+  edit(published_folder, 'tokenizer_config.json', eos_token='<nowhere>')
+  with pytest.raises(ValueError, match="eos_token is '<nowhere>', which is no"):
+    read()
+
+
+def test_our_control_tokens_where_they_are_wanted(published_folder, tmp_path):
+  """With a template never; else in unused ids, or behind all others."""
+  settings = published_folder / 'tokenizer_config.json'
+  edit(published_folder, settings.name, chat_template=None)
+  few = tokenizer_files.read(published_folder, 267)
+  assert '<|im_end|>' not in few.special_names  # 10 names, 6 ids
+  assert tokenizer_files.read(published_folder, 400).special_id(
+    '<|im_end|>') == 263  # fmt: skip
+  grown = tokenizer_files.read(published_folder, 267, grows=True)
+  assert (grown.vocab_size, grown.unused_ids) == (271, ())
+  tokenizer_files.save(published_folder, grown, tmp_path / 'saved')
+  loaded = encoding.Tokenizer.load(tmp_path / 'saved')
+  assert loaded.fingerprint == grown.fingerprint
+  assert (loaded.published, loaded.rules) == (grown.published, grown.rules)
+  # `tokenizers` numbers added tokens anew where it can.
+  saved = (tmp_path / 'saved' / 'tokenizer.json').read_text()
+  theirs = tokenizers.Tokenizer.from_str(saved)
+  for name in grown.special_names:
+    assert theirs.token_to_id(name) == grown.special_id(name)
+
+
+def test_kept_files_come_back_as_they_were(published_folder, tmp_path):
+  got = tokenizer_files.read(published_folder, 267)
+  tokenizer_files.save(published_folder, got, tmp_path / 'saved')
+  cfg = dataclasses.replace(CFG, vocab_size=267)
+  out = tmp_path / 'out'
+  huggingface.write(out, cfg, new_params(cfg), tmp_path / 'saved', True)
+  for name in ('tokenizer.json', 'tokenizer_config.json',
+               'generation_config.json'):  # fmt: skip
+    assert (out / name).read_bytes() == (published_folder / name).read_bytes()
+  ids = json.loads((out / 'config.json').read_text())
+  assert (ids['bos_token_id'], ids['eos_token_id']) == (257, 260)
+  # Taught our conversations, its answers end with our token.
+  edit(published_folder, 'tokenizer_config.json', chat_template=None)
+  got = tokenizer_files.read(published_folder, 300)
+  tokenizer_files.save(published_folder, got, tmp_path / 'chat')
+  cfg, out = dataclasses.replace(CFG, vocab_size=300), tmp_path / 'out2'
+  huggingface.write(out, cfg, new_params(cfg), tmp_path / 'chat', True)
+  generation = json.loads((out / 'generation_config.json').read_text())
+  end = got.special_id('<|im_end|>')
+  assert generation == {'eos_token_id': [end, 262, 260], 'top_p': 0.9}
+  assert '<|im_sep|>' in (out / 'chat_template.jinja').read_text()
+
+
+def test_ids_by_default_are_those_that_our_models_read(tmp_path):
+  """A document of ours begins with <|endoftext|>; a conversation does not."""
+  vocabulary = encoding.Tokenizer.from_merges([(97, 98)], 'qwen2')
+  vocabulary.save(tmp_path / 'v')
+  cfg = dataclasses.replace(CFG, vocab_size=vocabulary.vocab_size)
+  for is_chat, prefix in ((False, vocabulary.prefix_ids), (True, ())):
+    out = tmp_path / f'chat_{is_chat}'
+    huggingface.write(out, cfg, new_params(cfg), tmp_path / 'v', is_chat)
+    theirs = tokenizers.Tokenizer.from_file(str(out / 'tokenizer.json'))
+    expected = [*prefix, *vocabulary.encode('abab 12')]
+    assert theirs.encode('abab 12').ids == expected
+    read = tokenizer_files.read(out, cfg.vocab_size)
+    assert read.prefix_ids == prefix

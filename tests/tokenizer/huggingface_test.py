@@ -1,10 +1,14 @@
 """tokenizer.json read back: the same ids as `tokenizers`, or a refusal."""
 
 import copy
+import itertools
 import json
+import unicodedata
 
+import hypothesis
 import pytest
 import tokenizers
+from hypothesis import strategies as st
 
 from llm_jax.tokenizer import encoding, huggingface, patterns
 
@@ -27,8 +31,11 @@ def values(ours, tmp_path):
 
 def rebuilt(values):
   parts = huggingface.read_parts(values)
-  n = 1 + max([*parts.ranks.values(), *parts.special_ids.values()])
-  return encoding.Tokenizer(parts.ranks, parts.pattern, parts.special_ids, n)
+  added = [token.token_id for token in parts.rules.added]
+  n = 1 + max([*parts.ranks.values(), *parts.special_ids.values(), *added])
+  return encoding.Tokenizer(
+    parts.ranks, parts.pattern, parts.special_ids, n, parts.rules
+  )
 
 
 def test_own_file_gives_the_same_tokenizer(ours, values):
@@ -101,14 +108,18 @@ def changed(values, *keys, to):
 def test_other_tokenizers_are_refused_by_what_is_other(values):
   steps = ('pre_tokenizer', 'pretokenizers')
   merges = values['model']['merges']
+  split = {'type': 'Split', 'behavior': 'Isolated', 'invert': False,
+           'pattern': {'Regex': patterns.PATTERNS['qwen2'].split}}  # fmt: skip
+  last = {'type': 'ByteLevel', 'add_prefix_space': False, 'use_regex': False}
+  huggingface.read_parts(changed(values, *steps, to=[split, last]))
   for keys, to, message in [
     (('model', 'type'), 'Unigram', "the algorithm 'Unigram'"),
     (('model', 'byte_fallback'), True, 'byte_fallback True'),
     (('normalizer',), {'type': 'Lowercase'}, "the normalizer 'Lowercase'"),
     (('pre_tokenizer',), None, 'a split pattern that is not ours'),
-    ((*steps, 0, 'pattern', 'Regex'), r'\s+', 'a split pattern'),
-    ((*steps, 0, 'behavior'), 'Removed', 'a split pattern'),
-    ((*steps, 1, 'add_prefix_space'), True, 'a split pattern'),
+    (steps, [split | {'pattern': {'Regex': r'\s+'}}, last], 'a split pattern'),
+    (steps, [split | {'behavior': 'Removed'}, last], 'a split pattern'),
+    (steps, [split, last | {'add_prefix_space': True}], 'a split pattern'),
     (('model', 'merges'), merges[::-1], 'do not follow from the ids'),
     (('model', 'merges'), merges[:-1], 'do not follow from the ids'),
   ]:
@@ -116,7 +127,79 @@ def test_other_tokenizers_are_refused_by_what_is_other(values):
       huggingface.read_parts(changed(values, *keys, to=to))
 
 
-def test_normal_form_is_told(values):
-  assert not huggingface.read_parts(values).is_nfc
-  nfc = changed(values, 'normalizer', to={'type': 'NFC'})
-  assert huggingface.read_parts(nfc).is_nfc
+# Parts that are hard to cut, to be put together at random.
+PIECES = (
+  "'s", "'LL", 'ab', 'AB', 'Ab', ' ', '  ', '\t', '\n', '\r\n', '1', '1234',
+  '½', '!', '/', '-a', '。', 'é', 'e\u0301', '\u0301', '日本', 'ー', '・',
+  'ǅ', 'ª', '\u200b', '\u3000', '<think>', '<|endoftext|>', '🙂', '\x1c',
+)  # fmt: skip
+HARD = st.lists(st.sampled_from(PIECES) | st.text(max_size=3), max_size=12)
+
+
+@pytest.fixture(scope='module')
+def detectors():
+  """Vocabularies in which pairs of bytes are tokens, so that cuts show."""
+  ranks = {bytes([i]): i for i in range(256)}
+  met = sorted(set(''.join(PIECES).encode()))
+  ranks |= {
+    bytes(pair): len(ranks) + i
+    for i, pair in enumerate(itertools.product(met, repeat=2))
+  }
+  ours, theirs = {}, {}
+  for pattern in patterns.PATTERNS:
+    values = huggingface.tokenizer_json(
+      ranks, pattern, {'<|endoftext|>': len(ranks)}
+    )
+    think = {'id': len(ranks) + 1, 'content': '<think>', 'special': False}
+    flags = 'single_word lstrip rstrip normalized'
+    think |= dict.fromkeys(flags.split(), False) | {'lstrip': True}
+    values['added_tokens'].append(think)
+    values['normalizer'] = {'type': 'NFC'}
+    ours[pattern] = rebuilt(values)
+    theirs[pattern] = tokenizers.Tokenizer.from_str(json.dumps(values))
+  return ours, theirs
+
+
+@pytest.mark.parametrize('pattern', patterns.PATTERNS)
+@hypothesis.settings(
+  deadline=None, suppress_health_check=list(hypothesis.HealthCheck)
+)
+@hypothesis.given(text=HARD.map(''.join))
+def test_text_is_cut_as_published(detectors, pattern, text):
+  """With text tokens, form NFC, and control tokens where they are wanted."""
+  hypothesis.assume(all(unicodedata.category(c) != 'Cn' for c in text))
+  ours, theirs = (each[pattern] for each in detectors)
+  theirs.encode_special_tokens = True
+  assert ours.encode(text) == theirs.encode(text).ids
+  theirs.encode_special_tokens = False
+  assert ours.encode_template(text) == theirs.encode(text).ids
+
+
+def test_flags_of_added_tokens(values):
+  first, second = values['added_tokens'][:2]
+  first |= {'lstrip': True, 'rstrip': True}
+  second |= {'special': False, 'normalized': True}
+  got = rebuilt(values)
+  theirs = tokenizers.Tokenizer.from_str(json.dumps(values))
+  text = f'ab \n{first["content"]}  x{second["content"]} y'
+  assert got.encode_template(text) == theirs.encode(text).ids
+  assert got.encode(second['content']) == [second['id']]
+  assert first['id'] not in got.encode(text)
+  assert second['id'] not in got.special_ids
+  assert huggingface.read_parts(values, [second['content']]).special_ids
+  second['single_word'] = True
+  with pytest.raises(ValueError, match='only as a word of its own'):
+    rebuilt(values)
+
+
+@pytest.mark.parametrize(
+  ('normalizer', 'form'),
+  [
+    (None, ''), ({'type': 'NFC'}, 'NFC'),
+    ({'type': 'Sequence', 'normalizers': []}, ''),
+    ({'type': 'Sequence', 'normalizers': [{'type': 'NFKC'}]}, 'NFKC'),
+  ],
+)  # fmt: skip
+def test_normal_form(values, normalizer, form):
+  got = huggingface.read_parts(changed(values, 'normalizer', to=normalizer))
+  assert got.rules.normal_form == form

@@ -30,7 +30,7 @@ def documents(tmp_path):
 
 def test_report_and_files(documents, tmp_path):
   workdir = tmp_path / 'tokenizer'
-  train_tokenizer.run(CONFIG, str(workdir), documents)
+  train_tokenizer.run(CONFIG, str(workdir), [documents])
   tokenizer = encoding.Tokenizer.load(workdir)
   assert tokenizer.vocab_size == 600
   held_out = [p.text for p in readers.read(documents, 'valid')]
@@ -47,7 +47,7 @@ def test_report_and_files(documents, tmp_path):
 
 def test_same_vocabulary_again_and_held_out_text_unread(documents, tmp_path):
   """The same merges as from the training documents alone, read by hand."""
-  train_tokenizer.run(CONFIG, str(tmp_path / 'one'), documents)
+  train_tokenizer.run(CONFIG, str(tmp_path / 'one'), [documents])
   texts = [p.text for p in readers.read(documents, 'train')]
   by_hand = encoding.Tokenizer.train(
     [*texts, *train_tokenizer.task_texts(CONFIG)], 600
@@ -57,7 +57,7 @@ def test_same_vocabulary_again_and_held_out_text_unread(documents, tmp_path):
 
 
 def test_task_text_is_learnt(documents, tmp_path):
-  train_tokenizer.run(CONFIG, str(tmp_path / 'one'), documents)
+  train_tokenizer.run(CONFIG, str(tmp_path / 'one'), [documents])
   one = encoding.Tokenizer.load(tmp_path / 'one')
   pieces = [one.token_bytes(i) for i in one.encode('<think>\n810:09\n')]
   assert pieces[:2] == [b'<think', b'>\n']
@@ -67,8 +67,8 @@ def test_task_text_is_learnt(documents, tmp_path):
 
 def test_finished_work_is_not_redone(documents, tmp_path, capsys):
   workdir = str(tmp_path / 'one')
-  train_tokenizer.run(CONFIG, workdir, documents)
-  train_tokenizer.run(CONFIG, workdir, documents)
+  train_tokenizer.run(CONFIG, workdir, [documents])
+  train_tokenizer.run(CONFIG, workdir, [documents])
   assert 'is finished' in capsys.readouterr().out
 
 
@@ -77,5 +77,5 @@ def test_wrong_ranks_file(documents, tmp_path):
   path.write_bytes(b'IQ== 0\n')
   with pytest.raises(ValueError, match='ranks of cl100k have 223921b7'):
     train_tokenizer.run(
-      CONFIG, str(tmp_path / 'one'), documents, cl100k_ranks=str(path)
+      CONFIG, str(tmp_path / 'one'), [documents], cl100k_ranks=str(path)
     )

@@ -331,6 +331,14 @@ def test_model_without_a_young_option_has_its_default(copy):
   del model['model']['qk_norm']
   path.write_text(json.dumps(model))
   assert checkpoint.load_model(str(copy)).model_config == CFG
+  changed = model | {'model': model['model'] | {'rope_theta': 10_001.0}}
+  path.write_text(json.dumps(changed))
+  with pytest.raises(ValueError, match='model.json is damaged'):
+    checkpoint.load_model(str(copy))
+  changed = {**model, 'stage': 'sft'}
+  path.write_text(json.dumps(changed))
+  with pytest.raises(ValueError, match='model.json is damaged'):
+    checkpoint.load_model(str(copy))
   model['model']['qk_nrom'] = True
   path.write_text(json.dumps(model))
   with pytest.raises(ValueError, match="unknown key 'qk_nrom'"):

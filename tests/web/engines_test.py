@@ -23,7 +23,7 @@ import pytest
 from pyarrow import parquet
 
 from experiments import clean
-from llm_jax import files
+from llm_jax import files, locks
 from llm_jax.web import beam_runner, chain, documents, pipeline
 from llm_jax.web.crawl import warc_write
 from llm_jax.web.dedup import deduplication
@@ -93,12 +93,12 @@ def test_a_second_process_in_a_folder_is_told_of_the_first(warcs, tmp_path):
     first = tmp_path / f'first{len(more)}'
     output = tmp_path / 'out' if more else first
     output.mkdir()
-    files.lock(output)
+    locks.lock(output)
     second = tmp_path / 'second' if more else first
     printed = run(*corpus.command(warcs, second, *more), code=1)
     assert f'is in use by process {os.getpid()}' in printed
     assert 'Traceback' not in printed
-    files.unlock(output)
+    locks.unlock(output)
 
 
 def test_number_of_workers_does_not_matter(warcs, finished, tmp_path):

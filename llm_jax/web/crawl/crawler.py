@@ -24,7 +24,7 @@ from concurrent import futures
 
 from absl import logging
 
-from llm_jax import files
+from llm_jax import files, locks
 from llm_jax.web.crawl import (
   fetch,
   frontier,
@@ -134,8 +134,8 @@ def crawl(
     ca_file=ca_file,
   )
   with files.explain_full(folder), contextlib.ExitStack() as stack:
-    if files.lock(folder):
-      stack.callback(files.unlock, folder)
+    if locks.lock(folder):
+      stack.callback(locks.unlock, folder)
     seen = frontier.Frontier(folder / 'frontier.sqlite')
     stack.callback(seen.close)
     writer = warc_write.Writer(

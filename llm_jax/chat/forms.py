@@ -1,0 +1,354 @@
+"""Conversations in the forms of others, as messages of ours.
+
+Which form a row has is seen by its keys: OpenAI's messages, ShareGPT, Alpaca,
+Dolly, a prompt and its completion, trees of OASST and the messages of such
+trees. What a row holds is kept as it is, or the row is rejected for a reason:
+nothing is put into another order. Reads no files (see data/conversations.py).
+"""
+
+import collections
+import itertools
+import json
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from llm_jax.chat import conversation
+
+Messages = list[dict[str, Any]]
+
+# What reading a row of another form raises.
+_FAULTS = (AttributeError, KeyError, TypeError, ValueError, RecursionError)
+_ROLES = {
+  **dict.fromkeys(('human', 'user', 'prompter'), conversation.USER),
+  **dict.fromkeys(('gpt', 'assistant', 'chatgpt', 'model', 'bot')
+                  + ('function_call', 'tool_call'), conversation.ASSISTANT),
+  'system': conversation.SYSTEM,
+  **dict.fromkeys(('tool', 'observation', 'function_response')
+                  + ('tool_response', 'function'), conversation.TOOL),
+}  # fmt: skip
+_CALLS = ('function_call', 'tool_call')
+
+
+class Tally:
+  """What was read of a source, and why what was not.
+
+  Attributes:
+    forms: conversations of each form.
+    ignored: how often a key was there that is not read.
+    rejects: rows by the reason why they are left out, and the first's place.
+  """
+
+  def __init__(self):
+    self.forms: collections.Counter[str] = collections.Counter()
+    self.ignored: collections.Counter[str] = collections.Counter()
+    self.rejects: dict[str, tuple[int, str]] = {}
+
+  def reject(self, reason: str, place: str) -> None:
+    """Count a row that is left out; place says where it stands."""
+    n, first = self.rejects.get(reason, (0, place))
+    self.rejects[reason] = (n + 1, first)
+
+  @property
+  def n_rejected(self) -> int:
+    """How many are left out."""
+    return sum(n for n, _ in self.rejects.values())
+
+  def lines(self, most: int = 20) -> list[str]:
+    """The table of rejects, most frequent first."""
+    by_count = sorted(self.rejects.items(), key=lambda item: -item[1][0])
+    shown = [
+      f'{n:>7,}  {reason} (first: {first})'
+      for reason, (n, first) in by_count[:most]
+    ]
+    if rest := by_count[most:]:
+      shown.append(f'{sum(n for _, (n, _) in rest):>7,}  for other reasons')
+    return shown
+
+
+class Read(NamedTuple):
+  """A conversation, and the number of the row that it was read from."""
+
+  number: int
+  messages: Messages
+
+
+def read_rows(
+  rows: Iterable[tuple[int, Mapping[str, Any] | str]],
+  tally: Tally,
+  place: Callable[[int], str],
+) -> Iterator[Read]:
+  """The conversations of a file's rows.
+
+  Args:
+    rows: with their numbers; text says why there is no row.
+    tally: is kept.
+    place: names the row of a number.
+
+  Yields:
+    Conversations that `conversation.check` accepts and in which the assistant
+    says something to be learnt; OASST's messages at the end.
+  """
+  tree: dict[str, tuple[int, Mapping[str, Any]]] = {}
+  trees: list[_Node] = []
+  for number, row in rows:
+    try:
+      if isinstance(row, str):
+        raise ValueError(row)
+      row = {key: value for key, value in row.items() if value is not None}
+      if {'message_id', 'text', 'role'} <= row.keys():
+        tree[row['message_id']] = number, row
+        continue
+      if {'message_tree_id', 'prompt'} <= row.keys():
+        trees.append(_from_tree(number, row['prompt']))
+        continue
+      form = _form_of(row)
+      messages = form.read(row)
+      _check(messages, tally)
+    except _FAULTS as error:
+      tally.reject(reason(error), place(number))
+    else:
+      known = f'{form.needs} {form.more}'.split()
+      tally.ignored.update(key for key in row if key not in known)
+      tally.forms[form.name] += 1
+      yield Read(number, messages)
+  for root in itertools.chain(trees, _from_messages(tree, tally, place)):
+    try:
+      paths = list(_paths(root, tally))
+    except _FAULTS as error:
+      tally.reject(reason(error), place(root.number))
+      continue
+    for read in paths:
+      try:
+        _check(read.messages, tally)
+      except ValueError as error:
+        tally.reject(reason(error), place(read.number))
+      else:
+        tally.forms['OASST'] += 1
+        yield read
+
+
+def _check(messages: Messages, tally: Tally) -> None:
+  """Refuse what teaches nothing, or is no conversation; leave keys out."""
+  for message in messages:
+    kept = {'role', 'content', 'tool_calls', 'tool_call_id', 'weight'}
+    if message['role'] == conversation.TOOL:
+      kept.add('name')
+    for key in message.keys() - kept:
+      tally.ignored[f'{key} of a message'] += 1
+      del message[key]
+  conversation.check(
+    [{key: m[key] for key in ('role', 'content')} for m in messages]
+  )
+  if not any(map(conversation.is_learnt, messages)):
+    raise ValueError('no message of the assistant to learn from')
+  if not any(
+    m['content'].strip() or m.get('tool_calls')
+    for m in messages
+    if conversation.is_learnt(m)
+  ):
+    raise ValueError('the assistant says nothing')
+
+
+def reason(error: Exception) -> str:
+  """Why a row is left out, in words that are equal for equal faults."""
+  text = str(error) if isinstance(error, ValueError) else f'{error!r}'
+  return re.sub(r'^message \d+ ', 'a message ', text)
+
+
+class _Form(NamedTuple):
+  """How rows with some keys are read; keys are words apart by blanks."""
+
+  name: str
+  needs: str  # keys that tell it
+  more: str  # keys that are read too
+  read: Callable[[Mapping[str, Any]], Messages]
+
+
+def _form_of(row: Mapping[str, Any]) -> _Form:
+  for form in _FORMS:
+    if row.keys() >= set(form.needs.split()):
+      return form
+  raise ValueError(
+    f'no known form, but the keys {", ".join(sorted(map(str, row)))}'
+  )
+
+
+def _openai(row: Mapping[str, Any]) -> Messages:
+  return [_message(message) for message in _list(row['messages'], 'messages')]
+
+
+def _sharegpt(row: Mapping[str, Any]) -> Messages:
+  turns = _list(row['conversations'], 'conversations')
+  return [*_system(row), *map(_turn, turns)]
+
+
+def _system(row: Mapping[str, Any]) -> Messages:
+  text = row.get('system')
+  return [_message({'role': 'system', 'content': text})] if text else []
+
+
+def _turn(turn: Mapping[str, Any]) -> dict[str, Any]:
+  if 'role' in turn and 'content' in turn:
+    return _message(turn)
+  speaker, value = turn['from'], turn['value']
+  if speaker not in _ROLES:
+    raise ValueError(f'a message is from {speaker!r}, which is no known role')
+  rest = {k: v for k, v in turn.items() if k not in ('from', 'value')}
+  if speaker in _CALLS:
+    try:
+      call = json.loads(value) if isinstance(value, str) else value
+    except ValueError:
+      raise ValueError('the call of a function is not JSON') from None
+    calls = call if isinstance(call, list) else [call]
+    rest['tool_calls'] = [{'type': 'function', 'function': c} for c in calls]
+    value = ''
+  return _message({**rest, 'role': _ROLES[speaker], 'content': value})
+
+
+def _instruct(row: Mapping[str, Any]) -> Messages:
+  """Alpaca's, and Dolly's; history holds earlier questions with answers."""
+  messages = _system(row)
+  for question, answer in row.get('history') or ():
+    messages += _exchange(question, answer)
+  question, more = row['instruction'], row.get('input', row.get('context', ''))
+  if more.strip():
+    question = f'{question}\n\n{more}'
+  return messages + _exchange(question, row.get('output', row.get('response')))
+
+
+def _prompt(row: Mapping[str, Any]) -> Messages:
+  """Both are texts, or lists of messages."""
+  prompt, completion = row['prompt'], row.get('completion', row.get('response'))
+  if isinstance(prompt, str) and isinstance(completion, str):
+    return _exchange(prompt, completion)
+  given = [*_list(prompt, 'prompt'), *_list(completion, 'completion')]
+  return [_message(message) for message in given]
+
+
+def _exchange(question: Any, answer: Any) -> Messages:
+  return [
+    _message({'role': 'user', 'content': question}),
+    _message({'role': 'assistant', 'content': answer}),
+  ]
+
+
+def _message(message: Any) -> dict[str, Any]:
+  """A message with content as text."""
+  if not isinstance(message, Mapping):
+    raise ValueError(f'a message is {type(message).__name__}, not an object')
+  # Parquet gives every message the keys of all.
+  message = {key: value for key, value in message.items() if value is not None}
+  content = message.get('content')
+  if content is None and message.get('tool_calls'):
+    content = ''
+  if isinstance(content, list):
+    content = ''.join(map(_part, content))
+  if not isinstance(content, str):
+    raise ValueError(
+      'a message has no content'
+      if content is None
+      else f'a message has content of type {type(content).__name__}'
+    )
+  if 'weight' in message and message['weight'] not in (0, 1):
+    raise ValueError(f'a message has weight {message["weight"]!r}, not 0 or 1')
+  return {**message, 'role': message.get('role'), 'content': content}
+
+
+def _part(part: Any) -> str:
+  if isinstance(part, Mapping):
+    part = {key: value for key, value in part.items() if value is not None}
+    if part.get('type', 'text') == 'text' and isinstance(part.get('text'), str):
+      return part['text']
+    part = part.get('type')
+  raise ValueError(f'a message has a content part {part!r}, which is no text')
+
+
+def _list(value: Any, name: str) -> Sequence[Any]:
+  if not isinstance(value, list) or not value:
+    raise ValueError(f'{name} is not a list of at least one message')
+  return value
+
+
+class _Node(NamedTuple):
+  """A message of a tree of OASST, in which row it stood, and its replies."""
+
+  number: int
+  message: Mapping[str, Any]
+  replies: Sequence['_Node']
+
+
+def _from_tree(number: int, message: Mapping[str, Any]) -> _Node:
+  replies = [_from_tree(number, r) for r in message.get('replies') or ()]
+  return _Node(number, message, replies)
+
+
+def _from_messages(
+  rows: Mapping[str, tuple[int, Mapping[str, Any]]],
+  tally: Tally,
+  place: Callable[[int], str],
+) -> Iterator[_Node]:
+  """Trees of messages that name their parents, in whatever order."""
+  replies: dict[str | None, list[str]] = collections.defaultdict(list)
+  for name, (_, row) in rows.items():
+    replies[row.get('parent_id')].append(name)
+  missing = set(rows)
+
+  def node(name: str) -> _Node:
+    missing.remove(name)
+    return _Node(*rows[name], [node(reply) for reply in replies[name]])
+
+  yield from map(node, replies[None])
+  for name, (number, _) in rows.items():
+    if name in missing:
+      tally.reject('the first message of its tree is not there', place(number))
+
+
+def _paths(root: _Node, tally: Tally) -> Iterator[Read]:
+  """From the root of a tree to each leaf.
+
+  Deleted messages go with all behind them, and questions without an answer;
+  both are counted. An answer that several paths share is read in each of them,
+  and learnt in none, as it would be learnt more often than others.
+  """
+
+  def live(node: _Node) -> _Node | None:
+    if node.message.get('deleted'):
+      tally.ignored['deleted messages'] += 1
+      return None
+    replies = [reply for r in node.replies if (reply := live(r))]
+    is_question = _ROLES.get(node.message['role']) == conversation.USER
+    if node is not root and is_question and not replies:
+      tally.ignored['questions without an answer'] += 1
+      return None
+    return node._replace(replies=replies)
+
+  def walk(node: _Node, above: Sequence[_Node]) -> Iterator[list[_Node]]:
+    path = [*above, node]
+    if not node.replies:
+      yield path
+    for reply in node.replies:
+      yield from walk(reply, path)
+
+  kept = live(root)
+  paths = list(walk(kept, [])) if kept else []
+  n_paths = collections.Counter(id(node) for p in paths for node in p)
+  for path in paths:
+    messages = []
+    for node in path:
+      given, role = node.message, node.message['role']
+      message = {'role': _ROLES.get(role, role), 'content': given['text']}
+      if message['role'] == conversation.ASSISTANT and n_paths[id(node)] > 1:
+        message['weight'] = 0
+      messages.append(_message(message))
+    yield Read(path[-1].number, messages)
+
+
+_FORMS = (
+  _Form('OpenAI', 'messages', '', read=_openai),
+  _Form('ShareGPT', 'conversations', 'system', read=_sharegpt),
+  _Form('Alpaca', 'instruction output', 'input system history', read=_instruct),
+  _Form('Dolly', 'instruction response', 'context', read=_instruct),
+  _Form('prompt and completion', 'prompt completion', '', read=_prompt),
+  _Form('prompt and response', 'prompt response', '', read=_prompt),
+)

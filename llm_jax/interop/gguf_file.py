@@ -1,0 +1,236 @@
+"""Model files of llama.cpp (GGUF): read as the folder that they came from.
+
+The metadata becomes a config.json, and the tensors are dequantised to float32
+and brought back into the order of Hugging Face: llama.cpp keeps the rows of
+queries and keys of the Llama class in pairs, and Gemma's norms as 1 + weight.
+What the metadata says of tokens is in gguf_tokenizer.py. Nothing is written
+but by `tools.export_gguf`.
+"""
+
+import pathlib
+from collections.abc import Mapping
+from typing import Any
+
+import gguf
+import numpy as np
+
+from llm_jax import files
+from llm_jax.interop import families, tensors
+from llm_jax.model import config
+
+# Keys of the metadata, behind the name of the architecture, and config.json's.
+_KEYS = {
+  'context_length': 'max_position_embeddings',
+  'embedding_length': 'hidden_size',
+  'block_count': 'num_hidden_layers',
+  'feed_forward_length': 'intermediate_size',
+  'attention.head_count': 'num_attention_heads',
+  'attention.head_count_kv': 'num_key_value_heads',
+  'attention.key_length': 'head_dim',
+  'attention.layer_norm_rms_epsilon': 'rms_norm_eps',
+  'rope.freq_base': 'rope_theta',
+  'vocab_size': 'vocab_size',
+}
+_GEMMA_KEYS = _KEYS | {
+  'attention.sliding_window': 'sliding_window',
+  'final_logit_softcapping': 'final_logit_softcapping',
+}
+_GEMMA2_KEYS = _GEMMA_KEYS | {
+  'attn_logit_softcapping': 'attn_logit_softcapping',
+}
+# By architecture: model_type, the class's own values, keys, and the number of
+# layers of the one size whose scores are not over the root of head_dim.
+_ARCHITECTURES: dict[str, tuple[str, dict[str, Any], dict[str, str], int]] = {
+  'llama': ('llama', {'hidden_act': 'silu'}, _KEYS, 0),
+  'qwen2': ('qwen2', {'hidden_act': 'silu'}, _KEYS, 0),
+  'qwen3': ('qwen3', {'hidden_act': 'silu'}, _KEYS, 0),
+  'gemma2': ('gemma2', {}, _GEMMA2_KEYS, 46),
+  'gemma3': ('gemma3_text', {'final_logit_softcapping': None}, _GEMMA_KEYS, 62),
+}
+# Without effect on logits, or equal to what is read from other keys.
+_IGNORED = (
+  'attention.value_length', 'rope.dimension_count', 'tensor_data_layout',
+)  # fmt: skip
+TYPES = ('F32', 'F16', 'BF16', 'Q8_0', 'Q4_0', 'Q4_1', 'Q5_0', 'Q4_K', 'Q6_K')
+_FREQUENCIES = 'rope_freqs.weight'
+# Llama 3.1 to 3.3 and Llama 3.2, of whose scaling only its result is stored.
+_LLAMA3_FACTORS = (8.0, 32.0)
+
+
+def find(source: files.Name) -> pathlib.Path | None:
+  """The GGUF file that is meant by a path to it or to its folder, if one is.
+
+  Raises:
+    ValueError: if the folder has several.
+  """
+  path = pathlib.Path(source)
+  if path.suffix == '.gguf':
+    return path
+  found = sorted(path.glob('*.gguf'))
+  if not found or (path / 'config.json').is_file():
+    return None
+  if len(found) > 1:
+    raise ValueError(
+      f'{path} has {len(found)} GGUF files, {found[0].name} and others; give '
+      'the path of one'
+    )
+  return found[0]
+
+
+def read(
+  path: files.Name,
+) -> tuple[config.ModelConfig, dict[str, np.ndarray], dict[str, Any]]:
+  """Read a model.
+
+  Args:
+    path: of the file.
+
+  Returns:
+    The model's configuration; its parameters by path, as float32 arrays, in
+    which rows that pad the vocabulary are 0; and the file's metadata.
+
+  Raises:
+    ValueError: if it is no GGUF file, or an architecture, key, type or tensor
+      is not one that can be read, by name.
+  """
+  reader = _open(path)
+  stored = {tensor.name: tensor for tensor in reader.tensors}
+  known = {key: field.contents() for key, field in reader.fields.items()}
+  architecture = str(known.get('general.architecture'))
+  values = _config_values(known, stored)
+  cfg = families.from_json(values)
+  names = gguf.get_tensor_name_map(
+    getattr(gguf.MODEL_ARCH, architecture.upper()), cfg.n_layers
+  )
+  flat = tensors.zeros(cfg)
+  left = stored.keys() - {_FREQUENCIES}
+  for tensor in tensors.of_model(cfg, values['model_type']):
+    name = names.get_name(tensor.name, try_suffixes=('.weight', '.bias'))
+    if name not in stored:
+      raise ValueError(
+        f'{path} has no tensor {name}, which {architecture} has; fetch the '
+        'file again'
+      )
+    left -= {name}
+    array = _array(path, stored[name])
+    if architecture == 'llama' and 'self_attn.' in tensor.name:
+      array = _unpaired(array, tensor.name, cfg)
+    if architecture.startswith('gemma') and 'norm.weight' in tensor.name:
+      array = array - 1
+    tensors.fill(flat, tensor, array)
+  if left:
+    raise ValueError(
+      f'{path} has tensors that {architecture} has not: {sorted(left)[:3]}; is '
+      'it another class?'
+    )
+  return cfg, flat, known
+
+
+def _open(path: files.Name) -> gguf.GGUFReader:
+  if not pathlib.Path(path).is_file():
+    raise ValueError(f'{path} is missing; give a GGUF file')
+  try:
+    return gguf.GGUFReader(path)
+  except (ValueError, IndexError, KeyError, UnicodeDecodeError) as error:
+    raise ValueError(
+      f'{path} is no GGUF file, or damaged: {error}; fetch it again'
+    ) from error
+
+
+def _config_values(
+  known: Mapping[str, Any], stored: Mapping[str, Any]
+) -> dict[str, Any]:
+  """The config.json of the model that the metadata describes."""
+  architecture = known.get('general.architecture')
+  if architecture not in _ARCHITECTURES:
+    raise ValueError(
+      f'the GGUF file has the architecture {architecture!r}, which cannot be '
+      f'read; use one of {", ".join(_ARCHITECTURES)}'
+    )
+  model_type, constants, keys, odd_layers = _ARCHITECTURES[architecture]
+  own = {
+    key.removeprefix(f'{architecture}.'): _plain(value)
+    for key, value in known.items()
+    if key.startswith(f'{architecture}.') and not key.endswith(_IGNORED)
+  }
+  values = {'model_type': model_type, **constants}
+  values |= {keys[key]: own.pop(key) for key in [*own] if key in keys}
+  values['rope_scaling'] = _scaling(own, values, stored)
+  if own := {key: value for key, value in own.items() if value}:
+    raise ValueError(
+      f'the GGUF file has {", ".join(f"{k} = {v!r}" for k, v in own.items())}, '
+      f'unknown for {architecture}'
+    )
+  values['vocab_size'] = int(stored['token_embd.weight'].shape[1])
+  values['tie_word_embeddings'] = 'output.weight' not in stored
+  n_heads, width = values['num_attention_heads'], values['hidden_size']
+  values.setdefault('head_dim', width // n_heads)
+  if model_type.startswith('gemma'):
+    is_odd = values['num_hidden_layers'] == odd_layers
+    scalar = width // n_heads if is_odd else values['head_dim']
+    values['query_pre_attn_scalar'] = scalar
+  if stored['blk.0.attn_q.weight'].tensor_type.name == 'BF16':
+    values['dtype'] = 'bfloat16'
+  return values
+
+
+def _plain(value: Any) -> Any:
+  """A value with the digits that its float32 has."""
+  return float(str(np.float32(value))) if isinstance(value, float) else value
+
+
+def _scaling(
+  own: dict[str, Any], values: Mapping[str, Any], stored: Mapping[str, Any]
+) -> dict[str, Any] | None:
+  """rope_scaling; takes its keys out of `own`."""
+  kind = own.pop('rope.scaling.type', 'none')
+  factor = own.pop('rope.scaling.factor', None)
+  if kind not in ('none', 'linear'):
+    raise ValueError(
+      f'the GGUF file has the rope scaling {kind!r}; only linear is supported'
+    )
+  if kind == 'linear':
+    return {'rope_type': 'linear', 'factor': factor}
+  if _FREQUENCIES not in stored:
+    return None
+  given = np.asarray(stored[_FREQUENCIES].data, np.float32)
+  for factor in _LLAMA3_FACTORS:
+    wanted = _llama3_factors(values['rope_theta'], given.size, factor)
+    if np.allclose(given, wanted, rtol=1e-3):
+      return {
+        'rope_type': 'llama3', 'factor': factor, 'low_freq_factor': 1.0,
+        'high_freq_factor': 4.0, 'original_max_position_embeddings': 8192,
+      }  # fmt: skip
+  raise ValueError(
+    f'{_FREQUENCIES} is not the scaling of a published Llama 3; read the '
+    'safetensors of the model'
+  )
+
+
+def _llama3_factors(theta: float, n: int, factor: float) -> np.ndarray:
+  """What each of n frequencies is divided by, as config.RopeScaling says."""
+  wavelengths = 2 * np.pi * theta ** (np.arange(n) / n)
+  smooth = np.clip((8192 / wavelengths - 1) / (4 - 1), 0, 1)
+  return 1 / ((1 - smooth) / factor + smooth)
+
+
+def _array(path: files.Name, tensor: Any) -> np.ndarray:
+  if tensor.tensor_type.name not in TYPES:
+    raise ValueError(
+      f'{tensor.name} in {path} is {tensor.tensor_type.name}; use a file of '
+      f'{", ".join(TYPES)}'
+    )
+  array = gguf.quants.dequantize(tensor.data, tensor.tensor_type)
+  return np.asarray(array, np.float32)
+
+
+def _unpaired(
+  array: np.ndarray, name: str, cfg: config.ModelConfig
+) -> np.ndarray:
+  """Rows of q or k with a head's two halves behind each other."""
+  heads = {'q_proj': cfg.n_heads, 'k_proj': cfg.n_kv_heads}
+  n = heads.get(name.split('.')[-2])
+  if n is None:
+    return array
+  pairs = array.reshape(n, -1, 2, *array.shape[1:])
+  return pairs.swapaxes(1, 2).reshape(array.shape)

@@ -1,0 +1,205 @@
+"""Conversations that users bring: read in any form, laid out, and counted.
+
+What is left out is counted by reason, with the first place of each, and
+printed as a table; a source of which nothing is left is an error.
+"""
+
+import collections
+import pathlib
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from absl import logging
+
+from llm_jax import files
+from llm_jax.chat import conversation, forms, template
+from llm_jax.data import conversations, readers
+
+TOO_LONG = ('drop', 'cut', 'error')
+Item = conversations.Item
+RowsFn = Callable[[Sequence[conversation.Message]], list[template.Rendered]]
+
+
+class LaidOut(NamedTuple):
+  """A row that is learnt from, and its source's name."""
+
+  source: str
+  rendered: template.Rendered
+
+
+def named(given: Sequence[str], taken: Sequence[str]) -> dict[str, str]:
+  """Sources by name, from `name=source`; else a file's own name is it.
+
+  Raises:
+    ValueError: if two have one name.
+  """
+  texts = []
+  for text in given:
+    is_named = '=' in text and '/' not in text.partition('=')[0]
+    stem = pathlib.PurePath(text).name.partition('.')[0]
+    name = ''.join(c if c.isalnum() else '_' for c in stem).strip('_')
+    texts.append(text if is_named or not name else f'{name}={text}')
+  return readers.named(texts, 'conversations', taken)
+
+
+def fingerprints(sources: Mapping[str, str]) -> dict[str, str]:
+  """Of each source's files, by `conversations NAME`."""
+  return {
+    f'conversations {name}': readers.fingerprint_of(conversations.find(source))
+    for name, source in sources.items()
+  }
+
+
+def read(sources: Mapping[str, str]) -> Iterator[Item]:
+  """The conversations of all sources, in their order.
+
+  Raises:
+    ValueError: if a file is damaged, or a source holds no conversation.
+  """
+  for name, source in sources.items():
+    tally = forms.Tally()
+    for path in conversations.find(source):
+      unit = 'row' if path.suffix.lower() == '.parquet' else 'line'
+
+      def place(number: int, path=path, unit=unit) -> str:
+        return f'{unit} {number} of {files.show(path)}'
+
+      rows = conversations.rows(path)
+      for found in forms.read_rows(rows, tally, place):
+        yield Item(name, place(found.number), found.messages)
+    _say(f'--conversations {name}={source}', tally)
+
+
+def _say(source: str, tally: forms.Tally) -> None:
+  """Print what a source held; refuse one that held nothing."""
+  read = ', '.join(f'{n:,} {form}' for form, n in tally.forms.most_common())
+  logging.info('%s: conversations read: %s', source, read or 'none')
+  if tally.ignored:
+    ignored = ', '.join(f'{k} {n:,}' for k, n in tally.ignored.most_common())
+    logging.info('%s: ignored: %s', source, ignored)
+  rejects = _rejects(source, tally)
+  if not tally.forms:
+    raise ValueError(
+      f'{source} holds no conversation to learn from; give conversations of '
+      'OpenAI, ShareGPT, Alpaca, OASST, or prompts with completions'
+      f'{rejects or ": it is empty"}'
+    )
+
+
+def _rejects(source: str, tally: forms.Tally) -> str:
+  """Print the table of rejects, and return it."""
+  if not tally.rejects:
+    return ''
+  lines = tally.lines()
+  logging.warning('%s: %d are left out:', source, tally.n_rejected)
+  for line in lines:
+    logging.warning('%s', line)
+  return '\n'.join([f'; {tally.n_rejected:,} are left out:', *lines])
+
+
+def lay_out(
+  items: Iterable[Item], rows_fn: RowsFn, length: int, too_long: str
+) -> tuple[list[LaidOut], dict[str, Any]]:
+  """Conversations as rows to learn from.
+
+  Args:
+    items: the conversations.
+    rows_fn: lays one out; see chat/template.py.
+    length: inputs of the longest row.
+    too_long: what becomes of longer ones: 'drop'; 'cut' away the first turns
+      until the rest, which begins with the user, fits; or 'error'.
+
+  Returns:
+    The rows, and for the record what was left out and how many were cut.
+
+  Raises:
+    ValueError: if a source is left out as a whole, or one is too long and that
+      is an error.
+  """
+  rows: list[LaidOut] = []
+  tallies: dict[str, forms.Tally] = collections.defaultdict(forms.Tally)
+  n_cut = 0
+  for item in items:
+    tally = tallies[item.source]
+    try:
+      found, was_cut = _rows_that_fit(
+        item, rows_fn, length=length, may_cut=too_long == 'cut'
+      )
+    except _TooLong as error:
+      if too_long == 'error':
+        raise ValueError(
+          f'{item.source}, {item.place}: {error}; set Config.sequence_length, '
+          "or Config.too_long = 'cut' or 'drop'"
+        ) from None
+      tally.reject(f'longer than a row of {length} tokens', item.place)
+    except ValueError as error:
+      tally.reject(forms.reason(error), item.place)
+    else:
+      n_cut += was_cut
+      tally.forms['laid out'] += 1
+      rows += [LaidOut(item.source, row) for row in found]
+  left_out = {}
+  for source, tally in tallies.items():
+    rejects = _rejects(source, tally)
+    left_out |= {f'{source}: {k}': n for k, (n, _) in tally.rejects.items()}
+    if not tally.forms:
+      raise ValueError(
+        f'nothing of the conversations of {source} is left; set '
+        f"Config.sequence_length or Config.too_long = 'cut' for long ones, or "
+        f'give others{rejects}'
+      )
+  if n_cut:
+    logging.info('%d conversations are cut from the left', n_cut)
+  return rows, {'left_out': left_out, 'cut': n_cut}
+
+
+class _TooLong(ValueError):
+  pass
+
+
+def _rows_that_fit(
+  item: Item, rows_fn: RowsFn, length: int, may_cut: bool
+) -> tuple[list[template.Rendered], bool]:
+  """Rows of at most length + 1 tokens, and whether turns were cut away."""
+  messages = item.messages
+  n_head = int(messages[0]['role'] == conversation.SYSTEM)
+  later = [
+    i
+    for i, message in enumerate(messages)
+    if message['role'] == conversation.USER and i > n_head
+  ]
+  most = 0
+  for start in [n_head, *(later if may_cut else [])]:
+    kept = [*messages[:n_head], *messages[start:]]
+    if not any(map(conversation.is_learnt, kept)):
+      break
+    rows = [row for row in rows_fn(kept) if any(row.loss_mask)]
+    n_tokens = max((len(row.token_ids) for row in rows), default=0)
+    if not rows:
+      raise ValueError('the format shows nothing of it that is learnt')
+    if n_tokens <= length + 1:
+      return rows, start != n_head
+    most = most or n_tokens
+  raise _TooLong(f'{most} tokens do not fit into a row of {length + 1}')
+
+
+def mixture(rows: Sequence[LaidOut], epochs: float) -> list[dict[str, Any]]:
+  """What a run reads of each source so often, for `record.mixture`."""
+  counts: dict[str, list[int]] = {}
+  for source, rendered in rows:
+    own = counts.setdefault(source, [0, 0, 0])
+    own[0] += 1
+    own[1] += len(rendered.token_ids)
+    own[2] += sum(rendered.loss_mask)
+  n_tokens = sum(own[1] for own in counts.values())
+  return [
+    {
+      'source': source,
+      'conversations': n,
+      'tokens': n_own,
+      'learnt': n_learnt,
+      'share': n_own / n_tokens,
+      'epochs': epochs,
+    }
+    for source, (n, n_own, n_learnt) in counts.items()
+  ]

@@ -1,0 +1,221 @@
+"""What a published model's files say about the use of its tokens.
+
+`read` finds it in a folder of Hugging Face, and `keep` takes the folder's own
+files along, so that an export gives them back byte for byte. It does NOT say
+how text becomes ids (see huggingface.py) and renders no template.
+"""
+
+import dataclasses
+import pathlib
+import shutil
+from collections.abc import Mapping
+from typing import Any
+
+from llm_jax import files
+
+FILE = 'published.json'
+TEMPLATES = 'additional_chat_templates'
+# Taken along as they are, with *.jinja in TEMPLATES.
+KEPT = (
+  'tokenizer.json', 'tokenizer.model', 'tokenizer_config.json',
+  'special_tokens_map.json', 'added_tokens.json', 'vocab.json', 'merges.txt',
+  'chat_template.jinja', 'chat_template.json', 'generation_config.json',
+)  # fmt: skip
+DEFAULT = 'default'  # the template that is meant where none is named
+ID_KEYS = ('bos_token_id', 'eos_token_id', 'pad_token_id')
+
+
+@dataclasses.dataclass(frozen=True)
+class Published:
+  """How a published model's tokens are used.
+
+  Attributes:
+    prefix_ids: what stands before every text, such as Llama 3's
+      <|begin_of_text|>; often nothing. A template writes it itself.
+    suffix_ids: the same behind every text; almost always nothing.
+    bos_id: of the token that is called bos, though text may begin without it.
+    eos_ids: every id that ends an answer, the most usual first.
+    pad_id: fills rows.
+    chat_templates: in Jinja, by name; `default` is the one for conversations.
+    token_names: the tokens that a template may ask for, as bos_token.
+    padding_side: 'left' or 'right', as published; '': not said.
+    config_ids: config.json's own bos, eos and pad ids, for an export.
+  """
+
+  prefix_ids: tuple[int, ...] = ()
+  suffix_ids: tuple[int, ...] = ()
+  bos_id: int | None = None
+  eos_ids: tuple[int, ...] = ()
+  pad_id: int | None = None
+  chat_templates: Mapping[str, str] = dataclasses.field(default_factory=dict)
+  token_names: Mapping[str, str] = dataclasses.field(default_factory=dict)
+  padding_side: str = ''
+  config_ids: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+  @property
+  def chat_template(self) -> str | None:
+    """The template of conversations; None if the model has none."""
+    return self.chat_templates.get(DEFAULT)
+
+
+def read(folder: files.Name, token_ids: Mapping[str, int]) -> Published:
+  """Gather what the files of a model say.
+
+  Args:
+    folder: of Hugging Face; files that are missing say nothing.
+    token_ids: ids of all tokens by name.
+
+  Raises:
+    ValueError: if a token that ends or begins text is not in the vocabulary,
+      or a file is damaged.
+  """
+  folder = pathlib.Path(folder)
+  settings = _object(folder / 'tokenizer_config.json')
+  generation = _object(folder / 'generation_config.json')
+  config = _object(folder / 'config.json')
+  settings = {**_object(folder / 'special_tokens_map.json'), **settings}
+  names = _token_names(settings)
+  ids = {
+    key: _id(token_ids, key, name)
+    for key, name in names.items()
+    if key in ('bos_token', 'eos_token', 'pad_token')
+  }
+  # What the settings leave out, config.json may say; what they deny, not.
+  for key in ('bos_token', 'pad_token'):
+    given = generation.get(f'{key}_id', config.get(f'{key}_id'))
+    if key not in settings and isinstance(given, int):
+      ids[key] = given
+  eos_ids: list[int | None] = []
+  for given in (generation.get('eos_token_id'), config.get('eos_token_id')):
+    eos_ids += given if isinstance(given, list) else [given]
+  eos_ids.append(ids.get('eos_token'))
+  templates = _templates(folder, settings)
+  steps = _object(folder / 'tokenizer.json').get('post_processor') or {}
+  before, behind = _surroundings(steps)
+  prefix = [_id(token_ids, 'prefix', name) for name in before]
+  suffix = [_id(token_ids, 'suffix', name) for name in behind]
+  bos = [ids['bos_token']] if 'bos_token' in ids else []
+  if not before and not behind and _begins_with_bos(templates):
+    prefix = bos
+  # Said in the settings, this overrules the steps.
+  if settings.get('add_bos_token') is not None:
+    prefix = bos if settings['add_bos_token'] else []
+  if settings.get('add_eos_token') is not None:
+    adds = settings['add_eos_token'] and 'eos_token' in ids
+    suffix = [ids['eos_token']] if adds else []
+  return Published(
+    prefix_ids=tuple(prefix),
+    suffix_ids=tuple(suffix),
+    bos_id=ids.get('bos_token'),
+    eos_ids=tuple(dict.fromkeys(i for i in eos_ids if i is not None)),
+    pad_id=ids.get('pad_token'),
+    chat_templates=templates,
+    token_names=names,
+    padding_side=settings.get('padding_side', ''),
+    config_ids={key: config[key] for key in ID_KEYS if key in config},
+  )
+
+
+def keep(source: files.Name, target: files.Name) -> None:
+  """Copy the files of a model that concern its tokens into another folder."""
+  source, target = pathlib.Path(source), pathlib.Path(target)
+  target.mkdir(parents=True, exist_ok=True)
+  for name in KEPT:
+    if (source / name).is_file():
+      shutil.copyfile(source / name, target / name)
+  if (source / TEMPLATES).is_dir():
+    (target / TEMPLATES).mkdir(exist_ok=True)
+    for path in sorted((source / TEMPLATES).glob('*.jinja')):
+      shutil.copyfile(path, target / TEMPLATES / path.name)
+
+
+def save(published: Published, folder: files.Name) -> None:
+  """Write it beside a tokenizer, with a checksum of its own."""
+  values = dataclasses.asdict(published)
+  files.write_checked_json(pathlib.Path(folder) / FILE, values)
+
+
+def load(folder: files.Name) -> Published | None:
+  """What `save` wrote; None for a tokenizer that was not published.
+
+  Raises:
+    ValueError: if the file is damaged.
+  """
+  path = pathlib.Path(folder) / FILE
+  if not path.is_file():
+    return None
+  values = files.read_checked_json(path)
+  values |= {k: tuple(v) for k, v in values.items() if isinstance(v, list)}
+  return Published(**values)
+
+
+def _object(path: pathlib.Path) -> dict[str, Any]:
+  return files.read_object(path) if path.is_file() else {}
+
+
+def _id(token_ids: Mapping[str, int], key: str, name: str) -> int:
+  if name not in token_ids:
+    raise ValueError(
+      f'the {key} is {name!r}, which is no token of the vocabulary; correct '
+      'tokenizer_config.json'
+    )
+  return token_ids[name]
+
+
+def _token_names(settings: Mapping[str, Any]) -> dict[str, str]:
+  """bos_token, eos_token and so on: strings, or objects with the string."""
+  names = {}
+  for key, value in settings.items():
+    value = value.get('content') if isinstance(value, Mapping) else value
+    if key.endswith('_token') and isinstance(value, str):
+      names[key] = value
+  return names
+
+
+def _begins_with_bos(templates: Mapping[str, str]) -> bool:
+  """Whether text begins with bos where no step puts it there.
+
+  The first Llama 3 left that to its template; of others, whose template has no
+  use for it, the token called bos opens a message, as SmolLM's.
+  """
+  return not templates or 'bos_token' in templates.get(DEFAULT, '')
+
+
+def _surroundings(step: Mapping[str, Any]) -> tuple[list[str], list[str]]:
+  """Names of the tokens that post-processing puts before and behind a text."""
+  if step.get('type') == 'Sequence':
+    found = [_surroundings(s) for s in step.get('processors', ())]
+    # The last of them stands outermost.
+    before = [name for prefix, _ in reversed(found) for name in prefix]
+    return before, [name for _, suffix in found for name in suffix]
+  if step.get('type') != 'TemplateProcessing':
+    return [], []
+  before, behind = [], []
+  side = before
+  for part in step.get('single', ()):
+    if 'Sequence' in part:
+      side = behind
+    else:
+      side.append(part['SpecialToken']['id'])
+  return before, behind
+
+
+def _templates(
+  folder: pathlib.Path, settings: Mapping[str, Any]
+) -> dict[str, str]:
+  """Every chat template by name; a file of its own counts before settings."""
+  given = settings.get('chat_template') or {}
+  if isinstance(given, str):
+    given = {DEFAULT: given}
+  elif isinstance(given, list):
+    given = {each['name']: each['template'] for each in given}
+  templates = dict(given)
+  old = _object(folder / 'chat_template.json').get('chat_template')
+  if isinstance(old, str):
+    templates[DEFAULT] = old
+  for path in sorted((folder / TEMPLATES).glob('*.jinja')):
+    templates[path.stem] = path.read_text(encoding='utf-8')
+  if (folder / 'chat_template.jinja').is_file():
+    path = folder / 'chat_template.jinja'
+    templates[DEFAULT] = path.read_text(encoding='utf-8')
+  return templates

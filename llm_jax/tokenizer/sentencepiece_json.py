@@ -1,0 +1,120 @@
+"""A tokenizer.json of SentencePiece's kind, as the pieces of a model.
+
+Llama 2 and Gemma are published so: BPE over characters, bytes for what no piece
+spells, and blanks as U+2581. The model that comes of it gives the same ids,
+where merges are as SentencePiece makes them: any two neighbours whose text is
+a piece, the best piece first.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from llm_jax.tokenizer import huggingface, sentencepiece, text_tokenizer
+
+_BLANK = '\u2581'
+
+
+def is_of_this_kind(values: Mapping[str, Any]) -> bool:
+  """Whether a tokenizer.json spells blanks and bytes as SentencePiece does."""
+  return bool(values.get('model', {}).get('byte_fallback'))
+
+
+def write(values: Mapping[str, Any], path, control_names=()) -> None:
+  """Write the model.
+
+  Args:
+    values: the contents of tokenizer.json.
+    path: of the .model file.
+    control_names: added tokens that are control tokens whatever it says.
+
+  Raises:
+    ValueError: if SentencePiece would not give the same ids, with the reason.
+  """
+  model = values['model']
+  if model.get('type') != 'BPE':
+    raise ValueError(
+      f'tokenizer.json has the algorithm {model.get("type")!r} with bytes; '
+      'only BPE can be converted: give tokenizer.model beside it'
+    )
+  begins_with_blank = _begins_with_blank(values)
+  added = huggingface.added_tokens(values, control_names)
+  names = model['vocab'] | {token.name: token.token_id for token in added}
+  kinds = {token.name: _kind_of(token) for token in added}
+  kinds[model.get('unk_token')] = sentencepiece.UNKNOWN
+  scores = _scores(model)
+  by_id = {token_id: name for name, token_id in names.items()}
+  pieces = []
+  for token_id in range(max(by_id) + 1):
+    name = by_id.get(token_id)
+    if name is None:
+      pieces.append((f'<gap_{token_id}>', 0.0, sentencepiece.UNUSED))
+      continue
+    kind = kinds.get(name) or _kind(name)
+    if kind == sentencepiece.NORMAL and len(name) > 1 and name not in scores:
+      raise ValueError(
+        f'tokenizer.json has the token {name!r}, which no merge makes, so it '
+        'cannot be converted; give tokenizer.model beside it'
+      )
+    pieces.append((name, scores.get(name, 0.0), kind))
+  sentencepiece.write(path, pieces, begins_with_blank)
+
+
+def _begins_with_blank(values: Mapping[str, Any]) -> bool:
+  """Whether a blank is put before a text."""
+  step = values.get('normalizer') or {}
+  steps = step.get('normalizers', [step] if step else [])
+  cut = values.get('pre_tokenizer') or {}
+  begins = False
+  odd = [s.get('type') for s in steps]
+  for step in steps:
+    if step.get('type') == 'Prepend' and step.get('prepend') == _BLANK:
+      begins = True
+      odd.remove('Prepend')
+    if step.get('type') == 'Replace' and step.get('content') == _BLANK:
+      odd.remove('Replace')
+  if cut.get('type') == 'Metaspace' and cut.get('replacement') == _BLANK:
+    scheme = cut.get('prepend_scheme', 'always')
+    begins = begins or scheme != 'never'
+  elif cut and (
+    cut.get('type') != 'Split' or cut.get('pattern') != {'String': ' '}
+  ):
+    odd.append(cut.get('type'))
+  # With blanks replaced before, a split at blanks finds none.
+  if odd:
+    raise ValueError(
+      f'tokenizer.json has the steps {odd} beside bytes, which SentencePiece '
+      'has not; give tokenizer.model beside it'
+    )
+  return begins
+
+
+def _kind_of(token: text_tokenizer.AddedToken) -> int:
+  if token.strips_left or token.strips_right:
+    raise ValueError(
+      f'tokenizer.json lets {token.name!r} take white space along, which '
+      'SentencePiece cannot; set its lstrip and rstrip to false there'
+    )
+  special = sentencepiece.CONTROL
+  return special if token.is_special else sentencepiece.USER_DEFINED
+
+
+def _kind(name: str) -> int:
+  is_byte = len(name) == 6 and name.startswith('<0x') and name.endswith('>')
+  return sentencepiece.BYTE if is_byte else sentencepiece.NORMAL
+
+
+def _scores(model: Mapping[str, Any]) -> dict[str, float]:
+  """Of each merged piece; the sooner it is merged the higher."""
+  scores: dict[str, float] = {}
+  last = ''
+  for rank, merge in enumerate(model['merges']):
+    left, right = merge.split(' ') if isinstance(merge, str) else merge
+    name = left + right
+    if name in scores and name != last:
+      raise ValueError(
+        f'tokenizer.json makes {name!r} by merges that do not stand together, '
+        'so it cannot be converted; give tokenizer.model beside it'
+      )
+    scores.setdefault(name, -float(rank + 1))
+    last = name
+  return scores
