@@ -29,6 +29,8 @@ _BASE = [
   # Files, archives and bodies in zstd; newer Pythons have it themselves.
   'backports.zstd>=1.0; python_version < "3.14"',
   'tqdm>=4.67',  # the progress bar
+  # Chat templates of published models; older ones leave their sandbox.
+  'jinja2>=3.1.6',
   'universal-pathlib>=0.3,<0.4',  # paths on any file system of fsspec
 ]
 
@@ -63,10 +65,10 @@ _CLOUD = [
 
 _EXPORT = [
   'safetensors>=0.6',  # the tensors of published checkpoints, without torch
+  'gguf>=0.17',  # llama.cpp's model files and their types of numbers
 ]
 
 _REPORT = [
-  'jinja2>=3.1',  # the templates of report.html and report.md
   'matplotlib>=3.10',  # its charts; draws SVG with the same bytes each time
 ]
 
@@ -108,7 +110,6 @@ _PARITY = [
   'gcsfs',
   'torch',  # logits of published models
   'transformers>=4.57',  # the same; tools/make_golden_models.py
-  'jinja2',  # chat templates of transformers
 ]
 
 # What a checkout has beside the package a wheel has inside it, so that no

@@ -14,6 +14,7 @@ import readline  # noqa: F401  gives input() editing and a history
 import sys
 
 from experiments import command_line
+from llm_jax.chat import formats
 from llm_jax.infer import generate
 from llm_jax.serve import terminal
 from llm_jax.tokenizer import loading
@@ -34,6 +35,7 @@ class Config:
 def run(
   cfg: Config,
   restore_from: str,
+  chat: bool = False,
   base: bool = False,
   single_turn: bool = False,
 ) -> None:
@@ -42,18 +44,22 @@ def run(
   Args:
     cfg: length, temperature and seed.
     restore_from: folder of the stage whose newest checkpoint is loaded.
+    chat: answer messages, whatever the checkpoint was trained on.
     base: continue text instead of answering messages.
     single_turn: forget each message before the next.
   """
   loaded = checkpoint.load_model(restore_from)
   tokenizer = loading.load(loaded.tokenizer_dir)
   context = loaded.model_config.max_length
-  if not base and not loaded.is_chat:
+  is_chat = formats.override(chat, base)
+  if is_chat is None and not loaded.is_chat:
     print(
       '[this model was not trained on conversations: it continues text, as '
       'with --base]'
     )
-    base = True
+  if is_chat is None:
+    is_chat = loaded.is_chat
+  base = not is_chat
   limit = cfg.max_new_tokens if base else min(cfg.max_new_tokens, context // 2)
   settings = terminal.Settings(
     context_tokens=context,
@@ -80,7 +86,10 @@ def run(
     f'{loaded.stage}, step {loaded.step}, context {context} tokens. '
     '/help lists the commands.'
   )
-  session = terminal.Session(stream, tokenizer, settings)
+  chat_format = formats.choose(tokenizer, is_chat)
+  session = terminal.Session(
+    stream, tokenizer, chat_format=chat_format, settings=settings
+  )
   terminal.loop(session, lambda: input('> '), _write)
 
 
@@ -94,6 +103,7 @@ if __name__ == '__main__':
   command_line.main(
     Config,
     run,
+    chat='answer messages, whatever the checkpoint was trained on',
     base='continue text instead of answering messages',
     single_turn='forget each message before the next',
   )

@@ -26,11 +26,10 @@ from absl import logging
 
 from experiments import command_line, recipe_flags
 from llm_jax import files, record
+from llm_jax.chat import formats
 from llm_jax.data import shards
 from llm_jax.evals import bits_per_byte, leaks, modes, scoring
-from llm_jax.report import findings
 from llm_jax.tasks import any_task, protocol
-from llm_jax.tokenizer import loading
 from llm_jax.train import checkpoint
 
 _load_model = checkpoint.load_model  # as `run` has a parameter of that name
@@ -60,7 +59,12 @@ class Config:
 
 
 def run(
-  cfg: Config, workdir: str, checkpoint: Sequence[str], tokens: str = ''
+  cfg: Config,
+  workdir: str,
+  checkpoint: Sequence[str],
+  tokens: str = '',
+  chat: bool = False,
+  base: bool = False,
 ) -> None:
   """Measure what is not measured yet and write evaluation.json.
 
@@ -70,10 +74,13 @@ def run(
     checkpoint: `name=folder of a stage` of each.
     tokens: folder of token shards, for the held-out documents; empty: bits
       per byte are not measured.
+    chat: put problems as conversations, whatever a checkpoint says.
+    base: put them as plain text.
   """
+  is_chat = formats.override(chat, base)
   named = recipe_flags.by_name('checkpoint', checkpoint)
   inputs = {'tokens': shards.fingerprint(tokens)} if tokens else {}
-  inputs |= protocol.file_sums(cfg.task)
+  inputs |= protocol.file_sums(cfg.task) | formats.inputs(is_chat)
   if cfg.questions == 'all':
     leaks.refuse(cfg.task, named)
   begin = functools.partial(
@@ -96,7 +103,10 @@ def run(
       if finished:  # by an earlier call, which was not given this checkpoint
         pathlib.Path(workdir, 'done.json').unlink()
         finished = begin()
-      files.write_json(path, _measure(cfg, name, loaded=loaded, tokens=tokens))
+      measured = _measure(
+        cfg, name, loaded=loaded, tokens=tokens, is_chat=is_chat
+      )
+      files.write_json(path, measured)
       record.tick(workdir)
     results.append(files.read_json(path))
 
@@ -118,45 +128,38 @@ def run(
 
 
 def _measure(
-  cfg: Config, name: str, loaded: checkpoint.LoadedModel, tokens: str
+  cfg: Config,
+  name: str,
+  loaded: checkpoint.LoadedModel,
+  tokens: str,
+  is_chat: bool | None,
 ) -> dict[str, Any]:
   """Everything that is measured of one checkpoint."""
   start = time.monotonic()
-  tokenizer = loading.load(loaded.tokenizer_dir)
-  config_and_params = (loaded.model_config, loaded.params)
-  model = scoring.Model(*config_and_params, tokenizer, is_chat=loaded.is_chat)
+  logging.info('%s: %s, step %d', name, loaded.stage, loaded.step)
+  model = scoring.of_checkpoint(loaded, is_chat)
   rows = []
   for found in modes.rows(
     model, cfg.task, cfg.evaluation, modes=cfg.modes, split=cfg.questions
   ):
     rows.append({'checkpoint': name, **found})
-    if 'sampled' in found:
-      logging.info(
-        '%s, %s: sampled %s (95%%: %s), greedy %s, %.0f%% think',
-        name,
-        found['mode'],
-        findings.percent(found['sampled']),
-        findings.interval(found['interval']['sampled']),
-        findings.percent(found['greedy']),
-        100 * found['think_share'],
-      )
   text: dict[str, Any] = {}
   if tokens:
     source = shards.TokenSource(
       tokens,
       cfg.held_out_source,
       'valid',
-      tokenizer_fingerprint=tokenizer.fingerprint,
+      tokenizer_fingerprint=model.tokenizer.fingerprint,
     )
     text = bits_per_byte.measure(
-      *config_and_params,
+      model.config,
+      model.params,
       source=source,
-      tokenizer=tokenizer,
+      tokenizer=model.tokenizer,
       max_rows=cfg.held_out_rows,
       batch_size=cfg.held_out_batch_size,
     )
-    bits = text['bits_per_byte']
-    logging.info('%s: %.3f bits per byte on held-out text', name, bits)
+    logging.info('%.3f bits per byte on held-out text', text['bits_per_byte'])
   return {
     'checkpoint': name,
     'fingerprint': loaded.fingerprint,

@@ -49,7 +49,7 @@ def pretraining(cfg: Any, arguments: Mapping[str, Any]) -> Iterator[str]:
   elif folders:
     found = {
       name: shards.read_manifest(shards.find_source(folders, name))
-      for name in cfg.sources
+      for name in cfg.sources or shards.names(folders, 'train')
     }
     for name, manifest in found.items():
       length = manifest['sequence_length']
@@ -65,9 +65,12 @@ def pretraining(cfg: Any, arguments: Mapping[str, Any]) -> Iterator[str]:
     f'{"" if found else "up to "}{length}: {n_tokens / n_parameters:.1f} a '
     f'parameter, {flops:.3g} FLOPs'
   )
-  n_rows = mixture.rows_of_each(cfg.weights, batch_size)
-  for (name, manifest), n in zip(found.items(), n_rows, strict=False):
-    n_there = manifest['sources'][name]['train']['tokens']
+  if not found:
+    return
+  there = [found[name]['sources'][name]['train']['tokens'] for name in found]
+  weights = cfg.weights or mixture.by_tokens(there, batch_size)
+  n_rows = mixture.rows_of_each(weights, batch_size)
+  for name, n_there, n in zip(found, there, n_rows, strict=True):
     n_read = n * n_steps * length
     yield (
       f'{name}: {n} rows of a batch, {n_read:,} tokens of {n_there:,}, '

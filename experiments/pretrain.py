@@ -111,7 +111,7 @@ def run(
   )
   if stage.begin(inputs, plan):
     return
-  record.mixture(workdir, mixture.table(mixed, cfg.batch_size, n_steps))
+  record.mixture(workdir, mixture.table(mixed, cfg.batch_size, n_batches))
   state, loop = stage.start(tx)
   flops = params.train_flops_per_token(cfg.model, length)
   steps = loop.train(state, update_fn, batch_fn, flops_per_token=flops)
@@ -125,7 +125,7 @@ def run(
       loop.writer.metrics(step, {'valid_bits_per_byte': bits, **read})
       logging.info('step %d | held-out bits per byte %.4f', step, bits)
     if step % cfg.sample_every == 0 or is_last:
-      model = scoring.of_stage(stage, trained.params)
+      model = scoring.of_stage(stage, trained)
       for prompt, text in continuations.sample(
         model, cfg.sample_prompts, cfg.sample_tokens
       ):

@@ -1,10 +1,10 @@
 """The flags of a recipe, which the parameters of its `run` name.
 
-`workdir` and `restore_from` are known here; every other parameter is a path
-flag whose help text the recipe gives. A parameter without a default is
-required; one annotated `Sequence[str]` may be repeated; one annotated `bool` is
-a switch, one annotated `int` a number. No recipe defines flags of its own, so
-that all recipes can be imported into one process.
+`workdir`, `restore_from`, `chat` and `base` are known here; every other
+parameter is a path flag whose help text the recipe gives. A parameter without a
+default is required; one annotated `Sequence[str]` may be repeated; one
+annotated `bool` is a switch, one annotated `int` a number. No recipe defines
+flags of its own, so that all recipes can be imported into one process.
 """
 
 import functools
@@ -21,6 +21,11 @@ _DEFINE = {
   int: flags.DEFINE_integer,
   str: flags.DEFINE_string,
   list: flags.DEFINE_multi_string,
+}
+# What flags of several recipes say where a recipe says nothing.
+_KNOWN = {
+  'chat': 'speak to the model in conversations, whatever its checkpoint says',
+  'base': 'speak to the model in plain text, whatever its checkpoint says',
 }
 SHARED = {
   'gin_file': (list, [], 'gin file with what is trained'),
@@ -73,6 +78,8 @@ def define(
   define[bool]('help', False, 'list the flags', short_name='h')
   hints = typing.get_type_hints(run)
   names = [n for n in parameters(run) if n not in ('workdir', 'restore_from')]
+  known = {name: text for name, text in _KNOWN.items() if name in names}
+  path_flags = known | dict(path_flags)
   if set(names) != set(path_flags):
     raise TypeError(
       f'run() takes the flags {names}, but main() describes {list(path_flags)}'

@@ -4,24 +4,20 @@ python -m experiments.rl --workdir runs/tiny/rl \
   --gin_file gin_configs/rl_tiny.gin --restore_from runs/tiny/sft
 
 From an assistant, or straight from a base model (R1-Zero style): what the
-checkpoint was trained on decides how problems are put to it. Hardware, time
-and result stand in the header of each gin file.
-
-The loop is this recipe's own, since its batches depend on the parameters:
-rollout -> score -> advantage -> update, on the same arrays.
+checkpoint was trained on decides how problems are put to it. The loop is this
+recipe's own, since its batches depend on the parameters: rollout -> score ->
+advantage -> update. Hardware, time and result: see the header of each gin file.
 """
 
 import dataclasses
 import functools
 from concurrent import futures
 
-from absl import logging
-
 from experiments import command_line, explain
 from llm_jax import dataclass_json, record
-from llm_jax.chat import prompting
+from llm_jax.chat import formats
 from llm_jax.evals import scoring
-from llm_jax.infer import generate
+from llm_jax.model import lora as model_lora
 from llm_jax.model import params
 from llm_jax.optim import optimizers
 from llm_jax.parallel import device_mesh
@@ -47,6 +43,7 @@ class Config:
   algorithm: algorithms.Algorithm = algorithms.Algorithm()
   rollouts: rollout.Rollouts = rollout.Rollouts()
   updates: learn.Updates = learn.Updates()
+  lora: model_lora.Lora = model_lora.Lora()
   evaluation: scoring.Scoring = scoring.Scoring(
     n_problems=128, n_samples=1, max_new_tokens=40, batch_size=128
   )
@@ -62,10 +59,8 @@ class Config:
   mesh: device_mesh.MeshConfig = device_mesh.MeshConfig()
 
   def __post_init__(self):
-    if self.reward not in rollout.REWARDS:
-      raise ValueError(
-        f'Config.reward = {self.reward!r}; use one of {rollout.REWARDS}'
-      )
+    rollout.check_reward(self.reward)
+    self.lora.check(self.optimizer)
     names = 'n_prompts n_samples evaluate_every'
     dataclass_json.require_at_least(self, names, 1)
     rollout.make_request(self.max_new_tokens, (), self.temperature)  # checks
@@ -73,29 +68,37 @@ class Config:
     algorithm.check_answers(self.n_prompts, self.n_samples)
 
 
-def run(cfg: Config, workdir: str, restore_from: str) -> None:
+def run(
+  cfg: Config,
+  workdir: str,
+  restore_from: str,
+  chat: bool = False,
+  base: bool = False,
+) -> None:
   """Train the policy; the same workdir resumes."""
   algorithm = algorithms.choose(cfg.preset, cfg.algorithm)
   n_steps = cfg.loop.n_steps
   n_rows = cfg.updates.rows(cfg.n_prompts * cfg.n_samples)  # of an update
   stage = start.after(
-    'rl', cfg, workdir=workdir, restore_from=restore_from, n_rows=n_rows
+    'rl',
+    cfg,
+    workdir=workdir,
+    restore_from=restore_from,
+    n_rows=n_rows,
+    is_chat=formats.override(chat, base),
   )
   policy_cfg = stage.model_config
-
   # Problems: new ones at every step, or a pool of them in epochs.
   n_draws = max(cfg.loop.batch_number(n_steps), 1 + cfg.rollouts.max_refills)
   n_problems = cfg.n_problems or cfg.n_prompts * n_draws
   problems = prompts.load(stage, cfg.task, n_problems)
-  stop_ids = (prompting.stop_id(stage.tokenizer, stage.is_chat),)
+  stop_ids = stage.chat_format.stop_ids
   request = rollout.make_request(cfg.max_new_tokens, stop_ids, cfg.temperature)
-  lengths = [len(problem.token_ids) for problem in problems]
-  row_length = max(lengths) + cfg.max_new_tokens - 1
-  first = min(lengths) - 1  # no earlier target was drawn
-  generate.check(policy_cfg, [one.token_ids for one in problems], request)
+  first, row_length = prompts.check(policy_cfg, problems, request)
 
   # Loss, optimizer and update.
   lines = params.table(policy_cfg, algorithm.has_values)
+  lines = model_lora.trained(cfg.lora, lines)
   tx = optimizers.make(cfg.optimizer, stage.n_updates, lines)
   plan = fit.choose(
     policy_cfg,
@@ -104,6 +107,7 @@ def run(cfg: Config, workdir: str, restore_from: str) -> None:
     batch_size=n_rows,
     length=row_length,
     micro_batch=cfg.updates.micro_batch,
+    adapters=cfg.lora,
   )
   trained_cfg = dataclasses.replace(policy_cfg, remat=plan.remat)
   loss_fn = algorithms.make_loss_fn(
@@ -116,7 +120,7 @@ def run(cfg: Config, workdir: str, restore_from: str) -> None:
   # Begin, or go on from the newest checkpoint.
   if stage.begin(protocol.file_sums(cfg.task), plan):
     return
-  state, loop = stage.start(tx, has_values=algorithm.has_values)
+  state, loop = stage.start(tx, cfg.lora, algorithm.has_values)
   n_done = int(state.step)
   best = best_model.Best(workdir, n_done, 'eval_sampled')
   sampler = rollout.Sampler(
@@ -141,23 +145,20 @@ def run(cfg: Config, workdir: str, restore_from: str) -> None:
   annotate = learn.make_annotate_fn(learner, plan.micro_batch, cfg.temperature)
 
   def evaluate(step: int) -> None:
-    model = scoring.of_stage(stage, state.params)
-    result = scoring.evaluate(model, cfg.task, cfg.evaluation, direct=False)
-    values = metrics.evaluation(result)
-    loop.writer.metrics(step, values)
-    loop.writer.sample(step, metrics.first_sample(result))
-    logging.info('step %d/%d | %s', step, n_steps, values)
+    model = scoring.of_stage(stage, state)
+    sampled = metrics.evaluate(model, cfg, writer=loop.writer, step=step)
     if step:
-      best.offer(values['eval_sampled'], state)
+      best.offer(sampled, state)
 
   with sampler.pool, best, loop:
     if not n_done:
       evaluate(0)
     for step in loop.steps(n_done):
       number = cfg.loop.batch_number(step)
-      rollouts = rollout.collect(sampler, state.params, number)
+      policy = scoring.of_stage(stage, state).params
+      rollouts = rollout.collect(sampler, policy, number)
       batch = rollout.training_batch(rollouts.trained_groups, row_length)
-      batch = annotate(state.params, batch)
+      batch = annotate(policy, batch)
       advantages, found = learn.token_advantages(
         learner, batch, rollouts.trained_reward_PR
       )
@@ -171,8 +172,8 @@ def run(cfg: Config, workdir: str, restore_from: str) -> None:
         evaluate(step)
       if loop.is_due(step):
         loop.save(step, state)
-  n_tokens = loop.writer.total('sampled_tokens')
-  record.finish(workdir, {'tokens': n_tokens, 'best_sampled': best.value})
+  tokens = loop.writer.total('sampled_tokens')
+  record.finish(workdir, {'tokens': tokens, 'best_sampled': best.value})
 
 
 if __name__ == '__main__':

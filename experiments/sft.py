@@ -18,7 +18,6 @@ import jax
 
 from experiments import command_line, explain
 from llm_jax import record, types
-from llm_jax.chat import template
 from llm_jax.data import conversations, packing, readers
 from llm_jax.losses import next_token
 from llm_jax.model import likelihood, params
@@ -55,12 +54,7 @@ class Config:
   mesh: device_mesh.MeshConfig = device_mesh.MeshConfig()
 
   def __post_init__(self):
-    matrices = getattr(self.optimizer, 'matrices', 'adamw')
-    if self.lora.rank and matrices != 'adamw':
-      raise ValueError(
-        f'Optimizer.matrices = {matrices!r} with Lora.rank = '
-        f'{self.lora.rank}: Muon is for whole matrices; use adamw'
-      )
+    self.lora.check(self.optimizer)
     if self.too_long not in given.TOO_LONG:
       raise ValueError(
         f'Config.too_long = {self.too_long!r}; use one of {given.TOO_LONG}'
@@ -89,7 +83,7 @@ def run(
   tx = optimizers.make(cfg.optimizer, stage.n_updates, lines)
   limit = min(cfg.sequence_length, model.max_length)
   plan = fit.of_recipe(
-    cfg, model, tx, mesh=stage.mesh, length=limit, adapters=cfg.lora
+    cfg, model, tx=tx, mesh=stage.mesh, length=limit, adapters=cfg.lora
   )
   model = dataclasses.replace(model, remat=plan.remat)
   taken = [*demonstrations.NAMES, cfg.task.name if cfg.task else '']
@@ -104,7 +98,7 @@ def run(
   dataset = make_dataset(cfg, workdir, documents, sources=sources)
   laid_out, left_out = given.lay_out(
     dataset,
-    lambda messages: [template.render(stage.tokenizer, messages)],
+    stage.chat_format.rows,
     length=limit,
     too_long=cfg.too_long,
   )

@@ -41,9 +41,14 @@ def run(
   documents: Sequence[str],
   cl100k_ranks: str | None = None,
   gpt2_ranks: str | None = None,
+  o200k_ranks: str | None = None,
 ) -> None:
   """Learn, save, and measure on documents that were not learnt from."""
-  published = {'cl100k': cl100k_ranks, 'gpt2': gpt2_ranks}
+  published = {
+    'cl100k': cl100k_ranks,
+    'gpt2': gpt2_ranks,
+    'o200k': o200k_ranks,
+  }
   compared = {
     name: encoding.Tokenizer.from_ranks(path, name)
     for name, path in published.items()
@@ -124,4 +129,5 @@ if __name__ == '__main__':
     'path or URL; several with a name each: name=corpus',
     cl100k_ranks='path of cl100k_base.tiktoken, to compare with',
     gpt2_ranks='path of r50k_base.tiktoken, to compare with',
+    o200k_ranks='path of o200k_base.tiktoken, to compare with',
   )

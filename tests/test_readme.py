@@ -6,6 +6,7 @@ import tomllib
 
 import pytest
 
+from llm_jax import own_code
 from tools import publish_results
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
@@ -102,6 +103,21 @@ def test_results_are_published():
   )
   with pytest.raises(ValueError, match='no table of the report'):
     publish_results.with_rows(readme.replace('sft', 'dpo'), _REPORT)
+
+
+def test_the_task_of_the_how_to():
+  """It is the file's, and does what a task does."""
+  page = (ROOT / 'docs' / 'how-to' / 'own_task.md').read_text(encoding='utf-8')
+  path = ROOT / 'examples' / 'vowels.py'
+  shown = re.findall(r'```python\n(.*?)```', page, re.DOTALL)
+  assert path.read_text(encoding='utf-8').endswith(shown[0])
+  (vowels,) = own_code.load([str(path)])
+  task = vowels()
+  problem = task.problems('train', 1, seed=0)[0]
+  n_vowels = len(re.sub('[^aeiou]', '', problem.prompt))
+  assert task.score(problem, f'<think>\na\n</think>\n{n_vowels}').correct
+  assert not task.score(problem, str(n_vowels + 1)).correct
+  assert task.score(problem, task.demonstrate(problem, think=True)).correct
 
 
 def test_floors_are_those_of_the_contract():

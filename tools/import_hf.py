@@ -13,6 +13,7 @@ a tokenizer that ours cannot represent is refused, and `--tokenizer` gives one
 in its place. It does NOT fetch anything.
 """
 
+import dataclasses
 import tempfile
 
 import jax
@@ -78,6 +79,7 @@ def run(
     cfg, flat = huggingface.grow(cfg, flat, read.vocab_size)
   vocabulary = loading.load(tokenizer)
   config.check_fits(cfg, vocabulary.vocab_size, 1)
+  cfg = dataclasses.replace(cfg, unused_ids=vocabulary.unused_ranges)
   mesh = device_mesh.make(
     device_mesh.MeshConfig(data=1, fsdp=jax.device_count())
   )
@@ -105,7 +107,12 @@ def run(
 def _main(_):
   process.set_up_logging(0)
   try:
-    run(_FROM.value, _WORKDIR.value, _TOKENIZER.value, _GROW.value)
+    run(
+      _FROM.value,
+      _WORKDIR.value,
+      tokenizer=_TOKENIZER.value,
+      grow=_GROW.value,
+    )
   except ValueError as error:
     raise SystemExit(f'error: {error}') from None
 

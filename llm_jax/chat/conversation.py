@@ -63,6 +63,22 @@ def is_learnt(message: Message) -> bool:
   return message['role'] == ASSISTANT and message.get('weight', 1) != 0
 
 
+def check_answerable(messages: Sequence[Message]) -> None:
+  """Refuse what is not a conversation, or has nothing to answer.
+
+  Raises:
+    ValueError: see `check`, and if the assistant would answer itself or the
+      system message.
+  """
+  check(messages)
+  role = messages[-1]['role']
+  if role in (ASSISTANT, SYSTEM):
+    raise ValueError(
+      f'the last message is of the {role}, so there is nothing to answer; '
+      f'end with a user or tool message, or leave out the generation prompt'
+    )
+
+
 def _check_message(index: int, message: Message) -> None:
   if not isinstance(message, Mapping):
     raise ValueError(

@@ -56,16 +56,9 @@ def render(
     ValueError: if the messages are not a conversation, or the assistant is to
       answer itself.
   """
+  if add_generation_prompt:
+    conversation.check_answerable(messages)
   conversation.check(messages)
-  last_role = messages[-1]['role']
-  if add_generation_prompt and last_role in (
-    conversation.ASSISTANT,
-    conversation.SYSTEM,
-  ):
-    raise ValueError(
-      f'the last message is of the {last_role}, so there is nothing to answer; '
-      f'end with a user or tool message, or leave out the generation prompt'
-    )
   if assistant_prefix and not add_generation_prompt:
     raise ValueError(
       f'assistant_prefix {assistant_prefix!r} begins an answer, but no answer '

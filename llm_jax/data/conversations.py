@@ -5,6 +5,8 @@ network, and keeps the order. Does not know the forms of rows (see
 chat/forms.py), and does not pack (see packing.py).
 """
 
+import contextlib
+import io
 import json
 import os
 import pathlib
@@ -107,7 +109,8 @@ def build(make: Callable[[], Iterable[Item]], directory: files.Name) -> None:
     shutil.rmtree(unfinished)  # what a killed build leaves behind
   builder = Conversations(data_dir=os.fspath(directory), make=make)
   tfds.disable_progress_bar()
-  builder.download_and_prepare()
+  with contextlib.redirect_stdout(io.StringIO()):  # it speaks of a download
+    builder.download_and_prepare()
 
 
 def read(directory: files.Name) -> list[Item]:

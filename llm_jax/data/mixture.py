@@ -50,9 +50,7 @@ def open_sources(
 
   names = names or shards.names(folders, 'train')
   sources = [source(name, 'train') for name in names]
-  if not weights:
-    least = sum(source.tokens for source in sources) / batch_size
-    weights = [max(source.tokens, least) for source in sources]
+  weights = weights or by_tokens([s.tokens for s in sources], batch_size)
   known = shards.names(folders, 'valid')
   valid_name = valid_name or next((n for n in names if n in known), '')
   if not valid_name:
@@ -62,6 +60,11 @@ def open_sources(
       'name their source as Config.valid_source'
     )
   return list(zip(sources, weights, strict=True)), source(valid_name, 'valid')
+
+
+def by_tokens(n_tokens: Sequence[int], batch_size: int) -> list[float]:
+  """Weights of sources of so many tokens that get a row each at least."""
+  return [max(n, sum(n_tokens) / batch_size) for n in n_tokens]
 
 
 def make_batch_fn(

@@ -328,10 +328,9 @@ def parts(corpus: str, form: Form = _FORM) -> list[Part]:
   paths = find(corpus)
   tails = _holds_tails(paths, form)
   if tails:
-    logging.info(
-      '--documents %s: too few documents to hold some of them out; the last '
-      'twentieth of each is held out instead',
-      corpus,
+    _warn_once(
+      f'--documents {corpus}: too few documents to hold some of them out; the '
+      'last twentieth of each is held out instead'
     )
   groups: list[list[files.Path]] = []
   n_bytes = 0

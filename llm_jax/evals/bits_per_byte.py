@@ -86,7 +86,8 @@ def text_bytes(
 ) -> np.ndarray:
   """Bytes of text of each of n_tokens ids: 0 of special and unused ones."""
   n_bytes_V = np.zeros(n_tokens, np.float32)
-  for token in set(range(tokenizer.vocab_size)) - tokenizer.special_ids:
+  no_text = tokenizer.special_ids | set(tokenizer.unused_ids)
+  for token in set(range(tokenizer.vocab_size)) - no_text:
     n_bytes_V[token] = len(tokenizer.token_bytes(token))
   return n_bytes_V
 

@@ -9,20 +9,15 @@ over its bytes, which do not; lm-evaluation-harness calls the first acc and the
 last acc_norm. Ties go to the first choice. No figure here is about sampling.
 """
 
-import functools
 import string
 from collections.abc import Sequence
 from typing import Any
 
-import jax
 import numpy as np
 
-from llm_jax import types
-from llm_jax.chat import prompting
+from llm_jax.chat import formats
 from llm_jax.evals import scoring, statistics
-from llm_jax.infer import engine
-from llm_jax.model import config as model_config
-from llm_jax.model import likelihood
+from llm_jax.infer import reading
 from llm_jax.tasks import protocol
 
 _ANSWER = '\nAnswer:'
@@ -53,7 +48,7 @@ def evaluate(
     text = problem.question + _ANSWER
     asked += [pair(model, problem.prompt, c) for c, _ in _lettered(problem)]
     asked += [pair(model, text, choice) for _, choice in _lettered(problem)]
-  logp = continuation_logp(
+  logp = reading.logp(
     model.config, model.params, pairs=asked, batch_size=batch_size
   )
   right: dict[str, list[bool]] = {}
@@ -117,71 +112,11 @@ def pair(
     continuation: an answer.
     joint: what is between them, where the text is no message.
   """
-  prompt = prompting.token_ids(model.tokenizer, text, model.is_chat)
+  prompt = model.chat_format.prompt(formats.question(text), direct=True)
   encode = model.tokenizer.encode
-  if model.is_chat:
+  if model.chat_format.is_chat:
     return prompt, encode(continuation)
   alone, both = encode(text), encode(text + joint + continuation)
   if both[: len(alone)] == alone and len(both) > len(alone):
     return prompt, both[len(alone) :]
   return prompt, encode(joint + continuation)
-
-
-def continuation_logp(
-  cfg: model_config.ModelConfig,
-  params: types.Params,
-  pairs: Sequence[tuple[Sequence[int], Sequence[int]]],
-  batch_size: int,
-) -> list[np.ndarray]:
-  """Log-probabilities of given tokens behind others.
-
-  Args:
-    cfg: the model.
-    params: its parameters.
-    pairs: of each the ids that are read, one at least, and those behind them.
-    batch_size: pairs computed together; similar lengths are.
-
-  Returns:
-    Of each pair log p(token | tokens before it) of the latter ids, in nats.
-
-  Raises:
-    ValueError: for a pair without ids, or longer than the model can read.
-  """
-  lengths = [len(first) + len(rest) - 1 for first, rest in pairs]
-  for (first, rest), length in zip(pairs, lengths, strict=True):
-    if not first or not rest or length > cfg.max_length:
-      raise ValueError(
-        f'{len(first)} tokens and {len(rest)} behind them: give one of each at '
-        f'least, and no more than {cfg.max_length} together, which the model '
-        'can read'
-      )
-  logp = [np.zeros(0)] * len(pairs)
-  by_length = sorted(range(len(pairs)), key=lengths.__getitem__)
-  for start in range(0, len(pairs), batch_size):
-    chosen = by_length[start : start + batch_size]
-    # A few shapes, so that little is compiled; what fills up is not looked at.
-    length = min(engine.bucket(lengths[chosen[-1]]), cfg.max_length)
-    ids_BT = np.zeros((batch_size, length + 1), np.int32)
-    for row, index in enumerate(chosen):
-      first, rest = pairs[index]
-      ids_BT[row, : lengths[index] + 1] = [*first, *rest]
-    logp_BT = np.asarray(_logp(cfg, params, ids_BT))
-    for row, index in enumerate(chosen):
-      before = len(pairs[index][0]) - 1
-      logp[index] = logp_BT[row, before : lengths[index]]
-  return logp
-
-
-@functools.partial(jax.jit, static_argnums=0)
-def _logp(
-  cfg: model_config.ModelConfig, params: types.Params, ids_BT: jax.Array
-) -> jax.Array:
-  positions_BT = jax.lax.broadcasted_iota(
-    jax.numpy.int32, (ids_BT.shape[0], ids_BT.shape[1] - 1), 1
-  )
-  batch = {
-    'inputs_BT': ids_BT[:, :-1],
-    'targets_BT': ids_BT[:, 1:],
-    'positions_BT': positions_BT,
-  }
-  return likelihood.target_logp(cfg, params, batch)

@@ -51,6 +51,14 @@ def rows(
       logging.info('%d by likelihood: %s', found['n'], ', '.join(shares))
       yield found
     elif mode != 'likelihood':
-      yield scoring.evaluate(
+      found = scoring.evaluate(
         model, task, cfg, direct=mode == 'direct', split=split
       )
+      low, high = found['interval']['sampled']
+      logging.info(
+        '%s: sampled %.1f%% (%.1f to %.1f%%), greedy %.1f%%, %.0f%% think',
+        mode,
+        *(100 * x for x in (found['sampled'], low, high, found['greedy'])),
+        100 * found['think_share'],
+      )
+      yield found

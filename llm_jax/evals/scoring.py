@@ -12,13 +12,13 @@ from collections.abc import Sequence
 from typing import Any
 
 from llm_jax import types
-from llm_jax.chat import prompting
+from llm_jax.chat import formats
 from llm_jax.evals import statistics
 from llm_jax.infer import generate
 from llm_jax.model import config as model_config
 from llm_jax.tasks import protocol
-from llm_jax.tokenizer import text_tokenizer
-from llm_jax.train import start
+from llm_jax.tokenizer import loading, text_tokenizer
+from llm_jax.train import checkpoint, start, train_state
 from llm_jax.verify import grading
 
 _MAX_EXAMPLES_OF_A_KIND = 4
@@ -58,16 +58,36 @@ class Model:
   config: model_config.ModelConfig
   params: types.Params
   tokenizer: text_tokenizer.TextTokenizer
-  is_chat: bool  # prompted by the chat template; else by the bare prompt
+  chat_format: formats.Format
 
 
-def of_stage(stage: start.Stage, params: types.Params) -> Model:
-  """The model that a stage trains, with the parameters that it has now."""
+def of_stage(stage: start.Stage, state: train_state.TrainState) -> Model:
+  """The model that a stage trains as it is now, with its adapters in it."""
   return Model(
     config=stage.model_config,
-    params=params,
+    params=train_state.merged(state),
     tokenizer=stage.tokenizer,
-    is_chat=stage.is_chat,
+    chat_format=stage.chat_format,
+  )
+
+
+def of_checkpoint(
+  loaded: checkpoint.LoadedModel, is_chat: bool | None = None
+) -> Model:
+  """A model that a stage left.
+
+  Args:
+    loaded: the checkpoint.
+    is_chat: whether it takes conversations; None: as it says itself.
+  """
+  tokenizer = loading.load(loaded.tokenizer_dir)
+  if is_chat is None:
+    is_chat = loaded.is_chat
+  return Model(
+    config=loaded.model_config,
+    params=loaded.params,
+    tokenizer=tokenizer,
+    chat_format=formats.choose(tokenizer, is_chat),
   )
 
 
@@ -201,7 +221,8 @@ def _answers(
   n_answers = max(n_samples, 1)
   prompts, seeds = [], []
   for problem in asked:
-    ids = prompting.token_ids(model.tokenizer, problem.prompt, model.is_chat)
+    messages = formats.question(problem.prompt)
+    ids = model.chat_format.prompt(messages, direct)
     prompts += [ids] * n_answers
     # Seeds by name and not by index: the answers to a problem do not depend
     # on which other problems there are.
@@ -209,7 +230,7 @@ def _answers(
     seeds += [zlib.crc32(name.encode()) for name in names]
   request = generate.Request(
     max_new_tokens=cfg.max_direct_tokens if direct else cfg.max_new_tokens,
-    stop_ids=(prompting.stop_id(model.tokenizer, model.is_chat),),
+    stop_ids=model.chat_format.stop_ids,
     temperature=cfg.temperature if n_samples else 0.0,
     banned_ids=thought_ids(model.tokenizer, task.think_start) if direct else (),
   )
@@ -222,7 +243,12 @@ def _answers(
     batch_size=cfg.batch_size,
   )
   scored = [
-    _scored(model, task, problem=asked[index // n_answers], answer=answer)
+    _scored(
+      task,
+      problem=asked[index // n_answers],
+      answer=answer,
+      text=model.chat_format.text(answer.token_ids, direct),
+    )
     for index, answer in enumerate(answers)
   ]
   return [
@@ -232,13 +258,12 @@ def _answers(
 
 
 def _scored(
-  model: Model,
   task: protocol.Task,
   problem: protocol.Problem,
   answer: generate.Answer,
+  text: str,
 ) -> dict[str, Any]:
   """An answer with its verdict."""
-  text = prompting.answer_text(model.tokenizer, answer.token_ids)
   n_tokens = len(answer.token_ids)
   score = grading.Score(False, f'no end within {n_tokens} tokens')
   if answer.stopped:

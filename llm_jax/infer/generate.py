@@ -26,6 +26,7 @@ def generate(
   batch_size: int,
   mesh: Mesh | None = None,
   on_answer: Callable[[int, Answer], object] | None = None,
+  token_bytes: Callable[[int], bytes] | None = None,
 ) -> list[Answer]:
   """Continue prompts, batch_size at a time, in shapes that do not vary.
 
@@ -40,6 +41,7 @@ def generate(
       answer that has ended.
     mesh: where the parameters live, to split rows over it; None: one device.
     on_answer: called with the index of a prompt as soon as its answer ends.
+    token_bytes: of a token id; for stop strings.
 
   Returns:
     One answer a prompt, in order.
@@ -55,7 +57,7 @@ def generate(
   bucket = engine.bucket(max(map(len, prompts)))
   n_slots = min(bucket + request.max_new_tokens, cfg.max_length)
   plan = slots.Plan(cfg, n_rows=batch_size, n_slots=n_slots, mesh=mesh)
-  rows = engine.Engine(plan, params, min_bucket=bucket)
+  rows = engine.Engine(plan, params, min_bucket=bucket, token_bytes=token_bytes)
   for prompt, seed in zip(prompts, seeds, strict=True):
     rows.submit(prompt, seed, request)
   answers: dict[int, Answer] = {}

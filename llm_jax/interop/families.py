@@ -57,7 +57,7 @@ _KINDS = {'full_attention': 'G', 'sliding_attention': 'L'}
 _ROPE = ('rope_theta', 'rope_scaling')
 _WINDOW = ('layer_pattern', 'window')
 # Their values are no part of ModelConfig's layout.
-_ANY_VALUE = {*_KEYS, 'dtype', 'unroll_layers', 'remat'}
+_ANY_VALUE = {*_KEYS, 'unused_ids', 'dtype', 'unroll_layers', 'remat'}
 
 
 @dataclasses.dataclass(frozen=True)

@@ -251,6 +251,7 @@ def _write_tensors(folder, wanted, flat, dtype, max_shard_bytes):
       name = f'model-{i + 1:05d}-of-{len(shards):05d}.safetensors'
     arrays = {t.name: _published(t, flat, dtype) for t in shard}
     safetensors_numpy.save_file(arrays, folder / name, {'format': 'pt'})
+    (folder / name).chmod(0o644)  # as other files; it makes them private
     weight_map |= dict.fromkeys(arrays, name)
   if len(shards) > 1:
     total = sum(int(np.prod(t.shape)) for t in wanted) * dtype.itemsize

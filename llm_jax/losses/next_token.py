@@ -22,6 +22,7 @@ def token_logp(
   chunk_length: int = 0,
   softcap: float = 0.0,
   temperature: float = 1.0,
+  unused_ids: tuple[tuple[int, int], ...] = (),
 ) -> jax.Array:
   """Log-probability of each target token, log softmax(h w / t)[target].
 
@@ -36,6 +37,7 @@ def token_logp(
     softcap: logits are cap * tanh(logits / cap); 0: no cap.
     temperature: divisor t of the logits, more than 0; the distribution is that
       of infer/sampling.py at this temperature, before any truncation.
+    unused_ids: first and last id of runs below vocab_size that are no tokens.
 
   Returns:
     logp_BT in nats, float32.
@@ -45,7 +47,7 @@ def token_logp(
   """
   chex.assert_rank([hidden_BTD, w_VD, targets_BT], [3, 2, 2])
   length = hidden_BTD.shape[1]
-  settings = vocab_size, softcap, temperature
+  settings = vocab_size, softcap, temperature, unused_ids
   if not chunk_length or chunk_length == length:
     return _logp(hidden_BTD, w_VD, targets_BT, *settings)
   if length % chunk_length:
@@ -59,7 +61,7 @@ def token_logp(
     return jnp.swapaxes(chunked, 0, 1)
 
   def one_chunk(_, chunk):
-    return None, jax.checkpoint(_logp, static_argnums=(3, 4, 5))(
+    return None, jax.checkpoint(_logp, static_argnums=(3, 4, 5, 6))(
       chunk[0], w_VD, chunk[1], *settings
     )
 
@@ -69,14 +71,36 @@ def token_logp(
   return jnp.swapaxes(logp_CBT, 0, 1).reshape(targets_BT.shape)
 
 
-def _logp(hidden_BTD, w_VD, targets_BT, vocab_size, softcap, temperature):
+def is_token(
+  n_rows: int, vocab_size: int, unused_ids: tuple[tuple[int, int], ...]
+) -> jax.Array:
+  """Which rows of a head are tokens.
+
+  Args:
+    n_rows: of the head.
+    vocab_size: the rows behind only pad it.
+    unused_ids: first and last id of runs below that are no tokens.
+
+  Returns:
+    is_token_V, boolean.
+  """
+  ids_V = jnp.arange(n_rows)
+  is_token_V = ids_V < vocab_size
+  for first, last in unused_ids:
+    is_token_V &= (ids_V < first) | (ids_V > last)
+  return is_token_V
+
+
+def _logp(
+  hidden_BTD, w_VD, targets_BT, vocab_size, softcap, temperature, unused_ids
+):
   logits_BTV = _logits(hidden_BTD, w_VD)
   if softcap:
     logits_BTV = softcap * jnp.tanh(logits_BTV / softcap)
   if temperature != 1:
     logits_BTV = logits_BTV / temperature
-  if vocab_size < w_VD.shape[0]:
-    is_token_V = jnp.arange(w_VD.shape[0]) < vocab_size
+  if vocab_size < w_VD.shape[0] or unused_ids:
+    is_token_V = is_token(w_VD.shape[0], vocab_size, unused_ids)
     logits_BTV = jnp.where(is_token_V[None, None], logits_BTV, PADDING_LOGIT)
   return _pick(logits_BTV, targets_BT, hidden_BTD.dtype)
 

@@ -70,6 +70,9 @@ class ModelConfig:
   """
 
   vocab_size: int = 2048  # tokens of the tokenizer; rows are padded to 128
+  # First and last id of runs below vocab_size that are no tokens of a published
+  # vocabulary; they are never drawn.
+  unused_ids: tuple[tuple[int, int], ...] = ()
   n_layers: int = 3  # Transformer layers
   d_model: int = 96  # width of the residual stream
   n_heads: int = 3  # of queries

@@ -91,6 +91,7 @@ def _run(cfg, params, batch, chunk_length=0, first=0, temperature=1.0):
     transformer.unembedding(cfg, params),
     batch['targets_BT'][:, first:],
     vocab_size=cfg.vocab_size,
+    unused_ids=cfg.unused_ids,
     chunk_length=chunk_length,
     softcap=cfg.logit_softcap,
     temperature=temperature,

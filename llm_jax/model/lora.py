@@ -44,6 +44,19 @@ class Lora:
         f'Lora.pattern = {self.pattern!r} is no regular expression: {error}'
       ) from error
 
+  def check(self, optimizer: Any) -> None:
+    """Refuse an optimizer of whole matrices.
+
+    Raises:
+      ValueError: if there are adapters and its matrices are not AdamW's.
+    """
+    matrices = getattr(optimizer, 'matrices', 'adamw')
+    if self.rank and matrices != 'adamw':
+      raise ValueError(
+        f'Optimizer.matrices = {matrices!r} with Lora.rank = {self.rank}: Muon '
+        'is for whole matrices; use adamw'
+      )
+
 
 def trained(cfg: Lora, lines: params.Table) -> params.Table:
   """The table of what is trained: adapters, or with rank 0 the model itself.

@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 
 from llm_jax import types
+from llm_jax.losses import next_token
 from llm_jax.model import (
   attention,
   block_attention,
@@ -280,8 +281,8 @@ def unembed(
     hidden_BTD: from `apply`.
 
   Returns:
-    logits_BTV in float32, capped where the model caps them; rows that only
-    pad the vocabulary get -1e30, so that they are never sampled and add
+    logits_BTV in float32, capped where the model caps them; rows that are no
+    tokens get -1e30, so that they are never sampled and add
     nothing to a softmax.
   """
   w_VD = unembedding(cfg, params).astype(hidden_BTD.dtype)
@@ -289,5 +290,7 @@ def unembed(
     'BTD,VD->BTV', hidden_BTD, w_VD, preferred_element_type=jnp.float32
   )
   logits_BTV = attention.softcap(logits_BTV, cfg.logit_softcap)
-  is_token_V = jnp.arange(cfg.padded_vocab_size) < cfg.vocab_size
+  is_token_V = next_token.is_token(
+    cfg.padded_vocab_size, cfg.vocab_size, cfg.unused_ids
+  )
   return jnp.where(is_token_V[None, None], logits_BTV, attention.MASKED)

@@ -4,9 +4,12 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from llm_jax.evals import statistics
+from absl import logging
+
+from llm_jax.evals import scoring, statistics
 from llm_jax.rl import rollout
 from llm_jax.tasks import protocol
+from llm_jax.train import metrics
 
 _REFLECTION = re.compile(
   r'\b(wait|hmm+|let me (re-?)?(check|think|verify|try|see)|double[- ]check'
@@ -76,6 +79,28 @@ def describe(
     'score_s': collected.score_s,
     'verifier_s': sum(group.score_s for group in groups),
   }
+
+
+def evaluate(
+  model: scoring.Model, cfg: Any, writer: metrics.Writer, step: int
+) -> float:
+  """Measure a policy on held-out problems; the numbers are written and logged.
+
+  Args:
+    model: the policy.
+    cfg: of the recipe, with task, evaluation and loop.
+    writer: of the run.
+    step: of the run.
+
+  Returns:
+    The share of sampled answers that are right.
+  """
+  result = scoring.evaluate(model, cfg.task, cfg.evaluation, direct=False)
+  values = evaluation(result)
+  writer.metrics(step, values)
+  writer.sample(step, first_sample(result))
+  logging.info('step %d/%d | %s', step, cfg.loop.n_steps, values)
+  return values['eval_sampled']
 
 
 def evaluation(result: Mapping[str, Any]) -> dict[str, float]:

@@ -8,8 +8,10 @@ import dataclasses
 import random
 from collections.abc import Sequence
 
-from llm_jax.chat import prompting
+from llm_jax.chat import formats
 from llm_jax.data import order
+from llm_jax.infer import generate
+from llm_jax.model import config
 from llm_jax.tasks import protocol
 from llm_jax.train import start
 
@@ -37,9 +39,33 @@ def load(stage: start.Stage, task: protocol.Task, count: int) -> list[Prompt]:
     ValueError: if the task has fewer.
   """
   return [
-    Prompt(p, prompting.token_ids(stage.tokenizer, p.prompt, stage.is_chat))
+    Prompt(p, stage.chat_format.prompt(formats.question(p.prompt)))
     for p in task.problems('train', count, stage.cfg.seed)
   ]
+
+
+def check(
+  cfg: config.ModelConfig,
+  prompts: Sequence[Prompt],
+  request: generate.Request,
+) -> tuple[int, int]:
+  """Refuse prompts that cannot be answered, and measure rows.
+
+  Args:
+    cfg: the model.
+    prompts: of the run.
+    request: how they are answered.
+
+  Returns:
+    The first target of a row that can have been drawn, and the tokens of the
+    longest row.
+
+  Raises:
+    ValueError: see generate.check.
+  """
+  generate.check(cfg, [prompt.token_ids for prompt in prompts], request)
+  lengths = [len(prompt.token_ids) for prompt in prompts]
+  return min(lengths) - 1, max(lengths) + request.max_new_tokens - 1
 
 
 def of_step(

@@ -14,7 +14,6 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 from llm_jax import dataclass_json, types
-from llm_jax.chat import prompting
 from llm_jax.infer import generate
 from llm_jax.rl import prompts
 from llm_jax.tasks import protocol
@@ -61,6 +60,12 @@ class Sampler:
         f'{self.request}: what is trained is the whole tempered distribution; '
         'leave truncation, penalties, bans and slides out'
       )
+
+
+def check_reward(name: str) -> None:
+  """Refuse what is none of REWARDS."""
+  if name not in REWARDS:
+    raise ValueError(f'Config.reward = {name!r}; use one of {REWARDS}')
 
 
 def make_request(
@@ -223,8 +228,8 @@ def draw(
 
 def _judge(sampler, prompt, answers) -> Group:
   started = time.monotonic()
-  tokenizer = sampler.stage.tokenizer
-  texts = [prompting.answer_text(tokenizer, a.token_ids) for a in answers]
+  chat_format = sampler.stage.chat_format
+  texts = [chat_format.text(answer.token_ids) for answer in answers]
   scores = [sampler.task.score(prompt.problem, text) for text in texts]
   score_s = time.monotonic() - started
   return Group(prompt, answers, texts=texts, scores=scores, score_s=score_s)

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Protocol
 
 from llm_jax import visible_text
-from llm_jax.chat import template
+from llm_jax.chat import formats
 from llm_jax.tokenizer import stream, text_tokenizer
 
 HELP = """\
@@ -68,10 +68,12 @@ class Session:
     self,
     stream_fn: StreamFn,
     tokenizer: text_tokenizer.TextTokenizer,
+    chat_format: formats.Format,
     settings: Settings,
   ):
     self._stream_fn = stream_fn
     self._tokenizer = tokenizer
+    self._format = chat_format
     self._settings = settings
     self._n_answers = 0
     self._stop_requested = False
@@ -180,22 +182,19 @@ class Session:
   def _encode(self, turns: Sequence[dict[str, str]], text: str) -> list[int]:
     """Ids of the conversation with a new message, ready to be continued."""
     if self._settings.base:
-      start = self._tokenizer.special_id('<|endoftext|>')
-      return [start, *self._tokenizer.encode(text)]
+      return self._format.prompt(formats.question(text))
     system = [{'role': 'system', 'content': self.system}] * bool(self.system)
-    return template.prompt_ids(
-      self._tokenizer, [*system, *turns, {'role': 'user', 'content': text}]
-    )
+    return self._format.prompt([*system, *turns, *formats.question(text)])
 
   def _answer(self, prompt: list[int], text: str) -> Iterator[str]:
     """Stream an answer and keep the turn, also where it was stopped."""
     settings = self._settings
-    stop_ids = {self._tokenizer.special_id('<|endoftext|>')}
-    if not settings.base:
-      stop_ids.add(self._tokenizer.special_id('<|im_end|>'))
+    stop_ids = set(self._format.stop_ids)
     limit = settings.max_new_tokens
     decoder = stream.StreamDecoder(self._tokenizer)
-    pieces: list[str] = []
+    drawn: list[int] = []
+    if self._format.opening:
+      yield self._format.opening
     notice = f'[stopped: the answer reached its limit of {limit} tokens]'
     self._n_answers += 1
     for token in self._stream_fn(
@@ -208,21 +207,21 @@ class Session:
       if token in stop_ids:
         notice = ''
         break
-      piece = decoder.push(token)
+      drawn.append(token)
+      hidden = token in self._format.hidden_ids
+      piece = '' if hidden else decoder.push(token)
       if piece:
-        pieces.append(piece)
         yield visible_text.visible(piece)
       if self._stop_requested:
         notice = '[stopped]'
         break
     rest = decoder.flush()
     if rest:
-      pieces.append(rest)
       yield visible_text.visible(rest)
     if not settings.base:
       self.turns += [
         {'role': 'user', 'content': text},
-        {'role': 'assistant', 'content': ''.join(pieces)},
+        {'role': 'assistant', 'content': self._format.text(drawn)},
       ]
     yield f'\n{notice}\n' if notice else '\n'
 

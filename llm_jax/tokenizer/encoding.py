@@ -141,7 +141,7 @@ class Tokenizer(text_tokenizer.TextTokenizer):
 
     Args:
       path: of OpenAI's file, such as cl100k_base.tiktoken; `.gz` is unpacked.
-      preset: 'cl100k' or 'gpt2' (r50k_base.tiktoken).
+      preset: 'cl100k', 'o200k' or 'gpt2' (r50k_base.tiktoken).
 
     Raises:
       ValueError: if the file is missing or is not the published one.

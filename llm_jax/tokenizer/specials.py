@@ -65,12 +65,24 @@ _CL100K_IDS = {
   SEARCH_START: 100267, SEARCH_END: 100268, PYTHON_START: 100269,
   PYTHON_END: 100270, '<|endofprompt|>': 100276,
 }  # fmt: skip
+_O200K_IDS = {
+  END_OF_TEXT: 199999, '<|endofprompt|>': 200018, FIM_PREFIX: 200019,
+  FIM_MIDDLE: 200020, FIM_SUFFIX: 200021, SEARCH_START: 200022,
+  SEARCH_END: 200023, PYTHON_START: 200024, PYTHON_END: 200025,
+  IM_START: 200264, IM_END: 200265, IM_SEP: 200266,
+}  # fmt: skip
 PRESETS = {
   'cl100k': Preset(
     sha256='223921b76ee99bde995b7ff738513eef100fb51d18c93597a113bcffe865b2a7',
     pattern='cl100k',
     special_ids=_CL100K_IDS,
     vocab_size=100277,
+  ),
+  'o200k': Preset(
+    sha256='446a9538cb6c348e3516120d7c08b09f57c36495e2acfffe59a5bf8b0cfb1a2d',
+    pattern='o200k',
+    special_ids=_O200K_IDS,
+    vocab_size=200267,
   ),
   'gpt2': Preset(
     sha256='306cd27f03c1a714eca7108e03d66b7dc042abe8c258b44c199a7ed9838dd930',

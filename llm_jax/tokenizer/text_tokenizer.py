@@ -134,6 +134,14 @@ class TextTokenizer(abc.ABC):
     """Ids below vocab_size without a token; a model must not draw them."""
     return tuple(i for i, token in enumerate(self._tokens) if token is None)
 
+  @property
+  def unused_ranges(self) -> tuple[tuple[int, int], ...]:
+    """`unused_ids` as the first and last of each run."""
+    unused = set(self.unused_ids)
+    first = [i for i in self.unused_ids if i - 1 not in unused]
+    last = [i for i in self.unused_ids if i + 1 not in unused]
+    return tuple(zip(first, last, strict=True))
+
   def encode(self, text: str) -> list[int]:
     """Ids of a text; what looks like a control token is ordinary text.
 

@@ -22,6 +22,7 @@ from jax.experimental import multihost_utils
 from jax.sharding import Mesh
 
 from llm_jax import locks, record, types
+from llm_jax.chat import formats
 from llm_jax.model import config, lora, params, transformer, value_head
 from llm_jax.optim import optimizers
 from llm_jax.parallel import device_mesh
@@ -50,7 +51,7 @@ class Stage:
   model_config: config.ModelConfig
   tokenizer: text_tokenizer.TextTokenizer
   tokenizer_dir: str  # copied into every stage
-  is_chat: bool  # whether its model is prompted through the chat template
+  chat_format: formats.Format  # how its model is spoken to
   params: types.Params | None  # of the stage before; None: new ones
   inputs: Mapping[str, str]  # fingerprint of the model or tokenizer read
   goes_on: continuation.Continuation
@@ -128,7 +129,7 @@ class Stage:
       stage=self.name,
       cfg=self.model_config,
       tokenizer_dir=self.tokenizer_dir,
-      is_chat=self.is_chat,
+      is_chat=self.chat_format.is_chat,
     )
     logging.info(
       '%s: %d parameters on mesh %s, from step %d',
@@ -160,6 +161,11 @@ class Stage:
 
   def _first_state(self, tx, adapters, has_values) -> train_state.TrainState:
     model = self.model_config
+    if adapters.rank and has_values:
+      raise ValueError(
+        f'Lora.rank = {adapters.rank} with a value function, which is no part '
+        'of the adapters; use an algorithm without one, such as dr_grpo'
+      )
     lines = lora.trained(adapters, params.table(model, has_values))
     head = {value_head.NAME: value_head.init(model)} if has_values else {}
     given = None if self.params is None else self.params | head
@@ -224,7 +230,7 @@ def new(
     model_config=cfg.model,
     tokenizer=tokenizer,
     tokenizer_dir=tokenizer_dir,
-    is_chat=False,
+    chat_format=formats.choose(tokenizer, is_chat=False),
     params=None,
     inputs={'tokenizer': tokenizer.fingerprint},
     goes_on=goes_on,
@@ -267,6 +273,7 @@ def after(
   restore_from: str,
   n_rows: int,
   teaches_chat: bool = False,
+  is_chat: bool | None = None,
 ) -> Stage:
   """A stage that goes on with the model of another one.
 
@@ -276,27 +283,33 @@ def after(
     workdir: folder of the stage; the same folder resumes.
     restore_from: folder of the stage before.
     n_rows: of a batch, over all devices.
-    teaches_chat: whether its model is prompted through the chat template,
-      even if the one before was not.
+    teaches_chat: whether its model takes conversations, even if the one
+      before did not.
+    is_chat: whether it is taken to do so, whatever the checkpoint says; None:
+      as it says.
+    updates_a_step: of the optimizer.
 
   Raises:
-    FileNotFoundError, ValueError: see checkpoint.load_model and
-      continuation.find.
+    FileNotFoundError, ValueError: see checkpoint.load_model, formats.choose
+      and continuation.find.
   """
   goes_on = _find(workdir, cfg)
   mesh = device_mesh.make(cfg.mesh, n_rows)
   model = checkpoint.load_model(restore_from, mesh)
+  tokenizer = loading.load(model.tokenizer_dir)
   return Stage(
     name=name,
     cfg=cfg,
     workdir=workdir,
     mesh=mesh,
     model_config=model.model_config,
-    tokenizer=loading.load(model.tokenizer_dir),
+    tokenizer=tokenizer,
     tokenizer_dir=model.tokenizer_dir,
-    is_chat=model.is_chat or teaches_chat,
+    chat_format=formats.choose(
+      tokenizer, teaches_chat or (model.is_chat if is_chat is None else is_chat)
+    ),
     params=model.params,
-    inputs={'model': model.fingerprint},
+    inputs={'model': model.fingerprint, **formats.inputs(is_chat)},
     goes_on=goes_on,
   )
 

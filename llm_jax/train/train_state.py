@@ -36,6 +36,14 @@ def model_params(state: TrainState) -> types.Params:
   return lora.merge(state.adapters, state.base, state.params)
 
 
+def merged(state: TrainState) -> types.Params:
+  """`model_params` as arrays, computed once; not a copy without adapters."""
+  return state.params if state.base is None else _merged(state)
+
+
+_merged = jax.jit(model_params)
+
+
 def create(
   init_params: Callable[[jax.Array], types.Params],
   tx: optax.GradientTransformation,

@@ -445,7 +445,7 @@ def summarize(todo: Plan) -> dict:
     documents, bytes of their text, estimated tokens, records read.
 
   Raises:
-    ValueError: no page could be read.
+    ValueError: no page could be read, or no document is left of them.
   """
   shards = []
 
@@ -466,7 +466,7 @@ def summarize(todo: Plan) -> dict:
     'shards': shards,
   }
   files.write_json(todo.output / 'manifest.json', manifest)
-  _refuse_unreadable(todo, steps)
+  _refuse_nothing(todo, steps)
   return {
     'documents': steps[-1]['documents_kept'],
     'bytes': steps[-1]['bytes_kept'],
@@ -475,8 +475,8 @@ def summarize(todo: Plan) -> dict:
   }
 
 
-def _refuse_unreadable(todo: Plan, steps: Sequence[dict]):
-  """An empty corpus is no result where nothing could be read."""
+def _refuse_nothing(todo: Plan, steps: Sequence[dict]):
+  """An empty corpus is no result."""
   records, _, extraction = steps[:3]
   for what, step in (('page', records), ('text', extraction)):
     n_in = step['documents_in']
@@ -487,6 +487,18 @@ def _refuse_unreadable(todo: Plan, steps: Sequence[dict]):
         f'no {what} could be read: {len(todo.shards)} files hold '
         f'{n_in} candidates, {counts}; give WARC, WET or ARC files of pages'
       )
+  if not steps[-1]['documents_kept']:
+    removed = {
+      f'{step["name"]} {reason}': counts['documents']
+      for step in steps
+      for reason, counts in step['removed'].items()
+    }
+    raise ValueError(
+      f'no document is left of {steps[0]["documents_kept"]} pages; removed: '
+      f'{removed}; loosen the rules that removed most, as '
+      'gin_configs/clean_pydoc.gin does, with another --workdir, or give other '
+      'files'
+    )
 
 
 def remove_intermediate(output: files.Path):

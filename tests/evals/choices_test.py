@@ -2,14 +2,14 @@
 
 import dataclasses
 import json
-import math
 
 import numpy as np
 import pytest
 
 from experiments import evaluate
+from llm_jax.chat import formats
 from llm_jax.evals import choices, modes, scoring
-from llm_jax.model import transformer
+from llm_jax.infer import reading
 from llm_jax.tasks import addition, multiple_choice, protocol
 from llm_jax.tokenizer import encoding
 from tests.evals import tiny_checkpoint
@@ -24,38 +24,14 @@ def _model(tokenizer=None, is_chat=False, favourite=''):
   params = start_params.init(cfg)
   if favourite:
     params = tiny_checkpoint.favouring(params, favourite)
-  return scoring.Model(cfg, params, tokenizer, is_chat)
+  return scoring.Model(
+    cfg, params, tokenizer, formats.choose(tokenizer, is_chat)
+  )
 
 
 def _problem(options, right, question='2+2?'):
   row = {'question': question, 'choices': options, 'answer': right}
   return multiple_choice.MultipleChoice().read(row)
-
-
-def test_continuation_logp_is_that_of_the_logits():
-  """Pairs of several lengths, against one pass over each without padding."""
-  model = _model()
-  draw = np.random.default_rng(0)
-  pairs = [
-    (draw.integers(0, 256, n).tolist(), draw.integers(0, 256, m).tolist())
-    for n, m in ((1, 1), (5, 3), (40, 7), (2, 9))
-  ]
-  found = choices.continuation_logp(
-    model.config, model.params, pairs, batch_size=3
-  )
-  for (first, rest), logp in zip(pairs, found, strict=True):
-    ids_1T = np.array([[*first, *rest]], np.int32)
-    hidden_1TD, _ = transformer.apply(
-      model.config, model.params, ids_1T, np.arange(ids_1T.shape[1])[None]
-    )
-    logits_1TV = transformer.unembed(model.config, model.params, hidden_1TD)
-    logits_TV = np.asarray(logits_1TV, np.float64)[0, len(first) - 1 : -1]
-    logits_TV = logits_TV[:, : model.config.vocab_size]
-    expected = [
-      row[token] - math.log(np.exp(row - row.max()).sum()) - row.max()
-      for row, token in zip(logits_TV, rest, strict=True)
-    ]
-    np.testing.assert_allclose(logp, expected, atol=1e-4)
 
 
 def test_the_three_ways_to_judge_a_text(monkeypatch):
@@ -67,7 +43,7 @@ def test_the_three_ways_to_judge_a_text(monkeypatch):
     texts = [tokenizer.decode(rest) for _, rest in pairs]
     return [-np.atleast_1d(nats[text]) for text in texts]
 
-  monkeypatch.setattr(choices, 'continuation_logp', logp)
+  monkeypatch.setattr(reading, 'logp', logp)
   problem = _problem(['cat', 'cat food'], 1)
   found = choices.evaluate(_model(), [problem], batch_size=2)
   # Sums: -8 and -13.5; per token -2 and -1.5; per byte -8/3 and -13.5/8.
@@ -82,7 +58,7 @@ def test_the_three_ways_to_judge_a_text(monkeypatch):
 def test_a_choice_that_is_the_start_of_another(is_chat):
   """A shared prefix leaves the shorter one nothing elsewhere: NaN."""
   asked = []
-  true = choices.continuation_logp
+  true = reading.logp
 
   def keep(cfg, params, pairs, batch_size):
     found = true(cfg, params, pairs, batch_size)
@@ -90,7 +66,7 @@ def test_a_choice_that_is_the_start_of_another(is_chat):
     return found
 
   with pytest.MonkeyPatch.context() as patch:
-    patch.setattr(choices, 'continuation_logp', keep)
+    patch.setattr(reading, 'logp', keep)
     problems = [_problem(['cat', 'cat food'], 0), _problem(['a', 'a'], 0)]
     choices.evaluate(_model(is_chat=is_chat), problems, batch_size=4)
   assert len(asked) == 8

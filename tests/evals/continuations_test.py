@@ -1,5 +1,6 @@
 """Texts that a base model continues, by a model that was never trained."""
 
+from llm_jax.chat import formats
 from llm_jax.evals import continuations, scoring
 from tests.evals import tiny_checkpoint
 from tests.model import start_params
@@ -10,7 +11,8 @@ CFG = tiny_checkpoint.MODEL
 def sample(prompts):
   params = start_params.init(CFG)
   vocabulary = tiny_checkpoint.tokenizer()
-  model = scoring.Model(CFG, params, vocabulary, is_chat=False)
+  text = formats.choose(vocabulary, is_chat=False)
+  model = scoring.Model(CFG, params, vocabulary, text)
   return list(continuations.sample(model, prompts, 8))
 
 

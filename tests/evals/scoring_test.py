@@ -2,7 +2,7 @@
 
 import pytest
 
-from llm_jax.chat import template
+from llm_jax.chat import formats, template
 from llm_jax.evals import scoring
 from llm_jax.infer import generate
 from llm_jax.tasks import addition, splits
@@ -35,7 +35,10 @@ class Script:
 
 def _model(is_chat=False, params=None):
   return scoring.Model(
-    tiny_checkpoint.MODEL, params or {}, TOKENIZER, is_chat=is_chat
+    tiny_checkpoint.MODEL,
+    params or {},
+    TOKENIZER,
+    formats.choose(TOKENIZER, is_chat),
   )
 
 

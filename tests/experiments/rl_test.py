@@ -7,11 +7,15 @@ import signal
 import subprocess
 import sys
 
+import numpy as np
 import pytest
+from flax import traverse_util
 
 from experiments import rl
 from llm_jax import files
 from llm_jax.evals import scoring
+from llm_jax.model import lora
+from llm_jax.optim import optimizers
 from llm_jax.parallel import device_mesh
 from llm_jax.rl import learn, rollout
 from llm_jax.tasks import addition, word_problems
@@ -157,3 +161,37 @@ def test_reinforce_plus_plus_needs_no_groups(tmp_path):
   lines = [x for x in numbers(tmp_path / 'rl')['metrics.jsonl'] if 'loss' in x]
   assert lines, 'every batch was dead'
   assert all(abs(line['mean_ratio'] - 1) < 0.1 for line in lines)
+
+
+def test_only_adapters_are_taught(tmp_path):
+  """What is drawn comes from the merged model: ratio 1 before an update."""
+  base = tiny_checkpoint.write(tmp_path / 'base', is_chat=True)
+  cfg = config_of(
+    addition.Addition(),
+    preset='reinforce_plus_plus',
+    n_samples=1,
+    evaluate_every=3,
+    updates=learn.Updates(),
+    optimizer=optimizers.Optimizer(
+      matrices='adamw', peak_lr=1e-2, warmup_steps=0
+    ),
+    lora=lora.Lora(rank=2, pattern='layers/wq$'),
+    loop=training_loop.LoopConfig(n_steps=3),
+  )
+  rl.run(cfg, str(tmp_path / 'rl'), str(base))
+  lines = [x for x in numbers(tmp_path / 'rl')['metrics.jsonl'] if 'loss' in x]
+  assert len(lines) == 3
+  assert all(line['max_logp_difference'] < 1e-4 for line in lines)
+  before, after = (
+    traverse_util.flatten_dict(checkpoint.load_model(str(path)).params, sep='/')
+    for path in (base, tmp_path / 'rl')
+  )
+  changed = {k for k in before if not np.array_equal(before[k], after[k])}
+  assert changed == {'layers/wq'}
+
+
+def test_adapters_have_no_value_function(tmp_path):
+  base = tiny_checkpoint.write(tmp_path / 'base', is_chat=True)
+  cfg = config_of(addition.Addition(), lora=lora.Lora(rank=2))
+  with pytest.raises(ValueError, match='an algorithm without one'):
+    rl.run(cfg, str(tmp_path / 'rl'), str(base))

@@ -13,10 +13,12 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 import tokenizers
+from flax import traverse_util
 from safetensors import numpy as safetensors_numpy
 
 from llm_jax.interop import families, huggingface, tokenizer_files
 from llm_jax.model import config, params, sizes, transformer
+from llm_jax.parallel import device_mesh
 from llm_jax.tokenizer import encoding
 from llm_jax.train import checkpoint
 from tests.model import slow_transformer, start_params
@@ -123,6 +125,8 @@ def test_half_precision_both_ways(dtype, kind, tmp_path):
 
 def test_padding_rows_are_left_out_and_come_back_as_zeros(tmp_path):
   huggingface.write(tmp_path / 'a', CFG, new_params(CFG))
+  modes = {path.stat().st_mode & 0o777 for path in (tmp_path / 'a').iterdir()}
+  assert modes == {0o644}  # for others to read
   tensors = read_tensors(tmp_path / 'a')
   assert tensors['model.embed_tokens.weight'].shape == (60, 24)
   cfg, params = huggingface.read(tmp_path / 'a')
@@ -560,6 +564,60 @@ def test_kept_files_come_back_as_they_were(published_folder, tmp_path):
   end = got.special_id('<|im_end|>')
   assert generation == {'eos_token_id': [end, 262, 260], 'top_p': 0.9}
   assert '<|im_sep|>' in (out / 'chat_template.jinja').read_text()
+
+
+def test_rows_without_a_token_are_never_drawn(published_folder, tmp_path):
+  """Not even where their logits are the highest by far."""
+  cfg = dataclasses.replace(CFG, vocab_size=267)
+  got = tokenizer_files.read(published_folder, 267)
+  tokenizer_files.save(published_folder, got, tmp_path / 'saved')
+  weights = new_params(cfg)
+  weights['head'] = weights['head'].copy()
+  unused = list(got.unused_ids)
+  weights['head'][unused] = 50 * weights['head'][:6]
+  out, stage = tmp_path / 'out', str(tmp_path / 'stage')
+  huggingface.write(out, cfg, weights, tmp_path / 'saved')
+  import_hf.run(str(out), stage)
+  model = checkpoint.load_model(stage)
+  assert model.model_config.unused_ids == ((258, 259), (263, 266))
+  masked_BTV = logits(model.model_config, model.params)
+  assert (masked_BTV[..., unused] == -1e30).all()
+  plain_BTV = logits(cfg, model.params)
+  assert np.isin(plain_BTV.argmax(-1), unused).any()
+  again = tmp_path / 'again'
+  huggingface.write(
+    again, model.model_config, model.params, model.tokenizer_dir
+  )
+  first, second = read_tensors(out), read_tensors(again)
+  assert all(np.array_equal(first[name], second[name]) for name in first)
+
+
+def test_a_grown_model_says_the_same_of_its_own_tokens():
+  cfg, flat = huggingface.read_flat(GOLDEN / 'qwen3_tied')
+  grown, bigger = huggingface.grow(cfg, flat, cfg.vocab_size + 100)
+  assert bigger['embedding'].shape[0] == grown.padded_vocab_size
+  old, new = cfg.vocab_size, grown.vocab_size
+  mean_D = flat['embedding'][:old].mean(axis=0)
+  np.testing.assert_allclose(bigger['embedding'][new - 1], mean_D, rtol=1e-6)
+  assert not bigger['embedding'][new:].any()
+  nested = traverse_util.unflatten_dict(bigger, sep='/')
+  expected_BTV = np.load(GOLDEN / 'qwen3_tied' / 'logits.npy')
+  got_BTV = logits(grown, nested)[..., :old]
+  np.testing.assert_allclose(got_BTV, expected_BTV, atol=2e-5)
+
+
+def test_each_part_lies_where_the_mesh_wants_it():
+  cfg = dataclasses.replace(CFG, vocab_size=256, d_model=32)
+  flat = {path: np.ones(line.shape, np.float32)
+          for path, line in params.table(cfg).items()}  # fmt: skip
+  n_bytes = sum(x.nbytes for x in flat.values())
+  mesh = device_mesh.make(device_mesh.MeshConfig(data=1, fsdp=4))
+  placed = huggingface.place(cfg, flat, mesh)
+  assert not flat
+  shards = [s for x in jax.tree.leaves(placed) for s in x.addressable_shards]
+  for device in jax.devices()[:4]:
+    on_it = sum(s.data.nbytes for s in shards if s.device == device)
+    assert on_it < n_bytes / 3
 
 
 def test_ids_by_default_are_those_that_our_models_read(tmp_path):

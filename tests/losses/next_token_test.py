@@ -21,6 +21,22 @@ class TokenLogpTest(chex.TestCase):
     np.testing.assert_allclose(logp_BT, np.log([[0.25, 0.75]]), rtol=1e-6)
 
 
+def test_ids_without_a_token_get_no_mass():
+  """As in rows that pad: logits log 1, 9, log 3, 9, with the nines unused."""
+  hidden_BTD = jnp.ones((1, 2, 1))
+  w_VD = jnp.array([[0.0], [9.0], [jnp.log(3.0)], [9.0]])
+  for chunk_length in (0, 1):
+    logp_BT = next_token.token_logp(
+      hidden_BTD,
+      w_VD,
+      np.array([[0, 2]]),
+      vocab_size=4,
+      chunk_length=chunk_length,
+      unused_ids=((1, 1), (3, 3)),
+    )
+    np.testing.assert_allclose(logp_BT, np.log([[0.25, 0.75]]), rtol=1e-6)
+
+
 def random_inputs():
   keys = jax.random.split(jax.random.key(0), 2)
   hidden_BTD = jax.random.normal(keys[0], (2, 12, 8))

@@ -4,12 +4,13 @@ import types
 
 import jax
 
+from llm_jax.chat import formats
 from llm_jax.infer import generate
 from llm_jax.model import transformer
 from llm_jax.parallel import device_mesh
 from llm_jax.rl import prompts, rollout
 from llm_jax.tasks import protocol
-from llm_jax.train import start
+from llm_jax.train import continuation, start
 from llm_jax.verify import grading
 
 
@@ -25,9 +26,10 @@ def make(model, params=None, tokenizer=None, data=1, seed=0):
     model_config=model,
     tokenizer=tokenizer,
     tokenizer_dir='',
-    is_chat=False,
+    chat_format=tokenizer and formats.choose(tokenizer, is_chat=False),
     params=params,
     inputs={},
+    goes_on=continuation.Continuation(),
   )
 
 

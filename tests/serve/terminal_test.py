@@ -5,7 +5,7 @@ import signal
 
 import pytest
 
-from llm_jax.chat import template
+from llm_jax.chat import formats, template
 from llm_jax.serve import terminal
 from llm_jax.tokenizer import encoding
 
@@ -27,7 +27,10 @@ class Script:
 
 def _session(script, context=400, longest=100, **settings):
   return terminal.Session(
-    script, TOKENIZER, terminal.Settings(context, longest, **settings)
+    script,
+    TOKENIZER,
+    formats.choose(TOKENIZER, is_chat=not settings.get('base')),
+    terminal.Settings(context, longest, **settings),
   )
 
 

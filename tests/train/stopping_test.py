@@ -27,7 +27,7 @@ where = sys.argv.pop(1)
 def loss_fn(params, batch, key):
   print('compiling', flush=True)
   w = params['w']
-  for _ in range(3000 if where == 'compiling' else 0):  # takes seconds
+  for _ in range(400 if where == 'compiling' else 0):  # takes seconds
     w = w + 1e-30 * jnp.sin(w * w)
   return tiny_run.loss_fn({'w': w}, batch, key)
 
@@ -58,12 +58,16 @@ def start(where, workdir, seconds=3):
 
 def interrupt(process, where, n_presses):
   """Press Ctrl-C once the process says where it is; what it wrote then."""
-  while process.stdout.readline().strip() != where:
-    assert process.poll() is None, process.communicate()
-  for _ in range(n_presses):
-    time.sleep(0.3)
-    os.kill(process.pid, signal.SIGINT)
-  _, stderr = process.communicate(timeout=100)
+  try:
+    while process.stdout.readline().strip() != where:
+      assert process.poll() is None, process.communicate()
+    for _ in range(n_presses):
+      time.sleep(0.3)
+      os.kill(process.pid, signal.SIGINT)
+    _, stderr = process.communicate(timeout=100)
+  finally:
+    process.kill()
+    process.wait()
   assert 'Traceback' not in stderr, stderr
   return stderr
 

@@ -1,0 +1,259 @@
+"""A model from Python: what a checkpoint answers, how likely texts are to it.
+
+  import llm_jax
+
+  model = llm_jax.load('runs/speedrun/rl_seed0')
+  model.generate(['The function'], max_new_tokens=20)
+  model.chat([{'role': 'user', 'content': 'What is 12 + 7?'}])
+  model.logprobs(['The sky is blue.'])  # nats of each token
+
+It answers as the recipes `chat` and `evaluate` do, by the same engine. It does
+NOT train, and changes no setting of JAX or of this process.
+"""
+
+import dataclasses
+import os
+import pathlib
+import tempfile
+from collections.abc import Mapping, Sequence
+from typing import TypedDict, Unpack
+
+import numpy as np
+from jax.sharding import Mesh
+
+from llm_jax import types
+from llm_jax.chat import formats
+from llm_jax.infer import generate, reading
+from llm_jax.interop import (
+  gguf_file,
+  gguf_tokenizer,
+  huggingface,
+  tokenizer_files,
+)
+from llm_jax.model import config as model_config
+from llm_jax.parallel import device_mesh
+from llm_jax.tokenizer import loading, text_tokenizer
+from llm_jax.train import checkpoint
+
+
+class Sampling(TypedDict, total=False):
+  """How tokens are drawn. What is left out has the value given here."""
+
+  max_new_tokens: int  # 128; fewer where the model can read no more
+  temperature: float  # 0.7; 0 is greedy
+  top_k: int  # 0: of all tokens; else of the so many likeliest
+  top_p: float  # 1.0; mass of the likeliest tokens that are kept
+  min_p: float  # 0.0; least probability, as a share of the likeliest one's
+  repetition_penalty: float  # 1.0; of tokens that were there before
+  stop: Sequence[str]  # (); texts that end an answer, and are no part of it
+  seed: int  # 0; text i is drawn with seed + i
+  batch_size: int  # 16; texts computed together, which changes no answer
+
+
+@dataclasses.dataclass(frozen=True)
+class Model:
+  """A model that is in memory; see `load`.
+
+  Attributes:
+    config: sizes and layout.
+    params: the parameters.
+    tokenizer: with `encode(text)` to ids and `decode(ids)` to text.
+    chat_format: how it is spoken to.
+  """
+
+  config: model_config.ModelConfig
+  params: types.Params
+  tokenizer: text_tokenizer.TextTokenizer
+  chat_format: formats.Format
+
+  def generate(
+    self, texts: Sequence[str], **sampling: Unpack[Sampling]
+  ) -> list[str]:
+    """Continue texts, each as the beginning of a document.
+
+    A continuation that outgrows what the model can read goes on from its last
+    half.
+
+    Args:
+      texts: what is continued.
+      **sampling: see Sampling.
+
+    Returns:
+      The continuations, without the texts.
+
+    Raises:
+      ValueError: for a single text, one that is too long, or a number out of
+        its range.
+    """
+    prompts = [
+      [*self._start, *self.tokenizer.encode(x)] for x in _listed(texts)
+    ]
+    plain = formats.Plain(self.tokenizer)
+    return self._answers(prompts, plain, slides=True, sampling=sampling)
+
+  def chat(
+    self, messages: Sequence[Mapping[str, str]], **sampling: Unpack[Sampling]
+  ) -> str:
+    """Answer a conversation.
+
+    Args:
+      messages: in OpenAI's form, {'role': ..., 'content': ...}, up to one of
+        the user.
+      **sampling: see Sampling.
+
+    Returns:
+      What the assistant says.
+
+    Raises:
+      ValueError: if the model was not trained on conversations, these are
+        none, or they leave no room for an answer.
+    """
+    if not self.chat_format.is_chat:
+      raise ValueError(
+        'this model was not trained on conversations; use generate, or '
+        'fine-tune it with experiments.sft'
+      )
+    prompts = [self.chat_format.prompt(messages)]
+    return self._answers(
+      prompts, self.chat_format, slides=False, sampling=sampling
+    )[0]
+
+  def logprobs(
+    self, texts: Sequence[str], batch_size: int = 16
+  ) -> list[np.ndarray]:
+    """How likely texts are, token by token.
+
+    Args:
+      texts: each the beginning of a document.
+      batch_size: texts computed together.
+
+    Returns:
+      For each text log p(token | tokens before it) in nats, of every token
+      that `tokenizer.encode(text)` gives.
+
+    Raises:
+      ValueError: for a single text, or one that is too long.
+    """
+    pairs = [(self._start, self.tokenizer.encode(x)) for x in _listed(texts)]
+    there = [pair for pair in pairs if pair[1]]  # of an empty text is no token
+    found = iter(
+      reading.logp(self.config, self.params, there, batch_size=batch_size)
+    )
+    return [next(found) if ids else np.zeros(0) for _, ids in pairs]
+
+  def embed(self, texts: Sequence[str], batch_size: int = 16) -> np.ndarray:
+    """Texts as vectors: the mean of the last layer over their tokens.
+
+    Args:
+      texts: none of them empty.
+      batch_size: texts computed together.
+
+    Returns:
+      A row of d_model numbers for each, float32, of no fixed length.
+
+    Raises:
+      ValueError: for a single text, or one that is empty or too long.
+    """
+    pairs = [(self._start, self.tokenizer.encode(x)) for x in _listed(texts)]
+    return reading.mean_hidden(
+      self.config, self.params, pairs, batch_size=batch_size
+    )
+
+  @property
+  def _start(self) -> tuple[int, ...]:
+    return self.tokenizer.prefix_ids or (self.tokenizer.separator_id,)
+
+  def _answers(
+    self,
+    prompts: Sequence[Sequence[int]],
+    chat_format: formats.Format,
+    slides: bool,
+    sampling: Sampling,
+  ) -> list[str]:
+    if not prompts:
+      return []
+    options = {'max_new_tokens': 128, 'temperature': 0.7, **sampling}
+    seed, batch_size = options.pop('seed', 0), options.pop('batch_size', 16)
+    stop = [text.encode() for text in _listed(options.pop('stop', ()))]
+    room = self.config.max_length - max(map(len, prompts))
+    if not slides:
+      options['max_new_tokens'] = max(1, min(room, options['max_new_tokens']))
+    answers = generate.generate(
+      self.config,
+      self.params,
+      prompts=prompts,
+      seeds=[(seed + i) % 2**32 for i in range(len(prompts))],
+      request=generate.Request(
+        stop_ids=chat_format.stop_ids,
+        stop_strings=tuple(stop),
+        slides=slides,
+        banned_ids=self.tokenizer.unused_ids,
+        **options,
+      ),
+      batch_size=min(batch_size, len(prompts)),
+      token_bytes=self.tokenizer.token_bytes,
+    )
+    found = []
+    for answer in answers:
+      text = chat_format.text(answer.token_ids)
+      ends = [text.find(one.decode()) for one in stop]
+      found.append(text[: min([i for i in ends if i >= 0], default=None)])
+    return found
+
+
+def load(path: str | os.PathLike[str]) -> Model:
+  """Load a model onto the first device.
+
+  Args:
+    path: folder of a pretrain, sft or rl stage, or of a published model with
+      config.json, safetensors and its tokenizer, or a GGUF file.
+
+  Returns:
+    The model.
+
+  Raises:
+    FileNotFoundError: if there is neither.
+    ValueError: if it is damaged, or of a class that we do not have.
+  """
+  path = os.fspath(path)
+  gguf = gguf_file.find(path)
+  if gguf is not None or os.path.exists(os.path.join(path, 'config.json')):
+    return _load_published(path, gguf)
+  loaded = checkpoint.load_model(path)
+  tokenizer = loading.load(loaded.tokenizer_dir)
+  return Model(
+    config=loaded.model_config,
+    params=loaded.params,
+    tokenizer=tokenizer,
+    chat_format=formats.choose(tokenizer, loaded.is_chat),
+  )
+
+
+def _load_published(folder: str, gguf: pathlib.Path | None) -> Model:
+  with tempfile.TemporaryDirectory() as scratch:
+    if gguf is None:
+      cfg, flat = huggingface.read_flat(folder)
+    else:
+      cfg, flat, known = gguf_file.read(gguf)
+      gguf_tokenizer.write(known, scratch)
+      folder = scratch
+    tokenizer = tokenizer_files.read(folder, cfg.vocab_size)
+  facts = tokenizer.published
+  is_chat = facts is not None and facts.chat_template is not None
+  return Model(
+    config=cfg,
+    params=huggingface.place(cfg, flat, mesh=_first_device()),
+    tokenizer=tokenizer,
+    chat_format=formats.choose(tokenizer, is_chat),
+  )
+
+
+def _first_device() -> Mesh:
+  return device_mesh.make(device_mesh.MeshConfig(data=1))
+
+
+def _listed(texts: Sequence[str]) -> Sequence[str]:
+  """Refuses one text in place of several, whose letters would be texts."""
+  if isinstance(texts, str):
+    raise ValueError(f'one text {texts[:40]!r}; put it into a list')
+  return texts

@@ -1,0 +1,188 @@
+"""How a model is spoken to: what it reads, what it learns, where it stops.
+
+A checkpoint has one format: plain text where it was only pretrained; its own
+chat template where it was published with one; else the control tokens of
+template.py. Every stage asks `choose` for it and knows no other way.
+"""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+from llm_jax.chat import conversation, imported, template
+from llm_jax.tokenizer import specials, text_tokenizer
+
+
+class Format(Protocol):
+  """What a model reads before it answers, and what its answer is.
+
+  Attributes:
+    is_chat: whether it takes conversations; else one text to continue.
+    stop_ids: each of them ends an answer.
+    hidden_ids: control tokens, which are no part of an answer's text.
+    opening: the beginning of an answer that the prompt holds already, such as
+      `<think>`; mostly empty.
+  """
+
+  is_chat: bool
+  stop_ids: tuple[int, ...]
+  hidden_ids: frozenset[int]
+  opening: str
+
+  def rows(
+    self, messages: Sequence[conversation.Message]
+  ) -> list[template.Rendered]:
+    """What is learnt from a conversation, in one row or several.
+
+    Raises:
+      ValueError: if it is no conversation, or none that the format can lay out.
+    """
+    ...
+
+  def prompt(
+    self, messages: Sequence[conversation.Message], direct: bool = False
+  ) -> list[int]:
+    """The ids that the model continues with its answer.
+
+    Args:
+      messages: up to one of the user or of a tool.
+      direct: end at once a thought that the format opens.
+
+    Raises:
+      ValueError: if there is nothing to answer.
+    """
+    ...
+
+  def text(self, token_ids: Sequence[int], direct: bool = False) -> str:
+    """The text of an answer, with its thought between <think> and </think>.
+
+    Args:
+      token_ids: what the model drew; control tokens in it are left out.
+      direct: whether its prompt was.
+    """
+    ...
+
+
+def choose(tokenizer: text_tokenizer.TextTokenizer, is_chat: bool) -> Format:
+  """The format of a checkpoint.
+
+  Args:
+    tokenizer: of the model; a published one may bring a chat template.
+    is_chat: whether the model takes conversations.
+
+  Raises:
+    ValueError: if the vocabulary has no tokens for a conversation.
+  """
+  if not is_chat:
+    return Plain(tokenizer)
+  published = tokenizer.published
+  if published is not None and published.chat_template is not None:
+    return imported.Imported(tokenizer, published.chat_template)
+  return Own(tokenizer)
+
+
+def override(chat: bool, base: bool) -> bool | None:
+  """Whether flags say that a model takes conversations; None: they do not.
+
+  Raises:
+    ValueError: if they say both.
+  """
+  if chat and base:
+    raise ValueError('--chat and --base exclude each other; give one of them')
+  return chat if chat or base else None
+
+
+def inputs(is_chat: bool | None) -> dict[str, str]:
+  """What `override` says, for the record of a run; empty for None."""
+  return {} if is_chat is None else {'format': 'chat' if is_chat else 'base'}
+
+
+def question(text: str) -> list[dict[str, str]]:
+  """A conversation of one question."""
+  return [{'role': conversation.USER, 'content': text}]
+
+
+class Own:
+  """Our own layout by control tokens; see template.py and Format."""
+
+  is_chat = True
+  opening = ''
+
+  def __init__(self, tokenizer: text_tokenizer.TextTokenizer):
+    """Take the tokens of the layout.
+
+    Raises:
+      ValueError: if the vocabulary has not all of them.
+    """
+    names = (specials.IM_START, specials.IM_SEP, specials.IM_END)
+    missing = [name for name in names if name not in tokenizer.special_names]
+    if missing:
+      raise ValueError(
+        f'the vocabulary has no {", ".join(missing)}, so this model has no way '
+        'to hold a conversation; import it again with --chat_template FILE, '
+        'or with --add_control_tokens, which adds rows to its embedding'
+      )
+    self._tokenizer = tokenizer
+    end = tokenizer.special_id(specials.IM_END)
+    self.stop_ids = tuple(dict.fromkeys([end, *tokenizer.eos_ids]))
+    self.hidden_ids = _hidden(tokenizer)
+
+  def rows(self, messages):
+    """See Format."""
+    return [template.render(self._tokenizer, messages)]
+
+  def prompt(self, messages, direct=False):
+    """See Format; it opens no thought."""
+    del direct
+    return template.prompt_ids(self._tokenizer, messages)
+
+  def text(self, token_ids, direct=False):
+    """See Format."""
+    del direct
+    shown = [i for i in token_ids if i not in self.hidden_ids]
+    return self._tokenizer.decode(shown)
+
+
+class Plain:
+  """Text that the model continues, as in pretraining; see Format."""
+
+  is_chat = False
+  opening = ''
+
+  def __init__(self, tokenizer: text_tokenizer.TextTokenizer):
+    self._tokenizer = tokenizer
+    self.stop_ids = tokenizer.eos_ids
+    self.hidden_ids = _hidden(tokenizer)
+
+  def rows(self, messages):
+    """Refused: a text has no turns."""
+    raise ValueError(
+      f'{len(messages)} messages for a model that continues plain text; use a '
+      'chat format'
+    )
+
+  def prompt(self, messages, direct=False):
+    """The text of the only message, behind what begins every document.
+
+    Raises:
+      ValueError: if there is not one message.
+    """
+    del direct
+    if len(messages) != 1:
+      raise ValueError(
+        f'{len(messages)} messages for a model that continues one text; give '
+        'one, or a model that was trained on conversations'
+      )
+    ids = self._tokenizer.encode(messages[0]['content'])
+    return [*self._tokenizer.prefix_ids, *ids]
+
+  def text(self, token_ids, direct=False):
+    """See Format."""
+    del direct
+    shown = [i for i in token_ids if i not in self.hidden_ids]
+    return self._tokenizer.decode(shown)
+
+
+def _hidden(tokenizer: text_tokenizer.TextTokenizer) -> frozenset[int]:
+  """The control tokens, but the marks of a thought."""
+  names = (n for n in tokenizer.special_names if n not in imported.THOUGHT)
+  return frozenset(map(tokenizer.special_id, names))

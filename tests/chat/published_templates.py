@@ -1,0 +1,189 @@
+"""Short chat templates in the shapes of published ones, with a vocabulary."""
+
+import functools
+import json
+from collections.abc import Sequence
+
+from llm_jax.chat import imported
+from llm_jax.tokenizer import (
+  bpe,
+  encoding,
+  huggingface,
+  patterns,
+  published,
+  text_tokenizer,
+)
+
+# System by default, as in SmolLM2 and Qwen2.
+CHATML = """\
+{% for m in messages %}
+{% if loop.first and m.role != 'system' %}
+<|im_start|>system
+You help.<|im_end|>
+{% endif %}
+{{ '<|im_start|>' + m['role'] + '\\n' + m['content'] + '<|im_end|>' + '\\n' }}
+{%- endfor %}
+{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}
+"""
+# A header, text that is trimmed, and a token of its own that ends the turn.
+HEADERS = """\
+{% for m in messages %}
+{% if loop.first %}{{ bos_token }}{% endif %}
+{{- '<|start_header_id|>' + m.role + '<|end_header_id|>\\n\\n' }}
+{{- m.content | trim + '<|eot_id|>' }}
+{%- endfor %}
+{%- if add_generation_prompt %}
+{{- '<|start_header_id|>assistant<|end_header_id|>\\n\\n' }}
+{%- endif %}
+"""
+# Thoughts are dropped from earlier turns, and the last turn always has one.
+THINKING = """\
+{% set ns = namespace(last=0) %}
+{% for m in messages %}
+{% if m.role == 'user' and not m.content.startswith('<tool_response>') %}
+{% set ns.last = loop.index0 %}{% endif %}{% endfor %}
+{% for m in messages %}
+{%- if m.role == 'assistant' %}
+{%- set content = m.content %}{% set thought = '' %}
+{%- if '</think>' in content %}
+{%- set thought = content.split('</think>')[0].split('<think>')[-1] %}
+{%- set content = content.split('</think>')[-1].lstrip('\\n') %}
+{%- endif %}
+{{- '<|im_start|>assistant\\n' }}
+{%- if loop.index0 > ns.last %}
+{{- '<think>\\n' + thought.strip('\\n') + '\\n</think>\\n\\n' }}
+{%- endif %}
+{{- content + '<|im_end|>\\n' }}
+{%- else %}
+{{- '<|im_start|>' + m.role + '\\n' + m.content + '<|im_end|>\\n' }}
+{%- endif %}
+{%- endfor %}
+{%- if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}
+"""
+# The prompt opens the thought, and no thought is ever shown.
+OPENED = """\
+{{ bos_token }}{% for m in messages %}
+{%- if m.role == 'system' %}{{ m.content }}{% endif %}
+{%- if m.role == 'user' %}{{ '<|User|>' + m.content }}{% endif %}
+{%- if m.role == 'assistant' %}
+{{- '<|Assistant|>' + m.content.split('</think>')[-1] + eos_token }}
+{%- endif %}
+{%- endfor %}
+{%- if add_generation_prompt %}{{ '<|Assistant|><think>\\n' }}{% endif %}
+"""
+# Words instead of tokens, which merge with what is said.
+WORDS = """\
+{{ bos_token }}{% for m in messages %}
+{%- if m.role == 'user' %}{{ 'User: ' + m.content + '\\n\\n' }}
+{%- elif m.role == 'assistant' %}
+{{- 'Assistant: ' + m.content + eos_token }}
+{%- else %}{{ m.content + '\\n\\n' }}{% endif %}
+{%- endfor %}
+{%- if add_generation_prompt %}{{ 'Assistant:' }}{% endif %}
+"""
+# No system message, and the assistant is called model.
+NO_SYSTEM = """\
+{{ bos_token }}{% for m in messages %}
+{%- if m.role == 'system' %}{{ raise_exception('No system role') }}{% endif %}
+{%- set role = 'model' if m.role == 'assistant' else m.role %}
+{{- '<start_of_turn>' + role + '\\n' + m.content | trim + '<end_of_turn>\\n' }}
+{%- endfor %}
+{%- if add_generation_prompt %}{{ '<start_of_turn>model\\n' }}{% endif %}
+"""
+GENERATION = """\
+{% for m in messages %}
+{{- '<|im_start|>' + m.role + '\\n' }}
+{%- if m.role == 'assistant' %}
+{%- generation %}{{ m.content + '<|im_end|>' }}{% endgeneration %}
+{%- else %}{{ m.content + '<|im_end|>' }}{% endif %}
+{{- '\\n' }}
+{%- endfor %}
+{%- if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}
+"""
+ALL = {
+  'chatml': CHATML,
+  'headers': HEADERS,
+  'thinking': THINKING,
+  'opened': OPENED,
+  'words': WORDS,
+  'no_system': NO_SYSTEM,
+  'generation': GENERATION,
+}
+EOS = ('<|im_end|>', '<|end_of_text|>', '<|eot_id|>', '<end_of_turn>')
+SPECIAL = (
+  '<|begin_of_text|>', *EOS, '<|im_start|>', '<|start_header_id|>',
+  '<|end_header_id|>', '<start_of_turn>', '<|spare|>',
+)  # fmt: skip
+# Text by their entry in tokenizer.json, though templates write some of them.
+TEXTS = (
+  '<think>', '</think>', '<tool_response>', '<|User|>', '<|Assistant|>', '   ',
+)  # fmt: skip
+TOKEN_NAMES = {'bos_token': '<|begin_of_text|>', 'eos_token': '<|end_of_text|>'}
+_TEXT = (
+  'What is the sum of these? User: Assistant: The answer is this one.\n\n'
+  'You help. A user asks and the assistant says that it does not know.\n'
+) * 3
+
+
+@functools.cache
+def _ranks() -> dict[bytes, int]:
+  split = patterns.by_name('qwen2').split
+  counts = bpe.count_pretokens([_TEXT], split)
+  return bpe.token_ranks(bpe.learn_merges(counts, 60))
+
+
+def tokenizer(template: str, eos: Sequence[str] = EOS) -> encoding.Tokenizer:
+  """A vocabulary of a published model with a template.
+
+  Args:
+    template: the template.
+    eos: tokens that end texts, as far as the template does not leave them out.
+  """
+  first = len(_ranks())
+  names = [*SPECIAL, *TEXTS]
+  ids = {name: first + i for i, name in enumerate(names)}
+  added = [
+    text_tokenizer.AddedToken(name, ids[name], is_special=False)
+    for name in TEXTS
+  ]
+  return encoding.Tokenizer(
+    _ranks(),
+    'qwen2',
+    special_ids={name: ids[name] for name in SPECIAL},
+    vocab_size=first + len(names),
+    rules=text_tokenizer.TextRules(added=tuple(added)),
+    published=published.Published(
+      prefix_ids=(ids['<|begin_of_text|>'],),
+      bos_id=ids['<|begin_of_text|>'],
+      eos_ids=tuple(
+        ids[name] for name in eos if name in template or len(eos) == 1
+      )
+      or (ids['<|end_of_text|>'],),
+      chat_templates={'default': template},
+      token_names=TOKEN_NAMES,
+    ),
+  )
+
+
+def chat_format(template: str) -> imported.Imported:
+  """The format of that model."""
+  return imported.Imported(tokenizer(template), template)
+
+
+def oracle(template: str):
+  """transformers' tokenizer of the same model."""
+  import tokenizers  # not with the others: it is not installed everywhere
+  import transformers
+
+  values = huggingface.tokenizer_json(_ranks(), 'qwen2', {})
+  fast = tokenizers.Tokenizer.from_str(json.dumps(values))
+  for names, is_special in ((SPECIAL, True), (TEXTS, False)):
+    fast.add_tokens(
+      [
+        tokenizers.AddedToken(name, special=is_special, normalized=False)
+        for name in names
+      ]
+    )
+  return transformers.PreTrainedTokenizerFast(
+    tokenizer_object=fast, chat_template=template, **TOKEN_NAMES
+  )
