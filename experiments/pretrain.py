@@ -75,7 +75,9 @@ def run(
   restore_from: str | None = None,
 ) -> None:
   """Train the model; the same workdir resumes."""
-  stage = start.new('pretrain', cfg, workdir, tokenizer, restore_from)
+  stage = start.new(
+    'pretrain', cfg, workdir, tokenizer_dir=tokenizer, restore_from=restore_from
+  )
   cfg, vocabulary = stage.cfg, stage.tokenizer
 
   # Data: every row is a function of (seed, step), so the step is all its state.
@@ -100,8 +102,7 @@ def run(
     end_of_text_id=vocabulary.separator_id,
     keep_documents=cfg.keep_documents,
   )
-  sums = map(shards.fingerprint, tokens)
-  inputs = {f'tokens {i}': fingerprint for i, fingerprint in enumerate(sums)}
+  inputs = {f'tokens {i}': shards.fingerprint(x) for i, x in enumerate(tokens)}
 
   # The step, then the loop, from the newest checkpoint or from the beginning.
   n_bytes_V = bits_per_byte.text_bytes(vocabulary, cfg.model.padded_vocab_size)
@@ -143,7 +144,7 @@ def make_step(
   """Make the optimizer, the update, and its plan for rows of that length."""
   lines = params.table(cfg.model)
   tx = optimizers.make(cfg.optimizer, n_updates, lines)
-  plan = fit.of_recipe(cfg, cfg.model, tx=tx, mesh=mesh, length=length)
+  plan = fit.of_recipe(cfg, cfg.model, tx, mesh=mesh, length=length)
   model = dataclasses.replace(cfg.model, remat=plan.remat)
 
   def loss_fn(

@@ -219,7 +219,9 @@ def new(
       that of restore_from.
   """
   if restore_from:
-    return _further(name, cfg, workdir, tokenizer_dir, restore_from)
+    return _further(
+      name, cfg, workdir, tokenizer_dir=tokenizer_dir, restore_from=restore_from
+    )
   if not tokenizer_dir:
     raise ValueError(
       '--tokenizer must be given for a new model; or --restore_from for a '
@@ -249,8 +251,10 @@ def _further(name, cfg, workdir, tokenizer_dir, restore_from) -> Stage:
       '--restore_from to go on with that run (LoopConfig.n_steps makes it '
       'longer), or give a new --workdir for another one'
     )
-  stage = after(name, cfg, workdir, restore_from, n_rows=cfg.batch_size)
-  model = _same_model(cfg.model, stage.model_config)
+  stage = after(
+    name, cfg, workdir, restore_from=restore_from, n_rows=cfg.batch_size
+  )
+  model = config.computed_as(cfg.model, stage.model_config)
   cfg = dataclasses.replace(cfg, model=model)
   if tokenizer_dir:
     given = loading.load(tokenizer_dir).fingerprint
@@ -267,27 +271,6 @@ def _further(name, cfg, workdir, tokenizer_dir, restore_from) -> Stage:
     restore_from,
   )
   return dataclasses.replace(stage, cfg=cfg, model_config=model)
-
-
-def _same_model(
-  asked: config.ModelConfig, saved: config.ModelConfig
-) -> config.ModelConfig:
-  """The saved model, computed as it is asked for."""
-  usual, changed, wrong = config.ModelConfig(), {}, []
-  for field in dataclasses.fields(saved):
-    value, own = getattr(asked, field.name), getattr(saved, field.name)
-    if value in (own, getattr(usual, field.name)):
-      continue  # not set, or to what it is
-    if field.name in config.COMPUTATION:
-      changed[field.name] = value
-    else:
-      wrong.append(f'{field.name} = {value!r}, but it has {own!r}')
-  if wrong:
-    raise ValueError(
-      f'the model of --restore_from is another one: ModelConfig.'
-      f'{"; ModelConfig.".join(wrong)}; leave these settings out'
-    )
-  return dataclasses.replace(saved, **changed)
 
 
 def after(
