@@ -1,19 +1,21 @@
 """Talk with a checkpoint in the terminal.
 
-  python -m experiments.chat --restore_from runs/speedrun/rl_seed0 --single_turn
+  python -m experiments.chat --restore_from runs/speedrun/rl_seed0
   python -m experiments.chat --restore_from runs/speedrun/pretrain --base
 
 With --base the text is continued as it stands, which is what a model that was
 only pretrained can do. With --single_turn each message is a conversation of its
-own, for a model that was trained on single questions. /help lists the commands.
-Nothing is written to disk.
+own; a model never sees more questions than the longest of its training had.
+--prompt TEXT prints one answer and ends. /help lists the commands. Nothing is
+written to disk.
 """
 
 import dataclasses
-import readline  # noqa: F401  gives input() editing and a history
+import readline
 import sys
 
 from experiments import command_line
+from llm_jax import visible_text
 from llm_jax.chat import formats
 from llm_jax.infer import generate
 from llm_jax.serve import terminal
@@ -25,8 +27,8 @@ from llm_jax.train import checkpoint
 class Config:
   """How answers are made; temperature can be changed in the conversation."""
 
-  # Of one answer, at most half of the context; with --base any number, as the
-  # text then slides over the context.
+  # Of one answer, at most a quarter of the context; with --base any number, as
+  # the text then slides over the context.
   max_new_tokens: int = 128
   temperature: float = 0.7  # 0 is greedy
   seed: int = 0  # the same seed and messages give the same conversation
@@ -38,6 +40,7 @@ def run(
   chat: bool = False,
   base: bool = False,
   single_turn: bool = False,
+  prompt: str | None = None,
 ) -> None:
   """Talk until /quit or the end of the input.
 
@@ -47,27 +50,37 @@ def run(
     chat: answer messages, whatever the checkpoint was trained on.
     base: continue text instead of answering messages.
     single_turn: forget each message before the next.
+    prompt: answer this alone and end.
   """
   loaded = checkpoint.load_model(restore_from)
   tokenizer = loading.load(loaded.tokenizer_dir)
   context = loaded.model_config.max_length
   is_chat = formats.override(chat, base)
+  notices = []
   if is_chat is None and not loaded.is_chat:
-    print(
+    notices.append(
       '[this model was not trained on conversations: it continues text, as '
       'with --base]'
     )
   if is_chat is None:
     is_chat = loaded.is_chat
   base = not is_chat
-  limit = cfg.max_new_tokens if base else min(cfg.max_new_tokens, context // 2)
+  max_turns = 1 if single_turn else loaded.usage.max_turns
+  if is_chat and max_turns and not single_turn:
+    questions = f'{max_turns} questions' if max_turns > 1 else 'one question'
+    notices.append(
+      f'[this model was trained on conversations of up to {questions}: older '
+      'ones are forgotten]'
+    )
+  # A quarter of the context leaves room for the turns before.
+  limit = cfg.max_new_tokens if base else min(cfg.max_new_tokens, context // 4)
   settings = terminal.Settings(
     context_tokens=context,
     max_new_tokens=limit,
     temperature=cfg.temperature,
     seed=cfg.seed,
     base=base,
-    single_turn=single_turn,
+    max_turns=max_turns,
   )
 
   def stream(prompt, max_new_tokens, temperature, seed, stop_ids):
@@ -82,15 +95,30 @@ def run(
       request=request,
     )
 
+  session = terminal.Session(
+    stream,
+    tokenizer,
+    chat_format=formats.choose(tokenizer, is_chat),
+    settings=settings,
+  )
+  if prompt is not None:
+    for piece in session.answer(prompt):
+      _write(piece)
+    return
   print(
     f'{loaded.stage}, step {loaded.step}, context {context} tokens. '
     '/help lists the commands.'
   )
-  chat_format = formats.choose(tokenizer, is_chat)
-  session = terminal.Session(
-    stream, tokenizer, chat_format=chat_format, settings=settings
+  print(*notices, sep='\n', end='\n' * bool(notices))
+  if loaded.usage.examples:
+    print('Things to try:')
+    for text in loaded.usage.examples:
+      print(f'  {visible_text.visible(text)}')
+  # A paste of several lines is one message; Python turns this off by default.
+  readline.parse_and_bind('set enable-bracketed-paste on')
+  terminal.loop(
+    session, lambda: input('> ').rstrip('\n'), _write, dims=sys.stdout.isatty()
   )
-  terminal.loop(session, lambda: input('> '), _write)
 
 
 def _write(piece: str) -> None:
@@ -106,4 +134,5 @@ if __name__ == '__main__':
     chat='answer messages, whatever the checkpoint was trained on',
     base='continue text instead of answering messages',
     single_turn='forget each message before the next',
+    prompt='answer this message, or continue this text, and end',
   )

@@ -88,8 +88,11 @@ def run(
       summary = pipeline.clean(
         todo, n_workers or os.cpu_count() or 1, lambda: record.tick(folder)
       )
-    record.finish(folder, summary)
-    _print_funnel(files.read_json(place / 'funnel.json')['steps'])
+    steps = files.read_json(place / 'funnel.json')['steps']
+    _print_funnel(steps)
+    seen, kept = steps[0]['documents_in'], steps[-1]['documents_kept']
+    result = f'{kept:,} of {seen:,} documents are kept'
+    record.finish(folder, summary | {'result': result})
   pipeline.remove_intermediate(place)
 
 

@@ -72,14 +72,10 @@ def run(
       ca_file=pathlib.Path(ca_file) if ca_file else None,
     )
   _refuse_unfinished(summary)
-  record.finish(folder, summary)
-  logging.info(
-    '%d pages, %d bytes, stopped: %s; addresses by outcome: %s',
-    summary['pages'],
-    summary['bytes'],
-    summary['stopped'],
-    summary['addresses'],
-  )
+  outcomes = ', '.join(f'{n} {how}' for how, n in summary['addresses'].items())
+  size = f'{summary["pages"]:,} pages with {summary["bytes"] / 1e6:.1f} MB'
+  result = f'{size}, stopped: {summary["stopped"]}; by outcome: {outcomes}'
+  record.finish(folder, summary | {'result': result})
 
 
 def _refuse_unfinished(summary: dict):

@@ -45,6 +45,7 @@ class Config:
   # Likelihood is measured where problems have choices.
   modes: tuple[str, ...] = modes.MODES
   evaluation: scoring.Scoring = scoring.Scoring()
+  n_conversations: int = 0  # questions of Assistant that assistants get too
   held_out_source: str = 'documents'  # its valid split is measured
   held_out_rows: int = 1024  # at most, from the first on
   held_out_batch_size: int = 16  # rows computed together
@@ -138,11 +139,7 @@ def _measure(
   start = time.monotonic()
   logging.info('%s: %s, step %d', name, loaded.stage, loaded.step)
   model = scoring.of_checkpoint(loaded, is_chat)
-  rows = []
-  for found in modes.rows(
-    model, cfg.task, cfg.evaluation, modes=cfg.modes, split=cfg.questions
-  ):
-    rows.append({'checkpoint': name, **found})
+  rows = [{'checkpoint': name, **found} for found in modes.measure(model, cfg)]
   text: dict[str, Any] = {}
   if tokens:
     source = shards.TokenSource(

@@ -57,14 +57,8 @@ class Config:
   mesh: device_mesh.MeshConfig = device_mesh.MeshConfig()
 
   def __post_init__(self):
-    for name in ('weights', 'max_epochs'):
-      values = getattr(self, name)
-      if values and len(values) != len(self.sources):
-        raise ValueError(
-          f'{len(self.sources)} sources {self.sources} but {len(values)} '
-          f'{name} {values}; name all in Config.sources, and give one for each '
-          f'in Config.{name}'
-        )
+    lists = {'weights': self.weights, 'max_epochs': self.max_epochs}
+    mixture.check_lists(self.sources, lists)
 
 
 def run(
@@ -76,7 +70,11 @@ def run(
 ) -> None:
   """Train the model; the same workdir resumes."""
   stage = start.new(
-    'pretrain', cfg, workdir, tokenizer_dir=tokenizer, restore_from=restore_from
+    'pretrain',
+    cfg,
+    workdir=workdir,
+    tokenizer_dir=tokenizer,
+    restore_from=restore_from,
   )
   cfg, vocabulary = stage.cfg, stage.tokenizer
 
@@ -102,7 +100,8 @@ def run(
     end_of_text_id=vocabulary.separator_id,
     keep_documents=cfg.keep_documents,
   )
-  inputs = {f'tokens {i}': shards.fingerprint(x) for i, x in enumerate(tokens)}
+  sums = map(shards.fingerprint, tokens)
+  inputs = {f'tokens {i}': fingerprint for i, fingerprint in enumerate(sums)}
 
   # The step, then the loop, from the newest checkpoint or from the beginning.
   n_bytes_V = bits_per_byte.text_bytes(vocabulary, cfg.model.padded_vocab_size)
@@ -111,7 +110,7 @@ def run(
   )
   if stage.begin(inputs, plan, mixture.table(mixed, cfg.batch_size, n_batches)):
     return
-  state, loop = stage.start(tx)
+  state, loop = stage.used(cfg.sample_prompts).start(tx)
   flops = params.train_flops_per_token(cfg.model, length)
   steps = loop.train(state, update_fn, batch_fn, flops_per_token=flops)
   for step, trained in steps:
@@ -133,7 +132,7 @@ def run(
   summary = {
     'tokens': n_steps * cfg.batch_size * length,
     **mixture.progress(mixed, cfg.batch_size, n_steps),
-    'parameters': params.count(cfg.model)['total'],
+    'result': f'{loop.writer.last("valid_bits_per_byte"):.3f} bits per byte',
   }
   record.finish(workdir, summary)
 
@@ -144,7 +143,7 @@ def make_step(
   """Make the optimizer, the update, and its plan for rows of that length."""
   lines = params.table(cfg.model)
   tx = optimizers.make(cfg.optimizer, n_updates, lines)
-  plan = fit.of_recipe(cfg, cfg.model, tx, mesh=mesh, length=length)
+  plan = fit.of_recipe(cfg, cfg.model, tx=tx, mesh=mesh, length=length)
   model = dataclasses.replace(cfg.model, remat=plan.remat)
 
   def loss_fn(

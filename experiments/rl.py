@@ -171,8 +171,7 @@ def run(
         evaluate(step)
       if loop.is_due(step):
         loop.save(step, state)
-  tokens = loop.writer.total('sampled_tokens')
-  record.finish(workdir, {'tokens': tokens, 'best_sampled': best.value})
+  record.finish(workdir, metrics.summary(loop.writer, best.value))
 
 
 if __name__ == '__main__':

@@ -128,6 +128,7 @@ def run(
   update_fn = update.make_update_fn(loss_fn, tx, stage.mesh, n_micro=n_micro)
 
   # The loop, from the newest checkpoint or from the base model.
+  stage = stage.used(*demonstrations.usage(cfg.task, dataset))
   state, loop = stage.start(tx, cfg.lora)
   flops = params.train_flops_per_token(model, limit)
   for _ in loop.train(state, update_fn, batch_fn, flops_per_token=flops):
@@ -136,6 +137,7 @@ def run(
     'tokens': cfg.loop.n_steps * cfg.batch_size * limit,
     'conversations': len(laid_out),
     **left_out,
+    'result': f'{loop.writer.last("loss", 20):.3f} nats a token of its answers',
   }
   record.finish(workdir, summary)
 

@@ -25,6 +25,7 @@ from absl import logging
 
 from experiments import command_line
 from llm_jax import files, pool, record
+from llm_jax.chat import formats
 from llm_jax.data import readers, shards, tokenizing
 from llm_jax.tasks import addition
 
@@ -132,13 +133,14 @@ def write_addition(
   encoder = tokenizing.load_tokenizer(job.tokenizer)
   writer = tokenizing.shard_writer(job, entry)
   for prompt, answer in addition.text_documents(
-    cfg.n_digits,
+    addition.Addition(cfg.n_digits),
     'train',
     count=cfg.documents,
     seed=cfg.seed,
     think_share=cfg.think_share,
   ):
     # Apart, so that a prompt has the same ids here as when it is asked.
+    prompt = formats.plain(prompt)
     ids = encoder.encode(prompt) + encoder.encode(answer)
     writer.add(ids, len((prompt + answer).encode()))
   files.write_json(entry, writer.close())

@@ -16,6 +16,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 from experiments import command_line
 from llm_jax import files, record
+from llm_jax.chat import formats
 from llm_jax.data import readers
 from llm_jax.tasks import addition
 from llm_jax.tokenizer import encoding
@@ -83,10 +84,9 @@ def run(
     },
   }
   files.write_json(pathlib.Path(workdir) / 'report.json', report)
-  record.finish(workdir, report)
-  print(f'{own.vocab_size} tokens in {workdir}')
-  for name, value in report['bytes_per_token'].items():
-    print(f'  {name}: {value} bytes a token on held-out documents')
+  sizes = ', '.join(f'{n} {x}' for n, x in report['bytes_per_token'].items())
+  result = f'{own.vocab_size:,} tokens; bytes in one of held-out text: {sizes}'
+  record.finish(workdir, report | {'result': result})
 
 
 def texts(cfg: Config, corpora: Iterable[str], split: str) -> Iterator[str]:
@@ -98,15 +98,15 @@ def texts(cfg: Config, corpora: Iterable[str], split: str) -> Iterator[str]:
 
 def task_texts(cfg: Config) -> Iterator[str]:
   """Prompts and answers, apart, as they will be encoded."""
-  return itertools.chain.from_iterable(
-    addition.text_documents(
-      cfg.addition_digits,
-      'train',
-      count=cfg.addition_documents,
-      seed=cfg.seed,
-      think_share=cfg.think_share,
-    )
-  )
+  for prompt, answer in addition.text_documents(
+    addition.Addition(cfg.addition_digits),
+    'train',
+    count=cfg.addition_documents,
+    seed=cfg.seed,
+    think_share=cfg.think_share,
+  ):
+    yield formats.plain(prompt)
+    yield answer
 
 
 def bytes_per_token(

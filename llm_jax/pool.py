@@ -83,7 +83,8 @@ class Pool:
       unit='B',
       unit_scale=True,
       desc=function.__name__,
-      disable=not total_bytes,
+      # None: where the output is no terminal, as in a log file.
+      disable=None if total_bytes else True,
       mininterval=_POLL_S,
     )
     with bar:

@@ -360,7 +360,7 @@ def finish(workdir: files.Name, summary: Mapping[str, Any]) -> None:
   Args:
     workdir: the stage's folder, opened by `begin`.
     summary: the stage's result in a few numbers, `tokens` among them where
-      it counts tokens.
+      it counts tokens; `result` says in words how good it is, and is shown.
   """
   workdir = pathlib.Path(workdir)
   stage = files.read_json(workdir / 'run.json')['stage']
@@ -368,6 +368,8 @@ def finish(workdir: files.Name, summary: Mapping[str, Any]) -> None:
   files.write_json(
     workdir / 'done.json', {'stage': stage, 'seconds': seconds, **summary}
   )
+  if 'result' in summary:
+    logging.info('%s took %.0f s: %s', stage, seconds, summary['result'])
   locks.unlock(workdir)
 
 

@@ -6,6 +6,7 @@ is asked to do instead of doing it.
 
 import itertools
 import pathlib
+import re
 import shutil
 import sys
 
@@ -24,7 +25,7 @@ echo "$*" >> log
 case "$*" in
   *experiments.report*)
     mkdir -p runs/speedrun/report
-    echo '| table |' > runs/speedrun/report/report.md ;;
+    echo '| table |' | tee runs/speedrun/report/report.md ;;
   *"${{FAIL_AT:-nothing}}"*) exit 7 ;;
 esac
 """
@@ -53,9 +54,15 @@ class TestSpeedrun:
       'report'
     )
     assert _log(copy)[0].startswith('-m pip install')
-    assert '| table |' in done.stdout
-    assert 'min' in done.stdout
-    assert 'experiments.chat' in done.stdout.splitlines()[-1]
+    assert done.stdout.count('| table |') == 1
+    for name in names[1:]:  # each says what it is for
+      assert re.search(
+        rf'^== {name} [(]runs/speedrun/\w+[)]: \w', done.stdout, re.M
+      )
+    assert re.fullmatch(
+      r'Done in \d+ min \d+ s; to chat: .* experiments.chat .*',
+      done.stdout.splitlines()[-1],
+    )
 
   def test_second_call_installs_nothing(self, copy):
     shell.call(copy, 'tools/speedrun.sh')

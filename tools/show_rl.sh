@@ -50,6 +50,7 @@ for seed in 0 1 2; do
 done
 stage evaluate --workdir runs/show/multiplication/evaluate \
   --gin_file gin_configs/evaluate_tiny.gin \
+  --gin_bindings 'Config.n_conversations = 0' \
   --gin_bindings 'Config.task = @Multiplication()' \
   --tokens runs/speedrun/tokens \
   --checkpoint sft=runs/show/multiplication/sft \
@@ -72,6 +73,7 @@ for seed in 0 1 2; do
 done
 stage evaluate --workdir runs/show/functions/evaluate \
   --gin_file gin_configs/evaluate_tiny.gin \
+  --gin_bindings 'Config.n_conversations = 0' \
   --gin_bindings 'Config.task = @PythonFunctions()' \
   --gin_bindings "Config.questions = 'held_out'" \
   --gin_bindings "PythonFunctions.path = 'runs/show/functions.jsonl'" \
@@ -106,6 +108,7 @@ for seed in 1 2; do
 done
 stage evaluate --workdir runs/show/addition/evaluate \
   --gin_file gin_configs/evaluate_tiny.gin \
+  --gin_bindings 'Config.n_conversations = 0' \
   --gin_bindings 'Config.held_out_rows = 64' \
   --tokens runs/speedrun/tokens \
   --checkpoint base=runs/speedrun/pretrain \
@@ -145,6 +148,7 @@ for seed in 1 2; do
 done
 stage evaluate --workdir runs/show/paths/evaluate \
   --gin_file gin_configs/evaluate_tiny.gin \
+  --gin_bindings 'Config.n_conversations = 0' \
   --tokens runs/speedrun/tokens \
   --checkpoint pretrain_seed0=runs/speedrun/pretrain \
   --checkpoint pretrain_seed1=runs/show/paths/pretrain_seed1 \

@@ -39,11 +39,26 @@ delete_run() {
   done
 }
 
+# What each stage is for.
+purpose() {
+  case "$1" in
+    crawl) echo "fetches the documentation of Python's standard library" ;;
+    clean) echo 'keeps pages of English prose, one copy of each' ;;
+    train_tokenizer) echo 'learns the pieces that its words are made of' ;;
+    tokenize) echo 'turns pages, and sums asked in words, into numbers' ;;
+    pretrain) echo 'a base model learns to continue pages and sums' ;;
+    sft) echo 'it learns to converse, from demonstrations' ;;
+    rl) echo 'it learns by trial, where only right answers count' ;;
+    evaluate) echo 'asks every checkpoint the same held-out problems' ;;
+    report) echo 'makes one page of what all stages left' ;;
+  esac
+}
+
 # Runs a recipe; one that is finished says so and ends at once.
 stage() {
   local name=$1
   shift
-  printf '\n== %s\n' "$name $*"
+  printf '\n== %s (%s): %s\n' "$name" "$2" "$(purpose "$name")"
   .venv/bin/python -m "experiments.$name" "$@"
 }
 
@@ -74,7 +89,7 @@ stage pretrain --workdir runs/speedrun/pretrain \
   --tokens runs/speedrun/tokens --tokenizer runs/speedrun/tokenizer
 stage sft --workdir runs/speedrun/sft \
   --gin_file gin_configs/sft_tiny.gin \
-  --restore_from runs/speedrun/pretrain --documents runs/speedrun/clean
+  --restore_from runs/speedrun/pretrain
 for seed in 0 1 2; do
   stage rl --workdir "runs/speedrun/rl_seed$seed" \
     --gin_file gin_configs/rl_tiny.gin --gin_bindings "Config.seed = $seed" \
@@ -82,6 +97,7 @@ for seed in 0 1 2; do
 done
 stage rl --workdir runs/speedrun/rl_zero \
   --gin_file gin_configs/rl_tiny.gin \
+  --gin_bindings 'Config.task = @Addition()' \
   --restore_from runs/speedrun/pretrain
 stage evaluate --workdir runs/speedrun/evaluate \
   --gin_file gin_configs/evaluate_tiny.gin \
@@ -95,11 +111,5 @@ stage evaluate --workdir runs/speedrun/evaluate \
 stage report --workdir runs/speedrun/report --run_dir runs/speedrun
 
 seconds=$(($(date +%s) - started))
-echo
-cat runs/speedrun/report/report.md
-cat <<END
-
-This call took $((seconds / 60)) min $((seconds % 60)) s.
-The report: runs/speedrun/report/report.html
-To chat:    .venv/bin/python -m experiments.chat --restore_from runs/speedrun/rl_seed0 --single_turn
-END
+printf '\nDone in %d min %d s; to chat: %s\n' $((seconds / 60)) $((seconds % 60)) \
+  '.venv/bin/python -m experiments.chat --restore_from runs/speedrun/rl_seed0'

@@ -5,6 +5,7 @@ chat template where it was published with one; else the control tokens of
 template.py. Every stage asks `choose` for it and knows no other way.
 """
 
+import itertools
 from collections.abc import Sequence
 from typing import Protocol
 
@@ -96,9 +97,34 @@ def inputs(is_chat: bool | None) -> dict[str, str]:
   return {} if is_chat is None else {'format': 'chat' if is_chat else 'base'}
 
 
-def question(text: str) -> list[dict[str, str]]:
-  """A conversation of one question."""
-  return [{'role': conversation.USER, 'content': text}]
+def plain(text: str) -> str:
+  r"""A question as a base model reads it, which pages do not look like.
+
+  >>> plain('What is 12 + 7?')
+  'Question: What is 12 + 7?\nAnswer:'
+  """
+  return f'Question: {text}\nAnswer:'
+
+
+def question(
+  text: str, before: Sequence[tuple[str, str]] = (), is_chat: bool = True
+) -> list[dict[str, str]]:
+  """A conversation that ends with a question.
+
+  Args:
+    text: the question.
+    before: earlier questions and answers.
+    is_chat: False: of a model that continues text.
+  """
+  roles = itertools.cycle([conversation.USER, conversation.ASSISTANT])
+  said = [
+    *itertools.chain.from_iterable(before),
+    text if is_chat else plain(text),
+  ]
+  return [
+    {'role': role, 'content': content}
+    for role, content in zip(roles, said, strict=False)
+  ]
 
 
 class Own:
@@ -170,7 +196,8 @@ class Plain:
     if len(messages) != 1:
       raise ValueError(
         f'{len(messages)} messages for a model that continues one text; give '
-        'one, or a model that was trained on conversations'
+        'one (Assistant.max_turns = 1), or a model that was trained on '
+        'conversations'
       )
     ids = self._tokenizer.encode(messages[0]['content'])
     return [*self._tokenizer.prefix_ids, *ids]

@@ -8,6 +8,9 @@ from collections.abc import Iterator, Sequence
 from llm_jax.evals import scoring
 from llm_jax.infer import generate
 
+# As in chat: at 1 the rare words of a small model hide what it has learnt.
+_TEMPERATURE = 0.7
+
 
 def sample(
   model: scoring.Model, prompts: Sequence[str], n_tokens: int
@@ -31,7 +34,7 @@ def sample(
     model.params,
     prompts=[[start, *model.tokenizer.encode(text)] for text in prompts],
     seeds=range(len(prompts)),
-    request=generate.Request(n_tokens, stop_ids),
+    request=generate.Request(n_tokens, stop_ids, _TEMPERATURE),
     batch_size=len(prompts),
   )
   for prompt, answer in zip(prompts, answers, strict=True):

@@ -4,15 +4,35 @@
 choices of a problem, where it has some, the likeliest is its answer.
 """
 
+import dataclasses
 from collections.abc import Iterator, Sequence
 from typing import Any
 
 from absl import logging
 
 from llm_jax.evals import choices, scoring
-from llm_jax.tasks import protocol
+from llm_jax.tasks import assistant, protocol
 
 MODES = ('free', 'direct', 'likelihood')
+
+
+def measure(model: scoring.Model, cfg: Any) -> Iterator[dict[str, Any]]:
+  """Measure a checkpoint on a task, and an assistant in conversations too.
+
+  Args:
+    model: the checkpoint.
+    cfg: of the recipe: task, evaluation, modes, questions, n_conversations.
+
+  Yields:
+    As `rows`.
+  """
+  yield from rows(
+    model, cfg.task, cfg.evaluation, modes=cfg.modes, split=cfg.questions
+  )
+  if cfg.n_conversations and model.chat_format.is_chat:
+    few = dataclasses.replace(cfg.evaluation, n_problems=cfg.n_conversations)
+    task = assistant.Assistant(max_turns=3)
+    yield from rows(model, task, few, modes=('free',), split='held_out')
 
 
 def rows(
@@ -54,11 +74,5 @@ def rows(
       found = scoring.evaluate(
         model, task, cfg, direct=mode == 'direct', split=split
       )
-      low, high = found['interval']['sampled']
-      logging.info(
-        '%s: sampled %.1f%% (%.1f to %.1f%%), greedy %.1f%%, %.0f%% think',
-        mode,
-        *(100 * x for x in (found['sampled'], low, high, found['greedy'])),
-        100 * found['think_share'],
-      )
+      logging.info('%s', scoring.sentence(found))
       yield found

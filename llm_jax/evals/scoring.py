@@ -8,7 +8,7 @@ write files, and does not look at thoughts: only the final answer is scored.
 import dataclasses
 import functools
 import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from llm_jax import types
@@ -134,10 +134,12 @@ def evaluate(
     split: of the problems; see `problems`.
 
   Returns:
-    JSON-able: task, mode ('free' or 'direct'), n, n_samples, temperature,
-    greedy, sampled, pass_at_k by k, interval of these three (95%), think_share
+    JSON-able: task, about (it, in words), mode ('free' or 'direct'), n,
+    n_samples, temperature, greedy, sampled, pass_at_k by k, interval of these
+    three (95%), think_share
     and mean_length (tokens) and stopped_share of sampled answers, tokens (all
-    that were generated), samples.
+    that were generated), kinds (n, greedy with its interval, and sampled of
+    each kind of problem), samples.
   """
   asked = problems(task, cfg, split)
   ask = functools.partial(
@@ -156,6 +158,7 @@ def evaluate(
 
   return {
     'task': task.name,
+    'about': protocol.about(task),
     'mode': 'direct' if direct else 'free',
     'n': len(asked),
     'n_samples': cfg.n_samples,
@@ -177,6 +180,7 @@ def evaluate(
     'mean_length': sum(a['n_tokens'] for a in every) / len(every),
     'stopped_share': sum(a['stopped'] for a in every) / len(every),
     'tokens': sum(a['n_tokens'] for a in [*every, *first]),
+    'kinds': _by_kind(asked, greedy, sampled),
     'samples': _examples(every),
   }
 
@@ -221,7 +225,9 @@ def _answers(
   n_answers = max(n_samples, 1)
   prompts, seeds = [], []
   for problem in asked:
-    messages = formats.question(problem.prompt)
+    messages = formats.question(
+      problem.prompt, problem.before, model.chat_format.is_chat
+    )
     ids = model.chat_format.prompt(messages, direct)
     prompts += [ids] * n_answers
     # Seeds by name and not by index: the answers to a problem do not depend
@@ -255,6 +261,41 @@ def _answers(
     scored[start : start + n_answers]
     for start in range(0, len(scored), n_answers)
   ]
+
+
+def sentence(row: Mapping[str, Any]) -> str:
+  """What an evaluation found, in words.
+
+  Args:
+    row: as `evaluate` returns it.
+  """
+  how = ' without thinking' if row['mode'] == 'direct' else ''
+  low, high = (f'{100 * x:.1f}' for x in row['interval']['sampled'])
+  return (
+    f'{row["n"]} problems of {row["task"]}{how}: right are '
+    f'{row["sampled"]:.1%} of sampled answers (95%: {low} to {high}) and '
+    f'{row["greedy"]:.1%} of greedy ones; {row["think_share"]:.0%} think'
+  )
+
+
+def _by_kind(
+  problems: Sequence[protocol.Problem],
+  greedy: Sequence[Sequence[dict[str, Any]]],
+  sampled: Sequence[Sequence[dict[str, Any]]],
+) -> dict[str, dict[str, Any]]:
+  """Accuracy on the problems of each kind, in the order of the names."""
+  result = {}
+  for kind in sorted({problem.kind for problem in problems} - {''}):
+    chosen = [i for i, problem in enumerate(problems) if problem.kind == kind]
+    n_greedy = sum(greedy[i][0]['correct'] for i in chosen)
+    drawn = [answer['correct'] for i in chosen for answer in sampled[i]]
+    result[kind] = {
+      'n': len(chosen),
+      'greedy': n_greedy / len(chosen),
+      'interval': list(statistics.wilson_interval(n_greedy, len(chosen))),
+      'sampled': sum(drawn) / len(drawn),
+    }
+  return result
 
 
 def _scored(

@@ -58,9 +58,9 @@ def collect(run_dir: pathlib.Path | str) -> dict[str, Any]:
 
   Returns:
     A JSON-able dictionary: `stages` (name, stage, status, seconds, tokens),
-    `evaluation` (rows), `held_out`, `funnel`, `tokenizer`, `training` (series
-    by stage folder and metric), `samples`, `rollouts`, `provenance`,
-    `missing`.
+    `evaluation` (rows), `held_out`, `funnels` and `tokenizers` by stage
+    folder, `training` (series by stage folder and metric), `samples`,
+    `rollouts`, `provenance`, `missing`.
 
   Raises:
     FileNotFoundError: there is no such folder.
@@ -73,8 +73,8 @@ def collect(run_dir: pathlib.Path | str) -> dict[str, Any]:
     )
   missing: list[str] = []
   report: dict[str, Any] = {
-    'stages': [], 'evaluation': [], 'held_out': None, 'funnel': None,
-    'tokenizer': None, 'training': {}, 'samples': {}, 'rollouts': {},
+    'stages': [], 'evaluation': [], 'held_out': None, 'funnels': {},
+    'tokenizers': {}, 'training': {}, 'samples': {}, 'rollouts': {},
     'provenance': {}, 'missing': missing,
   }  # fmt: skip
   for folder, stage, run in _stage_folders(run_dir, missing):
@@ -93,11 +93,15 @@ def collect(run_dir: pathlib.Path | str) -> dict[str, Any]:
     rest = {key: value for key, value in run.items() if key != 'config'}
     rest['config_fingerprint'] = _fingerprint(run.get('config'))
     report['provenance'][name] = rest
-    if stage == 'clean':
-      report['funnel'] = _read(folder / 'funnel.json', missing)
-    if stage == 'train_tokenizer':
-      report['tokenizer'] = _read(folder / 'report.json', missing)
-    if stage == 'evaluate':
+    for kind, key, file in (
+      ('clean', 'funnels', 'funnel.json'),
+      ('train_tokenizer', 'tokenizers', 'report.json'),
+    ):
+      if stage == kind and (found := _read(folder / file, missing)):
+        report[key][name] = found
+    if stage == 'evaluate' and report['evaluation']:
+      missing.append(f'{name}/: another evaluation is shown already')
+    elif stage == 'evaluate':
       found = _read(folder / 'evaluation.json', missing) or {}
       rows = found.get('rows') or []
       report['evaluation'] = [row for row in rows if has_form(row, 'row')]

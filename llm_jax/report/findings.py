@@ -38,21 +38,28 @@ class Accuracy:
   mean_tokens: float | None
   pass_at_k: Mapping[int, Estimate]  # in ascending order of k
   n_seeds: int = 1
+  kinds: Mapping[str, Estimate] = dataclasses.field(default_factory=dict)
 
 
-def accuracies(report: Mapping[str, Any], mode: str) -> list[Accuracy]:
+def accuracies(
+  report: Mapping[str, Any], mode: str, task: str = ''
+) -> list[Accuracy]:
   """Accuracy of each checkpoint, and the mean after each group of seeds.
 
   Args:
     report: the record of a run.
     mode: 'free' as the model likes, 'direct' without thinking.
+    task: name of the task; '': the first that was evaluated.
 
   Returns:
     Lines in the order of the evaluation. The interval of one checkpoint is
     over problems; that of a mean is over seeds (Student's t), cut to 0..1.
   """
+  main = report['evaluation'][0]['task'] if report['evaluation'] else ''
   lines = [
-    _accuracy(row) for row in report['evaluation'] if row.get('mode') == mode
+    _accuracy(row)
+    for row in report['evaluation']
+    if row.get('mode') == mode and row['task'] == (task or main)
   ]
   result: list[Accuracy] = []
   for index, line in enumerate(lines):
@@ -63,6 +70,34 @@ def accuracies(report: Mapping[str, Any], mode: str) -> list[Accuracy]:
     if recipe and is_last and len(group) > 1:
       result.append(_mean(recipe[0], group))
   return result
+
+
+def one_a_recipe(lines: Sequence[Accuracy]) -> list[Accuracy]:
+  """The lines without those of which a mean over seeds is among them."""
+  means = {
+    line.name.partition(', mean of')[0] for line in lines if line.n_seeds > 1
+  }
+  return [line for line in lines if (_recipe(line) or ('',))[0] not in means]
+
+
+def learnt(report: Mapping[str, Any]) -> list[str]:
+  """What is learnt, and by which model, in sentences."""
+  first = next(iter(report['evaluation']), {})
+  sentences = []
+  if about := first.get('about'):
+    sentences.append(f'What is learnt: {about[0].lower()}{about[1:]}')
+  for name, run in report['provenance'].items():
+    if sizes := run.get('model'):
+      n = len(re.findall(r'(\w+)\(', run.get('devices') or ''))
+      kind = re.sub(r'\W*(\w+?)(Device)?\(.*', r'\1', run.get('devices') or '')
+      sentences.append(
+        f'The model: a Transformer with {count(sizes["parameters"])} '
+        f'parameters in {sizes["n_layers"]} layers of width '
+        f'{sizes["d_model"]}, over {count(sizes["vocab_size"])} tokens, '
+        f'trained on {n} {kind.upper()} device{"s" * (n != 1)} ({name}).'
+      )
+      break
+  return sentences
 
 
 def best_rl(report: Mapping[str, Any], mode: str) -> Accuracy | None:
@@ -141,11 +176,11 @@ def achieved(report: Mapping[str, Any]) -> list[tuple[str, str]]:
   ]
 
 
-def funnel_steps(report: Mapping[str, Any]) -> list[dict[str, Any]]:
+def funnel_steps(funnel: Mapping[str, Any] | None) -> list[dict[str, Any]]:
   """The steps of cleaning with what each removed, in order.
 
   Args:
-    report: the record of a run.
+    funnel: what funnel.json held; None: there was none.
 
   Returns:
     Steps as in funnel.json, each with all its keys; empty without a funnel.
@@ -158,7 +193,7 @@ def funnel_steps(report: Mapping[str, Any]) -> list[dict[str, Any]]:
       **{key: step.get(key) or 0 for key in counts},
       **{key: step.get(key) or {} for key in ('removed', 'replaced', 'others')},
     }
-    for step in (report['funnel'] or {}).get('steps') or []
+    for step in (funnel or {}).get('steps') or []
   ]
 
 
@@ -287,6 +322,10 @@ def _accuracy(row: Mapping[str, Any]) -> Accuracy:
       for k, share in (row.get('pass_at_k') or {}).items()
       if k.isdecimal()
     },
+    kinds={
+      kind: Estimate(found['greedy'], found['interval'])
+      for kind, found in (row.get('kinds') or {}).items()
+    },
   )
 
 
@@ -321,6 +360,11 @@ def _mean(recipe: str, group: Sequence[Accuracy]) -> Accuracy:
       if all(k in line.pass_at_k for line in group)
     },
     n_seeds=len(group),
+    kinds={
+      kind: over_seeds([line.kinds[kind] for line in group])
+      for kind in group[0].kinds
+      if all(kind in line.kinds for line in group)
+    },
   )
 
 
@@ -329,8 +373,7 @@ def _sentence(report: Mapping[str, Any], stage: Mapping[str, Any]) -> str:
   if stage['status'] != 'done':
     return 'not finished'
   name, kind = stage['name'], stage['stage']
-  if kind == 'clean' and funnel_steps(report):
-    steps = funnel_steps(report)
+  if steps := funnel_steps(report['funnels'].get(name)):
     first, last = steps[0], steps[-1]
     return (
       f'{count(last["documents_kept"])} of {count(first["documents_in"])} '
@@ -339,8 +382,7 @@ def _sentence(report: Mapping[str, Any], stage: Mapping[str, Any]) -> str:
   summary = stage['summary']
   if kind == 'crawl' and artifacts.has_form(summary, 'crawled'):
     return f'{count(summary["pages"])} pages, {summary["bytes"] / 1e6:.2f} MB'
-  if kind == 'train_tokenizer' and report['tokenizer']:
-    found = report['tokenizer']
+  if found := report['tokenizers'].get(name):
     own = (found.get('bytes_per_token') or {}).get('own')
     size = f'{count(found.get("vocab_size"))} tokens'
     return size + (f', {own:.2f} bytes each on held-out text' if own else '')

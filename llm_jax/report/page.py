@@ -7,6 +7,7 @@ template can forget it.
 """
 
 import functools
+import itertools
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -23,8 +24,15 @@ except ModuleNotFoundError as error:
   ) from error
 
 # What the templates write with.
-_WORDS = ('count', 'cut', 'duration', 'funnel_steps', 'headline')
+_WORDS = ('count', 'cut', 'duration', 'funnel_steps', 'headline', 'learnt')
+_LEVEL = 0.01  # spread of a line that says nothing, beside its largest value
 _MIXED = 'Training rows mix pages and task text; held-out rows are pages only.'
+# How a stage trained: one line each.
+_HOW = (
+  ('learning_rate', 'Learning rate', 'of all but matrices'),
+  ('grad_norm', 'Gradient norm', 'before clipping'),
+  ('tokens_per_s', 'Throughput', 'tokens per second'),
+)
 _RL_CHARTS = (
   ('accuracy', 'Accuracy of rollouts', 'percent'),
   ('eval_greedy', 'Greedy accuracy, held out', 'percent'),
@@ -35,6 +43,10 @@ _RL_CHARTS = (
   ('mean_length', 'Length of answers', 'tokens'),
   ('entropy', 'Entropy of rollouts', 'nats per token'),
   ('dead_group_share', 'Groups without signal', 'percent'),
+  ('learning_rate', 'Learning rate of RL', 'of all but matrices'),
+  ('grad_norm', 'Gradient norm of RL', 'before clipping'),
+  ('sampled_tokens_per_s', 'Throughput of rollouts', 'tokens per second'),
+  ('trained_tokens_per_s', 'Throughput of updates', 'tokens per second'),
 )
 
 
@@ -94,23 +106,48 @@ def _visible(value: object) -> object:
   return visible_text.visible(str(value))
 
 
-def _charts(report: Mapping[str, Any]) -> dict[str, list[charts.Chart]]:
+def _charts(report: Mapping[str, Any]) -> dict[str, list[Any]]:
   """The charts of each section; one that the record lacks is not there."""
   free = findings.accuracies(report, 'free')
   direct = findings.accuracies(report, 'direct')
+  level: list[str] = []
+  several = len(report['funnels']) > 1
   made = {
-    'funnel': _funnel(findings.funnel_steps(report)),
-    'training': _training(report),
+    'funnel': itertools.chain.from_iterable(
+      _funnel(findings.funnel_steps(funnel), name if several else '')
+      for name, funnel in report['funnels'].items()
+    ),
+    'training': _training(report, level),
     'free': _intervals(free, 'answers'),
     'direct': _intervals(direct, 'answers, not thinking'),
     'pass_at_k': [_pass_at_k(free)],
-    'rl': _rl(report),
+    'rl': _rl(report, level),
     'bits_per_byte': _bits_per_byte(report),
   }
-  return {section: list(filter(None, found)) for section, found in made.items()}
+  drawn = {
+    section: list(filter(None, found)) for section, found in made.items()
+  }
+  return drawn | {'level': level}
 
 
-def _funnel(steps: Sequence[Mapping[str, Any]]) -> Iterator[charts.Chart]:
+def _curve(
+  heading: str,
+  unit: str,
+  series: Sequence[tuple[str, charts.Points]],
+  level: list[str],
+  **more: Any,
+) -> charts.Chart | None:
+  """A chart of lines; where all of them are level, its heading in `level`."""
+  ys = [y for _, points in series for _, y in points if y is not None]
+  if len(ys) > 1 and max(ys) - min(ys) <= _LEVEL * max(map(abs, ys)):
+    level.append(f'{heading} ({ys[-1]:.3g})')
+    return None
+  return charts.lines(heading, unit, series, **more)
+
+
+def _funnel(
+  steps: Sequence[Mapping[str, Any]], folder: str
+) -> Iterator[charts.Chart]:
   for key, heading, unit, size in (
     ('documents', 'Documents kept', 'documents', 1),
     ('bytes', 'Text kept', 'MB', 1e6),
@@ -124,10 +161,13 @@ def _funnel(steps: Sequence[Mapping[str, Any]]) -> Iterator[charts.Chart]:
         (step['name'], kept / whole, max(came - kept, 0) / whole, shown)
       )
     if rows:
-      yield charts.bars(heading, unit, rows)
+      of = f' in {folder}' if folder else ''
+      yield charts.bars(heading + of, unit, rows)
 
 
-def _training(report: Mapping[str, Any]) -> Iterator[charts.Chart | None]:
+def _training(
+  report: Mapping[str, Any], level: list[str]
+) -> Iterator[charts.Chart | None]:
   compressors = (report['held_out'] or {}).get('compressors') or {}
   for folder, found in report['training'].items():
     metrics = found['series']
@@ -138,14 +178,32 @@ def _training(report: Mapping[str, Any]) -> Iterator[charts.Chart | None]:
       ('bits_per_byte', 'Bits per byte', 'bits per byte', compressors),
     ):
       held_out = metrics.get(f'valid_{key}', ())
-      yield charts.lines(
+      yield _curve(
         f'{heading} of {folder}',
         unit,
         [('training', metrics.get(key, ())), ('held out', held_out)],
+        level=level,
         strong={'held out'},
         reference=reference if folder == 'pretrain' else {},
         caption=_MIXED if held_out else '',
       )
+    for key, heading, unit in _HOW:
+      yield _curve(
+        f'{heading} of {folder}',
+        unit,
+        [('training', metrics.get(key, ()))],
+        level=level,
+      )
+    yield _curve(
+      f'Mixture of {folder}',
+      'times that each source was read',
+      [
+        (key.removeprefix('epochs_').replace('_', ' '), points)
+        for key, points in metrics.items()
+        if key.startswith('epochs_')
+      ],
+      level=level,
+    )
 
 
 def _intervals(
@@ -171,7 +229,9 @@ def _pass_at_k(lines: Sequence[findings.Accuracy]) -> charts.Chart | None:
   )
 
 
-def _rl(report: Mapping[str, Any]) -> Iterator[charts.Chart | None]:
+def _rl(
+  report: Mapping[str, Any], level: list[str]
+) -> Iterator[charts.Chart | None]:
   runs = {
     folder: found['series']
     for folder, found in report['training'].items()
@@ -179,7 +239,7 @@ def _rl(report: Mapping[str, Any]) -> Iterator[charts.Chart | None]:
   }
   for key, heading, unit in _RL_CHARTS:
     series = [(name, found.get(key, ())) for name, found in runs.items()]
-    yield charts.lines(heading, unit, series)
+    yield _curve(heading, unit, series, level=level)
 
 
 def _bits_per_byte(report: Mapping[str, Any]) -> Iterator[charts.Chart]:

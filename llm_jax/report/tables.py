@@ -108,6 +108,28 @@ def accuracy(report: Mapping[str, Any], mode: str) -> Table:
   )
 
 
+def kinds(report: Mapping[str, Any], task: str = '') -> Table:
+  """Greedy accuracy on each kind of problem; no rows without kinds.
+
+  Args:
+    report: the record of a run.
+    task: name of the task; '': the first that was evaluated.
+
+  Returns:
+    The table, with a column a recipe: the mean over seeds where there are some.
+  """
+  lines = findings.one_a_recipe(findings.accuracies(report, 'free', task))
+  names = dict.fromkeys(kind for line in lines for kind in line.kinds)
+  return Table(
+    'Greedy answers that are right, in percent with 95% intervals',
+    ('Asked', *(line.name for line in lines)),
+    rows=[
+      (name, *(_limited(line.kinds.get(name)) for line in lines))
+      for name in names
+    ],
+  )
+
+
 def pass_at_k(report: Mapping[str, Any]) -> Table:
   """Chance that at least one of k answers is right; no rows without it."""
   lines = findings.accuracies(report, 'free')
@@ -124,15 +146,18 @@ def pass_at_k(report: Mapping[str, Any]) -> Table:
   )
 
 
-def funnel(report: Mapping[str, Any]) -> Table:
+def funnel(steps: Sequence[Mapping[str, Any]]) -> Table:
   """Documents and text through the steps of cleaning.
 
   Tokens are an estimate, and a dash before there is text.
+
+  Args:
+    steps: as `findings.funnel_steps` gives them.
   """
   count = findings.count
   return _table(
     'Documents and text through the cleaning steps',
-    findings.funnel_steps(report),
+    steps,
     {
       'Step': lambda step: step['name'],
       'In': lambda step: count(step['documents_in']),
@@ -144,7 +169,7 @@ def funnel(report: Mapping[str, Any]) -> Table:
   )
 
 
-def counted(report: Mapping[str, Any]) -> list[Table]:
+def counted(steps: Sequence[Mapping[str, Any]]) -> list[Table]:
   """What the steps of cleaning count beside documents."""
   return [
     Table(
@@ -152,7 +177,7 @@ def counted(report: Mapping[str, Any]) -> list[Table]:
       ('Kind', 'Times'),
       [
         (f'{step["name"]}: {kind.replace("_", " ")}', findings.count(times))
-        for step in findings.funnel_steps(report)
+        for step in steps
         for kind, times in step[key].items()
       ],
     )
@@ -160,9 +185,8 @@ def counted(report: Mapping[str, Any]) -> list[Table]:
   ]
 
 
-def tokenizer(report: Mapping[str, Any]) -> list[Table]:
+def tokenizer(found: Mapping[str, Any]) -> list[Table]:
   """Bytes in a token of each vocabulary, and what else was written of it."""
-  found = report['tokenizer'] or {}
   rows = [
     (name, '–' if value is None else f'{value:.3f}')
     for name, value in (found.get('bytes_per_token') or {}).items()

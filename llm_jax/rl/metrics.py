@@ -99,7 +99,8 @@ def evaluate(
   values = evaluation(result)
   writer.metrics(step, values)
   writer.sample(step, first_sample(result))
-  logging.info('step %d/%d | %s', step, cfg.loop.n_steps, values)
+  said = scoring.sentence(result)
+  logging.info('step %d/%d | %s', step, cfg.loop.n_steps, said)
   return values['eval_sampled']
 
 
@@ -183,3 +184,19 @@ def lines(collected: rollout.Collected, limit: int) -> Iterator[dict[str, Any]]:
       'finished': answer.stopped,
       'trained': index in collected.batch_P,
     }
+
+
+def summary(writer: metrics.Writer, best_sampled: float) -> dict[str, Any]:
+  """What done.json holds of a finished run.
+
+  Args:
+    writer: of the run's numbers.
+    best_sampled: the best share of sampled answers that was right.
+  """
+  sampled, greedy = writer.last('eval_sampled'), writer.last('eval_greedy')
+  return {
+    'tokens': writer.total('sampled_tokens'),
+    'best_sampled': best_sampled,
+    'result': f'{sampled:.1%} of sampled and {greedy:.1%} of greedy answers to '
+    'held-out problems are right',
+  }

@@ -60,7 +60,12 @@ def load(stage: start.Stage, task: protocol.Task, count: int) -> list[Prompt]:
     ValueError: if the task has fewer.
   """
   return [
-    Prompt(p, stage.chat_format.prompt(formats.question(p.prompt)))
+    Prompt(
+      p,
+      stage.chat_format.prompt(
+        formats.question(p.prompt, p.before, stage.chat_format.is_chat)
+      ),
+    )
     for p in task.problems('train', count, stage.cfg.seed)
   ]
 

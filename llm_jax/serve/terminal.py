@@ -8,12 +8,13 @@ raw: control characters are shown as escapes.
 import dataclasses
 import math
 import signal
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Protocol
 
 from llm_jax import visible_text
 from llm_jax.chat import formats
 from llm_jax.tokenizer import stream, text_tokenizer
+from llm_jax.verify import grading
 
 HELP = """\
 /system TEXT       set the system message and start over; without TEXT, none
@@ -22,6 +23,10 @@ HELP = """\
 /help              this list
 /quit              leave (so does Ctrl-D); Ctrl-C stops an answer
 Anything else is said to the model; begin with // for a message with one /."""
+
+
+# Intensity of text on a terminal.
+_DIM, _NORMAL = '\x1b[2m', '\x1b[22m'
 
 
 class StreamFn(Protocol):
@@ -50,7 +55,7 @@ class Settings:
   temperature: float = 0.7
   seed: int = 0
   base: bool = False  # plain continuation of the text, without the template
-  single_turn: bool = False  # forget each turn before the next
+  max_turns: int = 0  # that the model sees, the new one with them; 0: any
 
   def __post_init__(self):
     if not self.base and not 0 < self.max_new_tokens < self.context_tokens:
@@ -82,22 +87,26 @@ class Session:
     self.turns: list[dict[str, str]] = []  # user, assistant, user, ...
 
   def respond(self, line: str) -> Iterator[str]:
-    """Act on one line from the user.
+    """Act on what the user entered.
 
     Args:
-      line: a command that begins with one slash, or a message.
+      line: a command that begins with one slash, or a message; what has
+        several lines is a message.
 
     Yields:
       Pieces of text to print as they come, safe for a terminal. A notice of
       the program, and not of the model, is in square brackets.
     """
     self._stop_requested = False
-    if line.startswith('/') and not line.startswith('//'):
+    if line.startswith('/') and not line.startswith('//') and '\n' not in line:
       yield self._command(line)
       return
-    text = line[1:] if line.startswith('//') else line
-    if self._settings.single_turn:
-      self.turns = []
+    yield from self.answer(line[1:] if line.startswith('//') else line)
+
+  def answer(self, text: str) -> Iterator[str]:
+    """Answer a message, whatever it begins with; yields as `respond` does."""
+    if kept := self._settings.max_turns:
+      del self.turns[: max(0, len(self.turns) - 2 * (kept - 1))]
     try:
       prompt, n_dropped = self._prompt(text)
     except ValueError as error:
@@ -226,8 +235,44 @@ class Session:
     yield f'\n{notice}\n' if notice else '\n'
 
 
+def dim_thoughts(pieces: Iterable[str]) -> Iterator[str]:
+  r"""Set what is inside of thoughts dim, with the codes of a terminal.
+
+  >>> print(''.join(dim_thoughts(['<thi', 'nk>a</think>', 'b'])).split('\x1b'))
+  ['', '[2m<think>a</think>', '[22mb']
+
+  Args:
+    pieces: of one answer, as they come; a tag may be cut anywhere.
+
+  Yields:
+    Pieces; the last one ends a thought that does not end.
+  """
+  held, is_dim = '', False  # held: what may begin the tag that is next
+  for piece in pieces:
+    text, held, shown = held + piece, '', ''
+    while text:
+      tag = grading.THINK_END if is_dim else grading.THINK_START
+      before, found, text = text.partition(tag)
+      if found:
+        is_dim = not is_dim
+        shown += before + (_DIM + found if is_dim else found + _NORMAL)
+        continue
+      n_held = next(
+        n for n in range(len(tag), -1, -1) if before.endswith(tag[:n])
+      )
+      shown += before[: len(before) - n_held]
+      held = tag[:n_held]
+    if shown:
+      yield shown
+  if held or is_dim:
+    yield held + _NORMAL * is_dim
+
+
 def loop(
-  session: Session, read_line: Callable[[], str], write: Callable[[str], object]
+  session: Session,
+  read_line: Callable[[], str],
+  write: Callable[[str], object],
+  dims: bool = False,
 ) -> None:
   """Read lines and print answers until /quit or the end of the input.
 
@@ -235,7 +280,9 @@ def loop(
     session: the conversation.
     read_line: gives the next line; raises EOFError at the end of the input.
     write: prints a piece at once, without waiting for the line to end.
+    dims: set thoughts dim, with the codes of a terminal.
   """
+  show = dim_thoughts if dims else iter
 
   def interrupt(signum, frame):
     # A flag and not an exception: an exception could land between a token and
@@ -258,9 +305,10 @@ def loop(
       continue
     previous = signal.signal(signal.SIGINT, interrupt)
     try:
-      for piece in session.respond(line):
+      for piece in show(session.respond(line)):
         write(piece)
     except KeyboardInterrupt:
+      write(_NORMAL * dims)
       write('\n[stopped at once; this turn is forgotten]\n')
     finally:
       signal.signal(signal.SIGINT, previous)

@@ -1,79 +1,118 @@
-"""Addition of two n-digit numbers, answered directly or column by column.
+"""Addition of two numbers, asked in many ways, with a thought or without.
 
-A small Transformer cannot learn to write the sum at once, but can learn the
-columns: a task on which thinking decides. Written thoughts are not verified,
-only the final answer is.
+A small Transformer cannot learn to write longer sums at once, but can learn
+the columns: a task on which thinking decides. Written thoughts are not
+verified, only the final answer is.
 """
 
 import dataclasses
 import random
+import re
 from collections.abc import Iterator
 
 from llm_jax.tasks import protocol, splits
 from llm_jax.verify import grading
 
+# Phrasings by the name under which accuracy is reported. A capital letter at
+# the beginning and a mark at the end are sometimes left out, see `varied`.
+PHRASINGS: dict[str, tuple[str, ...]] = {
+  '12+7': ('{a}+{b}', '{a}+{b}?'),
+  '12 + 7': ('{a} + {b}', '{a} + {b}?'),
+  '12+7=': ('{a}+{b}=', '{a}+{b}=?'),
+  '12 + 7 =': ('{a} + {b} =', '{a} + {b} = ?'),
+  '12 plus 7': ('{a} plus {b}', '{a} plus {b}?', '{a} plus {b} is'),
+  'What is 12 + 7?': (
+    'What is {a} + {b}?', 'What is {a}+{b}?', "What's {a} + {b}?",
+    "What's {a}+{b}?", 'What does {a} + {b} make?', 'What is {a} + {b} = ?',
+  ),
+  'What is 12 plus 7?': (
+    'What is {a} plus {b}?', "What's {a} plus {b}?",
+    'How much is {a} plus {b}?', 'What does {a} plus {b} make?',
+  ),
+  'How much is 12 + 7?': (
+    'How much is {a} + {b}?', 'How much is {a}+{b}?',
+    'How much is {a} and {b}?', 'How much do {a} and {b} make?',
+    'How many are {a} + {b}?', 'What do {a} and {b} make?',
+  ),
+  'Add 12 and 7.': (
+    'Add {a} and {b}.', 'Add {a} to {b}.', 'Please add {a} and {b}.',
+    'Add {a} + {b}.', 'Can you add {a} and {b}?', 'Add {b} to {a}, please.',
+  ),
+  'Calculate 12 + 7.': (
+    'Calculate {a} + {b}.', 'Compute {a} + {b}.', 'Calculate {a}+{b}.',
+    'Compute {a}+{b}.', 'Please calculate {a} + {b}.', 'Solve {a} + {b}.',
+    'Calculate {a} plus {b}.', 'Can you calculate {a} + {b}?',
+  ),
+  'What is the sum of 12 and 7?': (
+    'What is the sum of {a} and {b}?', "What's the sum of {a} and {b}?",
+    'Sum {a} and {b}.', 'Sum of {a} and {b}?',
+    'Give me the sum of {a} and {b}.',
+  ),
+}  # fmt: skip
+
 
 @dataclasses.dataclass(frozen=True)
 class Addition(splits.Made):
-  """The task for numbers of n_digits digits, zero-padded."""
+  """The task for numbers of min_digits to n_digits digits, unpadded.
 
-  n_digits: int = 3  # of each number
+  A pair of numbers is of one split in every phrasing and in both orders.
+  """
+
+  n_digits: int = 3  # of the longest number
+  min_digits: int = 1  # of the shortest
+  phrasings: tuple[str, ...] = ()  # names of PHRASINGS; (): all of them
   name: str = 'addition'
   think_start: str = grading.THINK_START
 
-  def problems(
-    self, split: str, count: int, seed: int
-  ) -> list[protocol.Problem]:
-    """Distinct problems of one split, in an order that the seed decides.
-
-    Args:
-      split: 'train' or 'held_out'; a prompt belongs to one of them for ever,
-        by the checksum of its text.
-      count: how many.
-      seed: seed of the order.
-
-    Returns:
-      The problems.
-
-    Raises:
-      ValueError: if the split is unknown or has fewer problems than count.
-    """
-    n_all = 10 ** (2 * self.n_digits)
-    n_most = n_all // (2 * splits.HELD_OUT_SHARE)
-    if count > n_most:
+  def __post_init__(self):
+    if not 1 <= self.min_digits <= self.n_digits:
       raise ValueError(
-        f'{count} distinct problems asked of {n_all} with {self.n_digits} '
-        f'digits; use at most {n_most}'
+        f'Addition.min_digits = {self.min_digits} with n_digits = '
+        f'{self.n_digits}; use 1 to n_digits'
       )
-    return super().problems(split, count, seed)
+    for name in self.phrasings:
+      if name not in PHRASINGS:
+        raise ValueError(
+          f'Addition.phrasings names {name!r}; use some of {[*PHRASINGS]}'
+        )
 
   def _make(self, draw: random.Random) -> tuple[str, protocol.Problem]:
-    a, b = (draw.randrange(10**self.n_digits) for _ in range(2))
-    problem = self._problem(a, b)
-    return problem.prompt, problem
-
-  def _problem(self, a: int, b: int) -> protocol.Problem:
-    n = self.n_digits
-    return protocol.Problem(
-      self.name, f'{a:0{n}}+{b:0{n}}=', f'{a + b:0{n + 1}}'
+    lengths = range(self.min_digits, self.n_digits + 1)
+    # Weighted, as there are more of the longer numbers.
+    a, b = (
+      draw.randrange(10 ** (n - 1) * (n > 1), 10**n)
+      for n in draw.choices(lengths, weights=lengths, k=2)
     )
+    kind = draw.choice(self.phrasings or [*PHRASINGS])
+    text = draw.choice(PHRASINGS[kind]).format(a=a, b=b)
+    key = f'{min(a, b)}+{max(a, b)}'
+    return key, self._problem(a, b, text=varied(text, draw), kind=kind)
+
+  def _problem(
+    self, a: int, b: int, text: str, kind: str = ''
+  ) -> protocol.Problem:
+    return protocol.Problem(self.name, text, f'{a + b}', kind=kind)
 
   def _thought(self, problem: protocol.Problem) -> list[str]:
-    """One line a column, from the right.
+    """The sum with numbers of one length, then a line a column.
 
     >>> task = Addition(3)
-    >>> print(task.demonstrate(task._problem(988, 391), think=True))
+    >>> problem = task._problem(988, 91, 'What is 988 plus 91?')
+    >>> print(task.demonstrate(problem, think=True))
     <think>
+    988+091
     810:09
     890:17
-    931:13
+    901:10
     </think>
-    1379
+    1079
 
-    Each line is the two digits and the carry in, then carry out and digit.
+    Columns begin at the right; each line is the two digits and the carry in,
+    then carry out and digit.
     """
-    a, b = problem.prompt.rstrip('=').split('+')
-    lines, carry = [], 0
+    n = self.n_digits
+    a, b = (f'{x:0>{n}}' for x in re.findall('[0-9]+', problem.prompt))
+    lines, carry = [f'{a}+{b}'], 0
     for x, y in zip(reversed(a), reversed(b), strict=True):
       total = int(x) + int(y) + carry
       lines.append(f'{x}{y}{carry}:{total // 10}{total % 10}')
@@ -81,22 +120,34 @@ class Addition(splits.Made):
     return lines
 
 
+def varied(text: str, draw: random.Random) -> str:
+  """The text as people type it: now and then in lower case, without marks."""
+  if draw.random() < 0.3 and not text.startswith('I '):
+    text = text[0].lower() + text[1:]
+  if draw.random() < 0.3 and re.search('[a-z].*[.?]$', text):
+    text = text[:-1]
+  if draw.random() < 0.3:
+    text = text.replace("'", '')
+  return text
+
+
 def text_documents(
-  n_digits: int, split: str, count: int, seed: int, think_share: float
+  task: Addition, split: str, count: int, seed: int, think_share: float
 ) -> Iterator[tuple[str, str]]:
   """Problems with answers as plain text for pretraining.
 
   Args:
-    n_digits: digits of each number.
+    task: whose problems.
     split: 'train' or 'held_out'.
     count: documents.
     seed: seed of the problems and of which are answered with thinking.
     think_share: share of the answers with a thought, in [0, 1].
 
   Yields:
-    (prompt, answer), to be encoded apart so that no merge crosses them.
+    (prompt, answer), to be encoded apart so that no merge crosses them. The
+    answer begins a line of its own.
   """
-  task = Addition(n_digits)
   draw = random.Random(f'think/{split}/{seed}')
   for problem in task.problems(split, count, seed):
-    yield problem.prompt, task.demonstrate(problem, draw.random() < think_share)
+    think = draw.random() < think_share
+    yield problem.prompt, '\n' + task.demonstrate(problem, think)

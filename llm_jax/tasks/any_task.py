@@ -7,6 +7,7 @@ of a module that --import names, with all of that, is a task too.
 
 from llm_jax.tasks import (
   addition,
+  assistant,
   comparison,
   countdown,
   format,
@@ -21,6 +22,7 @@ from llm_jax.tasks import (
 
 AnyTask = (
   addition.Addition
+  | assistant.Assistant
   | comparison.Comparison
   | countdown.Countdown
   | format.Format

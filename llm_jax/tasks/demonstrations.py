@@ -81,3 +81,24 @@ def make(cfg: Any, documents: str | None) -> list[Item]:
   result = [Item(name, '', talk) for name, own in made.items() for talk in own]
   draw.shuffle(result)
   return conversations.join_turns(result, cfg.max_turns, draw)
+
+
+def usage(
+  task: protocol.Task | None, dataset: Sequence[Item]
+) -> tuple[Sequence[str], int]:
+  """What a model of these conversations can be asked.
+
+  Args:
+    task: whose demonstrations are among them; its `examples` come first.
+    dataset: the conversations.
+
+  Returns:
+    Three questions, and how many the longest conversation has.
+  """
+  questions = [
+    [talk['content'] for talk in item.messages if talk['role'] == 'user']
+    for item in dataset
+  ]
+  first = [asked[0] for asked in questions[:3] if asked]
+  examples = getattr(task, 'examples', None) or first
+  return examples, max(map(len, questions))

@@ -5,6 +5,7 @@ score; the same object serves pretraining text, SFT, RL and evaluation.
 """
 
 import dataclasses
+import inspect
 import random
 from collections.abc import Sequence
 from typing import Protocol
@@ -22,6 +23,8 @@ class Problem:
   reference: str  # the right answer; never shown to the model
   question: str = ''  # the prompt without choices, where there are some
   choices: tuple[str, ...] = ()  # what an answer is chosen from
+  kind: str = ''  # of its task, where accuracy is also counted by kinds
+  before: tuple[tuple[str, str], ...] = ()  # earlier questions and answers
 
 
 class Task(Protocol):
@@ -51,6 +54,12 @@ class Task(Protocol):
     ...
 
 
+def about(task: Task) -> str:
+  """What a task asks for, in a sentence: the first of its module."""
+  module = inspect.getmodule(type(task))
+  return (inspect.getdoc(module) or task.name).partition('\n\n')[0]
+
+
 def exchange(question: str, answer: str) -> list[dict[str, str]]:
   """A conversation of one question and one answer in OpenAI's message form."""
   return [
@@ -72,12 +81,15 @@ def conversations(
     draw: says which.
 
   Returns:
-    Conversations of one question and one answer in OpenAI's message form.
+    Conversations that end with its answer, in OpenAI's message form.
   """
   return [
-    exchange(
-      problem.prompt, task.demonstrate(problem, draw.random() < think_share)
-    )
+    [
+      *(message for turn in problem.before for message in exchange(*turn)),
+      *exchange(
+        problem.prompt, task.demonstrate(problem, draw.random() < think_share)
+      ),
+    ]
     for problem in task.problems('train', count, seed)
   ]
 

@@ -24,6 +24,7 @@ from jax.sharding import Mesh
 from orbax.checkpoint import v1 as ocp
 
 from llm_jax import dataclass_json, files, types
+from llm_jax.chat import usages
 from llm_jax.model import config, params, value_head
 from llm_jax.parallel import device_mesh
 from llm_jax.train import stopping, train_state
@@ -51,6 +52,7 @@ class LoadedModel:
   stage: str
   is_chat: bool  # prompts go through the chat template; else plain text
   fingerprint: str  # sha256 of type, shape and fingerprint of every array
+  usage: usages.Usage = usages.UNKNOWN
 
 
 class Checkpointer:
@@ -220,6 +222,7 @@ def save_model_files(
   cfg: config.ModelConfig,
   tokenizer_dir: str,
   is_chat: bool,
+  usage: usages.Usage = usages.UNKNOWN,
 ) -> None:
   """Write what makes a folder of checkpoints self-contained.
 
@@ -229,6 +232,7 @@ def save_model_files(
     cfg: the model.
     tokenizer_dir: a saved tokenizer, which is copied.
     is_chat: whether the model is prompted through the chat template.
+    usage: what it was trained to be asked.
   """
   if jax.process_index():
     return
@@ -237,6 +241,7 @@ def save_model_files(
     tokenizer_dir, os.path.join(folder, _TOKENIZER), dirs_exist_ok=True
   )
   saved = {'stage': stage, 'is_chat': is_chat}
+  saved['usage'] = dataclass_json.to_dict(usage)
   saved['model'] = dataclass_json.to_dict(cfg)
   files.write_json(
     os.path.join(folder, _MODEL_FILE), saved | {_CHECKSUM: _sha256_of(saved)}
@@ -282,6 +287,7 @@ def load_model(stage_dir: str, mesh: Mesh | None = None) -> LoadedModel:
     stage=saved['stage'],
     is_chat=saved['is_chat'],
     fingerprint=_sha256(_describe(parts)),
+    usage=dataclass_json.from_dict(usages.Usage, saved.get('usage', {})),
   )
 
 

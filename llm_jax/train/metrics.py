@@ -5,8 +5,10 @@ other views are drawn from these files.
 """
 
 import json
+import math
 import os
 import pathlib
+import statistics
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, TextIO
 
@@ -66,6 +68,12 @@ class Writer:
     """The sum of a number over all lines of metrics.jsonl that have it."""
     lines = read(os.path.join(self._workdir, METRICS))
     return sum(line.get(name, 0) for line in lines)
+
+  def last(self, name: str, count: int = 1) -> float:
+    """The mean of the last numbers in metrics.jsonl of that name; NaN: none."""
+    lines = read(os.path.join(self._workdir, METRICS))
+    values = [line[name] for line in lines if line.get(name) is not None]
+    return statistics.fmean(values[-count:]) if values else math.nan
 
   def sync(self) -> None:
     """Force what was written to disk: call before a checkpoint is taken."""

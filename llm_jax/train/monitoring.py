@@ -70,7 +70,7 @@ class Watch:
 # What only metrics.jsonl holds, or the line of a step of RL has no end.
 _FILED = re.compile(
   'min_|max_|clip_|pass_at_|drawn_|sampled_|trained_|verifier_|score_|value_clip'
-  '|mean_ratio|mean_logp'
+  '|mean_ratio|mean_logp|learning_rate'
 )
 
 

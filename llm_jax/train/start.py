@@ -12,17 +12,18 @@ import dataclasses
 import functools
 import os
 import pathlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
+import numpy as np
 import optax
 from absl import logging
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh
 
 from llm_jax import locks, record, types
-from llm_jax.chat import formats
+from llm_jax.chat import formats, usages
 from llm_jax.model import config, lora, params, transformer, value_head
 from llm_jax.optim import optimizers
 from llm_jax.parallel import device_mesh
@@ -38,6 +39,7 @@ from llm_jax.train import (
 )
 
 _NO_ADAPTERS = lora.Lora()
+_SIZES = ('n_layers', 'd_model', 'vocab_size')  # that a run's record shows
 
 
 @dataclasses.dataclass(frozen=True)
@@ -55,12 +57,21 @@ class Stage:
   params: types.Params | None  # of the stage before; None: new ones
   inputs: Mapping[str, str]  # fingerprint of the model or tokenizer read
   goes_on: continuation.Continuation
+  usage: usages.Usage = usages.UNKNOWN
 
   @property
   def n_updates(self) -> int:
     """Updates that the learning rate's schedule is for."""
     n_steps = self.cfg.loop.n_steps - self.goes_on.schedule_from
     return continuation.updates_a_step(self.cfg) * n_steps
+
+  def used(self, examples: Sequence[str], max_turns: int = 0) -> 'Stage':
+    """The stage whose model will be known to be asked such things."""
+    published = self.tokenizer.published
+    if published is not None and published.chat_template is not None:
+      max_turns = 0  # what it was trained on before is not known
+    usage = usages.Usage(max_turns, tuple(examples))
+    return dataclasses.replace(self, usage=usage)
 
   def begin(
     self,
@@ -78,7 +89,16 @@ class Stage:
     Returns:
       True if the same run is finished there, so that nothing is left to do.
     """
-    machine = {'devices': str(jax.devices()), 'mesh': dict(self.mesh.shape)}
+    model = self.model_config
+    sizes = {
+      'parameters': params.count(model)['total'],
+      **{name: getattr(model, name) for name in _SIZES},
+    }
+    machine = {
+      'devices': str(jax.devices()),
+      'mesh': dict(self.mesh.shape),
+      'model': sizes,
+    }
     if plan is not None:
       machine['plan'] = dataclasses.asdict(plan)
     all_inputs = {**inputs, **self.inputs}
@@ -137,6 +157,7 @@ class Stage:
       cfg=self.model_config,
       tokenizer_dir=self.tokenizer_dir,
       is_chat=self.chat_format.is_chat,
+      usage=self.usage,
     )
     logging.info(
       '%s: %d parameters on mesh %s, from step %d',
@@ -155,6 +176,7 @@ class Stage:
       mesh=self.mesh,
       writer=writer,
       kept_step=self._decay_step(),
+      rate_fn=self._rate_fn(),
     )
 
   def _decay_step(self) -> int:
@@ -165,6 +187,17 @@ class Stage:
     n_before = optimizers.decay_start(optimizer, self.n_updates)
     n_steps = n_before // continuation.updates_a_step(self.cfg)
     return self.goes_on.schedule_from + n_steps
+
+  def _rate_fn(self) -> Callable[[int], float] | None:
+    """From a step to its learning rate, where the optimizer is known."""
+    optimizer = self.cfg.optimizer
+    if not isinstance(optimizer, optimizers.Optimizer):
+      return None
+    rate = optimizers.learning_rate(
+      optimizer, optimizer.peak_lr, self.n_updates
+    )
+    first, k = self.goes_on.schedule_from, continuation.updates_a_step(self.cfg)
+    return lambda step: np.asarray(rate((step - first) * k - 1)).item()
 
   def _first_state(self, tx, adapters, has_values) -> train_state.TrainState:
     model = self.model_config
@@ -220,7 +253,11 @@ def new(
   """
   if restore_from:
     return _further(
-      name, cfg, workdir, tokenizer_dir=tokenizer_dir, restore_from=restore_from
+      name,
+      cfg,
+      workdir=workdir,
+      tokenizer_dir=tokenizer_dir,
+      restore_from=restore_from,
     )
   if not tokenizer_dir:
     raise ValueError(
@@ -252,9 +289,13 @@ def _further(name, cfg, workdir, tokenizer_dir, restore_from) -> Stage:
       'longer), or give a new --workdir for another one'
     )
   stage = after(
-    name, cfg, workdir, restore_from=restore_from, n_rows=cfg.batch_size
+    name,
+    cfg,
+    workdir=workdir,
+    restore_from=restore_from,
+    n_rows=cfg.batch_size,
   )
-  model = config.computed_as(cfg.model, stage.model_config)
+  model = _same_model(cfg.model, stage.model_config)
   cfg = dataclasses.replace(cfg, model=model)
   if tokenizer_dir:
     given = loading.load(tokenizer_dir).fingerprint
@@ -271,6 +312,27 @@ def _further(name, cfg, workdir, tokenizer_dir, restore_from) -> Stage:
     restore_from,
   )
   return dataclasses.replace(stage, cfg=cfg, model_config=model)
+
+
+def _same_model(
+  asked: config.ModelConfig, saved: config.ModelConfig
+) -> config.ModelConfig:
+  """The saved model, computed as it is asked for."""
+  usual, changed, wrong = config.ModelConfig(), {}, []
+  for field in dataclasses.fields(saved):
+    value, own = getattr(asked, field.name), getattr(saved, field.name)
+    if value in (own, getattr(usual, field.name)):
+      continue  # not set, or to what it is
+    if field.name in config.COMPUTATION:
+      changed[field.name] = value
+    else:
+      wrong.append(f'{field.name} = {value!r}, but it has {own!r}')
+  if wrong:
+    raise ValueError(
+      f'the model of --restore_from is another one: ModelConfig.'
+      f'{"; ModelConfig.".join(wrong)}; leave these settings out'
+    )
+  return dataclasses.replace(saved, **changed)
 
 
 def after(
@@ -317,6 +379,7 @@ def after(
     ),
     params=model.params,
     inputs={'model': model.fingerprint, **formats.inputs(is_chat)},
+    usage=model.usage,
     goes_on=goes_on,
   )
 

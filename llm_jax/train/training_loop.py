@@ -95,6 +95,7 @@ class Loop:
     mesh: Mesh,
     writer: metrics.Writer,
     kept_step: int = 0,
+    rate_fn: Callable[[int], float] | None = None,
   ):
     """Prepare, without starting.
 
@@ -104,12 +105,15 @@ class Loop:
       mesh: to place batches on.
       writer: of the run's numbers and texts; closed when the loop is left.
       kept_step: is saved, and its checkpoint stays; 0: none.
+      rate_fn: from a step, counted from 1, to its learning rate, which is
+        written with its numbers.
     """
     self.writer = writer
     self._cfg = cfg
     self._workdir = workdir
     self._mesh = mesh
     self._kept_step = kept_step
+    self._rate_fn = rate_fn
     self._profile = monitoring.Profile(cfg.watch, workdir)
     self._signals = stopping.Listener()
     self._stops = ''  # the signal that ends the run after this step
@@ -223,6 +227,8 @@ class Loop:
     n_skipped = values.get('skipped', 0)
     if n_skipped:
       logging.warning('step %d is skipped, it is not finite: %s', step, values)
+    if self._rate_fn is not None:
+      values = {**values, 'learning_rate': self._rate_fn(step)}
     # JSON has no NaN.
     finite = {k: v if math.isfinite(v) else None for k, v in values.items()}
     self.writer.metrics(step, finite)

@@ -6,6 +6,7 @@ import http.server
 import io
 import os
 import pathlib
+import re
 import signal
 import subprocess
 import sys
@@ -17,6 +18,7 @@ import pyarrow.parquet
 import pytest
 
 from experiments import tokenize
+from llm_jax.chat import formats
 from llm_jax.data import readers, shards
 from llm_jax.tasks import addition, splits
 from llm_jax.tokenizer import encoding
@@ -77,10 +79,12 @@ def test_text_comes_back(inputs, uninterrupted):
     pages = readers.read(inputs['documents'], split)
     texts = read_texts(uninterrupted, 'documents', split, tokenizer)
     assert texts == [page.text for page in pages]
-  sums = addition.text_documents(3, 'train', 300, 0, 0.4)
+  sums = addition.text_documents(addition.Addition(), 'train', 300, 0, 0.4)
   texts = read_texts(uninterrupted, 'addition', 'train', tokenizer)
-  assert texts == [prompt + answer for prompt, answer in sums]
-  assert not any(splits.is_held_out(t[: t.index('=') + 1]) for t in texts)
+  assert texts == [formats.plain(prompt) + answer for prompt, answer in sums]
+  for text in texts:
+    pair = sorted(map(int, re.findall('[0-9]+', text.partition('\n')[0])))
+    assert not splits.is_held_out('+'.join(map(str, pair)))
 
 
 def test_killed_and_continued(inputs, uninterrupted, tmp_path):

@@ -1,11 +1,14 @@
 """Scoring against answers that the test writes itself."""
 
+import re
+
 import pytest
 
 from llm_jax.chat import formats, template
 from llm_jax.evals import scoring
 from llm_jax.infer import generate
 from llm_jax.tasks import addition, splits
+from llm_jax.tokenizer import encoding
 from tests.evals import tiny_checkpoint
 from tests.model import start_params
 
@@ -42,9 +45,12 @@ def _model(is_chat=False, params=None):
   )
 
 
+def _numbers(prompt):
+  return sorted(map(int, re.findall('[0-9]+', prompt)))
+
+
 def _sum(prompt):
-  a, b = prompt.split('=')[0][-7:].split('+')
-  return f'{int(a) + int(b):04}'
+  return f'{sum(_numbers(prompt)):04}'
 
 
 def test_counts_by_hand(monkeypatch):
@@ -76,6 +82,16 @@ def test_counts_by_hand(monkeypatch):
   assert 0 < low < 0.5 < 5 / 6 < high <= 1
   assert row['mean_length'] == pytest.approx(5 * 6 / 24 + 6 * 18 / 24)
   assert row['tokens'] == 5 * 6 + 6 * 18 + 4 * 5 + 2 * 6
+  # By kind: the parts make the whole.
+  assert set(row['kinds']) <= set(addition.PHRASINGS)
+  kinds = row['kinds'].values()
+  assert sum(kind['n'] for kind in kinds) == 6
+  for name in ('greedy', 'sampled'):
+    parts = sum(kind['n'] * kind[name] for kind in kinds)
+    assert parts / 6 == pytest.approx(row[name])
+  assert all(
+    low <= k['greedy'] <= high for k in kinds for low, high in [k['interval']]
+  )
 
 
 def test_problems_are_held_out_and_seeds_differ(monkeypatch):
@@ -87,7 +103,8 @@ def test_problems_are_held_out_and_seeds_differ(monkeypatch):
   for prompt, chat_prompt in zip(greedy_base, greedy_chat, strict=True):
     assert prompt[0] == start
     text = TOKENIZER.decode(prompt[1:])
-    assert splits.is_held_out(text)
+    text = re.fullmatch('Question: (.*)\nAnswer:', text)[1]
+    assert splits.is_held_out('+'.join(map(str, _numbers(text))))
     # The chat model is asked the same problem, through the template.
     assert chat_prompt == template.prompt_ids(
       TOKENIZER, [{'role': 'user', 'content': text}]
@@ -124,7 +141,7 @@ def test_thinking_is_counted_and_forbidden(monkeypatch):
 
 
 def test_thought_ids_are_all_that_can_open_a_thought():
-  vocabulary = scoring.encoding.Tokenizer.from_merges(
+  vocabulary = encoding.Tokenizer.from_merges(
     [(ord('<'), ord('t')), (ord('a'), ord('<')), (ord('t'), ord('h'))], 'qwen2'
   )
   found = {

@@ -7,6 +7,7 @@ import numpy as np
 import optax
 
 from llm_jax import types
+from llm_jax.chat import usages
 from llm_jax.data import shards
 from llm_jax.model import config as model_config
 from llm_jax.model import params, transformer
@@ -43,7 +44,11 @@ def favouring(start: types.Params, letter: str) -> types.Params:
 
 
 def write(
-  folder: pathlib.Path, is_chat: bool, seed: int = 0, favourite: str = ''
+  folder: pathlib.Path,
+  is_chat: bool,
+  seed: int = 0,
+  favourite: str = '',
+  usage: usages.Usage = usages.UNKNOWN,
 ) -> pathlib.Path:
   """Save a model with random parameters as a finished stage would.
 
@@ -52,6 +57,7 @@ def write(
     is_chat: whether it calls itself an assistant.
     seed: of the parameters.
     favourite: a letter that the model always prefers.
+    usage: what it says that it was trained to be asked.
 
   Returns:
     The folder.
@@ -77,6 +83,7 @@ def write(
     MODEL,
     tokenizer_dir=str(folder / 'vocabulary'),
     is_chat=is_chat,
+    usage=usage,
   )
   saver.save(state)
   saver.close()

@@ -94,7 +94,9 @@ def artifacts(tmp_path_factory):
   splits = {
     split: [
       prompt + answer
-      for prompt, answer in addition.text_documents(3, 'train', 300, seed, 0.4)
+      for prompt, answer in addition.text_documents(
+        addition.Addition(), 'train', 300, seed, 0.4
+      )
     ]
     for split, seed in (('train', 0), ('valid', 1))
   }

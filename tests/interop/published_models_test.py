@@ -118,10 +118,10 @@ def plain_logits(cfg, tensors, tokens):
     )
     n_shared = cfg.n_heads // cfg.n_kv_heads
     k, v = np.repeat(turn(k), n_shared, 1), np.repeat(v, n_shared, 1)
-    scores = np.einsum('thk,shk->hts', turn(q), k) / np.sqrt(cfg.head_dim)
+    scores = np.einsum('THK,SHK->HTS', turn(q), k) / np.sqrt(cfg.head_dim)
     scores = np.exp(np.where(future, -np.inf, scores))
     weights = scores / scores.sum(-1, keepdims=True)
-    mixed = np.einsum('hts,shk->thk', weights, v).reshape(len(tokens), -1)
+    mixed = np.einsum('HTS,SHK->THK', weights, v).reshape(len(tokens), -1)
     x = x + mixed @ w['attn_output']
     y = norm(x, f'blk.{i}.ffn_norm')
     gate = y @ w['ffn_gate']

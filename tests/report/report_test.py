@@ -4,6 +4,7 @@ import importlib.resources
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from xml.etree import ElementTree
@@ -126,6 +127,85 @@ def _contrast(first, second):
   return (high + 0.05) / (low + 0.05)
 
 
+def test_each_of_several_folders_of_a_stage_has_its_own_figures(run_dir):
+  for old, new in (('tokenizer', 'tokens_9k'), ('clean', 'clean_2'),
+                   ('evaluate', 'evaluate_2')):  # fmt: skip
+    shutil.copytree(run_dir / old, run_dir / new)
+  _edit(
+    run_dir / 'tokens_9k' / 'report.json',
+    lambda x: x.update(vocab_size=9000, bytes_per_token={'own': 4.5}),
+  )
+  _edit(
+    run_dir / 'clean_2' / 'funnel.json',
+    lambda x: x['steps'][0].update(documents_in=999),
+  )
+  record = artifacts.collect(run_dir)
+  said = dict(findings.achieved(record))
+  assert said['tokenizer'].startswith('2,048 tokens, 3.31 bytes')
+  assert said['tokens_9k'].startswith('9,000 tokens, 4.50 bytes')
+  assert 'of 214 documents' in said['clean']
+  assert 'of 999 documents' in said['clean_2']
+  assert record['missing'] == [
+    'evaluate_2/: another evaluation is shown already'
+  ]
+  text = page.markdown(record)
+  assert '## Cleaning in clean\n' in text
+  assert '## Cleaning in clean_2\n' in text
+
+
+def test_what_is_learnt_and_how_it_was_asked(run_dir):
+  def kinds(record):
+    rows = record['rows']
+    for n, row in enumerate(rows):
+      row['about'] = 'Sums of two numbers.'
+      row['kinds'] = {
+        '12+7': {'n': 9, 'greedy': n / 10, 'sampled': 0.1, 'interval': [0, 1]}
+      }
+    asked = {'n': 9, 'greedy': 0.25, 'sampled': 0.1, 'interval': [0.1, 0.5]}
+    other = {'task': 'assistant', 'kinds': {'a sum, turn 2': asked}}
+    rows.append(rows[0] | other)
+
+  _edit(run_dir / 'evaluate' / 'evaluation.json', kinds)
+  sizes = {
+    'parameters': 529248, 'n_layers': 3, 'd_model': 96, 'vocab_size': 2048
+  }  # fmt: skip
+  devices = '[CpuDevice(id=0), CpuDevice(id=1)]'
+  _edit(
+    run_dir / 'pretrain' / 'run.json',
+    lambda x: x.update(model=sizes, devices=devices),
+  )
+  record = artifacts.collect(run_dir)
+  assert findings.learnt(record) == [
+    'What is learnt: sums of two numbers.',
+    'The model: a Transformer with 529,248 parameters in 3 layers of width 96, '
+    'over 2,048 tokens, trained on 2 CPU devices (pretrain).',
+  ]
+  table = tables.kinds(record)
+  # One column a recipe: the mean over seeds in place of each.
+  assert table.header[1:] == ('base', 'sft', 'rl, mean of 3 seeds', 'rl_zero')
+  assert [row[0] for row in table.rows] == ['12+7']
+  assert tables.kinds(record, 'assistant').rows == [
+    ('a sum, turn 2', ('25.0', '(10.0–50.0)'))
+  ]
+  text = page.markdown(record)
+  assert text.index('529,248') < text.index('## How it was asked')
+  assert '## In conversation' in text
+
+
+def test_curves_that_are_level_are_named_and_not_drawn(run_dir):
+  path = run_dir / 'sft' / 'metrics.jsonl'
+  rows = [json.loads(line) for line in path.read_text().splitlines()]
+  for row in rows:
+    row |= {'learning_rate': 0.001, 'grad_norm': 1 / (1 + row['step'])}
+  path.write_text(''.join(json.dumps(row) + '\n' for row in rows))
+  for name in synthetic_run.RL_SHIFTS:
+    shutil.rmtree(run_dir / name)  # fewer to draw
+  text = Page(page.html(artifacts.collect(run_dir))).text
+  assert 'Gradient norm of sft' in text
+  assert text.count('Learning rate of sft') == 1
+  assert 'Level throughout, so not drawn: Learning rate of sft (0.001)' in text
+
+
 def test_record_has_the_promised_keys(whole):
   report, _, _ = whole
   assert [stage['name'] for stage in report['stages']] == [
@@ -139,7 +219,7 @@ def test_record_has_the_promised_keys(whole):
   assert {
     'checkpoint', 'task', 'n', 'greedy', 'sampled', 'pass_at_k', 'interval'
   } <= set(row)  # fmt: skip
-  assert report['funnel']['steps'][0]['documents_in'] == 214
+  assert report['funnels']['clean']['steps'][0]['documents_in'] == 214
   assert report['provenance']['sft']['git_dirty'] is True
   # sha256 of {"seed":0}, by `printf '{"seed":0}' | sha256sum`.
   assert report['provenance']['sft']['config_fingerprint'].startswith(

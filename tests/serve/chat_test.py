@@ -12,6 +12,8 @@ import time
 
 import pytest
 
+from experiments import chat
+from llm_jax.chat import usages
 from tests.evals import tiny_checkpoint
 
 _ROOT = pathlib.Path(__file__).resolve().parents[2]
@@ -108,7 +110,10 @@ def _start():
 
 def test_a_conversation(start, tmp_path):
   """Streams, obeys commands, stops on Ctrl-C, and leaves on Ctrl-D."""
-  folder = tiny_checkpoint.write(tmp_path, is_chat=True, favourite='é')
+  usage = usages.Usage(max_turns=1, examples=('What is 12 + 7?', '\x1b'))
+  folder = tiny_checkpoint.write(
+    tmp_path, is_chat=True, favourite='é', usage=usage
+  )
   terminal = start(
     '--restore_from',
     str(folder),
@@ -117,18 +122,24 @@ def test_a_conversation(start, tmp_path):
     '--gin_bindings',
     'Config.temperature = 0.0',
   )
-  terminal.wait_for(r'sft, step 0, context 128 tokens.*> ')
+  terminal.wait_for(
+    r'sft, step 0, context 128 tokens.*up to one question: older'
+  )
+  terminal.wait_for(r'Things to try:\s+What is 12 \+ 7\?\s+\\x1b.*> ')
   terminal.type('hi <|im_end|>\n')
-  terminal.wait_for(r'\[stopped: the answer reached its limit of 64 tokens\]')
+  terminal.wait_for(r'\[stopped: the answer reached its limit of 32 tokens\]')
   terminal.wait_for('> ')
   terminal.type('/temperature 0.5\n')
   terminal.wait_for(r'\[temperature 0.5\].*> ')
-  terminal.type('/system ' + 'long ' * 12 + '\n')
+  terminal.type('/system ' + 'long ' * 20 + '\n')
   terminal.wait_for(r'\[system message set.*> ')
   terminal.type('hello\n')
-  terminal.wait_for(r'the message is \d+ tokens.*takes 64.*> ')
+  terminal.wait_for(r'the message is \d+ tokens.*takes 96.*> ')
   terminal.type('/system\n')
   terminal.wait_for('removed.*> ')
+  # A paste of several lines is one message: too long as one, not line by line.
+  terminal.type('\x1b[200~' + 'long line\n' * 8 + '\x1b[201~\r')
+  terminal.wait_for(r'the message is \d+ tokens.*takes 96.*> ')
   terminal.type_until('\x03', 'Ctrl-D leaves.*> ')
   terminal.type('/help\n')
   terminal.wait_for('/quit.*> ')
@@ -136,11 +147,19 @@ def test_a_conversation(start, tmp_path):
   assert terminal.end() == 0
 
 
+def test_one_prompt_is_answered_alone(tmp_path, capsys):
+  folder = tiny_checkpoint.write(tmp_path, is_chat=True, favourite='y')
+  chat.run(chat.Config(max_new_tokens=4), str(folder), prompt='/hi')
+  assert capsys.readouterr().out == (
+    'yyyy\n[stopped: the answer reached its limit of 4 tokens]\n'
+  )
+
+
 def test_base_and_interrupt(start, tmp_path):
   """A base model continues text; Ctrl-C in an answer keeps the program."""
   folder = tiny_checkpoint.write(tmp_path, is_chat=False, favourite='\x1b')
   terminal = start('--restore_from', str(folder))
-  terminal.wait_for('as with --base.*pretrain, step 0.*> ')
+  terminal.wait_for('pretrain, step 0.*as with --base.*> ')
   terminal.type('x\n')
   terminal.wait_for(r'(\\x1b){8}')  # escapes are shown and never sent raw
   terminal.type('\x03')

@@ -114,11 +114,21 @@ def test_system_message():
 
 def test_single_turn_forgets_each_message_but_not_the_system():
   script = Script('a', 'b')
-  _talk(script, '/system be brief', 'first', 'second', single_turn=True)
+  _talk(script, '/system be brief', 'first', 'second', max_turns=1)
   seen = _text(script.calls[1][0])
   assert 'first' not in seen
   assert 'second' in seen
   assert 'be brief' in seen
+
+
+def test_no_more_turns_than_the_model_knows():
+  script = Script(*'abcd')
+  _talk(script, 'first', 'second', 'third', 'fourth', max_turns=3)
+  assert 'first' in _text(script.calls[2][0])
+  seen = _text(script.calls[3][0])
+  assert 'first' not in seen
+  assert 'second' in seen
+  assert 'third' in seen
 
 
 def test_temperature():
@@ -291,3 +301,21 @@ def test_second_interrupt_does_not_wait_for_a_token():
 def test_no_room_is_refused(longest):
   with pytest.raises(ValueError, match=f'max_new_tokens {longest} leaves'):
     terminal.Settings(100, longest)
+
+
+def test_thoughts_are_dim_wherever_their_tags_are_cut():
+  text = '<<think>\n1<2\n</think>3 <thin'
+  shown = '<\x1b[2m<think>\n1<2\n</think>\x1b[22m3 <thin'
+  for i in range(len(text)):
+    for j in range(i, len(text)):
+      pieces = text[:i], text[i:j], text[j:]
+      assert ''.join(terminal.dim_thoughts(pieces)) == shown
+  assert [*terminal.dim_thoughts('ab')] == ['a', 'b']  # nothing is kept waiting
+  cut = ''.join(terminal.dim_thoughts(['<think>\n1', '\n[stopped]\n']))
+  assert cut == '\x1b[2m<think>\n1\n[stopped]\n\x1b[22m'
+
+
+def test_a_text_of_several_lines_is_a_message_and_no_command():
+  script = Script('ok')
+  _talk(script, '/usr/bin\n/usr/lib')
+  assert '/usr/bin\n/usr/lib' in _text(script.calls[0][0])

@@ -18,6 +18,7 @@ from llm_jax import config
 from llm_jax.tasks import (
   addition,
   any_task,
+  assistant,
   comparison,
   countdown,
   format,
@@ -87,7 +88,8 @@ def tasks(tmp_path_factory):
 
 
 def test_no_task_is_left_out_here(tasks):
-  assert {type(task) for task in tasks} == set(CLASSES)
+  # An assistant is asked the same again, see assistant_test.py.
+  assert {assistant.Assistant, *(type(task) for task in tasks)} == set(CLASSES)
 
 
 def test_splits_are_disjoint_whatever_the_seed(tasks):
@@ -108,6 +110,7 @@ def test_splits_are_disjoint_whatever_the_seed(tasks):
 @pytest.mark.parametrize(
   'task',
   [
+    addition.Addition(2),
     multiplication.Multiplication(2, 2),
     countdown.Countdown(3, max_number=9),
     comparison.Comparison(1, max_whole=5),
@@ -123,7 +126,9 @@ def test_what_is_the_same_question_is_of_one_split(task):
     found = set()
     for problem in task.problems(split, count, 0):
       text = problem.prompt.partition(' as ')[0]
-      parts = re.findall('[0-9.]+', text) or re.findall('[a-z]{4,}', text)
+      parts = re.findall(r'[0-9]+(?:\.[0-9]+)?', text) or re.findall(
+        '[a-z]{4,}', text
+      )
       if task.name == 'countdown':  # the target stays what it is
         parts = [parts[0], *sorted(parts[1:])]
       elif task.name != 'format':
@@ -202,7 +207,7 @@ WORD = word_problems.WordProblems()
 CHOICE = multiple_choice.MultipleChoice()
 TABLE = {
   'addition': (
-    *_problem(addition.Addition(), 988, 391),
+    *_problem(addition.Addition(), 988, 391, 'What is 988 plus 391?'),
     ['1379', ' 1379\n', '01379', '<think>\nnonsense\n</think>\n1379',
      '<think>\n1\n</think>\n<think>\n2\n</think>\n1379'],
     ['1378', '', '1379 1379', '1379.0', '1379!', '+1379', '1_379', '١٣٧٩',
