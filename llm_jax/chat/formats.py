@@ -144,8 +144,9 @@ class Own:
     if missing:
       raise ValueError(
         f'the vocabulary has no {", ".join(missing)}, so this model has no way '
-        'to hold a conversation; import it again with --chat_template FILE, '
-        'or with --add_control_tokens, which adds rows to its embedding'
+        'to hold a conversation; import it again with --grow, which adds rows '
+        'for them to its embedding, or put a chat_template.jinja that writes '
+        'tokens of the vocabulary into the folder'
       )
     self._tokenizer = tokenizer
     end = tokenizer.special_id(specials.IM_END)
