@@ -110,12 +110,7 @@ def run(
   )
   if stage.begin(inputs, plan, mixture.table(mixed, cfg.batch_size, n_batches)):
     return
-<<<<<<< HEAD
-  state, loop = stage.start(tx)
-=======
-  record.mixture(workdir, mixture.table(mixed, cfg.batch_size, n_batches))
   state, loop = stage.used(cfg.sample_prompts).start(tx)
->>>>>>> demo
   flops = params.train_flops_per_token(cfg.model, length)
   steps = loop.train(state, update_fn, batch_fn, flops_per_token=flops)
   for step, trained in steps:

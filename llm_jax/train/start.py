@@ -12,11 +12,7 @@ import dataclasses
 import functools
 import os
 import pathlib
-<<<<<<< HEAD
-from collections.abc import Mapping, Sequence
-=======
 from collections.abc import Callable, Mapping, Sequence
->>>>>>> demo
 from typing import Any
 
 import jax
