@@ -39,7 +39,6 @@ def render(
   tokenizer: text_tokenizer.TextTokenizer,
   messages: Sequence[conversation.Message],
   add_generation_prompt: bool = False,
-  assistant_prefix: str = '',
 ) -> Rendered:
   """Lay out a conversation.
 
@@ -47,7 +46,6 @@ def render(
     tokenizer: has the control tokens of the layout.
     messages: the conversation.
     add_generation_prompt: end with the beginning of an assistant message.
-    assistant_prefix: text that this message begins with; not learnt.
 
   Returns:
     Its ids and loss mask, of equal length.
@@ -59,11 +57,6 @@ def render(
   if add_generation_prompt:
     conversation.check_answerable(messages)
   conversation.check(messages)
-  if assistant_prefix and not add_generation_prompt:
-    raise ValueError(
-      f'assistant_prefix {assistant_prefix!r} begins an answer, but no answer '
-      f'is wanted; set add_generation_prompt'
-    )
   end = tokenizer.special_id(specials.IM_END)
   token_ids: list[int] = []
   loss_mask: list[int] = []
@@ -78,22 +71,15 @@ def render(
     add([*tokenizer.encode(message['content']), end], learnt=is_learnt)
   if add_generation_prompt:
     add(_header(tokenizer, conversation.ASSISTANT), learnt=False)
-    add(tokenizer.encode(assistant_prefix), learnt=False)
   return Rendered(token_ids, loss_mask)
 
 
 def prompt_ids(
   tokenizer: text_tokenizer.TextTokenizer,
   messages: Sequence[conversation.Message],
-  assistant_prefix: str = '',
 ) -> list[int]:
   """The ids that a model continues with its answer; see `render`."""
-  return render(
-    tokenizer,
-    messages,
-    add_generation_prompt=True,
-    assistant_prefix=assistant_prefix,
-  ).token_ids
+  return render(tokenizer, messages, add_generation_prompt=True).token_ids
 
 
 def _header(tokenizer: text_tokenizer.TextTokenizer, role: str) -> list[int]:
