@@ -85,10 +85,9 @@ class Model:
       ValueError: for a single text, one that is too long, or a number out of
         its range.
     """
-    prompts = [
-      [*self._start, *self.tokenizer.encode(x)] for x in _listed(texts)
-    ]
     plain = formats.Plain(self.tokenizer)
+    asked = [formats.question(text) for text in _listed(texts)]
+    prompts = [plain.prompt(one) for one in asked]
     return self._answers(prompts, plain, slides=True, sampling=sampling)
 
   def chat(
@@ -161,6 +160,7 @@ class Model:
 
   @property
   def _start(self) -> tuple[int, ...]:
+    """What a first token follows, of a model without a bos too."""
     return self.tokenizer.prefix_ids or (self.tokenizer.separator_id,)
 
   def _answers(
@@ -187,7 +187,6 @@ class Model:
         stop_ids=chat_format.stop_ids,
         stop_strings=tuple(stop),
         slides=slides,
-        banned_ids=self.tokenizer.unused_ids,
         **options,
       ),
       batch_size=min(batch_size, len(prompts)),
@@ -241,7 +240,7 @@ def _load_published(folder: str, gguf: pathlib.Path | None) -> Model:
   facts = tokenizer.published
   is_chat = facts is not None and facts.chat_template is not None
   return Model(
-    config=cfg,
+    config=dataclasses.replace(cfg, unused_ids=tokenizer.unused_ranges),
     params=huggingface.place(cfg, flat, mesh=_first_device()),
     tokenizer=tokenizer,
     chat_format=formats.choose(tokenizer, is_chat),

@@ -20,7 +20,7 @@ from collections.abc import Sequence
 from absl import app, flags
 
 from llm_jax import files, visible_text
-from llm_jax.chat import forms, template
+from llm_jax.chat import formats, forms
 from llm_jax.data import conversations
 from llm_jax.interop import tokenizer_files
 from llm_jax.tokenizer import loading, text_tokenizer
@@ -105,7 +105,7 @@ def _text(tokenizer: text_tokenizer.TextTokenizer, token_id: int) -> str:
 def _conversations(
   tokenizer: text_tokenizer.TextTokenizer, source: str, in_colour: bool
 ) -> None:
-  tally = forms.Tally()
+  layout, tally = formats.choose(tokenizer, is_chat=True), forms.Tally()
   found = (
     read
     for path in conversations.find(source)
@@ -115,10 +115,11 @@ def _conversations(
   )
   shown = 0
   for number, messages in itertools.islice(found, _N.value):
-    rendered = template.render(tokenizer, messages)
-    n, n_learnt = len(rendered.token_ids), sum(rendered.loss_mask)
-    print(f'row {number}: {n} tokens, {n_learnt} learnt')
-    print(show(tokenizer, *rendered, in_colour=in_colour))
+    # Some templates learn a row for each answer.
+    for row in layout.rows(messages):
+      n, n_learnt = len(row.token_ids), sum(row.loss_mask)
+      print(f'row {number}: {n} tokens, {n_learnt} learnt')
+      print(show(tokenizer, *row, in_colour=in_colour))
     shown += 1
   for reason, (count, place) in tally.rejects.items():
     print(f'left out: {count} from {place} on: {reason}', file=sys.stderr)
@@ -134,7 +135,7 @@ def _main(argv: Sequence[str]) -> None:
   try:
     tokenizer = load(_TOKENIZER.value)
     if text is None:
-      _conversations(tokenizer, _CONVERSATION.value, in_colour)
+      _conversations(tokenizer, _CONVERSATION.value or '', in_colour)
       return
     text = sys.stdin.read() if text == '-' else text
     ids = tokenizer.encode(text)
