@@ -16,7 +16,7 @@ from llm_jax.tokenizer import encoding
 from tests.model import start_params
 from tests.rl import tiny_stage
 
-TASK = addition.Addition(2)
+TASK = addition.Addition(2, phrasings=('12+7=',))
 TOKENIZER = encoding.Tokenizer.from_merges([], 'qwen2')
 CFG = config.ModelConfig(
   vocab_size=TOKENIZER.vocab_size, n_layers=2, d_model=16, n_heads=2,
@@ -70,7 +70,7 @@ def test_draws_are_reproducible_and_their_logps_those_of_training(pool):
   assert answers(3) == same
   assert answers(3, number=1) != same
   assert answers(2) != same
-  batch = rollout.training_batch(drawn.groups, 16)
+  batch = rollout.training_batch(drawn.groups, 40)
 
   @jax.jit
   def training_logp(params, batch):
