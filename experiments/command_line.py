@@ -152,11 +152,11 @@ def _take_over(
   if not flag_values['workdir'].value:
     raise ValueError('--rerun needs a new folder; give --workdir')
   earlier = files.read_json(path)
-  lacking = [k for k in ('stage', 'config', 'argv', 'cwd') if k not in earlier]
-  if lacking:
+  if not isinstance(earlier, dict) or not (
+    {'stage', 'config', 'argv', 'cwd'} <= earlier.keys()
+  ):
     raise ValueError(
-      f'--rerun {path} is no record of a run, it has no {lacking[0]!r}; give '
-      'the run.json of a stage'
+      f'--rerun {path} is no record of a run; give the run.json of a stage'
     )
   recipe = pathlib.Path(inspect.getfile(run))
   stage = earlier['stage']

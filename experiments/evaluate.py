@@ -46,7 +46,7 @@ class Config:
   modes: tuple[str, ...] = modes.MODES
   evaluation: scoring.Scoring = scoring.Scoring()
   n_conversations: int = 0  # questions of Assistant that assistants get too
-  held_out_source: str = 'documents'  # its valid split is measured
+  held_out_source: str = ''  # its valid split is measured; '': the first
   held_out_rows: int = 1024  # at most, from the first on
   held_out_batch_size: int = 16  # rows computed together
 
@@ -144,7 +144,7 @@ def _measure(
   if tokens:
     source = shards.TokenSource(
       tokens,
-      cfg.held_out_source,
+      cfg.held_out_source or [*shards.names([tokens], 'valid'), ''][0],
       'valid',
       tokenizer_fingerprint=model.tokenizer.fingerprint,
     )

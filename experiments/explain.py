@@ -23,6 +23,7 @@ def pretraining(cfg: Any, arguments: Mapping[str, Any]) -> Iterator[str]:
   Args:
     cfg: of experiments.pretrain.
     arguments: its flags; tokens and tokenizer may be absent, or not made yet.
+      With restore_from the model is that one.
 
   Yields:
     Lines.
@@ -31,6 +32,8 @@ def pretraining(cfg: Any, arguments: Mapping[str, Any]) -> Iterator[str]:
     ValueError: if model, tokenizer, tokens and schedule do not fit together.
   """
   model, tokenizer = cfg.model, arguments.get('tokenizer')
+  for saved in _restored(arguments):
+    model = config.computed_as(cfg.model, saved)
   yield from _sizes(model)
   vocabulary, length = None, model.max_length
   if tokenizer and _is_there(tokenizer):

@@ -105,6 +105,7 @@ def run(
     batch_size=n_rows,
     length=row_length,
     micro_batch=cfg.updates.micro_batch,
+    adapters=cfg.lora,
   )
   trained_cfg = dataclasses.replace(policy_cfg, remat=plan.remat)
   loss_fn = algorithms.make_loss_fn(

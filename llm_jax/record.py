@@ -131,10 +131,10 @@ def read(workdir: files.Name) -> dict[str, Any]:
   path = pathlib.Path(workdir) / 'run.json'
   try:
     record = files.read_json(path)
-    for name in ('stage', 'config', 'inputs', 'resumed'):
-      if name not in record:
-        raise ValueError(f'{path} is no record of a run: it has no {name!r}')
-  except (TypeError, ValueError) as error:
+    names = {'stage', 'config', 'inputs', 'resumed'}
+    if not isinstance(record, dict) or not names <= record.keys():
+      raise ValueError(f'{path} is no record of a run')
+  except ValueError as error:
     raise ValueError(
       f'{error}. What lies beside it is whole: restore the file, or rename it, '
       'and done.json if there is one; the same command then writes a new one '

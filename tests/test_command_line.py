@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import pytest
 
-from experiments import command_line, process
+from experiments import command_line, process, sft
 from llm_jax import record
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
@@ -191,6 +191,26 @@ class TestRerun:
     argv += ['--workdir=new'] if argv else []
     assert _execute(Recipe(), f'--rerun={earlier}', *argv) == 1
     assert message in capsys.readouterr().err
+
+  @pytest.mark.parametrize(
+    ('text', 'message'),
+    [
+      ('', r'is of a run of tokenize, not of sft; give it to python -m exp'),
+      ('{}', 'is no record of a run; give the run.json of a stage'),
+      ('[1]', 'is no record of a run'),
+      ('{', 'is damaged'),
+    ],
+  )
+  def test_other_records(self, text, message, tmp_path, capsys):
+    record.begin(tmp_path / 'old', 'tokenize', Config())
+    path = tmp_path / 'old' / 'run.json'
+    path.write_text(text or path.read_text())
+    argv = ['x', f'--rerun={path}', f'--workdir={tmp_path}/new']
+    flags = {'documents': 'folder', 'conversations': 'files'}
+    assert command_line.execute(sft.Config, sft.run, flags, argv) == 1
+    written = capsys.readouterr().err
+    assert message in written
+    assert 'Traceback' not in written
 
   def test_a_rerun_says_what_was_first(self, earlier, tmp_path, monkeypatch):
     argv = ['x', f'--workdir={tmp_path}/new', f'--rerun={earlier}']

@@ -119,6 +119,27 @@ class TestStage:
     record.finish(tmp_path, {})
     assert json.loads((tmp_path / 'done.json').read_text())['seconds'] == 5.0
 
+  @pytest.mark.parametrize('text', ['', 'null', '{}', '{"seconds": "x"}'])
+  def test_damaged_clock_is_written_anew(self, text, tmp_path, caplog):
+    record.begin(tmp_path, 'sft', Config())
+    for go_on in (record.tick, lambda w: record.begin(w, 'sft', Config())):
+      (tmp_path / 'clock.json').write_text(text)
+      with caplog.at_level('WARNING'):
+        go_on(tmp_path)
+      assert f'{tmp_path}/clock.json is damaged' in caplog.text
+      assert 0 <= record.tick(tmp_path) < 60
+
+  @pytest.mark.parametrize('text', ['', 'null', '[]', '{"stage": "sft"}'])
+  def test_damaged_record(self, text, tmp_path):
+    """What lies beside it is not for the bin."""
+    record.begin(tmp_path, 'sft', Config())
+    (tmp_path / 'run.json').write_text(text)
+    with pytest.raises(ValueError, match=r'run\.json is .*rename it') as error:
+      record.begin(tmp_path, 'sft', Config())
+    assert 'delete' not in str(error.value)
+    (tmp_path / 'run.json').rename(tmp_path / 'old')
+    assert not record.begin(tmp_path, 'sft', Config())
+
   def test_tick_without_begin(self, tmp_path):
     with pytest.raises(FileNotFoundError, match=r'clock\.json'):
       record.tick(tmp_path)

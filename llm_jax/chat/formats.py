@@ -22,12 +22,14 @@ class Format(Protocol):
     hidden_ids: control tokens, which are no part of an answer's text.
     opening: the beginning of an answer that the prompt holds already, such as
       `<think>`; mostly empty.
+    think_start: what opens a thought, as the model writes it.
   """
 
   is_chat: bool
   stop_ids: tuple[int, ...]
   hidden_ids: frozenset[int]
   opening: str
+  think_start: str
 
   def rows(
     self, messages: Sequence[conversation.Message]
@@ -132,6 +134,7 @@ class Own:
 
   is_chat = True
   opening = ''
+  think_start = imported.THOUGHT[0]
 
   def __init__(self, tokenizer: text_tokenizer.TextTokenizer):
     """Take the tokens of the layout.
@@ -144,8 +147,9 @@ class Own:
     if missing:
       raise ValueError(
         f'the vocabulary has no {", ".join(missing)}, so this model has no way '
-        'to hold a conversation; import it again with --chat_template FILE, '
-        'or with --add_control_tokens, which adds rows to its embedding'
+        'to hold a conversation; import it again with --grow, which adds rows '
+        'for them to its embedding, or put a chat_template.jinja that writes '
+        'tokens of the vocabulary into the folder'
       )
     self._tokenizer = tokenizer
     end = tokenizer.special_id(specials.IM_END)
@@ -173,6 +177,7 @@ class Plain:
 
   is_chat = False
   opening = ''
+  think_start = imported.THOUGHT[0]
 
   def __init__(self, tokenizer: text_tokenizer.TextTokenizer):
     self._tokenizer = tokenizer

@@ -41,6 +41,7 @@ class Imported:
     hidden_ids: control tokens, which are no part of an answer's text.
     opening: the beginning of a thought that prompts end with, by our mark;
       empty where they end with none.
+    think_start: what opens a thought, by the model's mark.
   """
 
   is_chat = True
@@ -80,6 +81,7 @@ class Imported:
     )
     self._guard = _make_guard(self._ids, allowed=())
     self._guard_answer = _make_guard(self._ids, allowed=self._thought)
+    self.think_start = self._thought[0]
     shown = {self._ids[name] for name in self._thought if name in self._ids}
     self.hidden_ids = frozenset(self._ids.values()) - shown
     self.stop_ids = tuple(dict.fromkeys([*tokenizer.eos_ids, *self._end_id()]))

@@ -319,5 +319,5 @@ def _check_sources(sources: Sequence[shards.TokenSource], end_of_text_id: int):
       raise ValueError(
         f'{source.name} has rows of {source.sequence_length} tokens and '
         f'{sources[0].name} of {sources[0].sequence_length}; tokenize both '
-        f'with one sequence_length'
+        f'with one Config.sequence_length'
       )

@@ -86,7 +86,7 @@ def make_batch_fn(
     if not 0 < length <= sequence_length:
       raise ValueError(
         f'conversation {index} has {length + 1} tokens, but a row takes 2 to '
-        f'{sequence_length + 1}; raise sequence_length, or leave it out'
+        f'{sequence_length + 1}; raise Config.sequence_length, or leave it out'
       )
   if not rendered:
     raise ValueError('there is no conversation to train on; give at least one')

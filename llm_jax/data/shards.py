@@ -272,7 +272,8 @@ class TokenSource:
       raise ValueError(
         f'the tokens in {directory} are of tokenizer '
         f'{manifest["tokenizer_fingerprint"]}, but the one in use is '
-        f'{tokenizer_fingerprint}; tokenize again with it, or use the other'
+        f'{tokenizer_fingerprint}; tokenize again with it, or give the other '
+        f'as --tokenizer'
       )
     entry = _find_split(manifest, directory, f'{source}/{split}')
     folder = pathlib.Path(directory) / source
@@ -348,7 +349,7 @@ def _find_split(manifest, directory, name):
     raise ValueError(
       f'{directory} holds no tokens of {name}; it has '
       f'{", ".join(known) or "none"}: name those as Config.sources and '
-      f'Config.valid_source'
+      f'Config.valid_source, in evaluate as Config.held_out_source'
     )
   return known[name]
 

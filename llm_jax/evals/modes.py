@@ -31,7 +31,7 @@ def measure(model: scoring.Model, cfg: Any) -> Iterator[dict[str, Any]]:
   )
   if cfg.n_conversations and model.chat_format.is_chat:
     few = dataclasses.replace(cfg.evaluation, n_problems=cfg.n_conversations)
-    task = assistant.Assistant(max_turns=3)
+    task: Any = assistant.Assistant(max_turns=3)
     yield from rows(model, task, few, modes=('free',), split='held_out')
 
 

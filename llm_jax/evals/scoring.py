@@ -198,17 +198,18 @@ def thought_ids(
     think_start: the text that opens a thought.
 
   Returns:
-    Ids, control tokens not among them.
+    Ids; of the control tokens only the one of that text.
   """
   opening = think_start[:1].encode()
   special = tokenizer.special_ids
   found = []
   for token in range(tokenizer.vocab_size):
     try:
-      opens = opening in tokenizer.token_bytes(token)
+      text = tokenizer.token_bytes(token)
     except ValueError:  # published vocabularies leave some ids unused
       continue
-    if opens and token not in special:
+    is_mark = text == think_start.encode()
+    if opening in text and (is_mark or token not in special):
       found.append(token)
   return tuple(found)
 
@@ -234,11 +235,15 @@ def _answers(
     # on which other problems there are.
     names = [f'{cfg.seed}/{problem.prompt}/{n}' for n in range(n_answers)]
     seeds += [zlib.crc32(name.encode()) for name in names]
+  banned: set[int] = set()
+  if direct:
+    for mark in {task.think_start, model.chat_format.think_start}:
+      banned.update(thought_ids(model.tokenizer, mark))
   request = generate.Request(
     max_new_tokens=cfg.max_direct_tokens if direct else cfg.max_new_tokens,
     stop_ids=model.chat_format.stop_ids,
     temperature=cfg.temperature if n_samples else 0.0,
-    banned_ids=thought_ids(model.tokenizer, task.think_start) if direct else (),
+    banned_ids=tuple(sorted(banned)),
   )
   answers = generate.generate(
     model.config,

@@ -21,16 +21,13 @@ from llm_jax.model import config
 # Keys of the metadata, behind the name of the architecture, and config.json's.
 _KEYS = {
   'context_length': 'max_position_embeddings',
-  'embedding_length': 'hidden_size',
-  'block_count': 'num_hidden_layers',
-  'feed_forward_length': 'intermediate_size',
+  'embedding_length': 'hidden_size', 'block_count': 'num_hidden_layers',
+  'feed_forward_length': 'intermediate_size', 'vocab_size': 'vocab_size',
   'attention.head_count': 'num_attention_heads',
   'attention.head_count_kv': 'num_key_value_heads',
-  'attention.key_length': 'head_dim',
+  'attention.key_length': 'head_dim', 'rope.freq_base': 'rope_theta',
   'attention.layer_norm_rms_epsilon': 'rms_norm_eps',
-  'rope.freq_base': 'rope_theta',
-  'vocab_size': 'vocab_size',
-}
+}  # fmt: skip
 _GEMMA_KEYS = _KEYS | {
   'attention.sliding_window': 'sliding_window',
   'final_logit_softcapping': 'final_logit_softcapping',

@@ -11,7 +11,7 @@ from llm_jax import dataclass_json
 
 VOCABULARY_MULTIPLE = 128  # rows of the embedding, for sharding and matmuls
 # Say how a model is computed, and not which one it is.
-COMPUTATION = ('dtype', 'unroll_layers', 'attention', 'remat')
+_COMPUTATION = ('dtype', 'unroll_layers', 'attention', 'remat')
 _CHOICES = {
   'norm': ('rms', 'rms_plus_one', 'layer'),
   'bias': ('none', 'qkv', 'all'),
@@ -192,3 +192,36 @@ def check_fits(cfg: ModelConfig, vocab_size: int, length: int) -> None:
       f'ModelConfig.max_length = {cfg.max_length} is less than the {length} '
       f'tokens of a row; set ModelConfig.max_length = {length}'
     )
+
+
+def computed_as(asked: ModelConfig, saved: ModelConfig) -> ModelConfig:
+  """A saved model, computed as settings ask for.
+
+  Args:
+    asked: the settings; those with their default are taken for not given.
+    saved: the model.
+
+  Returns:
+    The model with the settings of its computation. One with rotary positions
+    may be trained on longer texts than it was.
+
+  Raises:
+    ValueError: if another setting is not that of the model; each is named.
+  """
+  usual, changed, wrong = ModelConfig(), {}, []
+  for field in dataclasses.fields(saved):
+    name = field.name
+    value, own = getattr(asked, name), getattr(saved, name)
+    is_longer = name == 'max_length' and saved.positions == 'rotary'
+    if value in (own, getattr(usual, name)):
+      continue
+    if name in _COMPUTATION or (is_longer and value > own):
+      changed[name] = value
+    else:
+      wrong.append(f'ModelConfig.{name} = {value!r}, but it has {own!r}')
+  if wrong:
+    raise ValueError(
+      f'the model of --restore_from is another one: {"; ".join(wrong)}; leave '
+      'these settings out'
+    )
+  return dataclasses.replace(saved, **changed)

@@ -69,12 +69,13 @@ class Assistant:
 
   max_turns: int = 1  # questions of the longest conversation
   identity_share: float = 0.15  # of the questions
-  refused_share: float = 0.2
+  refused_share: float = 0.2  # of the questions, that it cannot answer
   think_share: float = 0.4  # of the sums in the turns before
-  name: str = 'assistant'
+  name: str = 'assistant'  # in records
   examples: ClassVar = (
     'What is 12 + 7?', 'Who are you?', 'Write a poem about the moon.',
   )  # fmt: skip
+  # Text that starts a thought; banned for direct answers.
   think_start: str = grading.THINK_START
 
   def problems(

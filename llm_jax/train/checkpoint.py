@@ -211,8 +211,8 @@ def _newest_whole(
         n_there = len(os.listdir(aside))
         shutil.move(path, os.path.join(aside, f'{step}-{n_there}'))
   raise ValueError(
-    f'every checkpoint in {folder} is damaged ({"; ".join(errors)}); delete '
-    'the folder of the stage and run it again'
+    f'every checkpoint in {folder} is damaged ({"; ".join(errors)}); restore '
+    'one, or start again with another --workdir'
   )
 
 

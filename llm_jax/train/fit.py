@@ -70,6 +70,7 @@ def choose(
   micro_batch: int = 0,
   device_memory: float = 0.0,
   adapters: lora.Lora = NO_ADAPTERS,
+  must_fit: bool = False,
 ) -> Plan:
   """The fastest plan that fits: little to recompute first, then large parts.
 
@@ -86,10 +87,11 @@ def choose(
     device_memory: GiB of a device; 0: as it says itself, for CPUs see
       host_memory.py.
     adapters: what is trained in place of the parameters, if of any rank.
+    must_fit: whether to refuse what does not fit an accelerator either.
 
   Returns:
     The plan; the whole batch if a device does not tell its memory. Where none
-    fits, the smallest, with a warning.
+    fits an accelerator, the smallest, with a warning.
 
   Raises:
     ValueError: if micro_batch does not divide the batch, or shards do not
@@ -148,11 +150,12 @@ def choose(
       'raise MeshConfig.fsdp, set Config.loss_chunk, use shorter rows, or make '
       'the model smaller'
     )
-    if is_host:
+    if is_host or must_fit:
+      kills = ', and the kernel would kill it' if is_host else ''
+      other = 'leave out micro_batch, ' if micro_batch else ''
       raise ValueError(
-        f'a step needs more memory than {owner} gives, and the kernel would '
-        f'kill it: {shown}; {"leave out micro_batch, " * bool(micro_batch)}'
-        f'{remedy}'
+        f'a step needs more memory than {owner} gives{kills}: {shown}; '
+        f'{other}{remedy}'
       )
     logging.warning('fit: that is too much for every plan; %s', remedy)
   elif is_host and total > host_memory.free() / len(mesh.local_devices):

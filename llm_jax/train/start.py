@@ -356,7 +356,6 @@ def after(
       before did not.
     is_chat: whether it is taken to do so, whatever the checkpoint says; None:
       as it says.
-    updates_a_step: of the optimizer.
 
   Raises:
     FileNotFoundError, ValueError: see checkpoint.load_model, formats.choose

@@ -153,6 +153,14 @@ def test_thought_ids_are_all_that_can_open_a_thought():
   assert not set(scoring.thought_ids(vocabulary, '<think>')) & set(
     vocabulary.special_ids
   )
+  # But for the mark of a thought, where a published vocabulary has it so.
+  published = encoding.Tokenizer(
+    {bytes([i]): i for i in range(256)},
+    'qwen2',
+    special_ids={'<think>': 256, '<a>': 257},
+    vocab_size=258,
+  )
+  assert scoring.thought_ids(published, '<think>') == (ord('<'), 256)
 
 
 def test_real_model_never_thinks_when_forbidden():

@@ -2,14 +2,17 @@
 
 import dataclasses
 import json
+import pathlib
 import shutil
 
 import pytest
 
 from experiments import pretrain
+from llm_jax import dataclass_json
 from llm_jax.model import config as model_config
 from llm_jax.optim import optimizers
-from llm_jax.train import training_loop
+from llm_jax.tokenizer import encoding
+from llm_jax.train import checkpoint, training_loop
 from tests.evals import tiny_checkpoint
 
 N_STEPS = 3
@@ -108,3 +111,73 @@ def test_a_name_twice_is_refused(inputs, tmp_path):
   copy = shutil.copytree(tokens[0], tmp_path / 'copy')
   with pytest.raises(ValueError, match="2 of the folders .* source 'web'"):
     pretrain.run(CONFIG, str(tmp_path / 'run'), [*tokens, str(copy)], tokenizer)
+
+
+@pytest.fixture(scope='module')
+def base(tmp_path_factory):
+  """A model with weights of its own, and its tokenizer with it."""
+  return str(tiny_checkpoint.write(tmp_path_factory.mktemp('base'), False, 7))
+
+
+def test_a_model_goes_on_with_other_text(inputs, base, tmp_path, caplog):
+  """With a rate of 0, so that the model behind it is the one that was given."""
+  cfg = dataclasses.replace(
+    CONFIG,
+    model=model_config.ModelConfig(remat='full'),
+    optimizer=optimizers.Optimizer('adamw', peak_lr=0.0, warmup_steps=1),
+  )
+  workdir = tmp_path / 'run'
+  with caplog.at_level('INFO'):
+    pretrain.run(cfg, str(workdir), inputs[0], restore_from=base)
+  assert 'its optimizer starts anew' in caplog.text
+  before, after = map(checkpoint.load_model, (base, str(workdir)))
+  assert after.fingerprint == before.fingerprint
+  saved = dataclasses.replace(before.model_config, remat='full')
+  assert after.model_config == saved
+  run = json.loads((workdir / 'run.json').read_text())
+  assert run['config']['model'] == dataclass_json.to_dict(saved)
+  assert run['inputs']['model'] == before.fingerprint
+  assert (workdir / 'checkpoints' / 'tokenizer').is_dir()
+  assert (workdir / 'done.json').exists()
+
+
+@pytest.mark.parametrize(
+  ('changes', 'flags', 'message'),
+  [
+    ({'model': model_config.ModelConfig(d_model=32, remat='full')}, {},
+     r'd_model = 32, but it has 16; leave these'),
+    ({}, {'tokenizer': 'other'}, 'has fingerprint .* leave --tokenizer out'),
+    ({}, {'tokens': 'other'}, 'are of tokenizer .* tokenize again'),
+    ({}, {'workdir': 'base'}, 'are both .* leave out --restore_from'),
+    ({}, {'restore_from': ''}, '--tokenizer must be given for a new model'),
+    ({}, {'restore_from': 'nowhere'}, 'holds no checkpoint'),
+  ],
+)  # fmt: skip
+def test_what_a_model_cannot_go_on_with(
+  inputs, base, tmp_path, changes, flags, message
+):
+  """Tokens and tokenizer of another vocabulary among it."""
+  other = encoding.Tokenizer.from_merges([(97, 98)], 'qwen2')
+  other.save(tmp_path / 'other_tokenizer')
+  changes = {'model': model_config.ModelConfig()} | changes
+  cfg = dataclasses.replace(CONFIG, **changes)
+  tokens = list(inputs[0])
+  if 'tokens' in flags:
+    manifest = pathlib.Path(shutil.copytree(tokens[0], tmp_path / 'web'))
+    path = manifest / 'manifest.json'
+    text = path.read_text().replace(
+      tiny_checkpoint.tokenizer().fingerprint, other.fingerprint
+    )
+    path.write_text(text)
+    tokens[0] = str(manifest)
+  with pytest.raises((ValueError, FileNotFoundError), match=message):
+    pretrain.run(
+      cfg,
+      base if 'workdir' in flags else str(tmp_path / 'run'),
+      tokens,
+      tokenizer=str(tmp_path / 'other_tokenizer')
+      if 'tokenizer' in flags
+      else None,
+      restore_from=flags.get('restore_from', base),
+    )
+  assert not (tmp_path / 'run').exists()

@@ -238,7 +238,7 @@ def test_what_changes_nothing_is_read_past_and_named(caplog):
   for key, value in [
     ('use_mrope', True), ('rope_interleaved', True), ('logit_scale', 0.5),
     ('partial_rotary_factor', 0.5), ('quantization_config', {'bits': 4}),
-    ('num_experts', 8), ('is_llama_config', 1),
+    ('num_experts', 8), ('use_mrope', 0), ('logit_scale', True),
   ]:  # fmt: skip
     with pytest.raises(ValueError, match=f'config.json has {key} = '):
       families.from_json(_QWEN2 | {key: value})

@@ -14,7 +14,7 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from llm_jax import files, record
+from llm_jax import files, locks, record
 from llm_jax.model import config, params
 from llm_jax.optim import optimizers
 from llm_jax.parallel import device_mesh
@@ -85,7 +85,7 @@ def train(workdir, tokenizer, cfg, stop_at=None, bad=()):
       break  # a kill: the newest checkpoint is older
   else:
     record.finish(workdir, {})
-  files.unlock(workdir)
+  locks.unlock(workdir)
   return True
 
 
@@ -142,7 +142,7 @@ def test_longer_run_is_as_if_it_had_been_planned(
   assert not train(longer, tokenizer, cfg)
   if not options:  # a rewound run is none that one command does again
     record.rerun(tmp_path / 'again', files.read_json(longer / 'run.json'))
-    files.unlock(tmp_path / 'again')
+    locks.unlock(tmp_path / 'again')
 
 
 def test_where_the_schedule_has_gone_down_it_warms_up_again(
@@ -187,7 +187,7 @@ def test_run_that_diverged_goes_on_with_another_rate(tokenizer, tmp_path):
   saved, skipped = [4, 8, 12], ((6, 15),)
   assert f'rewind_to = one of the saved steps {saved}' in str(error.value)
   assert f'LoopConfig.skip_batches = ({skipped[0]},)' in str(error.value)
-  files.unlock(tmp_path)
+  locks.unlock(tmp_path)
   before = (tmp_path / 'metrics.jsonl').read_text()
 
   other = make(
@@ -255,7 +255,7 @@ def test_what_cannot_go_on_is_refused(cfg, message, finished, tokenizer):
   before = {p: p.read_bytes() for p in finished.rglob('*.json')}
   with pytest.raises(ValueError, match=message):
     train(finished, tokenizer, cfg)
-  files.unlock(finished)
+  locks.unlock(finished)
   assert {p: p.read_bytes() for p in finished.rglob('*.json')} == before
 
 

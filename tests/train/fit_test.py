@@ -60,7 +60,7 @@ def test_estimate_against_compiled_memory(
 @pytest.mark.parametrize(
   ('gib', 'expected'),
   [
-    (0.0, fit.Plan(32, 'none')),  # a CPU does not tell
+    (0.0, fit.Plan(32, 'none')),  # this machine's
     (0.2, fit.Plan(32, 'none')),
     (0.07, fit.Plan(32, 'dots')),
     (0.05, fit.Plan(32, 'full')),
@@ -70,6 +70,43 @@ def test_estimate_against_compiled_memory(
 )
 def test_less_memory_gives_smaller_plans(gib, expected):
   assert plan(gib) == expected
+
+
+def limit_host(monkeypatch, gib):
+  """Each of the four devices gets so much, the process besides 0.625 GiB."""
+  n_bytes = int(2**30 * (0.625 + 4 * gib))
+  limit = n_bytes, 'the control group x'
+  monkeypatch.setattr(fit.host_memory, 'limit', lambda: limit)
+
+
+@pytest.mark.parametrize(
+  ('gib', 'expected'),
+  [
+    (0.4, fit.Plan(32, 'none')),
+    (0.14, fit.Plan(32, 'dots')),
+    (0.07, fit.Plan(8, 'none')),
+  ],
+)
+def test_processors_have_the_memory_of_their_host(gib, expected, monkeypatch):
+  """Twice what an accelerator needs, as what was freed is not given back."""
+  limit_host(monkeypatch, gib)
+  assert plan(0.0) == expected
+
+
+@pytest.mark.parametrize(
+  ('micro_batch', 'message'),
+  [
+    (0, r'control group x gives, and the kernel would kill it: 4 of 32 rows .*'
+     r'state 0\.\d+ .* GiB a device, of 0\.01; raise'),
+    (32, 'leave out micro_batch'),
+  ],
+)  # fmt: skip
+def test_what_the_kernel_would_kill_is_refused(
+  micro_batch, message, monkeypatch
+):
+  limit_host(monkeypatch, 0.01)
+  with pytest.raises(ValueError, match=message):
+    plan(0.0, micro_batch)
 
 
 def test_plan_that_does_not_fit_warns(caplog):

@@ -106,7 +106,7 @@ import pathlib, resource, sys, time
 from llm_jax.train import training_loop
 from tests.train import tiny_run
 workdir = pathlib.Path(sys.argv[1])
-cfg = training_loop.LoopConfig(n_steps=30, save_every=1)
+cfg = training_loop.LoopConfig(n_steps=int(sys.argv[2]), save_every=1)
 for step, _ in tiny_run.train(workdir, cfg):
   print(step, flush=True)
   if step == 3:
@@ -116,15 +116,29 @@ for step, _ in tiny_run.train(workdir, cfg):
 """
 
 
-def test_full_disk_ends_the_run_within_one_save(tmp_path):
+@pytest.mark.parametrize('n_steps', [30, 3])
+def test_full_disk_ends_the_run_within_one_save(n_steps, tmp_path):
+  """Also where the save is the last one, which the end of the loop awaits."""
   done = subprocess.run(
-    [sys.executable, '-c', DISK_FULL, str(tmp_path)],
+    [sys.executable, '-c', DISK_FULL, str(tmp_path), str(n_steps)],
     cwd=ROOT, capture_output=True, text=True, check=False,
   )  # fmt: skip
   assert done.returncode == 1
   message = r'OSError: \[Errno 28\] disk full while saving.* steps \[(1, )?2\]'
-  assert re.search(message, done.stderr), done.stderr
+  assert re.search(message, done.stderr.splitlines()[-1]), done.stderr
   # The save of step 3 fails while step 4 is under way.
   assert done.stdout.split() in (['1', '2', '3'], ['1', '2', '3', '4'])
   restored = checkpoint.restore(str(tmp_path), tiny_run.new_state())
   assert int(restored.step) == 2
+
+
+@pytest.mark.parametrize('line', ['garbage', '{"loss": 1.0}', '[1]', '\x00'])
+@pytest.mark.parametrize('name', [metrics.METRICS, metrics.SAMPLES])
+def test_damaged_lines_are_named(name, line, tmp_path):
+  path = tmp_path / name
+  path.write_text('{"step": 1}\n' + line + '\n{"step": 2}\n')
+  before = path.read_bytes()
+  message = f'line 2 of {path}: .*remove that line'
+  with pytest.raises(ValueError, match=message):
+    metrics.Writer(str(tmp_path), 2)
+  assert path.read_bytes() == before
