@@ -88,8 +88,8 @@ def _load(paths, *bindings):
 
 def test_a_task_an_optimizer_and_a_schedule(tmp_path):
   paths = [
-    _write(tmp_path / 'mine', 'vowels.py', VOWELS.format(name='Vowels')),
-    _write(tmp_path / 'mine', 'rules.py', RULES),
+    _write(tmp_path / 'mine', 'my_vowels.py', VOWELS.format(name='Vowels')),
+    _write(tmp_path / 'mine', 'my_rules.py', RULES),
   ]
   cfg, imported = _load(
     paths,
@@ -123,7 +123,7 @@ def test_a_task_an_optimizer_and_a_schedule(tmp_path):
 
 
 def test_a_schedule_stands_where_a_name_does(tmp_path):
-  path = _write(tmp_path, 'rules.py', RULES)
+  path = _write(tmp_path, 'my_rules.py', RULES)
   cfg, imported = _load([path], 'Optimizer.schedule = @Triangle()')
   rate = optimizers.learning_rate(cfg.optimizer, peak=0.4, n_steps=4)
   assert [round(float(rate(i)), 6) for i in range(5)] == [
@@ -142,9 +142,9 @@ def test_a_schedule_stands_where_a_name_does(tmp_path):
 def test_packages_and_neighbours(tmp_path, monkeypatch):
   """By the name of a package, and a file that imports one beside it."""
   folder = tmp_path / 'mine'
-  _write(folder, 'vowels.py', VOWELS.format(name='Vowels'))
-  beside = _write(folder, 'beside.py', 'from vowels import Vowels as Mine\n')
-  package = _write(folder, '__init__.py', 'from mine.vowels import Vowels\n')
+  _write(folder, 'my_vowels.py', VOWELS.format(name='Vowels'))
+  beside = _write(folder, 'beside.py', 'from my_vowels import Vowels as Mine\n')
+  package = _write(folder, '__init__.py', 'from mine.my_vowels import Vowels\n')
   monkeypatch.syspath_prepend(str(tmp_path))
   assert [c.__name__ for c in own_code.load(['mine'])] == ['Vowels']
   assert package
@@ -252,7 +252,7 @@ def _execute(monkeypatch, *argv):
 
 
 def _rerun(monkeypatch, tmp_path, *argv):
-  sys.modules.pop('vowels', None)
+  sys.modules.pop('my_vowels', None)
   old = str(tmp_path / 'first' / 'old' / 'run.json')
   workdir = f'--workdir={tmp_path}/new'
   return _execute(monkeypatch, workdir, f'--rerun={old}', *argv)
@@ -260,14 +260,14 @@ def _rerun(monkeypatch, tmp_path, *argv):
 
 def test_a_record_and_its_rerun(tmp_path, monkeypatch, capsys):
   first = tmp_path / 'first'
-  path = _write(first, 'vowels.py', VOWELS.format(name='Vowels'))
+  path = _write(first, 'my_vowels.py', VOWELS.format(name='Vowels'))
   monkeypatch.chdir(first)
-  argv = ['--import=vowels.py', '--gin_bindings=Config.task = @Vowels()']
+  argv = ['--import=my_vowels.py', '--gin_bindings=Config.task = @Vowels()']
   made, code = _execute(monkeypatch, '--workdir=old', *argv)
   assert code == 0
   inputs = json.loads((first / 'old' / 'run.json').read_text())['inputs']
   text = pathlib.Path(path).read_bytes()
-  assert inputs == {'import vowels': hashlib.sha256(text).hexdigest()}
+  assert inputs == {'import my_vowels': hashlib.sha256(text).hexdigest()}
 
   # From another folder it is found where it was.
   monkeypatch.chdir(tmp_path)
@@ -276,19 +276,19 @@ def test_a_record_and_its_rerun(tmp_path, monkeypatch, capsys):
   assert again.cfg.task.n_syllables == made.cfg.task.n_syllables
 
   # Another text is another run, by name; so it is for a resume.
-  _write(first, 'vowels.py', VOWELS.format(name='Vowels') + '# other\n')
+  _write(first, 'my_vowels.py', VOWELS.format(name='Vowels') + '# other\n')
   (tmp_path / 'new' / 'run.json').unlink()
   (tmp_path / 'new' / 'done.json').unlink()
   assert _rerun(monkeypatch, tmp_path)[1] == 1
-  assert 'inputs import vowels' in capsys.readouterr().err
+  assert 'inputs import my_vowels' in capsys.readouterr().err
   monkeypatch.chdir(first)
-  sys.modules.pop('vowels', None)
+  sys.modules.pop('my_vowels', None)
   assert _execute(monkeypatch, '--workdir=old', *argv)[1] == 1
   assert 'old holds another run (inputs import' in capsys.readouterr().err
 
   # Moved, it has to be named.
   monkeypatch.chdir(tmp_path)
-  (first / 'vowels.py').rename(tmp_path / 'moved.py')
+  (first / 'my_vowels.py').rename(tmp_path / 'moved.py')
   assert _rerun(monkeypatch, tmp_path)[1] == 1
   assert f'--import {path}: there is no such file' in capsys.readouterr().err
 
