@@ -57,14 +57,8 @@ class Config:
   mesh: device_mesh.MeshConfig = device_mesh.MeshConfig()
 
   def __post_init__(self):
-    for name in ('weights', 'max_epochs'):
-      values = getattr(self, name)
-      if values and len(values) != len(self.sources):
-        raise ValueError(
-          f'{len(self.sources)} sources {self.sources} but {len(values)} '
-          f'{name} {values}; name all in Config.sources, and give one for each '
-          f'in Config.{name}'
-        )
+    lists = {'weights': self.weights, 'max_epochs': self.max_epochs}
+    mixture.check_lists(self.sources, lists)
 
 
 def run(
@@ -109,9 +103,8 @@ def run(
   tx, update_fn, plan = make_step(
     cfg, stage.mesh, length, n_bytes_V=n_bytes_V, n_updates=stage.n_updates
   )
-  if stage.begin(inputs, plan):
+  if stage.begin(inputs, plan, mixture.table(mixed, cfg.batch_size, n_batches)):
     return
-  record.mixture(workdir, mixture.table(mixed, cfg.batch_size, n_batches))
   state, loop = stage.start(tx)
   flops = params.train_flops_per_token(cfg.model, length)
   steps = loop.train(state, update_fn, batch_fn, flops_per_token=flops)

@@ -89,9 +89,7 @@ def run(
   )
   policy_cfg = stage.model_config
   # Problems: new ones at every step, or a pool of them in epochs.
-  n_draws = max(cfg.loop.batch_number(n_steps), 1 + cfg.rollouts.max_refills)
-  n_problems = cfg.n_problems or cfg.n_prompts * n_draws
-  problems = prompts.load(stage, cfg.task, n_problems)
+  problems = prompts.load(stage, cfg.task, prompts.count(cfg))
   stop_ids = stage.chat_format.stop_ids
   request = rollout.make_request(cfg.max_new_tokens, stop_ids, cfg.temperature)
   first, row_length = prompts.check(policy_cfg, problems, request)
@@ -118,7 +116,8 @@ def run(
   )
 
   # Begin, or go on from the newest checkpoint.
-  if stage.begin(protocol.file_sums(cfg.task), plan):
+  mixture = prompts.mixture(problems, cfg)
+  if stage.begin(protocol.file_sums(cfg.task), plan, mixture):
     return
   state, loop = stage.start(tx, cfg.lora, algorithm.has_values)
   n_done = int(state.step)

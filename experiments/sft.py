@@ -95,20 +95,21 @@ def run(
     return
 
   # Data: conversations are made and read, kept as a data set, and packed.
-  dataset = make_dataset(cfg, workdir, documents, sources=sources)
-  laid_out, left_out = given.lay_out(
-    dataset,
-    stage.chat_format.rows,
-    length=limit,
-    too_long=cfg.too_long,
-  )
-  batch_fn, n_rows = packing.make_batch_fn(
-    [row.rendered for row in laid_out],
-    sequence_length=limit,
-    batch_size=cfg.batch_size,
-    seed=cfg.seed,
-    pad_id=stage.tokenizer.separator_id,
-  )
+  with record.correctable(workdir):
+    dataset = make_dataset(cfg, workdir, documents, sources=sources)
+    laid_out, left_out = given.lay_out(
+      dataset,
+      stage.chat_format.rows,
+      length=limit,
+      too_long=cfg.too_long,
+    )
+    batch_fn, n_rows = packing.make_batch_fn(
+      [row.rendered for row in laid_out],
+      sequence_length=limit,
+      batch_size=cfg.batch_size,
+      seed=cfg.seed,
+      pad_id=stage.tokenizer.separator_id,
+    )
   epochs = cfg.loop.n_steps * cfg.batch_size / n_rows
   record.mixture(workdir, given.mixture(laid_out, epochs), **left_out)
 

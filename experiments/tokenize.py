@@ -62,14 +62,14 @@ def run(
   inputs = {
     name: readers.fingerprint(corpus) for name, corpus in corpora.items()
   }
+  form = readers.Form(cfg.text_column, cfg.blank_lines)
+  parts = {name: readers.parts(c, form) for name, c in corpora.items()}
   inputs['tokenizer'] = encoder.fingerprint
   if record.begin(workdir, 'tokenize', cfg, inputs=inputs):
     print(f'the tokens in {workdir} are finished')
     return
 
-  form = readers.Form(cfg.text_column, cfg.blank_lines)
   job = tokenizing.Job(tokenizer, cfg.sequence_length, form)
-  parts = {name: readers.parts(c, form) for name, c in corpora.items()}
   made = ['addition'] if cfg.addition.documents else []
   folders = {name: pathlib.Path(workdir, name) for name in (*parts, *made)}
   for folder in folders.values():

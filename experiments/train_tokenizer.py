@@ -62,14 +62,11 @@ def run(
     print(f'the tokenizer in {workdir} is finished')
     return
 
-  own = encoding.Tokenizer.train(
-    itertools.chain(
-      texts(cfg, corpora.values(), 'train'),
-      task_texts(cfg),
-    ),
-    cfg.vocab_size,
-    cfg.pattern,
-  )
+  learnt = texts(cfg, corpora.values(), 'train')
+  with record.correctable(workdir):
+    own = encoding.Tokenizer.train(
+      itertools.chain(learnt, task_texts(cfg)), cfg.vocab_size, cfg.pattern
+    )
   own.save(workdir)
   record.tick(workdir)
 

@@ -84,7 +84,9 @@ def in_source(text: str) -> dict[str, str]:
       if token.line.lstrip().startswith('#'):
         alone.add(token.start[0])
   found = {}
-  for node in ast.parse(text).body[0].body:
+  (definition,) = ast.parse(text).body
+  assert isinstance(definition, ast.ClassDef)
+  for node in definition.body:
     if isinstance(node, ast.AnnAssign) and isinstance(node.target, ast.Name):
       first = node.lineno
       while first - 1 in alone:

@@ -9,6 +9,7 @@ From `begin` to `finish` the folder is locked, as two processes would store each
 line twice. Imports no JAX: devices and mesh are handed in by the recipe.
 """
 
+import contextlib
 import dataclasses
 import importlib.metadata
 import json
@@ -299,6 +300,25 @@ def tick(workdir: files.Name) -> float:
   seconds = clock['seconds'] + now - clock['mark']
   files.write_json(path, {'seconds': seconds, 'mark': now})
   return seconds
+
+
+@contextlib.contextmanager
+def correctable(workdir: files.Name) -> Iterator[None]:
+  """Forgets a run that fails inside before its first step.
+
+  So the same folder takes the command with other settings or mended files.
+
+  Args:
+    workdir: the stage's folder, opened by `begin`.
+  """
+  try:
+    yield
+  except (ValueError, OSError):
+    folder = pathlib.Path(workdir)
+    if not read(folder)['resumed'] and not (folder / 'metrics.jsonl').exists():
+      for name in ('run.json', 'config.txt', 'clock.json'):
+        (folder / name).unlink(missing_ok=True)
+    raise
 
 
 def mixture(

@@ -4,9 +4,11 @@ import pathlib
 import re
 import tomllib
 
+import jax.numpy as jnp
 import pytest
 
 from llm_jax import own_code
+from llm_jax.optim import optimizers
 from tools import publish_results
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
@@ -118,6 +120,21 @@ def test_the_task_of_the_how_to():
   assert task.score(problem, f'<think>\na\n</think>\n{n_vowels}').correct
   assert not task.score(problem, str(n_vowels + 1)).correct
   assert task.score(problem, task.demonstrate(problem, think=True)).correct
+
+
+def test_the_optimizer_of_the_how_to():
+  page = (ROOT / 'docs' / 'how-to' / 'own_task.md').read_text(encoding='utf-8')
+  path = ROOT / 'examples' / 'rules.py'
+  shown = re.findall(r'```python\n(.*?)```', page, re.DOTALL)
+  assert path.read_text(encoding='utf-8').endswith(shown[1])
+  lion, root = own_code.load([str(path)])
+  rate = root(warmup_steps=4).learning_rate(peak=1.0, n_steps=100)
+  # A warmup of four steps, then one over the root.
+  assert [round(float(rate(n)), 4) for n in (0, 3, 15)] == [0.25, 1.0, 0.5]
+  tx = optimizers.make(lion(peak_lr=1.0), 10, lines={})
+  params = {'w': jnp.ones(2)}
+  updates, _ = tx.update(params, tx.init(params), params)
+  assert updates['w'].tolist() == [0.0, 0.0]  # the warmup starts at 0
 
 
 def test_floors_are_those_of_the_contract():

@@ -112,8 +112,12 @@ class Imported:
     conversation.check(messages)
     texts = self._texts(messages)
     if self._template.has_generation:
-      return [self._row(texts, *texts.with_generation())]
-    answers = [i for i, message in enumerate(messages) if _is_answer(message)]
+      text, spans = texts.with_generation()
+      learnt = [conversation.is_learnt(m) for m in messages if _is_answer(m)]
+      if not all(learnt):  # a block is an answer
+        spans = [s for s, own in zip(spans, learnt, strict=True) if own]
+      return [self._row(texts, text, spans)]
+    answers = [i for i, m in enumerate(messages) if conversation.is_learnt(m)]
     whole = texts.until(len(messages))
     spans = []
     for i in answers:

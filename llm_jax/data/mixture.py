@@ -4,7 +4,7 @@ batch(step) is a function of its arguments, so a run resumes from its step
 number alone. Every host makes the whole batch.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -60,6 +60,22 @@ def open_sources(
       'name their source as Config.valid_source'
     )
   return list(zip(sources, weights, strict=True)), source(valid_name, 'valid')
+
+
+def check_lists(
+  sources: Sequence[str], lists: Mapping[str, Sequence[float]]
+) -> None:
+  """Refuse lists that have not a number for each of the named sources.
+
+  Raises:
+    ValueError: if so; an empty list is none.
+  """
+  for name, values in lists.items():
+    if values and len(values) != len(sources):
+      raise ValueError(
+        f'{len(sources)} sources {sources} but {len(values)} {name} {values}; '
+        f'name all in Config.sources, and give one for each in Config.{name}'
+      )
 
 
 def by_tokens(n_tokens: Sequence[int], batch_size: int) -> list[float]:

@@ -141,8 +141,9 @@ def find(
         return tfds_folder.shards(path)
       return _readable(source, _below(path), kinds=kinds, is_folder=True)
     if not path.exists():
+      unreached = '' if files.is_local(path) else ', or was not reached'
       raise FileNotFoundError(
-        f'{source} is no folder and no file; give a folder, a file '
+        f'{source} is no folder and no file{unreached}; give a folder, a file '
         f'({_readable_names(kinds)}), or a pattern of such files in quotes, as '
         'path or URL'
       )
@@ -324,9 +325,15 @@ def parts(corpus: str, form: Form = _FORM) -> list[Part]:
 
   A file of rows is a part of its own; files of text share one. If there are so
   few documents that all of them are of one split, the ends are held out.
+
+  Raises:
+    ValueError: if there is no document on this machine.
   """
   paths = find(corpus)
-  tails = _holds_tails(paths, form)
+  splits = _splits(paths, form)
+  if not splits:
+    raise ValueError(nothing(corpus))
+  tails = len(splits) == 1
   if tails:
     _warn_once(
       f'--documents {corpus}: too few documents to hold some of them out; the '
@@ -349,17 +356,17 @@ def parts(corpus: str, form: Form = _FORM) -> list[Part]:
   return [Part(tuple(group), tails) for group in groups]
 
 
-def _holds_tails(paths: Sequence[files.Path], form: Form) -> bool:
-  """Whether all documents are of one split; those at URLs are many."""
+def _splits(paths: Sequence[files.Path], form: Form) -> set[str]:
+  """The splits of the documents; those at URLs are taken to be many."""
   if not all(map(files.is_local, paths)):
-    return False
-  splits = set()
+    return set(SPLITS)
+  splits: set[str] = set()
   for path in paths:
     for document in read_file(path, form):
       splits.add(split_of(document))
-      if len(splits) > 1:
-        return False
-  return bool(splits)
+      if len(splits) == len(SPLITS):
+        return splits
+  return splits
 
 
 def read_part(part: Part, form: Form) -> Iterator[tuple[str, Document]]:

@@ -104,8 +104,8 @@ def learning_rate(cfg: Optimizer, peak: float, n_steps: int) -> optax.Schedule:
     return cfg.schedule.learning_rate(peak, n_steps)
   if cfg.warmup_steps >= n_steps:
     raise ValueError(
-      f'warmup_steps {cfg.warmup_steps} leaves nothing of {n_steps} steps; '
-      f'use at most {n_steps - 1}'
+      f'Optimizer.warmup_steps = {cfg.warmup_steps} leaves nothing of '
+      f'{n_steps} steps; use at most {n_steps - 1}, or raise LoopConfig.n_steps'
     )
   # The first step has rate peak / warmup, not 0, or it would be wasted.
   warmup = optax.linear_schedule(

@@ -7,6 +7,7 @@ resumed run asks the same.
 import dataclasses
 import random
 from collections.abc import Sequence
+from typing import Any
 
 from llm_jax.chat import formats
 from llm_jax.data import order
@@ -22,6 +23,26 @@ class Prompt:
 
   problem: protocol.Problem
   token_ids: Sequence[int]
+
+
+def count(cfg: Any) -> int:
+  """Distinct problems of a run: as many as are set, or new ones each step."""
+  n_draws = cfg.loop.batch_number(cfg.loop.n_steps)
+  n_most = cfg.n_prompts * max(n_draws, 1 + cfg.rollouts.max_refills)
+  return cfg.n_problems or n_most
+
+
+def mixture(prompts: Sequence[Prompt], cfg: Any) -> list[dict[str, Any]]:
+  """What a run asks, without refills; see record.mixture."""
+  return [
+    {
+      'source': cfg.task.name,
+      'problems': len(prompts),
+      'tokens': sum(len(prompt.token_ids) for prompt in prompts),
+      'share': 1.0,
+      'epochs': cfg.loop.n_steps * cfg.n_prompts / len(prompts),
+    }
+  ]
 
 
 def load(stage: start.Stage, task: protocol.Task, count: int) -> list[Prompt]:

@@ -77,24 +77,28 @@ def _say(source: str, tally: forms.Tally) -> None:
   if tally.ignored:
     ignored = ', '.join(f'{k} {n:,}' for k, n in tally.ignored.most_common())
     logging.info('%s: ignored: %s', source, ignored)
-  rejects = _rejects(source, tally)
+  _refuse_nothing(
+    tally,
+    f'{source} holds no conversation to learn from; give conversations of '
+    'OpenAI, ShareGPT, Alpaca, OASST, or prompts with completions',
+  )
+  _print_rejects(source, tally)
+
+
+def _print_rejects(source: str, tally: forms.Tally) -> None:
+  if tally.rejects:
+    logging.warning('%s: %d are left out:', source, tally.n_rejected)
+    for line in tally.lines():
+      logging.warning('%s', line)
+
+
+def _refuse_nothing(tally: forms.Tally, what: str) -> None:
+  """Raise with the table of rejects where nothing else was found."""
   if not tally.forms:
+    table = [f'; {tally.n_rejected:,} are left out:', *tally.lines()]
     raise ValueError(
-      f'{source} holds no conversation to learn from; give conversations of '
-      'OpenAI, ShareGPT, Alpaca, OASST, or prompts with completions'
-      f'{rejects or ": it is empty"}'
+      what + ('\n'.join(table) if table[1:] else ': it is empty')
     )
-
-
-def _rejects(source: str, tally: forms.Tally) -> str:
-  """Print the table of rejects, and return it."""
-  if not tally.rejects:
-    return ''
-  lines = tally.lines()
-  logging.warning('%s: %d are left out:', source, tally.n_rejected)
-  for line in lines:
-    logging.warning('%s', line)
-  return '\n'.join([f'; {tally.n_rejected:,} are left out:', *lines])
 
 
 def lay_out(
@@ -140,14 +144,14 @@ def lay_out(
       rows += [LaidOut(item.source, row) for row in found]
   left_out = {}
   for source, tally in tallies.items():
-    rejects = _rejects(source, tally)
     left_out |= {f'{source}: {k}': n for k, (n, _) in tally.rejects.items()}
-    if not tally.forms:
-      raise ValueError(
-        f'nothing of the conversations of {source} is left; set '
-        f"Config.sequence_length or Config.too_long = 'cut' for long ones, or "
-        f'give others{rejects}'
-      )
+    _refuse_nothing(
+      tally,
+      f'nothing of the conversations of {source} is left; set '
+      "Config.sequence_length or Config.too_long = 'cut' for long ones, or "
+      'give others',
+    )
+    _print_rejects(source, tally)
   if n_cut:
     logging.info('%d conversations are cut from the left', n_cut)
   return rows, {'left_out': left_out, 'cut': n_cut}

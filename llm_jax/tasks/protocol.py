@@ -31,7 +31,11 @@ class Task(Protocol):
   think_start: str  # text that starts a thought; ban it for direct answers
 
   def problems(self, split: str, count: int, seed: int) -> Sequence[Problem]:
-    """Distinct problems of a split, 'train' or 'held_out'."""
+    """Distinct problems of a split, 'train' or 'held_out'.
+
+    A task that reads them from its `path` also takes the split 'all', and the
+    count 0 for all of a split.
+    """
     ...
 
   def demonstrate(self, problem: Problem, think: bool) -> str:

@@ -80,7 +80,8 @@ def learn_merges(
     if pair is None:
       raise ValueError(
         f'the text has pairs for {len(merges)} merges only, not {n_merges}; '
-        f'use a smaller vocabulary or more text'
+        f'use a Config.vocab_size that is {n_merges - len(merges)} less, or '
+        f'more text'
       )
     corpus.merge(*pair, new=N_BYTES + len(merges))
     merges.append(pair)

@@ -71,8 +71,8 @@ class Tokenizer(text_tokenizer.TextTokenizer):
       published: what the files of a published model say of its tokens.
 
     Raises:
-      ValueError: if two tokens share an id or a name, or an id is not below
-        vocab_size.
+      ValueError: if a printable ASCII character has no token, two tokens share
+        an id or a name, or an id is not below vocab_size.
     """
     added = {a.name: a.token_id for a in rules.added if not a.is_special}
     names = {**special_ids, **added}
@@ -218,7 +218,7 @@ class Tokenizer(text_tokenizer.TextTokenizer):
       files.write_json(
         directory / HUGGING_FACE_FILE,
         huggingface.tokenizer_json(
-          self._ranks, self.pattern, self._special_ids
+          self._ranks, patterns.by_name(self.pattern).split, self._special_ids
         ),
       )
     spec = {**self._spec(), 'fingerprint': self.fingerprint}
@@ -312,6 +312,13 @@ def _make_engine(split: str, ranks: dict[bytes, int]) -> tiktoken.Encoding:
 
 
 def _check_vocabulary(ranks, special_ids, vocab_size):
+  # Published ones lack control characters, and bytes that no text has.
+  missing = [i for i in range(0x20, 0x7F) if bytes([i]) not in ranks]
+  if missing:
+    raise ValueError(
+      f'the vocabulary has no token for byte {missing[0]:#04x}, so hardly any '
+      f'text could be encoded; add the {len(missing)} missing bytes'
+    )
   taken = sorted([*ranks.values(), *special_ids.values()])
   twice = [a for a, b in itertools.pairwise(taken) if a == b]
   if twice:

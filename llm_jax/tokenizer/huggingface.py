@@ -12,13 +12,13 @@ from llm_jax.tokenizer import patterns, text_tokenizer
 
 
 def tokenizer_json(
-  ranks: Mapping[bytes, int], pattern: str, special_ids: Mapping[str, int]
+  ranks: Mapping[bytes, int], split: str, special_ids: Mapping[str, int]
 ) -> dict[str, Any]:
   """The contents of tokenizer.json.
 
   Args:
     ranks: ids of ordinary tokens by their bytes.
-    pattern: name of the split pattern.
+    split: matches one pre-token after the other; no possessive quantifiers.
     special_ids: ids of the control tokens by name, in rising order.
 
   Returns:
@@ -34,7 +34,7 @@ def tokenizer_json(
   def spell(token: bytes) -> str:
     return ''.join([printable[value] for value in token])
 
-  values = empty_json(patterns.by_name(pattern))
+  values = empty_json(patterns.by_split(split))
   values['model'] |= {
     'ignore_merges': looks_up,
     'vocab': {spell(token): rank for token, rank in ranks.items()},

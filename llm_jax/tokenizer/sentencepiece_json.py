@@ -6,7 +6,7 @@ where merges are as SentencePiece makes them: any two neighbours whose text is
 a piece, the best piece first.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from llm_jax.tokenizer import huggingface, sentencepiece, text_tokenizer
@@ -41,7 +41,7 @@ def write(values: Mapping[str, Any], path, control_names=()) -> None:
   names = model['vocab'] | {token.name: token.token_id for token in added}
   kinds = {token.name: _kind_of(token) for token in added}
   kinds[model.get('unk_token')] = sentencepiece.UNKNOWN
-  scores = _scores(model)
+  scores = _scores(model, {token.name for token in added})
   by_id = {token_id: name for name, token_id in names.items()}
   pieces = []
   for token_id in range(max(by_id) + 1):
@@ -103,14 +103,19 @@ def _kind(name: str) -> int:
   return sentencepiece.BYTE if is_byte else sentencepiece.NORMAL
 
 
-def _scores(model: Mapping[str, Any]) -> dict[str, float]:
-  """Of each merged piece; the sooner it is merged the higher."""
+def _scores(
+  model: Mapping[str, Any], added: Collection[str]
+) -> dict[str, float]:
+  """Of each merged piece; the sooner it is merged the higher.
+
+  Those that are added are found before anything is merged.
+  """
   scores: dict[str, float] = {}
   last = ''
   for rank, merge in enumerate(model['merges']):
     left, right = merge.split(' ') if isinstance(merge, str) else merge
     name = left + right
-    if name in scores and name != last:
+    if name in scores and name != last and name not in added:
       raise ValueError(
         f'tokenizer.json makes {name!r} by merges that do not stand together, '
         'so it cannot be converted; give tokenizer.model beside it'

@@ -12,7 +12,7 @@ import dataclasses
 import functools
 import os
 import pathlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -63,13 +63,17 @@ class Stage:
     return continuation.updates_a_step(self.cfg) * n_steps
 
   def begin(
-    self, inputs: Mapping[str, str], plan: fit.Plan | None = None
+    self,
+    inputs: Mapping[str, str],
+    plan: fit.Plan | None = None,
+    mixture: Sequence[Mapping[str, Any]] = (),
   ) -> bool:
     """Open the record of the run; see record.begin, whose errors it raises.
 
     Args:
       inputs: fingerprint of each artifact that the stage reads besides.
       plan: how a batch is computed, for the record.
+      mixture: what is trained on, if it is known; see record.mixture.
 
     Returns:
       True if the same run is finished there, so that nothing is left to do.
@@ -89,9 +93,12 @@ class Stage:
     )
     if is_finished:
       logging.info('%s in %s is already finished', self.name, self.workdir)
-    elif self.goes_on.change:
+      return True
+    if self.goes_on.change:
       logging.info('the run %s', self.goes_on.change.note['how'])
-    return is_finished
+    if mixture:
+      record.mixture(self.workdir, mixture)
+    return False
 
   def start(
     self,

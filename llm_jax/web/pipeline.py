@@ -488,16 +488,10 @@ def _refuse_nothing(todo: Plan, steps: Sequence[dict]):
         f'{n_in} candidates, {counts}; give WARC, WET or ARC files of pages'
       )
   if not steps[-1]['documents_kept']:
-    removed = {
-      f'{step["name"]} {reason}': counts['documents']
-      for step in steps
-      for reason, counts in step['removed'].items()
-    }
+    gone = {s['name']: s['documents_in'] - s['documents_kept'] for s in steps}
     raise ValueError(
-      f'no document is left of {steps[0]["documents_kept"]} pages; removed: '
-      f'{removed}; loosen the rules that removed most, as '
-      'gin_configs/clean_pydoc.gin does, with another --workdir, or give other '
-      'files'
+      f'no document is left; each step removed {gone}, for reasons that stand '
+      'in funnel.json; loosen rules with another --workdir, or give other files'
     )
 
 

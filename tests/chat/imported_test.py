@@ -97,6 +97,19 @@ def test_what_is_learnt(name, conversation, expected):
       assert sum(row.loss_mask[: len(prompt)]) == 0
 
 
+@pytest.mark.parametrize('name', ['chatml', 'generation'])
+def test_messages_of_weight_0_are_read_and_not_learnt(name):
+  messages = [user('a'), assistant('no'), user('b'), assistant('yes')]
+  (whole,) = FORMATS[name].rows(messages)
+  messages[1] = messages[1] | {'weight': 0}
+  (row,) = FORMATS[name].rows(messages)
+  assert row.token_ids == whole.token_ids
+  assert 'no' in learnt(whole)
+  assert 'no' not in learnt(row)
+  assert learnt(whole).endswith(learnt(row))
+  assert learnt(row).startswith('yes')
+
+
 def test_thoughts_of_earlier_turns_are_not_read():
   rows = FORMATS['thinking'].rows(CONVERSATIONS['thoughts'])
   texts = [TOKENIZER.decode(row.token_ids) for row in rows]

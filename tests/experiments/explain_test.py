@@ -1,11 +1,16 @@
 """What --explain says of a run, and what it refuses before the run does."""
 
+import pathlib
+import re
+
 import pytest
 
 from experiments import command_line, explain, pretrain, process, rl, sft
+from llm_jax.model import config as model_config
 from llm_jax.model import params
 from tests.evals import tiny_checkpoint
 
+ROOT = pathlib.Path(__file__).resolve().parents[2]
 # Of tests/evals/tiny_checkpoint.py's model and vocabulary.
 MODEL = (
   'vocab_size = 320', 'n_layers = 1', 'd_model = 16', 'n_heads = 1',
@@ -154,3 +159,13 @@ def test_fine_tuning(made, say):
   code, _, err = say(sft, explain.fine_tuning, restore_from=made / 'nothing')
   assert code == 1
   assert 'holds no checkpoint of a model' in err
+
+
+def test_the_bigger_model_of_the_how_to_has_sane_sizes():
+  page = ROOT / 'docs' / 'how-to' / 'own_text.md'
+  text = page.read_text(encoding='utf-8').split('## A bigger model')[1]
+  pairs = re.findall(r'ModelConfig.(\w+) = (\d+)', text.split('\n## ')[0])
+  cfg = model_config.ModelConfig(**{name: int(n) for name, n in pairs})
+  assert cfg.n_layers > model_config.ModelConfig().n_layers
+  (line,) = explain._sizes(cfg)  # and no word about heads or d_ff
+  assert ' parameters: ' in line

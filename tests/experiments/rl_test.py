@@ -125,6 +125,9 @@ def test_another_file_of_problems_is_refused(tmp_path, monkeypatch):
     with pytest.raises(Begun):
       rl.run(cfg, str(tmp_path / 'rl'), str(base))
   run = json.loads((tmp_path / 'rl' / 'run.json').read_text())
+  (mixture,) = run['mixture']  # 6 steps of 4 of 20 problems
+  assert (mixture['source'], mixture['problems']) == ('word_problems', 20)
+  assert mixture['epochs'] == 6 * 4 / 20
   assert run['inputs']['task.path'] == files.sha256(path)
   path.write_text('\n'.join(map(json.dumps, rows[:-1])))
   with pytest.raises(ValueError, match='inputs task.path'):

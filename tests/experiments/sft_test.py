@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from experiments import sft
+from llm_jax import locks
 from llm_jax.interop import huggingface
 from llm_jax.model import lora, params, transformer
 from llm_jax.optim import optimizers
@@ -169,6 +170,21 @@ def test_what_is_mixed_is_recorded(base, tmp_path):
   assert own['epochs'] == mine['epochs'] == 2 * 4 / 21
   assert list(run['left_out'].values()) == [1]
   assert list(run['inputs']) == ['conversations mine', 'model']
+
+
+def test_a_file_that_is_mended_is_taken_by_the_same_command(base, tmp_path):
+  path, workdir = tmp_path / 'mine.jsonl', tmp_path / 'sft'
+  path.write_text('{"messages": [{"role": "user", "content": "q"}]}')
+  cfg = dataclasses.replace(
+    CFG, task=None, n_task=0, loop=training_loop.LoopConfig(n_steps=2)
+  )
+  given = {'conversations': [str(path)]}
+  with pytest.raises(ValueError, match='(?s)no conversation.*1  no message'):
+    sft.run(cfg, str(workdir), base, **given)
+  locks.unlock(workdir)  # as the end of the process does
+  path.write_text('{"prompt": "q", "completion": "a"}')
+  sft.run(cfg, str(workdir), base, **given)
+  assert (workdir / 'done.json').exists()
 
 
 def test_a_wrong_pattern_leaves_the_folder_free(base, tmp_path):

@@ -60,7 +60,7 @@ def test_warmup_that_reaches_into_the_decay_is_refused():
 
 def test_warmup_as_long_as_the_run_is_refused():
   cfg = optimizers.Optimizer(warmup_steps=6)
-  with pytest.raises(ValueError, match='warmup_steps 6 leaves nothing of 6'):
+  with pytest.raises(ValueError, match='warmup_steps = 6 leaves nothing of 6'):
     optimizers.learning_rate(cfg, 1.0, 6)
 
 

@@ -98,7 +98,9 @@ class LearnMergesTest(unittest.TestCase):
 
   def test_nothing_to_merge(self):
     assert bpe.learn_merges({}, 0) == []
-    with pytest.raises(ValueError, match='smaller vocabulary or more text'):
+    with pytest.raises(
+      ValueError, match='vocab_size that is 1 less, or more text'
+    ):
       bpe.learn_merges({}, 1)
     with pytest.raises(ValueError, match='for 0 merges only, not 2'):
       bpe.learn_merges({'a': 9}, 2)

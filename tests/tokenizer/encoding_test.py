@@ -167,6 +167,8 @@ class TestVocabulary:
   def test_wrong_vocabularies(self):
     byte_ranks = {bytes([i]): i for i in range(256)}
     make = encoding.Tokenizer
+    with pytest.raises(ValueError, match='no token for byte 0x41'):
+      make({t: i for t, i in byte_ranks.items() if i != 65}, 'qwen2', {}, 300)
     with pytest.raises(ValueError, match='two tokens have id 7'):
       make(byte_ranks, 'qwen2', {'<s>': 7}, 300)
     with pytest.raises(ValueError, match='below vocab_size 300; raise it to 9'):

@@ -81,7 +81,7 @@ def test_mistakes_get_one_message(warcs, finished, tmp_path):
     (tmp_path / 'broken', {}, "no page could be read.*'damaged_file': 1"),
     (tmp_path / 'missing', {}, "no page could be read.*'http_404': 1"),
     (tmp_path / 'silent', {}, "no text could be read.*'no_text': 1"),
-    (tmp_path / 'short', {}, "no document is left of 1 pages; removed: .*': 1"),
+    (tmp_path / 'short', {}, "no document is left; each step removed .*': 1"),
   ]
   for i, (folder, more, message) in enumerate(mistakes):
     out, warc = tmp_path / f'out{i}', [f'{folder}/*.warc.gz']
