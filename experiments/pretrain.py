@@ -70,11 +70,7 @@ def run(
 ) -> None:
   """Train the model; the same workdir resumes."""
   stage = start.new(
-    'pretrain',
-    cfg,
-    workdir=workdir,
-    tokenizer_dir=tokenizer,
-    restore_from=restore_from,
+    'pretrain', cfg, workdir, tokenizer_dir=tokenizer, restore_from=restore_from
   )
   cfg, vocabulary = stage.cfg, stage.tokenizer
 

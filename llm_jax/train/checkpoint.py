@@ -127,10 +127,9 @@ class Checkpointer:
     Raises:
       OSError: if the last save met a full disk.
     """
-    with contextlib.ExitStack() as on_exit:
-      on_exit.enter_context(_disk_full_named(self._folder))
-      on_exit.callback(self._orbax.close)  # tells of a failed save once more
-      self.wait()
+    self.wait()
+    with _disk_full_named(self._folder):  # it tells of a failed save once more
+      self._orbax.close()
 
   def wait(self) -> None:
     """Wait until the last save is on disk.

@@ -253,11 +253,7 @@ def new(
   """
   if restore_from:
     return _further(
-      name,
-      cfg,
-      workdir=workdir,
-      tokenizer_dir=tokenizer_dir,
-      restore_from=restore_from,
+      name, cfg, workdir, tokenizer_dir=tokenizer_dir, restore_from=restore_from
     )
   if not tokenizer_dir:
     raise ValueError(
@@ -289,13 +285,9 @@ def _further(name, cfg, workdir, tokenizer_dir, restore_from) -> Stage:
       'longer), or give a new --workdir for another one'
     )
   stage = after(
-    name,
-    cfg,
-    workdir=workdir,
-    restore_from=restore_from,
-    n_rows=cfg.batch_size,
+    name, cfg, workdir, restore_from=restore_from, n_rows=cfg.batch_size
   )
-  model = _same_model(cfg.model, stage.model_config)
+  model = config.computed_as(cfg.model, stage.model_config)
   cfg = dataclasses.replace(cfg, model=model)
   if tokenizer_dir:
     given = loading.load(tokenizer_dir).fingerprint
