@@ -306,27 +306,6 @@ def _further(name, cfg, workdir, tokenizer_dir, restore_from) -> Stage:
   return dataclasses.replace(stage, cfg=cfg, model_config=model)
 
 
-def _same_model(
-  asked: config.ModelConfig, saved: config.ModelConfig
-) -> config.ModelConfig:
-  """The saved model, computed as it is asked for."""
-  usual, changed, wrong = config.ModelConfig(), {}, []
-  for field in dataclasses.fields(saved):
-    value, own = getattr(asked, field.name), getattr(saved, field.name)
-    if value in (own, getattr(usual, field.name)):
-      continue  # not set, or to what it is
-    if field.name in config.COMPUTATION:
-      changed[field.name] = value
-    else:
-      wrong.append(f'{field.name} = {value!r}, but it has {own!r}')
-  if wrong:
-    raise ValueError(
-      f'the model of --restore_from is another one: ModelConfig.'
-      f'{"; ModelConfig.".join(wrong)}; leave these settings out'
-    )
-  return dataclasses.replace(saved, **changed)
-
-
 def after(
   name: str,
   cfg: Any,
