@@ -482,10 +482,12 @@ def _disk_full_named(folder: str):
   except Exception as error:
     if isinstance(error, OSError) and error.errno == errno.ENOSPC:
       raise  # it is named
-    text, cause = '', error
-    while cause is not None:
-      text += f'{cause} '
+    # Orbax raises one error twice, which then is its own context's cause.
+    chain, cause = [], error
+    while cause is not None and cause not in chain:
+      chain.append(cause)
       cause = cause.__cause__ or cause.__context__
+    text = ' '.join(map(str, chain))
     if not any(
       s in text
       for s in ('RESOURCE_EXHAUSTED', 'No space left', 'File too large')
