@@ -25,16 +25,19 @@ from llm_jax.data import conversations
 from llm_jax.interop import tokenizer_files
 from llm_jax.tokenizer import loading, text_tokenizer
 
-_TOKENIZER = flags.DEFINE_string(
-  'tokenizer', 'runs/speedrun/tokenizer', 'Folder that holds a tokenizer.'
-)
-_CONVERSATION = flags.DEFINE_string(
-  'conversation', None, 'JSON lines of conversations, shown with their mask.'
-)
-_N = flags.DEFINE_integer('n', 3, 'Conversations shown.', lower_bound=1)
-
 _COLOURS = ('\033[30;46m', '\033[30;43m', '\033[30;42m', '\033[30;45m')
 _LEARNT, _OTHER, _PLAIN = '\033[32m', '\033[2m', '\033[0m'
+
+
+def _define_flags() -> None:
+  """When it is the program: another tool has flags of the same names."""
+  flags.DEFINE_string(
+    'tokenizer', 'runs/speedrun/tokenizer', 'Folder that holds a tokenizer.'
+  )
+  flags.DEFINE_string(
+    'conversation', None, 'JSON lines of conversations, shown with their mask.'
+  )
+  flags.DEFINE_integer('n', 3, 'Conversations shown.', lower_bound=1)
 
 
 def load(folder: str) -> text_tokenizer.TextTokenizer:
@@ -103,7 +106,10 @@ def _text(tokenizer: text_tokenizer.TextTokenizer, token_id: int) -> str:
 
 
 def _conversations(
-  tokenizer: text_tokenizer.TextTokenizer, source: str, in_colour: bool
+  tokenizer: text_tokenizer.TextTokenizer,
+  source: str,
+  n_shown: int,
+  in_colour: bool,
 ) -> None:
   layout, tally = formats.choose(tokenizer, is_chat=True), forms.Tally()
   found = (
@@ -114,7 +120,7 @@ def _conversations(
     )
   )
   shown = 0
-  for number, messages in itertools.islice(found, _N.value):
+  for number, messages in itertools.islice(found, n_shown):
     # Some templates learn a row for each answer.
     for row in layout.rows(messages):
       n, n_learnt = len(row.token_ids), sum(row.loss_mask)
@@ -128,14 +134,17 @@ def _conversations(
 
 
 def _main(argv: Sequence[str]) -> None:
+  given = flags.FLAGS
   text, more = (argv[1], argv[2:]) if argv[1:] else (None, [])
-  if more or (text is None) == (_CONVERSATION.value is None):
+  if more or (text is None) == (given.conversation is None):
     raise app.UsageError('give one text in quotes, or --conversation FILE')
   in_colour = sys.stdout.isatty() and 'NO_COLOR' not in os.environ
   try:
-    tokenizer = load(_TOKENIZER.value)
+    tokenizer = load(given.tokenizer)
     if text is None:
-      _conversations(tokenizer, _CONVERSATION.value or '', in_colour)
+      _conversations(
+        tokenizer, given.conversation, n_shown=given.n, in_colour=in_colour
+      )
       return
     text = sys.stdin.read() if text == '-' else text
     ids = tokenizer.encode(text)
@@ -147,4 +156,5 @@ def _main(argv: Sequence[str]) -> None:
 
 
 if __name__ == '__main__':
+  _define_flags()
   app.run(_main)

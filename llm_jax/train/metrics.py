@@ -37,14 +37,15 @@ class Writer:
     """
     self._views = views
     self._workdir = workdir
-    self._files = {}
+    kept = {}
     for name in (METRICS, SAMPLES, ROLLOUTS):
       path = os.path.join(workdir, name)
-      if name == ROLLOUTS and not os.path.exists(path):
-        continue
-      lines = (r for r in read(path) if r['step'] <= resume_step)
+      if name != ROLLOUTS or os.path.exists(path):
+        kept[path] = [r for r in read(path) if r['step'] <= resume_step]
+    # All are read before one is changed or opened.
+    for path, lines in kept.items():
       files.write_jsonl(path, lines)
-      self._files[name] = _append_to(path)
+    self._files = {os.path.basename(path): _append_to(path) for path in kept}
 
   def metrics(self, step: int, values: Mapping[str, Any]) -> None:
     """Append one line of numbers to metrics.jsonl."""

@@ -6,12 +6,11 @@
   write_shard    filtered documents and which of them go -> Parquet file
 
 Each writes its files under a temporary name and renames them, the one that
-says `finished` last, and does nothing where that is there already with the
-same key: of the input, the code and the configuration. So a rerun does what
-is missing, and the result does not depend on the number of workers, on the
-runner or on kills in between. Only keys and integers leave a shard, and no
-step holds a corpus in memory. `clean` runs them in processes of this machine,
-`beam_runner.clean` on Apache Beam.
+says `finished` last, and does nothing where that is there already with the same
+key: of the input, the code and the configuration. So a rerun does what is
+missing, and the result depends on no number of workers, runner or kill. Only
+keys and integers leave a shard, and no step holds a corpus in memory. `clean`
+runs them in processes of this machine, `beam_runner.clean` on Apache Beam.
 """
 
 import dataclasses
@@ -487,7 +486,8 @@ def _refuse_nothing(todo: Plan, steps: Sequence[dict]):
         f'no {what} could be read: {len(todo.shards)} files hold '
         f'{n_in} candidates, {counts}; give WARC, WET or ARC files of pages'
       )
-  if not steps[-1]['documents_kept']:
+  is_known = todo.earlier and steps[-1]['documents_in']  # nothing is new
+  if not steps[-1]['documents_kept'] and not is_known:
     gone = {s['name']: s['documents_in'] - s['documents_kept'] for s in steps}
     raise ValueError(
       f'no document is left; each step removed {gone}, for reasons that stand '

@@ -245,7 +245,7 @@ def finished(tokenizer, tmp_path_factory):
      'step 2 has read batch 2 and would read 4'),
     (make('cosine', n_steps=5), '6 steps are done; use more'),
     (make('cosine', n_steps=6, rewind_to=6, peak=1.0), '6 steps are done'),
-    (make('cosine', n_steps=8), 'behind step 6, but warmup_steps 2 leaves'),
+    (make('cosine', n_steps=8), 'step 6, but Optimizer.warmup_steps = 2 leave'),
     (make('cosine', n_steps=5, rewind_to=4), 'given the 4 steps done other'),
     (dataclasses.replace(make('cosine', n_steps=16), seed=1),
      r'another run \(config seed: 0 -> 1\); give another'),
