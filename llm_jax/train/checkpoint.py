@@ -487,11 +487,8 @@ def _disk_full_named(folder: str):
     while cause is not None and cause not in chain:
       chain.append(cause)
       cause = cause.__cause__ or cause.__context__
-    text = ' '.join(map(str, chain))
-    if not any(
-      s in text
-      for s in ('RESOURCE_EXHAUSTED', 'No space left', 'File too large')
-    ):
+    signs = ('RESOURCE_EXHAUSTED', 'No space left', 'File too large')
+    if not any(sign in str(cause) for cause in chain for sign in signs):
       raise
     raise OSError(
       errno.ENOSPC,
