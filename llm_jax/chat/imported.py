@@ -71,7 +71,7 @@ class Imported:
     self._ids |= {name: added[name].token_id for name in self._written_texts}
     self._control = re.compile(
       '|'.join(
-        _pattern(added.get(name) or text_tokenizer.AddedToken(name, 0))
+        (added.get(name) or text_tokenizer.AddedToken(name, 0)).search
         for name in sorted(self._ids, key=len, reverse=True)
       )
       or '(?!)'
@@ -319,12 +319,6 @@ class _Texts(NamedTuple):
 
 def _is_answer(message: conversation.Message) -> bool:
   return message['role'] == conversation.ASSISTANT
-
-
-def _pattern(token: text_tokenizer.AddedToken) -> str:
-  left = r'\s*' if token.strips_left else ''
-  right = r'\s*' if token.strips_right else ''
-  return f'{left}({re.escape(token.name)}){right}'
 
 
 def _make_guard(

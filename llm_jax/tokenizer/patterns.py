@@ -37,6 +37,7 @@ _BLANKS = (
 )
 
 _LINE_BREAKS = r'\r\n'
+WHITE_SPACE = _BLANKS + _LINE_BREAKS  # inside a character class
 _GPT2_WORDS = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+"
 _SYMBOLS = r' ?[^\s\p{L}\p{N}]+'
 # o200k's words: one that begins with capitals ends where small letters end.
@@ -84,12 +85,12 @@ PATTERNS = {
   ),
   'gpt2': Pattern(
     rf'{_GPT2_WORDS}| ?\p{{N}}+|{_SYMBOLS}|\s+(?!\S)|\s+',
-    _BLANKS + _LINE_BREAKS,
+    WHITE_SPACE,
     steps=(BYTE_LEVEL,),
   ),
   'smollm': Pattern(
     rf'{_GPT2_WORDS}|\p{{N}}|{_SYMBOLS}|\s+(?![^\s\p{{N}}])|\s+',
-    _BLANKS + _LINE_BREAKS,
+    WHITE_SPACE,
     steps=(DIGITS, BYTE_LEVEL),
     whole_before=r'\p{N}',
   ),

@@ -8,7 +8,7 @@ import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Literal
 
-from llm_jax.tokenizer import published, specials
+from llm_jax.tokenizer import patterns, published, specials
 
 _Form = Literal['', 'NFC', 'NFD', 'NFKC', 'NFKD']
 
@@ -32,6 +32,14 @@ class AddedToken:
   strips_left: bool = False
   strips_right: bool = False
   is_normalized: bool = False
+
+  @property
+  def search(self) -> str:
+    """A regular expression that finds it in text, its name in a group."""
+    blanks = f'[{patterns.WHITE_SPACE}]*'
+    left = blanks if self.strips_left else ''
+    right = blanks if self.strips_right else ''
+    return f'{left}({re.escape(self.name)}){right}'
 
 
 @dataclasses.dataclass(frozen=True)
@@ -236,14 +244,8 @@ class _Finder:
 
   def __init__(self, tokens: Sequence[AddedToken]):
     self._ids = {token.name: token.token_id for token in tokens}
-    blanks = {True: r'\s*', False: ''}
     longest_first = sorted(tokens, key=lambda token: -len(token.name))
-    forms = (
-      f'{blanks[token.strips_left]}({re.escape(token.name)})'
-      f'{blanks[token.strips_right]}'
-      for token in longest_first
-    )
-    self._pattern = re.compile('|'.join(forms))
+    self._pattern = re.compile('|'.join(t.search for t in longest_first))
 
   def cut(self, text: str) -> Iterator[str | int]:
     """The ids of added tokens, and what text is between them."""
