@@ -1,12 +1,14 @@
 """Conversations in OpenAI's message form: what is allowed, and why not.
 
 A conversation is a list of {'role': ..., 'content': ...}; what the assistant
-says is learnt, unless the message has a weight of 0. Does not render (see
-template.py). Tool calls are not supported yet, and are refused.
+says is learnt, its calls of tools included, unless the message has a weight of
+0. Does not render (see template.py).
 """
 
 from collections.abc import Mapping, Sequence
 from typing import Any
+
+from llm_jax.chat import calls
 
 SYSTEM = 'system'
 USER = 'user'
@@ -16,8 +18,9 @@ ROLES = (SYSTEM, USER, ASSISTANT, TOOL)
 
 Message = Mapping[str, Any]
 
-# Of a message. Who calls a tool is not shown yet; the others need not be.
-_KEYS = {'role', 'content', 'weight', 'name', 'tool_call_id'}
+# Of a message. Our own layout shows neither names nor numbers of calls: results
+# stand in the order of the calls.
+_KEYS = {'role', 'content', 'weight', 'name', 'tool_call_id', 'tool_calls'}
 # Who may speak after whom; None is the beginning.
 _MAY_FOLLOW = {
   None: (SYSTEM, USER),
@@ -95,6 +98,16 @@ def _check_message(index: int, message: Message) -> None:
       f'message {index} has role {message["role"]!r}; use one of '
       f'{", ".join(ROLES)}'
     )
+  if 'tool_calls' in message:
+    if message['role'] != ASSISTANT:
+      raise ValueError(
+        f'message {index} of the {message["role"]} has tool_calls; only the '
+        'assistant calls tools'
+      )
+    try:
+      calls.of_message(message)
+    except ValueError as error:
+      raise ValueError(f'message {index}: {error}') from None
   unknown = sorted(message.keys() - _KEYS)
   if unknown:
     raise ValueError(

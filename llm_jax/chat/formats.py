@@ -7,9 +7,9 @@ template.py. Every stage asks `choose` for it and knows no other way.
 
 import itertools
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
-from llm_jax.chat import conversation, imported, template
+from llm_jax.chat import calls, conversation, imported, template
 from llm_jax.tokenizer import specials, text_tokenizer
 
 
@@ -61,6 +61,25 @@ class Format(Protocol):
     Args:
       token_ids: what the model drew; control tokens in it are left out.
       direct: whether its prompt was.
+    """
+    ...
+
+  def calls(self, token_ids: Sequence[int]) -> list[calls.Call]:
+    """The calls of tools in an answer, with those that cannot be read."""
+    ...
+
+  def message(self, token_ids: Sequence[int]) -> dict[str, Any]:
+    """An answer as a message, with its readable calls in `tool_calls`."""
+    ...
+
+  def after_tools(self, results: Sequence[str]) -> list[int]:
+    """The ids behind an answer with calls that ended by a stop token.
+
+    Args:
+      results: what came of each call, in order; it is encoded as text.
+
+    Returns:
+      The tools' messages, and the beginning of the next answer.
     """
     ...
 
@@ -171,6 +190,34 @@ class Own:
     shown = [i for i in token_ids if i not in self.hidden_ids]
     return self._tokenizer.decode(shown)
 
+  def calls(self, token_ids):
+    """See Format."""
+    _, found = calls.split(self._names(token_ids))
+    return [
+      call
+      for opening, places, is_ended in found
+      for call in calls.read(
+        opening,
+        self._tokenizer.decode([token_ids[i] for i in places]),
+        is_ended,
+      )
+    ]
+
+  def message(self, token_ids):
+    """See Format."""
+    outside, _ = calls.split(self._names(token_ids))
+    content = self.text([token_ids[i] for i in outside])
+    return _message(content, self.calls(token_ids))
+
+  def after_tools(self, results):
+    """See Format."""
+    return template.after_tools(self._tokenizer, results)
+
+  def _names(self, token_ids):
+    ids = {self._tokenizer.special_id(name): name for name in calls.TOKENS
+           if name in self._tokenizer.special_names}  # fmt: skip
+    return [ids.get(token) for token in token_ids]
+
 
 class Plain:
   """Text that the model continues, as in pretraining; see Format."""
@@ -212,6 +259,25 @@ class Plain:
     del direct
     shown = [i for i in token_ids if i not in self.hidden_ids]
     return self._tokenizer.decode(shown)
+
+  def calls(self, token_ids):
+    """See Format; a text has none."""
+    del token_ids
+    return []
+
+  def message(self, token_ids):
+    """See Format."""
+    return _message(self.text(token_ids), [])
+
+  def after_tools(self, results):
+    """Refused: a text has no turns."""
+    raise ValueError(f'{len(results)} results for a model without turns')
+
+
+def _message(content: str, found: Sequence[calls.Call]) -> dict[str, Any]:
+  sound = [call.message() for call in found if not call.fault]
+  message = {'role': conversation.ASSISTANT, 'content': content}
+  return message | ({'tool_calls': sound} if sound else {})
 
 
 def _hidden(tokenizer: text_tokenizer.TextTokenizer) -> frozenset[int]:

@@ -7,13 +7,15 @@ the assistant says. And no token reaches over the beginning of an answer, since
 none is drawn that way.
 """
 
+import functools
 import itertools
 import json
+import os
 import re
-from collections.abc import Callable, Collection, Iterator, Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from typing import Any, NamedTuple
 
-from llm_jax.chat import conversation, jinja_template, template
+from llm_jax.chat import calls, conversation, jinja_template, template
 from llm_jax.tokenizer import text_tokenizer
 
 # How published models mark a thought; ours, which verifiers read, come first.
@@ -30,6 +32,8 @@ _NO_THOUGHT = '\n{}\n\n'  # ends a thought that the prompt has opened
 _PRIVATE = range(0xF0000, 0xFFFFE)  # characters without a meaning
 _QUESTION = ({'role': conversation.USER, 'content': 'Question'},)
 _ANSWER = 'AnswerOfAProbe'
+_PROBE = calls.Call(_ANSWER, {'key': 'value'})
+_RESULT = 'ResultOfAProbe'
 
 
 class Imported:
@@ -46,19 +50,26 @@ class Imported:
 
   is_chat = True
 
-  def __init__(self, tokenizer: text_tokenizer.TextTokenizer, source: str):
+  def __init__(
+    self,
+    tokenizer: text_tokenizer.TextTokenizer,
+    source: str,
+    tools: Sequence[Mapping[str, Any]] = (),
+  ):
     """Read a template.
 
     Args:
       tokenizer: of the model.
       source: the template.
+      tools: what the model may call, as `tools` of OpenAI's requests.
 
     Raises:
       ValueError: if it is no template, or refuses a question.
     """
     self._tokenizer = tokenizer
     names = tokenizer.published.token_names if tokenizer.published else {}
-    self._template = jinja_template.Template(source, names)
+    variables = {**names, 'tools': [*tools] or None}
+    self._template = jinja_template.Template(source, variables)
     # An added token that is text elsewhere is one of the layout where the
     # template writes it.
     added = {token.name: token for token in tokenizer.rules.added}
@@ -164,6 +175,106 @@ class Imported:
       text = text.replace(theirs, ours)
     return text
 
+  def calls(self, token_ids: Sequence[int]) -> list[calls.Call]:
+    """The calls of tools in an answer, as the template writes them."""
+    return self._split_calls(token_ids)[1]
+
+  def message(self, token_ids: Sequence[int]) -> dict[str, Any]:
+    """An answer as a message, with its readable calls in `tool_calls`."""
+    content, found = self._split_calls(token_ids)
+    sound = [call.message() for call in found if not call.fault]
+    message = {'role': conversation.ASSISTANT, 'content': content}
+    return message | ({'tool_calls': sound} if sound else {})
+
+  def after_tools(self, results: Sequence[str]) -> list[int]:
+    """The ids behind an answer that called tools, up to the next answer.
+
+    Args:
+      results: text of each tool message.
+
+    Raises:
+      ValueError: if the template does not show results of tools.
+    """
+    messages = [
+      *_QUESTION,
+      {
+        'role': conversation.ASSISTANT,
+        'content': '',
+        'tool_calls': [_PROBE.message()],
+      },
+      *({'role': conversation.TOOL, 'content': text} for text in results),
+    ]
+    texts = self._texts(messages)
+    text = texts.before(len(messages))
+    behind = text.rpartition(_ANSWER)[2]
+    stops = (
+      end
+      for _, end, token_id in self._pieces(behind)
+      if token_id in self.stop_ids
+    )
+    end = next(stops, None)
+    if _ANSWER not in text or end is None:
+      raise ValueError(
+        'the chat template shows no calls of tools, so this model cannot be '
+        'given any; leave --tools out'
+      )
+    start = len(text) - len(behind) + end
+    row = self._row(texts, text, [(start, len(text))])
+    return [i for i, behind in zip(*row, strict=True) if behind]
+
+  @functools.cached_property
+  def _call_marks(self) -> tuple[str, str] | None:
+    """What stands around a call that is written as JSON; None: no calls."""
+    answer = {'role': conversation.ASSISTANT, 'content': ''}
+    message = answer | {'tool_calls': [_PROBE.message()]}
+    parts = []
+    for one in (message, answer):
+      texts = self._texts([*_QUESTION, one])
+      parts.append(texts.until(2).replace(texts.mark, ''))
+    text = parts[0]
+    found = re.search(r'\{[^{}]*' + _ANSWER + r'[^{}]*\{[^{}]*\}[^{}]*\}', text)
+    if found is None:
+      return None
+    # What an answer without calls has in common is the frame of a message.
+    before = text[: found.start()].removeprefix(
+      os.path.commonprefix([text[: found.start()], parts[1]])
+    )
+    behind = text[found.end() :]
+    stops = [
+      begin for begin, _, i in self._pieces(behind) if i in self.stop_ids
+    ]
+    return before.strip(), behind[: stops[0] if stops else None].strip()
+
+  def _split_calls(
+    self, token_ids: Sequence[int]
+  ) -> tuple[str, list[calls.Call]]:
+    """The text of an answer without its calls, and these."""
+    marks = self._call_marks
+    shown = [i for i in token_ids if i not in self.stop_ids]
+    text = self._tokenizer.decode(shown)
+    if marks is None:
+      return self.text(token_ids), []
+    before, behind = marks
+    if not before:  # a message is a call, or none
+      is_call = text.lstrip().startswith('{') and '"name"' in text
+      return ('', calls.parse(text)) if is_call else (self.text(token_ids), [])
+    content, found = '', []
+    rest = text
+    while before in rest:
+      said, _, rest = rest.partition(before)
+      inside, is_ended, after = (
+        rest.partition(behind) if behind else (rest, '', '')
+      )
+      content += said
+      if behind and not is_ended:
+        found.append(calls.Call('', {}, f'{before} has no {behind}'))
+      else:
+        found += calls.parse(inside)
+      rest = after
+    if not found:
+      return self.text(token_ids), []
+    return (content + rest).strip(), found
+
   def _texts(self, messages: Sequence[conversation.Message]) -> '_Texts':
     """The conversation with what is spelled like control tokens marked."""
     content = json.dumps(list(messages), ensure_ascii=False)
@@ -177,6 +288,11 @@ class Imported:
         for theirs, ours in zip(self._thought, THOUGHT, strict=True):
           text = text.replace(ours, theirs)
       marked.append({**message, 'content': guard(text, mark)})
+      if message.get('tool_calls'):
+        marked[-1]['tool_calls'] = [
+          _guarded(call, self._guard, mark)
+          for call in calls.of_message(message)
+        ]
     return _Texts(
       template=self._template,
       messages=marked,
@@ -315,6 +431,23 @@ class _Texts(NamedTuple):
       else:
         text += part
     return text, spans
+
+
+def _guarded(
+  call: calls.Call, guard: Callable[[str, str], str], mark: str
+) -> dict[str, Any]:
+  """A call for a template: arguments as an object, its texts guarded."""
+
+  def inside(value: Any) -> Any:
+    if isinstance(value, str):
+      return guard(value, mark)
+    if isinstance(value, Mapping):
+      return {key: inside(one) for key, one in value.items()}
+    return [*map(inside, value)] if isinstance(value, list) else value
+
+  arguments = inside(dict(call.arguments))
+  function = {'name': guard(call.name, mark), 'arguments': arguments}
+  return {'type': 'function', 'function': function}
 
 
 def _is_answer(message: conversation.Message) -> bool:

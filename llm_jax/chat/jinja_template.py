@@ -32,12 +32,13 @@ class Template:
       wrote.
   """
 
-  def __init__(self, source: str, variables: Mapping[str, str]):
+  def __init__(self, source: str, variables: Mapping[str, Any]):
     """Compile a template.
 
     Args:
       source: its text.
-      variables: what it may read besides the messages, such as bos_token.
+      variables: what it may read besides the messages, such as bos_token and
+        tools.
 
     Raises:
       ValueError: if it is no template of jinja2.
@@ -66,10 +67,9 @@ class Template:
     Raises:
       ValueError: with the template's own words where it refuses the messages.
     """
-    values = self._variables | {
+    values = {'tools': None, 'documents': None} | self._variables
+    values |= {
       'messages': messages,
-      'tools': None,
-      'documents': None,
       'add_generation_prompt': add_generation_prompt,
       _MARKS: marks,
     }

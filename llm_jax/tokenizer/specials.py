@@ -17,11 +17,13 @@ SEARCH_START = '<SEARCH_START>'
 SEARCH_END = '<SEARCH_END>'
 PYTHON_START = '<PYTHON_START>'
 PYTHON_END = '<PYTHON_END>'
+CALL_START = '<CALL_START>'
+CALL_END = '<CALL_END>'
 
 # The order decides ids in saved vocabularies: only ever append.
 NAMES = (
   END_OF_TEXT, IM_START, IM_SEP, IM_END, FIM_PREFIX, FIM_MIDDLE, FIM_SUFFIX,
-  SEARCH_START, SEARCH_END, PYTHON_START, PYTHON_END,
+  SEARCH_START, SEARCH_END, PYTHON_START, PYTHON_END, CALL_START, CALL_END,
 )  # fmt: skip
 N_SLOTS = 64  # names and reserved ones, so that new names move no id
 
@@ -58,17 +60,19 @@ class Preset:
 
 # Hashes, patterns and ids as in openai/tiktoken, tiktoken_ext/openai_public.py.
 # The im_ tokens are not in it: they are the chat layout of the same models.
-# The tools' tokens fill four of the thirteen ids that cl100k leaves unused.
+# The tools' tokens fill six of the thirteen ids that cl100k leaves unused.
 _CL100K_IDS = {
   END_OF_TEXT: 100257, FIM_PREFIX: 100258, FIM_MIDDLE: 100259,
   FIM_SUFFIX: 100260, IM_START: 100264, IM_END: 100265, IM_SEP: 100266,
   SEARCH_START: 100267, SEARCH_END: 100268, PYTHON_START: 100269,
-  PYTHON_END: 100270, '<|endofprompt|>': 100276,
+  PYTHON_END: 100270, CALL_START: 100271, CALL_END: 100272,
+  '<|endofprompt|>': 100276,
 }  # fmt: skip
 _O200K_IDS = {
   END_OF_TEXT: 199999, '<|endofprompt|>': 200018, FIM_PREFIX: 200019,
   FIM_MIDDLE: 200020, FIM_SUFFIX: 200021, SEARCH_START: 200022,
   SEARCH_END: 200023, PYTHON_START: 200024, PYTHON_END: 200025,
+  CALL_START: 200026, CALL_END: 200027,
   IM_START: 200264, IM_END: 200265, IM_SEP: 200266,
 }  # fmt: skip
 PRESETS = {

@@ -1,0 +1,237 @@
+"""The tool `search`: documents by BM25, and what in them answers a query.
+
+BM25 with Lucene's inverse document frequency (Robertson and Zaragoza 2009,
+section 3; bm25s). Of each document found a window is shown, where most of what
+the query names stands together.
+"""
+
+import functools
+import json
+import math
+import os
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+import bm25s
+
+from llm_jax import files
+from llm_jax.agent import tools
+from llm_jax.data import readers
+
+INDEX = 'index.json'  # in the folder of an index; written last
+_WORD = re.compile(r'\w+')
+_FORM = readers.Form()
+_SCHEMA = {
+  'type': 'object',
+  'properties': {'query': {'type': 'string'}},
+  'required': ['query'],
+  'additionalProperties': False,
+}
+
+
+class Index:
+  """Documents that can be searched."""
+
+  def __init__(self, bm25: bm25s.BM25, texts: Sequence[Mapping[str, str]]):
+    self._bm25 = bm25
+    self._texts = texts
+
+  def __len__(self) -> int:
+    return len(self._texts)
+
+  def find(self, query: str, n: int, max_chars: int) -> list[str]:
+    """The best windows of the best documents.
+
+    Args:
+      query: words; those that no document has are passed over.
+      n: documents, at most.
+      max_chars: of a window.
+
+    Returns:
+      Windows, the best first; fewer than n where fewer documents have a word
+      of the query.
+    """
+    words = [w for w in dict.fromkeys(_words(query)) if w in self._vocabulary]
+    if not words:
+      return []
+    found, scores = self._bm25.retrieve(
+      [words], k=min(n, len(self)), show_progress=False, n_threads=0
+    )
+    weights = {word: self._rarity(word) for word in words}
+    return [
+      window(self._texts[int(i)]['text'], weights, max_chars)
+      for i, score in zip(found[0], scores[0], strict=True)
+      if score > 0
+    ]
+
+  @functools.cached_property
+  def _vocabulary(self) -> Mapping[str, int]:
+    return self._bm25.vocab_dict
+
+  def _rarity(self, word: str) -> float:
+    column = self._vocabulary[word]
+    bounds = self._bm25.scores['indptr'][column : column + 2]
+    return math.log1p(len(self) / (1 + int(bounds[1] - bounds[0])))
+
+
+def window(text: str, weights: Mapping[str, float], max_chars: int) -> str:
+  """The part of a text in which most of some words stand together.
+
+  Args:
+    text: of a document.
+    weights: of the words, in small letters; each counts once.
+    max_chars: of the part; cut between words where that is possible.
+
+  Returns:
+    The part, on one line, with dots where something was left out.
+  """
+  text = ' '.join(text.split())
+  if len(text) <= max_chars:
+    return text
+  hits = [m for m in _WORD.finditer(text) if m[0].casefold() in weights]
+  best, start = -1.0, 0
+  for i, first in enumerate(hits):
+    inside = {
+      m[0].casefold() for m in hits[i:] if m.end() <= first.start() + max_chars
+    }
+    value = sum(weights[word] for word in inside)
+    if value > best:
+      best, start = value, first.start()
+  # What leads to the first word is shown too, a quarter of the window.
+  start = max(0, min(start - max_chars // 4, len(text) - max_chars))
+  if start:
+    start = text.rfind(' ', 0, start + 1) + 1
+  part = text[start : start + max_chars]
+  is_last = start + max_chars >= len(text)
+  if not is_last and ' ' in part:
+    part = part[: part.rfind(' ')]
+  return '...' * (start > 0) + part + '...' * (not is_last)
+
+
+def build(documents: str, form: readers.Form = _FORM) -> Index:
+  """Index a corpus in memory.
+
+  Args:
+    documents: a corpus, see data/readers.py.
+    form: how its files are read.
+
+  Raises:
+    ValueError: if it holds no text.
+  """
+  texts = [
+    {'text': document.text, 'url': document.url}
+    for path in readers.find(documents)
+    for document in readers.read_file(path, form)
+  ]
+  if not texts:
+    raise ValueError(readers.nothing(documents))
+  vocabulary: dict[str, int] = {}
+  rows = [
+    [vocabulary.setdefault(word, len(vocabulary)) for word in _words(t['text'])]
+    for t in texts
+  ]
+  bm25 = bm25s.BM25(method='lucene')
+  tokens = bm25s.tokenization.Tokenized(ids=rows, vocab=vocabulary)
+  bm25.index(tokens, show_progress=False)
+  return Index(bm25, texts)
+
+
+def save(
+  documents: str, directory: files.Name, form: readers.Form = _FORM
+) -> dict[str, Any]:
+  """Index a corpus on disk.
+
+  Args:
+    documents: a corpus, see data/readers.py.
+    directory: of the index; an older one in it is replaced.
+    form: how its files are read.
+
+  Returns:
+    What index.json says: documents, fingerprint, n, n_words.
+  """
+  fingerprint = readers.fingerprint(documents)
+  index = build(documents, form)
+  folder = os.fspath(directory)
+  os.makedirs(folder, exist_ok=True)
+  path = os.path.join(folder, INDEX)
+  if os.path.exists(path):
+    os.remove(path)  # no index while its files are replaced
+  index._bm25.save(folder, corpus=index._texts, show_progress=False)
+  about = {
+    'documents': documents,
+    'fingerprint': fingerprint,
+    'n': len(index),
+    'n_words': len(index._vocabulary),
+  }
+  files.write_json(path, about)
+  return about
+
+
+def load(directory: str, documents: str | None = None) -> Index:
+  """Open an index on disk; its texts stay there.
+
+  Args:
+    directory: that `save` wrote.
+    documents: the corpus that it has to be of; None: any.
+
+  Raises:
+    ValueError: if there is none, it is damaged, or of other documents.
+  """
+  path = os.path.join(directory, INDEX)
+  if not os.path.exists(path):
+    raise ValueError(
+      f'{directory} holds no index; make one with python -m experiments.index'
+    )
+  about = files.read_json(path)
+  if documents and readers.fingerprint(documents) != about['fingerprint']:
+    raise ValueError(
+      f'the index in {directory} is of other documents than {documents} (it '
+      f'was made of {about["documents"]}); make it again with python -m '
+      'experiments.index'
+    )
+  try:
+    bm25 = bm25s.BM25.load(
+      directory, load_corpus=True, mmap=True, show_progress=False
+    )
+  except (OSError, ValueError, KeyError, json.JSONDecodeError) as error:
+    raise ValueError(
+      f'the index in {directory} is damaged ({error}); make it again with '
+      'python -m experiments.index'
+    ) from error
+  texts, bm25.corpus = bm25.corpus, None  # `retrieve` gives numbers
+  return Index(bm25, texts)
+
+
+def opened(source: str) -> Index:
+  """The index in a folder, or one that is made now of documents."""
+  if os.path.exists(os.path.join(source, INDEX)):
+    return load(source)
+  return build(source)
+
+
+def make(index: Index, n_snippets: int = 3, max_chars: int = 300) -> tools.Tool:
+  """The tool.
+
+  Args:
+    index: what is searched.
+    n_snippets: shown, at most.
+    max_chars: of each.
+  """
+
+  def run(
+    arguments: Mapping[str, Any], earlier: Sequence[Mapping[str, Any]]
+  ) -> str:
+    del earlier
+    found = index.find(arguments['query'], n_snippets, max_chars)
+    if not found:
+      return 'Nothing was found.'
+    if n_snippets == 1:
+      return found[0]
+    return '\n'.join(f'{i}. {text}' for i, text in enumerate(found, start=1))
+
+  return tools.Tool('search', 'Searches documents for words.', _SCHEMA, run)
+
+
+def _words(text: str) -> Iterator[str]:
+  return (match[0] for match in _WORD.finditer(text.casefold()))

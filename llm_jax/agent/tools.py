@@ -1,0 +1,146 @@
+"""What a model may call, and what it is told when it calls it.
+
+A tool is a function with a JSON schema of its arguments. Whatever a model
+writes, a call gives a text: the result, or a sentence that says what is wrong.
+"""
+
+import dataclasses
+import functools
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import jsonschema
+
+from llm_jax.chat import calls
+
+# run(arguments, earlier) -> text, where earlier are the arguments of the calls
+# of this tool before it in the conversation, oldest first.
+RunFn = Callable[[Mapping[str, Any], Sequence[Mapping[str, Any]]], str]
+
+
+@dataclasses.dataclass(frozen=True)
+class Tool:
+  """A function that a model may call; used from several threads."""
+
+  name: str
+  description: str  # for the model, where its chat template shows it
+  parameters: Mapping[str, Any]  # JSON schema of an object
+  run: RunFn  # raises ToolError for what the model is to know
+
+  def __post_init__(self):
+    jsonschema.Draft202012Validator.check_schema(self.parameters)
+
+  def schema(self) -> dict[str, Any]:
+    """An entry of `tools` in OpenAI's form."""
+    function = {
+      'name': self.name,
+      'description': self.description,
+      'parameters': dict(self.parameters),
+    }
+    return {'type': 'function', 'function': function}
+
+
+class ToolError(Exception):
+  """What went wrong, for the model; the conversation goes on."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Result:
+  """What came of a call."""
+
+  call: calls.Call
+  text: str  # for the model
+  is_error: bool
+
+
+_OWN: dict[str, Tool] = {}
+
+
+def tool(
+  description: str, parameters: Mapping[str, Any]
+) -> Callable[[Callable[..., str]], Callable[..., str]]:
+  """Make a function one that a model may call, by the function's name.
+
+  Args:
+    description: for the model.
+    parameters: JSON schema of its arguments, an object; they are passed by
+      name.
+
+  Returns:
+    A decorator; the function itself is not changed.
+  """
+
+  def register(function: Callable[..., str]) -> Callable[..., str]:
+    name = function.__name__
+    _OWN[name] = Tool(
+      name, description, parameters, lambda given, _: str(function(**given))
+    )
+    return function
+
+  return register
+
+
+def registered(name: str) -> Tool:
+  """A tool that an imported module has made.
+
+  Raises:
+    ValueError: if there is none of that name.
+  """
+  if name not in _OWN:
+    known = ', '.join(['python', 'search', *_OWN])
+    raise ValueError(
+      f'there is no tool {name!r}, but {known}; give the module that makes it '
+      'by --import'
+    )
+  return _OWN[name]
+
+
+def run(
+  available: Mapping[str, Tool],
+  wanted: calls.Call,
+  earlier: Sequence[Result] = (),
+  max_chars: int = 1000,
+) -> Result:
+  """Do what a model asks for, if it can be done.
+
+  Args:
+    available: the tools, by name.
+    wanted: the call.
+    earlier: of the conversation.
+    max_chars: of the text; what is longer is cut, and says so.
+
+  Returns:
+    Its result; an error where nothing was executed or it failed.
+  """
+  fail = functools.partial(Result, wanted, is_error=True)
+  if wanted.fault:
+    return fail(f'Error: this was no call: {wanted.fault}.')
+  found = available.get(wanted.name)
+  if found is None:
+    names = ', '.join(available) or 'none'
+    return fail(f'Error: there is no tool {wanted.name[:40]!r}; use {names}.')
+  try:
+    jsonschema.validate(dict(wanted.arguments), found.parameters)
+  except jsonschema.ValidationError as error:
+    return fail(f'Error: {error.message[:200]}.')
+  before = [
+    one.call.arguments
+    for one in earlier
+    if one.call.name == wanted.name and not one.is_error
+  ]
+  try:
+    text = found.run(wanted.arguments, before)
+  except ToolError as error:
+    return fail(_cut(f'Error: {error}', max_chars))
+  except Exception as error:  # of a user's tool: the conversation goes on
+    return fail(_cut(f'Error: {type(error).__name__}: {error}', max_chars))
+  return Result(wanted, _cut(text, max_chars), is_error=False)
+
+
+def _cut(text: str, max_chars: int) -> str:
+  # A lone surrogate is no text that could be encoded.
+  text = text.encode(errors='replace').decode()
+  left_out = len(text) - max_chars
+  if left_out <= 0:
+    return text
+  return f'{text[:max_chars]}\n... ({left_out} more characters)'

@@ -1,0 +1,237 @@
+"""Conversations in which the model calls tools, many at once.
+
+The turns of one conversation alternate: the model draws an answer, its calls
+are done by threads while other rows go on drawing, their results are put behind
+it, by ids, and it draws on. Everything that was drawn keeps its ids: nothing is
+encoded again. A conversation depends on its own prompt and seed only, whatever
+its neighbours and tools take in time.
+"""
+
+import concurrent.futures
+import dataclasses
+import time
+import zlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+
+from jax.sharding import Mesh
+
+from llm_jax import types
+from llm_jax.agent import tools
+from llm_jax.chat import formats
+from llm_jax.infer import engine, generate, requests, slots
+from llm_jax.model import config
+
+
+@dataclasses.dataclass(frozen=True)
+class Tools:
+  """What models may call, and how much of it."""
+
+  available: Mapping[str, tools.Tool]
+  chat_format: formats.Format
+  pool: concurrent.futures.Executor  # threads that do calls
+  max_calls: int = 4  # of a conversation; no more are done
+  max_chars: int = 1000  # of a result
+  max_seconds: float = 0.0  # of a conversation with its calls; 0: any
+
+
+@dataclasses.dataclass(frozen=True)
+class Episode:
+  """What came of a prompt: answers of the model and results of its calls.
+
+  Attributes:
+    token_ids: of all, behind the prompt.
+    logps: nats, of each token that was drawn; 0 of the others.
+    drawn: 1 where the model drew the token, 0 in what tools gave.
+    last_ids: of the last answer alone.
+    stopped: whether that ended by itself.
+    ended_by: '' if it stopped; else what ran out: 'tokens', 'calls' or
+      'seconds'.
+    results: of the calls, in order.
+  """
+
+  token_ids: list[int]
+  logps: list[float]
+  drawn: list[int]
+  last_ids: list[int]
+  stopped: bool
+  ended_by: str
+  results: list[tools.Result]
+
+
+@dataclasses.dataclass
+class _Running:
+  """A conversation under way."""
+
+  prompt: tuple[int, ...]
+  seed: int
+  started_s: float
+  token_ids: list[int] = dataclasses.field(default_factory=list)
+  logps: list[float] = dataclasses.field(default_factory=list)
+  drawn: list[int] = dataclasses.field(default_factory=list)
+  results: list[tools.Result] = dataclasses.field(default_factory=list)
+  n_turns: int = 0
+
+
+@dataclasses.dataclass(frozen=True)
+class Step:
+  """Something that happened to one conversation."""
+
+  index: int  # of the prompt
+  token_ids: list[int]  # drawn since the last step
+  results: list[tools.Result]  # that came since then
+  episode: Episode | None  # all of it, once it has ended
+
+
+def run(
+  rows: engine.Engine,
+  prompts: Sequence[Sequence[int]],
+  seeds: Sequence[int],
+  request: requests.Request,
+  using: Tools,
+) -> Iterator[Step]:
+  """Hold conversations, each from its prompt to an answer without calls.
+
+  Args:
+    rows: an idle engine, whose rows have room for a prompt and max_new_tokens.
+    prompts: token ids.
+    seeds: one for each prompt, in [0, 2^32).
+    request: max_new_tokens count all that follows the prompt, results of tools
+      included.
+    using: what may be called.
+
+  Yields:
+    Steps; as many with an episode as there are prompts.
+  """
+  running = [
+    _Running(tuple(prompt), seed, time.monotonic())
+    for prompt, seed in zip(prompts, seeds, strict=True)
+  ]
+  numbers: dict[int, int] = {}  # of requests -> of conversations
+  waiting: dict[concurrent.futures.Future[list[tools.Result]], int] = {}
+
+  def submit(index: int) -> None:
+    one = running[index]
+    seed = one.seed
+    if one.n_turns:
+      seed = zlib.crc32(f'{one.seed}/{one.n_turns}'.encode())
+    n_left = request.max_new_tokens - len(one.token_ids)
+    number = rows.submit(
+      [*one.prompt, *one.token_ids],
+      seed,
+      dataclasses.replace(request, max_new_tokens=n_left),
+    )
+    one.n_turns += 1
+    numbers[number] = index
+
+  for index in range(len(running)):
+    submit(index)
+  while numbers or waiting:
+    for update in rows.step():
+      index = numbers[update.number]
+      episode = None
+      if update.answer is not None:
+        del numbers[update.number]
+        found, episode = _take(running[index], update.answer, using)
+        if episode is None:
+          future = using.pool.submit(_do, using, found, running[index].results)
+          waiting[future] = index
+      yield Step(index, update.token_ids, [], episode)
+    if not waiting:
+      continue
+    timeout = 0 if numbers else None  # rows go on while tools work
+    for future in concurrent.futures.wait(
+      waiting, timeout, concurrent.futures.FIRST_COMPLETED
+    ).done:
+      index = waiting.pop(future)
+      results = future.result()
+      episode = _put(running[index], results, using, request.max_new_tokens)
+      if episode is None:
+        submit(index)
+      yield Step(index, [], results, episode)
+
+
+def episodes(
+  cfg: config.ModelConfig,
+  params: types.Params,
+  prompts: Sequence[Sequence[int]],
+  seeds: Sequence[int],
+  request: requests.Request,
+  batch_size: int,
+  using: Tools,
+  mesh: Mesh | None = None,
+  on_answer: Callable[[int, Episode], object] | None = None,
+) -> list[Episode]:
+  """Hold a list of conversations; see `run` and generate.generate.
+
+  Returns:
+    One episode a prompt, in order.
+  """
+  generate.check(cfg, prompts, request)
+  bucket = engine.bucket(max(map(len, prompts)))
+  n_slots = min(bucket + request.max_new_tokens, cfg.max_length)
+  plan = slots.Plan(cfg, n_rows=batch_size, n_slots=n_slots, mesh=mesh)
+  rows = engine.Engine(plan, params, min_bucket=bucket)
+  result: dict[int, Episode] = {}
+  for step in run(rows, prompts, seeds, request=request, using=using):
+    if step.episode is not None:
+      result[step.index] = step.episode
+      if on_answer is not None:
+        on_answer(step.index, step.episode)
+  return [result[i] for i in range(len(prompts))]
+
+
+def _take(one: _Running, answer: engine.Answer, using: Tools):
+  """Add an answer.
+
+  Returns:
+    Its calls, and the episode if they are not to be done.
+  """
+  one.token_ids += answer.token_ids
+  one.logps += answer.logps
+  one.drawn += [1] * len(answer.token_ids)
+  if not answer.stopped:
+    return [], _ended(one, answer.token_ids, 'tokens')
+  found = using.chat_format.calls(answer.token_ids)
+  if not found:
+    return [], _ended(one, answer.token_ids, '')
+  if len(one.results) + len(found) > using.max_calls:
+    return [], _ended(one, answer.token_ids, 'calls')
+  passed_s = time.monotonic() - one.started_s
+  if using.max_seconds and passed_s > using.max_seconds:
+    return [], _ended(one, answer.token_ids, 'seconds')
+  return found, None
+
+
+def _do(using: Tools, found, earlier) -> list[tools.Result]:
+  """The calls of one answer, one after the other."""
+  results: list[tools.Result] = []
+  for call in found:
+    before = [*earlier, *results]
+    results.append(tools.run(using.available, call, before, using.max_chars))
+  return results
+
+
+def _put(
+  one: _Running, results: list[tools.Result], using: Tools, limit: int
+) -> Episode | None:
+  """Add the results of calls; the episode, if there is no room to go on."""
+  one.results += results
+  ids = using.chat_format.after_tools([result.text for result in results])
+  if len(one.token_ids) + len(ids) >= limit:
+    return _ended(one, [], 'tokens')
+  one.token_ids += ids
+  one.logps += [0.0] * len(ids)
+  one.drawn += [0] * len(ids)
+  return None
+
+
+def _ended(one: _Running, last_ids: list[int], ended_by: str) -> Episode:
+  return Episode(
+    token_ids=one.token_ids,
+    logps=one.logps,
+    drawn=one.drawn,
+    last_ids=last_ids,
+    stopped=not ended_by,
+    ended_by=ended_by,
+    results=one.results,
+  )
