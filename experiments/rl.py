@@ -9,12 +9,14 @@ recipe's own, since its batches depend on the parameters: rollout -> score ->
 advantage -> update. Hardware, time and result: see the header of each gin file.
 """
 
+import contextlib
 import dataclasses
 import functools
 from concurrent import futures
 
 from experiments import command_line, explain
 from llm_jax import dataclass_json, record
+from llm_jax.agent import toolbox
 from llm_jax.chat import formats
 from llm_jax.evals import scoring
 from llm_jax.model import lora as model_lora
@@ -44,6 +46,7 @@ class Config:
   rollouts: rollout.Rollouts = rollout.Rollouts()
   updates: learn.Updates = learn.Updates()
   lora: model_lora.Lora = model_lora.Lora()
+  toolbox: toolbox.Toolbox = toolbox.Toolbox()
   evaluation: scoring.Scoring = scoring.Scoring(
     n_problems=128, n_samples=1, max_new_tokens=40, batch_size=128
   )
@@ -86,6 +89,7 @@ def run(
     restore_from=restore_from,
     n_rows=n_rows,
     is_chat=formats.override(chat, base),
+    tools=cfg.toolbox.schemas(),
   )
   policy_cfg = stage.model_config
   # Problems: new ones at every step, or a pool of them in epochs.
@@ -121,7 +125,18 @@ def run(
     return
   state, loop = stage.start(tx, cfg.lora, algorithm.has_values)
   n_done = int(state.step)
+  opened = contextlib.ExitStack()
   best = best_model.Best(workdir, n_done, 'eval_sampled')
+  learner = learn.Learner(
+    stage=stage,
+    algorithm=algorithm,
+    updates=cfg.updates,
+    update_fn=update_fn,
+    max_length=cfg.max_new_tokens,
+  )
+  annotate = learn.make_annotate_fn(learner, plan.micro_batch, cfg.temperature)
+
+  using = opened.enter_context(cfg.toolbox.opened(stage.chat_format))
   sampler = rollout.Sampler(
     stage=stage,
     cfg=cfg.rollouts,
@@ -133,23 +148,16 @@ def run(
     reward=cfg.reward,
     dead_groups=functools.partial(algorithms.dead_groups, algorithm),
     pool=futures.ThreadPoolExecutor(cfg.rollouts.n_threads),
+    using=using,
   )
-  learner = learn.Learner(
-    stage=stage,
-    algorithm=algorithm,
-    updates=cfg.updates,
-    update_fn=update_fn,
-    max_length=cfg.max_new_tokens,
-  )
-  annotate = learn.make_annotate_fn(learner, plan.micro_batch, cfg.temperature)
 
   def evaluate(step: int) -> None:
-    model = scoring.of_stage(stage, state)
+    model = scoring.of_stage(stage, state, using)
     sampled = metrics.evaluate(model, cfg, writer=loop.writer, step=step)
     if step:
       best.offer(sampled, state)
 
-  with sampler.pool, best, loop:
+  with opened, sampler.pool, best, loop:
     if not n_done:
       evaluate(0)
     for step in loop.steps(n_done):

@@ -10,12 +10,17 @@ from typing import Any
 from llm_jax.agent import tools
 from llm_jax.verify.sandbox import sandbox
 
-_SCHEMA = {
-  'type': 'object',
-  'properties': {'code': {'type': 'string'}},
-  'required': ['code'],
-  'additionalProperties': False,
-}
+SIGNATURE = tools.Signature(
+  'python',
+  'Runs a Python program and gives what it prints, or the value of its last '
+  'expression.',
+  {
+    'type': 'object',
+    'properties': {'code': {'type': 'string'}},
+    'required': ['code'],
+    'additionalProperties': False,
+  },
+)
 # Runs in the sandbox. The value of a last expression is shown as Python's own
 # prompt shows it.
 _CELLS = """
@@ -59,10 +64,4 @@ def make(box: sandbox.Sandbox, is_session: bool = True) -> tools.Tool:
       raise tools.ToolError('\n'.join(filter(None, [done.error, text])))
     return text or 'Nothing was printed.'
 
-  return tools.Tool(
-    'python',
-    'Runs a Python program and gives what it prints, or the value of its last '
-    'expression.',
-    _SCHEMA,
-    run,
-  )
+  return tools.Tool(SIGNATURE, run)

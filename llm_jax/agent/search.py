@@ -22,12 +22,16 @@ from llm_jax.data import readers
 INDEX = 'index.json'  # in the folder of an index; written last
 _WORD = re.compile(r'\w+')
 _FORM = readers.Form()
-_SCHEMA = {
-  'type': 'object',
-  'properties': {'query': {'type': 'string'}},
-  'required': ['query'],
-  'additionalProperties': False,
-}
+SIGNATURE = tools.Signature(
+  'search',
+  'Searches documents for words.',
+  {
+    'type': 'object',
+    'properties': {'query': {'type': 'string'}},
+    'required': ['query'],
+    'additionalProperties': False,
+  },
+)
 
 
 class Index:
@@ -230,7 +234,7 @@ def make(index: Index, n_snippets: int = 3, max_chars: int = 300) -> tools.Tool:
       return found[0]
     return '\n'.join(f'{i}. {text}' for i, text in enumerate(found, start=1))
 
-  return tools.Tool('search', 'Searches documents for words.', _SCHEMA, run)
+  return tools.Tool(SIGNATURE, run)
 
 
 def _words(text: str) -> Iterator[str]:

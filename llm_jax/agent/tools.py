@@ -19,13 +19,12 @@ RunFn = Callable[[Mapping[str, Any], Sequence[Mapping[str, Any]]], str]
 
 
 @dataclasses.dataclass(frozen=True)
-class Tool:
-  """A function that a model may call; used from several threads."""
+class Signature:
+  """What a model is told of a tool."""
 
   name: str
   description: str  # for the model, where its chat template shows it
   parameters: Mapping[str, Any]  # JSON schema of an object
-  run: RunFn  # raises ToolError for what the model is to know
 
   def __post_init__(self):
     jsonschema.Draft202012Validator.check_schema(self.parameters)
@@ -38,6 +37,14 @@ class Tool:
       'parameters': dict(self.parameters),
     }
     return {'type': 'function', 'function': function}
+
+
+@dataclasses.dataclass(frozen=True)
+class Tool:
+  """A function that a model may call; used from several threads."""
+
+  signature: Signature
+  run: RunFn  # raises ToolError for what the model is to know
 
 
 class ToolError(Exception):
@@ -73,7 +80,8 @@ def tool(
   def register(function: Callable[..., str]) -> Callable[..., str]:
     name = function.__name__
     _OWN[name] = Tool(
-      name, description, parameters, lambda given, _: str(function(**given))
+      Signature(name, description, parameters),
+      lambda given, _: str(function(**given)),
     )
     return function
 
@@ -120,7 +128,7 @@ def run(
     names = ', '.join(available) or 'none'
     return fail(f'Error: there is no tool {wanted.name[:40]!r}; use {names}.')
   try:
-    jsonschema.validate(dict(wanted.arguments), found.parameters)
+    jsonschema.validate(dict(wanted.arguments), found.signature.parameters)
   except jsonschema.ValidationError as error:
     return fail(f'Error: {error.message[:200]}.')
   before = [

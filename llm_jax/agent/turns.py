@@ -12,6 +12,7 @@ import dataclasses
 import time
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
 
 from jax.sharding import Mesh
 
@@ -150,22 +151,40 @@ def run(
       yield Step(index, [], results, episode)
 
 
-def episodes(
+Answer = engine.Answer | Episode
+
+
+def answers(
+  using: Tools | None,
   cfg: config.ModelConfig,
   params: types.Params,
   prompts: Sequence[Sequence[int]],
   seeds: Sequence[int],
   request: requests.Request,
   batch_size: int,
-  using: Tools,
   mesh: Mesh | None = None,
-  on_answer: Callable[[int, Episode], object] | None = None,
-) -> list[Episode]:
-  """Hold a list of conversations; see `run` and generate.generate.
+  on_answer: Callable[[int, Any], object] | None = None,
+) -> list[Any]:
+  """Answer prompts, with tools where there are some.
+
+  Args:
+    using: what may be called; None: nothing is, see generate.generate, which
+      describes the other arguments.
 
   Returns:
-    One episode a prompt, in order.
+    One Answer a prompt, in order; an Episode if there are tools.
   """
+  if using is None:
+    return generate.generate(
+      cfg,
+      params,
+      prompts=prompts,
+      seeds=seeds,
+      request=request,
+      batch_size=batch_size,
+      mesh=mesh,
+      on_answer=on_answer,
+    )
   generate.check(cfg, prompts, request)
   bucket = engine.bucket(max(map(len, prompts)))
   n_slots = min(bucket + request.max_new_tokens, cfg.max_length)

@@ -21,7 +21,8 @@ _OWN = {
 }
 _ANY = (specials.CALL_START, specials.CALL_END)
 _ENDS = dict([_ANY, *(own[:2] for own in _OWN.values())])
-TOKENS = (*_ENDS, *_ENDS.values())
+OPENINGS = (*_ENDS,)
+TOKENS = (*OPENINGS, *_ENDS.values())
 
 
 @dataclasses.dataclass(frozen=True)

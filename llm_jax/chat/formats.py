@@ -6,7 +6,7 @@ template.py. Every stage asks `choose` for it and knows no other way.
 """
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 from llm_jax.chat import calls, conversation, imported, template
@@ -84,12 +84,18 @@ class Format(Protocol):
     ...
 
 
-def choose(tokenizer: text_tokenizer.TextTokenizer, is_chat: bool) -> Format:
+def choose(
+  tokenizer: text_tokenizer.TextTokenizer,
+  is_chat: bool,
+  tools: Sequence[Mapping[str, Any]] = (),
+) -> Format:
   """The format of a checkpoint.
 
   Args:
     tokenizer: of the model; a published one may bring a chat template.
     is_chat: whether the model takes conversations.
+    tools: what it may call, as `tools` of OpenAI's requests; our own layout
+      does not show them.
 
   Raises:
     ValueError: if the vocabulary has no tokens for a conversation.
@@ -98,7 +104,7 @@ def choose(tokenizer: text_tokenizer.TextTokenizer, is_chat: bool) -> Format:
     return Plain(tokenizer)
   published = tokenizer.published
   if published is not None and published.chat_template is not None:
-    return imported.Imported(tokenizer, published.chat_template)
+    return imported.Imported(tokenizer, published.chat_template, tools)
   return Own(tokenizer)
 
 

@@ -10,7 +10,6 @@ none is drawn that way.
 import functools
 import itertools
 import json
-import os
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -236,9 +235,12 @@ class Imported:
     if found is None:
       return None
     # What an answer without calls has in common is the frame of a message.
-    before = text[: found.start()].removeprefix(
-      os.path.commonprefix([text[: found.start()], parts[1]])
+    n_same = next(
+      i
+      for i in range(found.start() + 1)
+      if i == found.start() or text[i] != parts[1][i : i + 1]
     )
+    before = text[n_same : found.start()]
     behind = text[found.end() :]
     stops = [
       begin for begin, _, i in self._pieces(behind) if i in self.stop_ids

@@ -12,7 +12,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from llm_jax import types
-from llm_jax.chat import formats
+from llm_jax.agent import turns
+from llm_jax.chat import calls, formats
 from llm_jax.evals import statistics
 from llm_jax.infer import generate
 from llm_jax.model import config as model_config
@@ -59,26 +60,35 @@ class Model:
   params: types.Params
   tokenizer: text_tokenizer.TextTokenizer
   chat_format: formats.Format
+  using: turns.Tools | None = None  # that it may call
 
 
-def of_stage(stage: start.Stage, state: train_state.TrainState) -> Model:
+def of_stage(
+  stage: start.Stage,
+  state: train_state.TrainState,
+  using: turns.Tools | None = None,
+) -> Model:
   """The model that a stage trains as it is now, with its adapters in it."""
   return Model(
     config=stage.model_config,
     params=train_state.merged(state),
     tokenizer=stage.tokenizer,
     chat_format=stage.chat_format,
+    using=using,
   )
 
 
 def of_checkpoint(
-  loaded: checkpoint.LoadedModel, is_chat: bool | None = None
+  loaded: checkpoint.LoadedModel,
+  is_chat: bool | None = None,
+  tools: Sequence[Mapping[str, Any]] = (),
 ) -> Model:
   """A model that a stage left.
 
   Args:
     loaded: the checkpoint.
     is_chat: whether it takes conversations; None: as it says itself.
+    tools: what it may call, as `tools` of OpenAI's requests.
   """
   tokenizer = loading.load(loaded.tokenizer_dir)
   if is_chat is None:
@@ -87,7 +97,7 @@ def of_checkpoint(
     config=loaded.model_config,
     params=loaded.params,
     tokenizer=tokenizer,
-    chat_format=formats.choose(tokenizer, is_chat),
+    chat_format=formats.choose(tokenizer, is_chat, tools),
   )
 
 
@@ -128,15 +138,15 @@ def evaluate(
     model: the checkpoint.
     task: the task.
     cfg: how many, how often.
-    direct: forbid thinking. No token that could open a thought is ever
-      drawn, so this is the model's own distribution given that it does not
-      think.
+    direct: forbid thinking, and calls of tools. No token that could open a
+      thought or a call is ever drawn, so this is the model's own distribution
+      given that it does neither.
     split: of the problems; see `problems`.
 
   Returns:
     JSON-able: task, about (it, in words), mode ('free' or 'direct'), n,
     n_samples, temperature, greedy, sampled, pass_at_k by k, interval of these
-    three (95%), think_share
+    three (95%), think_share, call_share
     and mean_length (tokens) and stopped_share of sampled answers, tokens (all
     that were generated), kinds (n, greedy with its interval, and sampled of
     each kind of problem), samples.
@@ -177,6 +187,7 @@ def evaluate(
       str(k): sum(estimates) / len(asked) for k, estimates in pass_at_k.items()
     },
     'think_share': sum(task.thinks(a['answer']) for a in every) / len(every),
+    'call_share': sum(a['n_calls'] > 0 for a in every) / len(every),
     'mean_length': sum(a['n_tokens'] for a in every) / len(every),
     'stopped_share': sum(a['stopped'] for a in every) / len(every),
     'tokens': sum(a['n_tokens'] for a in [*every, *first]),
@@ -239,13 +250,17 @@ def _answers(
   if direct:
     for mark in {task.think_start, model.chat_format.think_start}:
       banned.update(thought_ids(model.tokenizer, mark))
+    if model.using:
+      known = {*model.tokenizer.special_names} & {*calls.OPENINGS}
+      banned.update(map(model.tokenizer.special_id, known))
   request = generate.Request(
     max_new_tokens=cfg.max_direct_tokens if direct else cfg.max_new_tokens,
     stop_ids=model.chat_format.stop_ids,
     temperature=cfg.temperature if n_samples else 0.0,
     banned_ids=tuple(sorted(banned)),
   )
-  answers = generate.generate(
+  answers = turns.answers(
+    None if direct else model.using,
     model.config,
     model.params,
     prompts=prompts,
@@ -258,7 +273,7 @@ def _answers(
       task,
       problem=asked[index // n_answers],
       answer=answer,
-      text=model.chat_format.text(answer.token_ids, direct),
+      text=model.chat_format.text(answer.last_ids, direct),
     )
     for index, answer in enumerate(answers)
   ]
@@ -306,7 +321,7 @@ def _by_kind(
 def _scored(
   task: protocol.Task,
   problem: protocol.Problem,
-  answer: generate.Answer,
+  answer: turns.Answer,
   text: str,
 ) -> dict[str, Any]:
   """An answer with its verdict."""
@@ -320,6 +335,7 @@ def _scored(
     'correct': score.correct,
     'reason': score.reason,
     'n_tokens': n_tokens,
+    'n_calls': len(answer.results),
     'stopped': answer.stopped,
   }
 

@@ -11,6 +11,7 @@ import dataclasses
 import itertools
 import math
 from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 import jax
 import numpy as np
@@ -44,6 +45,21 @@ class Answer:
   stopped: bool = False  # False: cut off by max_new_tokens
   choices: list[Choice] = dataclasses.field(default_factory=list)
   stop_string: bytes = b''  # the one that ended it; text behind it is left over
+
+  @property
+  def drawn(self) -> list[int]:
+    """1 for each token: the model drew it, and no tool gave it."""
+    return [1] * len(self.token_ids)
+
+  @property
+  def last_ids(self) -> list[int]:
+    """The answer itself, which is all of it where no tool was called."""
+    return self.token_ids
+
+  @property
+  def results(self) -> list[Any]:
+    """Of tools: none."""
+    return []
 
 
 @dataclasses.dataclass

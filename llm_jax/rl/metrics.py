@@ -42,7 +42,8 @@ def describe(
     accuracy, which is pass@1, and pass_at_k of larger k; reward_mean,
     dead_group_share and drawn_groups; mean_length, min_length and max_length
     (tokens, stop token included), truncated_share, entropy (nats a token,
-    estimated from the drawn tokens, so at their temperature), think_share,
+    estimated from the drawn tokens, so at their temperature), call_share,
+    think_share,
     reflection_share;
     sampled_tokens (their sum) and how many a second, rollout_s, score_s
     (waiting for verdicts) and verifier_s (of all verdicts, in however many
@@ -53,6 +54,7 @@ def describe(
   texts = [text for group in groups for text in group.texts]
   lengths = [len(answer.token_ids) for answer in answers]
   n_tokens, n = sum(lengths), len(answers)
+  n_drawn = sum(sum(answer.drawn) for answer in answers)
   n_correct = [group.n_correct for group in groups]
   return {
     'accuracy': sum(n_correct) / n,
@@ -70,7 +72,8 @@ def describe(
     'min_length': min(lengths),
     'max_length': max(lengths),
     'truncated_share': sum(not a.stopped for a in answers) / n,
-    'entropy': -sum(sum(a.logps) for a in answers) / n_tokens,
+    'entropy': -sum(sum(a.logps) for a in answers) / n_drawn,
+    'call_share': sum(len(a.results) > 0 for a in answers) / n,
     'think_share': sum(map(task.thinks, texts)) / n,
     'reflection_share': sum(map(reflects, texts)) / n,
     'sampled_tokens': n_tokens,
@@ -106,10 +109,8 @@ def evaluate(
 
 def evaluation(result: Mapping[str, Any]) -> dict[str, float]:
   """The numbers of scoring.evaluate that are followed over a run."""
-  values = {
-    f'eval_{name}': result[name]
-    for name in ('greedy', 'sampled', 'think_share', 'mean_length')
-  }
+  followed = ('greedy', 'sampled', 'think_share', 'call_share', 'mean_length')
+  values = {f'eval_{name}': result[name] for name in followed}
   return values | {
     f'eval_pass_at_{k}': value
     for k, value in result['pass_at_k'].items()
@@ -180,7 +181,7 @@ def lines(collected: rollout.Collected, limit: int) -> Iterator[dict[str, Any]]:
       'reason': score.reason,
       'reward': float(reward_PR[index, sample]),
       'tokens': len(answer.token_ids),
-      'logp': sum(answer.logps) / len(answer.logps),
+      'logp': sum(answer.logps) / sum(answer.drawn),
       'finished': answer.stopped,
       'trained': index in collected.batch_P,
     }

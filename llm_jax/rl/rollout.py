@@ -14,6 +14,7 @@ import numpy as np
 from jax.experimental import multihost_utils
 
 from llm_jax import dataclass_json, types
+from llm_jax.agent import turns
 from llm_jax.infer import generate
 from llm_jax.rl import prompts
 from llm_jax.tasks import protocol
@@ -53,6 +54,7 @@ class Sampler:
   reward: str  # one of REWARDS
   dead_groups: Callable[[np.ndarray], np.ndarray]  # reward_PR -> is_dead_P
   pool: futures.Executor  # threads that judge
+  using: turns.Tools | None = None  # that may be called
 
   def __post_init__(self):
     if self.request.features or self.request.slides:
@@ -92,7 +94,7 @@ class Group:
   """The answers to one prompt, with their verdicts."""
 
   prompt: prompts.Prompt
-  answers: list[generate.Answer]
+  answers: list[turns.Answer]
   texts: list[str]
   scores: list[grading.Score]
   score_s: float  # seconds that the verifier took
@@ -193,10 +195,10 @@ def draw(
     zlib.crc32(f'rollout/{seed}/{step}/{first + i}'.encode())
     for i in range(len(rows))
   ]
-  answers: list[dict[int, generate.Answer]] = [{} for _ in chosen]
+  answers: list[dict[int, turns.Answer]] = [{} for _ in chosen]
   judged: dict[int, futures.Future[Group]] = {}
 
-  def on_answer(row: int, answer: generate.Answer) -> None:
+  def on_answer(row: int, answer: turns.Answer) -> None:
     index, sample = divmod(row, n_samples)
     answers[index][sample] = answer
     if len(answers[index]) == n_samples:
@@ -206,7 +208,8 @@ def draw(
       )
 
   started = time.monotonic()
-  generate.generate(
+  turns.answers(
+    sampler.using,
     sampler.stage.model_config,
     params,
     prompts=rows,
@@ -230,7 +233,8 @@ def _judge(sampler, prompt, answers) -> Group:
   started = time.monotonic()
   chat_format = sampler.stage.chat_format
   texts = [chat_format.text(answer.token_ids) for answer in answers]
-  scores = [sampler.task.score(prompt.problem, text) for text in texts]
+  last = [chat_format.text(answer.last_ids) for answer in answers]
+  scores = [sampler.task.score(prompt.problem, text) for text in last]
   score_s = time.monotonic() - started
   return Group(prompt, answers, texts=texts, scores=scores, score_s=score_s)
 
@@ -273,7 +277,8 @@ def training_batch(
 
   Returns:
     inputs_BT, targets_BT, positions_BT, old_logp_BT and loss_mask_BT. The mask
-    is 1 where the target was drawn, stop token included.
+    is 1 where the target was drawn, stop token included, and 0 on what tools
+    gave.
 
   Raises:
     ValueError: if a prompt with its answer is longer than length + 1.
@@ -291,7 +296,7 @@ def training_batch(
       )
     tokens_BT[row, :end] = [*prompt, *answer.token_ids]
     old_logp_BT[row, start - 1 : end - 1] = answer.logps
-    loss_mask_BT[row, start - 1 : end - 1] = 1
+    loss_mask_BT[row, start - 1 : end - 1] = answer.drawn
   positions_BT = np.broadcast_to(
     np.arange(length, dtype=np.int32), (len(rows), length)
   )

@@ -7,6 +7,7 @@ of a module that --import names, with all of that, is a task too.
 
 from llm_jax.tasks import (
   addition,
+  arithmetic,
   assistant,
   comparison,
   countdown,
@@ -22,6 +23,7 @@ from llm_jax.tasks import (
 
 AnyTask = (
   addition.Addition
+  | arithmetic.Arithmetic
   | assistant.Assistant
   | comparison.Comparison
   | countdown.Countdown

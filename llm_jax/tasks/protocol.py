@@ -8,10 +8,12 @@ import dataclasses
 import inspect
 import random
 from collections.abc import Sequence
-from typing import Protocol
+from typing import Any, Protocol
 
 from llm_jax import files
 from llm_jax.verify import grading
+
+Message = dict[str, Any]  # in OpenAI's form
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,7 +44,11 @@ class Task(Protocol):
     ...
 
   def demonstrate(self, problem: Problem, think: bool) -> str:
-    """The answer that a demonstrator would write."""
+    """The answer that a demonstrator would write.
+
+    A task whose demonstrator calls tools has a method `conversation` of the
+    same arguments in its place, which gives all messages from the prompt on.
+    """
     ...
 
   def score(self, problem: Problem, answer: str) -> grading.Score:
@@ -60,7 +66,7 @@ def about(task: Task) -> str:
   return (inspect.getdoc(module) or task.name).partition('\n\n')[0]
 
 
-def exchange(question: str, answer: str) -> list[dict[str, str]]:
+def exchange(question: str, answer: str) -> list[Message]:
   """A conversation of one question and one answer in OpenAI's message form."""
   return [
     {'role': 'user', 'content': question},
@@ -70,7 +76,7 @@ def exchange(question: str, answer: str) -> list[dict[str, str]]:
 
 def conversations(
   task: Task, count: int, seed: int, think_share: float, draw: random.Random
-) -> list[list[dict[str, str]]]:
+) -> list[list[Message]]:
   """Draw problems of the split train, with a demonstrator's answers.
 
   Args:
@@ -83,15 +89,17 @@ def conversations(
   Returns:
     Conversations that end with its answer, in OpenAI's message form.
   """
-  return [
-    [
-      *(message for turn in problem.before for message in exchange(*turn)),
-      *exchange(
-        problem.prompt, task.demonstrate(problem, draw.random() < think_share)
-      ),
-    ]
-    for problem in task.problems('train', count, seed)
-  ]
+  own = getattr(task, 'conversation', None)
+  result = []
+  for problem in task.problems('train', count, seed):
+    think = draw.random() < think_share
+    before = [m for turn in problem.before for m in exchange(*turn)]
+    if own:
+      shown = own(problem, think)
+    else:
+      shown = exchange(problem.prompt, task.demonstrate(problem, think))
+    result.append([*before, *shown])
+  return result
 
 
 def file_of(task: Task) -> str:

@@ -314,6 +314,7 @@ def after(
   n_rows: int,
   teaches_chat: bool = False,
   is_chat: bool | None = None,
+  tools: Sequence[Mapping[str, Any]] = (),
 ) -> Stage:
   """A stage that goes on with the model of another one.
 
@@ -327,6 +328,7 @@ def after(
       before did not.
     is_chat: whether it is taken to do so, whatever the checkpoint says; None:
       as it says.
+    tools: what its model may call, as `tools` of OpenAI's requests.
 
   Raises:
     FileNotFoundError, ValueError: see checkpoint.load_model, formats.choose
@@ -345,7 +347,9 @@ def after(
     tokenizer=tokenizer,
     tokenizer_dir=model.tokenizer_dir,
     chat_format=formats.choose(
-      tokenizer, teaches_chat or (model.is_chat if is_chat is None else is_chat)
+      tokenizer,
+      teaches_chat or (model.is_chat if is_chat is None else is_chat),
+      tools,
     ),
     params=model.params,
     inputs={'model': model.fingerprint, **formats.inputs(is_chat)},

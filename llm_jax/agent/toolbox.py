@@ -1,0 +1,87 @@
+"""The settings of tools, and the tools that they open."""
+
+import concurrent.futures
+import contextlib
+import dataclasses
+from collections.abc import Iterator
+from typing import Any
+
+from llm_jax.agent import python, search, tools, turns
+from llm_jax.chat import formats
+from llm_jax.verify.sandbox import sandbox
+
+
+@dataclasses.dataclass(frozen=True)
+class Toolbox:
+  """Which tools a model may call, and how much of them."""
+
+  names: tuple[str, ...] = ()  # python, search, or functions of --import
+  documents: str = ''  # that `search` searches, or the folder of an index
+  max_calls: int = 4  # in a conversation
+  max_chars: int = 1000  # of a result
+  max_seconds: float = 0.0  # of a conversation, after which no call is done
+  n_threads: int = 2  # that do calls while others are drawn
+  timeout_s: float = 3.0  # of a Python program
+  is_session: bool = True  # a program sees what those before it have defined
+  n_snippets: int = 3  # that a search shows
+  snippet_chars: int = 300  # of each
+  is_broken: bool = False  # a control: every call fails
+
+  def __post_init__(self):
+    if ('search' in self.names) != bool(self.documents):
+      raise ValueError(
+        f'Toolbox.names = {self.names} with Toolbox.documents = '
+        f'{self.documents!r}: `search` needs documents, and nothing else does'
+      )
+
+  def schemas(self) -> list[dict[str, Any]]:
+    """What a chat template is told of the tools."""
+    own = {'python': python.SIGNATURE, 'search': search.SIGNATURE}
+    return [
+      (own.get(name) or tools.registered(name).signature).schema()
+      for name in self.names
+    ]
+
+  @contextlib.contextmanager
+  def opened(self, chat_format: formats.Format) -> Iterator[turns.Tools | None]:
+    """The tools, ready to be called; None if there are none.
+
+    Raises:
+      ValueError: for an unknown tool, and documents without text.
+      OSError: if programs cannot be isolated here.
+    """
+    if not self.names:
+      yield None
+      return
+    with contextlib.ExitStack() as stack:
+      available = {}
+      for name in self.names:
+        if name == 'python':
+          box = stack.enter_context(sandbox.Sandbox(self.timeout_s))
+          available[name] = python.make(box, self.is_session)
+        elif name == 'search':
+          index = search.opened(self.documents)
+          available[name] = search.make(
+            index, self.n_snippets, self.snippet_chars
+          )
+        else:
+          available[name] = tools.registered(name)
+      if self.is_broken:
+        available = {
+          name: dataclasses.replace(tool, run=_fail)
+          for name, tool in available.items()
+        }
+      pool = concurrent.futures.ThreadPoolExecutor(self.n_threads)
+      yield turns.Tools(
+        available=available,
+        chat_format=chat_format,
+        pool=stack.enter_context(pool),
+        max_calls=self.max_calls,
+        max_chars=self.max_chars,
+        max_seconds=self.max_seconds,
+      )
+
+
+def _fail(arguments, earlier) -> str:
+  del arguments, earlier
+  raise tools.ToolError('this tool is out of order.')

@@ -1,0 +1,65 @@
+"""Sums, differences and products of long numbers, which a program computes.
+
+A small Transformer cannot do them in its head, and needs no columns: it may
+call the tool `python`. What it has to learn is to copy, into the call and out
+of its result.
+"""
+
+import dataclasses
+import random
+import re
+
+from llm_jax.chat import calls
+from llm_jax.tasks import protocol, splits
+from llm_jax.verify import grading
+
+_KINDS = {'sum': '+', 'difference': '-', 'product': '*'}
+
+
+@dataclasses.dataclass(frozen=True)
+class Arithmetic(splits.Made):
+  """The task for numbers of one length; demonstrated by calls, or not at all.
+
+  A pair of numbers is of one split in both orders, whatever is asked of it.
+  """
+
+  n_digits: int = 6  # of the numbers in sums and differences
+  n_factor_digits: int = 4  # in products
+  name: str = 'arithmetic'
+  think_start: str = grading.THINK_START
+
+  def _make(self, draw: random.Random) -> tuple[str, protocol.Problem]:
+    kind = draw.choice([*_KINDS])
+    n = self.n_factor_digits if kind == 'product' else self.n_digits
+    a, b = (draw.randrange(10 ** (n - 1), 10**n) for _ in range(2))
+    if kind == 'difference':
+      a, b = max(a, b), min(a, b)
+    right = {'sum': a + b, 'difference': a - b, 'product': a * b}[kind]
+    prompt = f'What is {a}{_KINDS[kind]}{b}?'
+    key = f'{min(a, b)} {max(a, b)}'
+    return key, protocol.Problem(self.name, prompt, f'{right}', kind=kind)
+
+  def conversation(
+    self, problem: protocol.Problem, think: bool
+  ) -> list[protocol.Message]:
+    """The problem with its answer, after a call of `python` if thinking.
+
+    >>> task = Arithmetic()
+    >>> problem = protocol.Problem('arithmetic', 'What is 12*34?', '408')
+    >>> for message in task.conversation(problem, think=True)[1:]:
+    ...   print(message)
+    {'role': 'assistant', 'content': '', 'tool_calls': [{'type': 'function', \
+'function': {'name': 'python', 'arguments': '{"code": "print(12*34)"}'}}]}
+    {'role': 'tool', 'content': '408'}
+    {'role': 'assistant', 'content': '408'}
+    """
+    if not think:
+      return protocol.exchange(problem.prompt, problem.reference)
+    asked = re.sub('[^0-9+*-]', '', problem.prompt)
+    call = calls.Call('python', {'code': f'print({asked})'})
+    return [
+      *protocol.exchange(problem.prompt, '')[:1],
+      {'role': 'assistant', 'content': '', 'tool_calls': [call.message()]},
+      {'role': 'tool', 'content': problem.reference},
+      {'role': 'assistant', 'content': problem.reference},
+    ]
