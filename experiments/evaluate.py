@@ -46,7 +46,7 @@ class Config:
   # Likelihood is measured where problems have choices.
   modes: tuple[str, ...] = modes.MODES
   evaluation: scoring.Scoring = scoring.Scoring()
-  toolbox: toolbox.Toolbox = toolbox.Toolbox()
+  tools: toolbox.Toolbox = toolbox.Toolbox()
   n_conversations: int = 0  # questions of Assistant that assistants get too
   held_out_source: str = ''  # its valid split is measured; '': the first
   held_out_rows: int = 1024  # at most, from the first on
@@ -140,8 +140,8 @@ def _measure(
   """Everything that is measured of one checkpoint."""
   start = time.monotonic()
   logging.info('%s: %s, step %d', name, loaded.stage, loaded.step)
-  model = scoring.of_checkpoint(loaded, is_chat, cfg.toolbox.schemas())
-  with cfg.toolbox.opened(model.chat_format) as using:
+  model = scoring.of_checkpoint(loaded, is_chat, cfg.tools.schemas())
+  with cfg.tools.opened(model.chat_format) as using:
     asked = dataclasses.replace(model, using=using)
     rows = [{'checkpoint': name, **row} for row in modes.measure(asked, cfg)]
   text: dict[str, Any] = {}

@@ -46,7 +46,7 @@ class Config:
   rollouts: rollout.Rollouts = rollout.Rollouts()
   updates: learn.Updates = learn.Updates()
   lora: model_lora.Lora = model_lora.Lora()
-  toolbox: toolbox.Toolbox = toolbox.Toolbox()
+  tools: toolbox.Toolbox = toolbox.Toolbox()
   evaluation: scoring.Scoring = scoring.Scoring(
     n_problems=128, n_samples=1, max_new_tokens=40, batch_size=128
   )
@@ -89,7 +89,7 @@ def run(
     restore_from=restore_from,
     n_rows=n_rows,
     is_chat=formats.override(chat, base),
-    tools=cfg.toolbox.schemas(),
+    tools=cfg.tools.schemas(),
   )
   policy_cfg = stage.model_config
   # Problems: new ones at every step, or a pool of them in epochs.
@@ -136,7 +136,7 @@ def run(
   )
   annotate = learn.make_annotate_fn(learner, plan.micro_batch, cfg.temperature)
 
-  using = opened.enter_context(cfg.toolbox.opened(stage.chat_format))
+  using = opened.enter_context(cfg.tools.opened(stage.chat_format))
   sampler = rollout.Sampler(
     stage=stage,
     cfg=cfg.rollouts,

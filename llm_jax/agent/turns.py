@@ -210,7 +210,7 @@ def _take(one: _Running, answer: engine.Answer, using: Tools):
   one.drawn += [1] * len(answer.token_ids)
   if not answer.stopped:
     return [], _ended(one, answer.token_ids, 'tokens')
-  found = using.chat_format.calls(answer.token_ids)
+  found = using.chat_format.read_calls(answer.token_ids)
   if not found:
     return [], _ended(one, answer.token_ids, '')
   if len(one.results) + len(found) > using.max_calls:

@@ -64,7 +64,7 @@ class Format(Protocol):
     """
     ...
 
-  def calls(self, token_ids: Sequence[int]) -> list[calls.Call]:
+  def read_calls(self, token_ids: Sequence[int]) -> list[calls.Call]:
     """The calls of tools in an answer, with those that cannot be read."""
     ...
 
@@ -196,7 +196,7 @@ class Own:
     shown = [i for i in token_ids if i not in self.hidden_ids]
     return self._tokenizer.decode(shown)
 
-  def calls(self, token_ids):
+  def read_calls(self, token_ids):
     """See Format."""
     _, found = calls.split(self._names(token_ids))
     return [
@@ -213,7 +213,7 @@ class Own:
     """See Format."""
     outside, _ = calls.split(self._names(token_ids))
     content = self.text([token_ids[i] for i in outside])
-    return _message(content, self.calls(token_ids))
+    return _message(content, self.read_calls(token_ids))
 
   def after_tools(self, results):
     """See Format."""
@@ -266,7 +266,7 @@ class Plain:
     shown = [i for i in token_ids if i not in self.hidden_ids]
     return self._tokenizer.decode(shown)
 
-  def calls(self, token_ids):
+  def read_calls(self, token_ids):
     """See Format; a text has none."""
     del token_ids
     return []

@@ -174,7 +174,7 @@ class Imported:
       text = text.replace(theirs, ours)
     return text
 
-  def calls(self, token_ids: Sequence[int]) -> list[calls.Call]:
+  def read_calls(self, token_ids: Sequence[int]) -> list[calls.Call]:
     """The calls of tools in an answer, as the template writes them."""
     return self._split_calls(token_ids)[1]
 
