@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from llm_jax.agent import python, search, tools, turns
-from llm_jax.chat import formats
+from llm_jax.chat import template
 from llm_jax.verify.sandbox import sandbox
 
 
@@ -43,7 +43,9 @@ class Toolbox:
     ]
 
   @contextlib.contextmanager
-  def opened(self, chat_format: formats.Format) -> Iterator[turns.Tools | None]:
+  def opened(
+    self, chat_format: template.Format
+  ) -> Iterator[turns.Tools | None]:
     """The tools, ready to be called; None if there are none.
 
     Raises:

@@ -18,7 +18,7 @@ from jax.sharding import Mesh
 
 from llm_jax import types
 from llm_jax.agent import tools
-from llm_jax.chat import formats
+from llm_jax.chat import template
 from llm_jax.infer import engine, generate, requests, slots
 from llm_jax.model import config
 
@@ -28,7 +28,7 @@ class Tools:
   """What models may call, and how much of it."""
 
   available: Mapping[str, tools.Tool]
-  chat_format: formats.Format
+  chat_format: template.Format
   pool: concurrent.futures.Executor  # threads that do calls
   max_calls: int = 4  # of a conversation; no more are done
   max_chars: int = 1000  # of a result
@@ -210,7 +210,7 @@ def _take(one: _Running, answer: engine.Answer, using: Tools):
   one.drawn += [1] * len(answer.token_ids)
   if not answer.stopped:
     return [], _ended(one, answer.token_ids, 'tokens')
-  found = using.chat_format.read_calls(answer.token_ids)
+  _, found = using.chat_format.split_calls(answer.token_ids)
   if not found:
     return [], _ended(one, answer.token_ids, '')
   if len(one.results) + len(found) > using.max_calls:

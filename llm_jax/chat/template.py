@@ -7,8 +7,9 @@ stand at the end of the assistant's message, each between tokens of its own (see
 calls.py). Nothing is cut to a length.
 """
 
+import abc
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from llm_jax.chat import calls, conversation
 from llm_jax.tokenizer import specials, text_tokenizer
@@ -27,6 +28,9 @@ JINJA = (
 )
 
 
+THOUGHT = ('<think>', '</think>')  # marks of ours, which verifiers read
+
+
 class Rendered(NamedTuple):
   """A conversation as tokens.
 
@@ -39,6 +43,92 @@ class Rendered(NamedTuple):
 
   token_ids: list[int]
   loss_mask: list[int]
+
+
+class Format(abc.ABC):
+  """What a model reads before it answers, and what its answer is.
+
+  Attributes:
+    is_chat: whether it takes conversations; else one text to continue.
+    stop_ids: each of them ends an answer.
+    hidden_ids: control tokens, which are no part of an answer's text.
+    opening: the beginning of an answer that the prompt holds already, such as
+      `<think>`; mostly empty.
+    think_start: what opens a thought, as the model writes it.
+  """
+
+  is_chat = True
+  opening = ''
+  think_start = THOUGHT[0]
+
+  def __init__(self, tokenizer: text_tokenizer.TextTokenizer):
+    names = [name for name in tokenizer.special_names if name not in THOUGHT]
+    self._tokenizer = tokenizer
+    self.stop_ids = tokenizer.eos_ids
+    self.hidden_ids = frozenset(map(tokenizer.special_id, names))
+
+  @abc.abstractmethod
+  def rows(self, messages: Sequence[conversation.Message]) -> list[Rendered]:
+    """What is learnt from a conversation, in one row or several.
+
+    Raises:
+      ValueError: if it is no conversation, or none that the format can lay out.
+    """
+
+  @abc.abstractmethod
+  def prompt(
+    self, messages: Sequence[conversation.Message], direct: bool = False
+  ) -> list[int]:
+    """The ids that the model continues with its answer.
+
+    Args:
+      messages: up to one of the user or of a tool.
+      direct: end at once a thought that the format opens.
+
+    Raises:
+      ValueError: if there is nothing to answer.
+    """
+
+  def text(self, token_ids: Sequence[int], direct: bool = False) -> str:
+    """The text of an answer, with its thought between <think> and </think>.
+
+    Args:
+      token_ids: what the model drew; control tokens in it are left out.
+      direct: whether its prompt was.
+    """
+    del direct
+    shown = [i for i in token_ids if i not in self.hidden_ids]
+    return self._tokenizer.decode(shown)
+
+  def split_calls(
+    self, token_ids: Sequence[int]
+  ) -> tuple[str, list[calls.Call]]:
+    """An answer's text without its calls of tools, and these.
+
+    Calls that cannot be read are among them, with their fault.
+    """
+    return self.text(token_ids), []
+
+  def message(self, token_ids: Sequence[int]) -> dict[str, Any]:
+    """An answer as a message, with its readable calls in `tool_calls`."""
+    content, found = self.split_calls(token_ids)
+    sound = [call.message() for call in found if not call.fault]
+    message = {'role': conversation.ASSISTANT, 'content': content}
+    return message | ({'tool_calls': sound} if sound else {})
+
+  def after_tools(self, results: Sequence[str]) -> list[int]:
+    """The ids behind an answer with calls that ended by a stop token.
+
+    Args:
+      results: what came of each call, in order; it is encoded as text.
+
+    Returns:
+      The tools' messages, and the beginning of the next answer.
+
+    Raises:
+      ValueError: if the format shows no results of tools.
+    """
+    raise ValueError(f'{len(results)} results for a model without tools')
 
 
 def render(

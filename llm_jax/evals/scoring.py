@@ -13,7 +13,7 @@ from typing import Any
 
 from llm_jax import types
 from llm_jax.agent import turns
-from llm_jax.chat import calls, formats
+from llm_jax.chat import calls, formats, template
 from llm_jax.evals import statistics
 from llm_jax.infer import generate
 from llm_jax.model import config as model_config
@@ -59,7 +59,7 @@ class Model:
   config: model_config.ModelConfig
   params: types.Params
   tokenizer: text_tokenizer.TextTokenizer
-  chat_format: formats.Format
+  chat_format: template.Format
   using: turns.Tools | None = None  # that it may call
 
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Protocol
 
 from llm_jax import visible_text
-from llm_jax.chat import formats
+from llm_jax.chat import formats, template
 from llm_jax.tokenizer import stream, text_tokenizer
 from llm_jax.verify import grading
 
@@ -73,7 +73,7 @@ class Session:
     self,
     stream_fn: StreamFn,
     tokenizer: text_tokenizer.TextTokenizer,
-    chat_format: formats.Format,
+    chat_format: template.Format,
     settings: Settings,
   ):
     self._stream_fn = stream_fn

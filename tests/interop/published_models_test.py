@@ -16,6 +16,7 @@ import gguf
 import numpy as np
 import pytest
 
+from llm_jax.chat import formats
 from llm_jax.infer import generate
 from llm_jax.interop import huggingface
 from llm_jax.tokenizer import loading
@@ -156,11 +157,12 @@ def test_llama_cpp_answers_the_same_from_our_export(smollm, tmp_path):
       return json.loads(answer.read())
 
   tokenizer = loading.load(smollm.tokenizer_dir)
+  chat_format = formats.choose(tokenizer, is_chat=True)
   for question in QUESTIONS:
     messages = [{'role': 'user', 'content': question}]
     prompt = ask('apply-template', messages=messages)['prompt']
     theirs = ask('tokenize', content=prompt, parse_special=True)['tokens']
-    assert tokenizer.encode_template(prompt) == theirs
+    assert chat_format.prompt(messages) == theirs
     theirs_plain = ask('tokenize', content=question)['tokens']
     assert tokenizer.encode(question) == theirs_plain
     answer = ask('completion', prompt=theirs, n_predict=16, temperature=0,

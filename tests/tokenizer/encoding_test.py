@@ -212,7 +212,9 @@ class TestFiles:
       encoding.Tokenizer.load(tmp_path)
     own.save(tmp_path)
     (tmp_path / 'spec.json').unlink()
-    with pytest.raises(ValueError, match=r'spec\.json is damaged or missing'):
+    with pytest.raises(
+      ValueError, match=r'spec\.json is missing.*restore them'
+    ):
       encoding.Tokenizer.load(tmp_path)
 
   def test_other_ranks(self, own, texts, tmp_path):
@@ -229,12 +231,17 @@ class TestFiles:
     own.save(tmp_path)
     path = tmp_path / 'ranks.tiktoken'
     content = path.read_bytes()
-    path.write_bytes(content[:-3])
-    with pytest.raises(ValueError, match=f'says {own.fingerprint}: one of'):
-      encoding.Tokenizer.load(tmp_path)
-    path.write_bytes(content.replace(b'IQ== 33', b'IQ== 3x'))
-    with pytest.raises(ValueError, match=f'says {own.fingerprint}: one of'):
-      encoding.Tokenizer.load(tmp_path)
+    for damaged in (
+      content[:-3],
+      content[:-5],
+      content.replace(b'IQ== 33', b'IQ== 3x'),
+      content.replace(b'IQ== 33', b'IQ= 33'),
+    ):
+      path.write_bytes(damaged)
+      with pytest.raises(
+        ValueError, match='do not make the tokenizer that was'
+      ):
+        encoding.Tokenizer.load(tmp_path)
 
   def test_other_pattern(self, own, tmp_path):
     """A pattern that a newer version spells otherwise is noticed."""
@@ -242,7 +249,7 @@ class TestFiles:
     other = {**patterns.PATTERNS, 'qwen2': patterns.PATTERNS['cl100k']}
     with (
       unittest.mock.patch.object(patterns, 'PATTERNS', other),
-      pytest.raises(ValueError, match=f'says {own.fingerprint}: one of'),
+      pytest.raises(ValueError, match=f'says {own.fingerprint}\\); restore'),
     ):
       encoding.Tokenizer.load(tmp_path)
 
@@ -251,8 +258,6 @@ class TestFiles:
     path = tmp_path / 'ranks.tiktoken'
     with pytest.raises(ValueError, match='ranks of cl100k have 223921b76ee9'):
       encoding.Tokenizer.from_ranks(path)
-    with pytest.raises(ValueError, match="no preset 'llama'"):
-      encoding.Tokenizer.from_ranks(path, 'llama')
 
 
 def load_in_hugging_face(tokenizer):
@@ -310,8 +315,7 @@ class TestHuggingFace:
 
   def test_unreachable_token(self):
     ranks = {bytes([i]): i for i in range(256)} | {b'abc': 256}
-    with pytest.raises(ValueError, match=r"token 256, b'abc', is not the"):
-      huggingface.find_merges(ranks)
+    assert huggingface.find_merges(ranks) is None
 
 
 class TestCl100k:
