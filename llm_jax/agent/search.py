@@ -6,7 +6,6 @@ the query names stands together.
 """
 
 import functools
-import json
 import math
 import os
 import re
@@ -198,7 +197,7 @@ def load(directory: str, documents: str | None = None) -> Index:
     bm25 = bm25s.BM25.load(
       directory, load_corpus=True, mmap=True, show_progress=False
     )
-  except (OSError, ValueError, KeyError, json.JSONDecodeError) as error:
+  except (OSError, EOFError, ValueError, KeyError) as error:
     raise ValueError(
       f'the index in {directory} is damaged ({error}); make it again with '
       'python -m experiments.index'

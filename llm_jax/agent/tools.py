@@ -5,7 +5,6 @@ writes, a call gives a text: the result, or a sentence that says what is wrong.
 """
 
 import dataclasses
-import functools
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -120,7 +119,10 @@ def run(
   Returns:
     Its result; an error where nothing was executed or it failed.
   """
-  fail = functools.partial(Result, wanted, is_error=True)
+
+  def fail(text: str) -> Result:
+    return Result(wanted, _cut(text, max_chars), is_error=True)
+
   if wanted.fault:
     return fail(f'Error: this was no call: {wanted.fault}.')
   found = available.get(wanted.name)
@@ -139,9 +141,9 @@ def run(
   try:
     text = found.run(wanted.arguments, before)
   except ToolError as error:
-    return fail(_cut(f'Error: {error}', max_chars))
+    return fail(f'Error: {error}')
   except Exception as error:  # of a user's tool: the conversation goes on
-    return fail(_cut(f'Error: {type(error).__name__}: {error}', max_chars))
+    return fail(f'Error: {type(error).__name__}: {error}')
   return Result(wanted, _cut(text, max_chars), is_error=False)
 
 
