@@ -73,7 +73,7 @@ def tasks(tmp_path_factory):
   choices = published_test.write(folder, rows, 'choices.jsonl')
   rows = [
     {
-      'task_id': n,
+      'task_id': n + 300,
       'text': f'Write a function {name} that adds {n}.',
       'code': f'def {name}(x):\n  return x + {n}\n',
       'test_list': [f'assert {name}(2) == {n + 2}'],
