@@ -406,7 +406,7 @@ def summarize(todo: Plan) -> dict:
     documents, bytes of their text, estimated tokens, records read.
 
   Raises:
-    ValueError: no page could be read, or no document is left of them.
+    ValueError: no document is left.
   """
   shards = []
 
@@ -438,22 +438,18 @@ def summarize(todo: Plan) -> dict:
 
 def _refuse_nothing(todo: Plan, steps: Sequence[dict]):
   """An empty corpus is no result."""
-  records, _, extraction = steps[:3]
-  for what, step in (('page', records), ('text', extraction)):
-    n_in = step['documents_in']
-    if not step['documents_kept'] and (n_in or step is records):
-      counts = {name: r['documents'] for name, r in step['removed'].items()}
-      counts = step['others'] | counts if step is records else counts
-      raise ValueError(
-        f'no {what} could be read: {len(todo.shards)} files hold '
-        f'{n_in} candidates, {counts}; give WARC, WET or ARC files of pages'
-      )
   is_known = todo.earlier and steps[-1]['documents_in']  # nothing is new
   if not steps[-1]['documents_kept'] and not is_known:
-    gone = {s['name']: s['documents_in'] - s['documents_kept'] for s in steps}
+    gone = {
+      step['name']: {why: r['documents'] for why, r in step['removed'].items()}
+      for step in steps
+      if step['removed']
+    }
     raise ValueError(
-      f'no document is left; each step removed {gone}, for reasons that stand '
-      'in funnel.json; loosen rules with another --workdir, or give other files'
+      f'no document is left: {len(todo.shards)} files hold '
+      f'{steps[0]["documents_in"]} pages and others {steps[0]["others"]}, of '
+      f'which each step removed {gone}; give WARC, WET or ARC files of pages, '
+      'or loosen rules with another --workdir'
     )
 
 
