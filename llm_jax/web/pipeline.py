@@ -36,14 +36,7 @@ _INTERMEDIATE = 'filtered'
 _MAX_SORTED = 4 << 20
 # Row groups that a copy is verified from; small, as rows are read at random.
 _VERIFIED_ROWS = 100
-_VERSIONED = (
-  'fastwarc',
-  'resiliparse',
-  'trafilatura',
-  'lxml',
-  'pyarrow',
-  'numpy',
-)
+_VERSIONED = 'fastwarc resiliparse trafilatura lxml pyarrow numpy'
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,12 +44,10 @@ class Part:
   """Documents with their keys, of this run or of an earlier one.
 
   Attributes:
-    number: place in the order that decides which copy survives.
     documents: Parquet file.
     keys: array of keys, one row for each key, one column a document.
   """
 
-  number: int
   documents: files.Path
   keys: files.Path
 
@@ -70,14 +61,12 @@ class Shard:
     number: position among the WARC files.
     warc: the WARC file.
     fingerprint: tells its content.
-    first_number: parts of earlier runs, which stand before this run's.
   """
 
   output: files.Path
   number: int
   warc: files.Path
   fingerprint: str
-  first_number: int = 0
 
   def intermediate(self, suffix: str) -> files.Path:
     """A file that only an unfinished run needs."""
@@ -86,16 +75,17 @@ class Shard:
   @property
   def filtered(self) -> Part:
     """Documents that passed every rule."""
-    return self._part(self.intermediate('.parquet'), self.intermediate('.npy'))
+    return Part(self.intermediate('.parquet'), self.intermediate('.npy'))
 
   @property
   def written(self) -> Part:
     """The result."""
-    path = self.output / f'documents-{self.number:05d}.parquet'
-    return self._part(path, self.output / _keys_name(path.name))
+    return _written(self.output, f'documents-{self.number:05d}.parquet')
 
-  def _part(self, documents_path: files.Path, keys: files.Path) -> Part:
-    return Part(self.first_number + self.number, documents_path, keys)
+
+def _written(folder: files.Path, name: str) -> Part:
+  number = name.removeprefix('documents-').removesuffix('.parquet')
+  return Part(folder / name, folder / f'keys-{number}.npy')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -120,7 +110,7 @@ class Plan:
 
   @functools.cached_property
   def parts(self) -> tuple[Part, ...]:
-    """Documents that are compared: of earlier runs, then of this one."""
+    """What is compared, in the order that decides which copy survives."""
     return (*self.earlier, *(shard.filtered for shard in self.shards))
 
 
@@ -152,12 +142,11 @@ def plan(
   for stale in (output, folder):
     files.remove_leftovers(stale)
   lists = chain.Lists(folder / 'blocklist.bin', folder / 'evaluation.bin')
-  _build(lists.blocklist, addresses.build, cfg.url_filter, sources=blocklists)
-  _build(
-    lists.evaluation, evaluation_sets.build, cfg.decontamination, sources=sets
-  )
-  parts = list(itertools.chain(*(_written_parts(cfg, e) for e in earlier)))
-  parts = [dataclasses.replace(p, number=i) for i, p in enumerate(parts)]
+  counts = addresses.build(cfg.url_filter, blocklists, lists.blocklist)
+  logging.info('%s: %s', lists.blocklist.name, counts)
+  counts = evaluation_sets.build(cfg.decontamination, sets, lists.evaluation)
+  logging.info('%s: %s', lists.evaluation.name, counts)
+  parts = tuple(itertools.chain(*(_written_parts(cfg, e) for e in earlier)))
   key = _digest(
     [
       code_version(),
@@ -168,27 +157,12 @@ def plan(
     ]
   )
   shards = tuple(
-    Shard(output, i, path, fingerprint=fingerprint, first_number=len(parts))
+    Shard(output, i, path, fingerprint=fingerprint)
     for i, (path, fingerprint) in enumerate(warcs.items())
   )
   return Plan(
-    cfg=cfg,
-    lists=lists,
-    shards=shards,
-    earlier=tuple(parts),
-    output=output,
-    key=key,
+    cfg=cfg, lists=lists, shards=shards, earlier=parts, output=output, key=key
   )
-
-
-def _build(path: files.Path, build: Callable, cfg, sources: Sequence):
-  """Builds a list on this machine and puts it where every worker reads it."""
-  if isinstance(path, pathlib.Path):
-    counts = build(cfg, sources, path)
-  else:
-    with files.replacing(path) as file:
-      counts = build(cfg, sources, pathlib.Path(file.name))
-  logging.info('%s: %s', path.name, counts)
 
 
 def manifest_of(earlier: files.Path) -> files.Path:
@@ -213,8 +187,7 @@ def _written_parts(cfg: chain.Clean, earlier: files.Path) -> list[Part]:
       f'earlier run {files.show(earlier)} has keys of {found.get("keys")}, but '
       f'this run of {asked}; configure MinHash as it was'
     )
-  names = [shard['file'] for shard in found['shards']]
-  parts = [Part(0, earlier / n, earlier / _keys_name(n)) for n in names]
+  parts = [_written(earlier, shard['file']) for shard in found['shards']]
   for path in itertools.chain(*((p.documents, p.keys) for p in parts)):
     if not path.exists():
       raise ValueError(
@@ -222,11 +195,6 @@ def _written_parts(cfg: chain.Clean, earlier: files.Path) -> list[Part]:
         'manifest.json names; restore the file, or leave the run out'
       )
   return parts
-
-
-def _keys_name(documents_name: str) -> str:
-  number = documents_name.removeprefix('documents-').removesuffix('.parquet')
-  return f'keys-{number}.npy'
 
 
 def _key_config(cfg: chain.Clean) -> dict:
@@ -241,7 +209,7 @@ def code_version() -> str:
   """A hash of the code of this room and of the libraries that decide."""
   folder = pathlib.Path(__file__).parent
   sources = sorted([*folder.rglob('*.py'), *folder.rglob('*.toml')])
-  versions = [importlib.metadata.version(name) for name in _VERSIONED]
+  versions = [importlib.metadata.version(name) for name in _VERSIONED.split()]
   return _digest([*(path.read_text() for path in sources), versions])
 
 
@@ -326,14 +294,14 @@ def n_ranges(todo: Plan) -> int:
 def write_candidates(todo: Plan, number: int, n: int):
   """Pairs of documents that share a key in one of n parts of its range."""
   low, high = ((i << 64) // n for i in (number, number + 1))
-  found = [np.zeros((3, 0), 'u8')]
+  found = []
   for row in range(deduplication.n_keys(todo.cfg.minhash)):
     values, ids = [], []
-    for part in todo.parts:
+    for i, part in enumerate(todo.parts):
       keys = np.asarray(files.read_array(part.keys)[row])
       inside = np.flatnonzero((keys >= low) & (keys <= high - 1))
       values.append(keys[inside])
-      base = np.uint64(deduplication.document_id(part.number, 0))
+      base = np.uint64(deduplication.document_id(i, 0))
       ids.append(inside.astype('u8') + base)
     found.append(
       deduplication.pairs(np.concatenate(values), np.concatenate(ids), row)
@@ -348,17 +316,15 @@ def _pairs_path(todo: Plan, number: int) -> files.Path:
 
 def write_verified(todo: Plan, number: int, n: int):
   """Verifies the candidates whose later document is in a shard."""
-  shard = todo.shards[number]
-  limits = [
-    deduplication.document_id(shard.filtered.number + i, 0) for i in (0, 1)
-  ]
-  found = [np.zeros((3, 0), 'u8')]
+  first = len(todo.earlier) + number
+  limits = [deduplication.document_id(i, 0) for i in (first, first + 1)]
+  found = []
   for i in range(n):
     pairs = files.read_array(_pairs_path(todo, i))
-    first, last = np.searchsorted(pairs[0], np.array(limits, 'u8'))
-    found.append(np.asarray(pairs[:, first:last]))
+    start, end = np.searchsorted(pairs[0], np.array(limits, 'u8'))
+    found.append(np.asarray(pairs[:, start:end]))
   pairs = deduplication.unique_pairs(np.concatenate(found, axis=1))
-  files.write_array(_verified_path(shard), verify(todo, pairs))
+  files.write_array(_verified_path(todo.shards[number]), verify(todo, pairs))
 
 
 def _verified_path(shard: Shard) -> files.Path:
@@ -370,13 +336,12 @@ def verify(todo: Plan, pairs: np.ndarray) -> np.ndarray:
 
   def texts_of(ids: Sequence[int]) -> Mapping[int, str]:
     texts = {}
-    numbers, rows = deduplication.file_and_row(np.array(ids, 'u8'))
-    for number in np.unique(numbers).tolist():
-      inside = np.flatnonzero(numbers == number)
-      found = documents.read_texts(
-        todo.parts[number].documents, rows[inside].tolist()
-      )
-      texts.update(zip((ids[i] for i in inside.tolist()), found, strict=True))
+    places = map(deduplication.file_and_row, ids)
+    for number, group in itertools.groupby(places, lambda place: place[0]):
+      rows = [row for _, row in group]
+      found = documents.read_texts(todo.parts[number].documents, rows)
+      for row, text in zip(rows, found, strict=True):
+        texts[deduplication.document_id(number, row)] = text
     return texts
 
   return deduplication.verify(todo.cfg.minhash, pairs, texts_of)
@@ -384,45 +349,41 @@ def verify(todo: Plan, pairs: np.ndarray) -> np.ndarray:
 
 def copies(
   todo: Plan, verified: Sequence[np.ndarray]
-) -> dict[int, list[tuple[int, bool]]]:
-  """For each shard the rows that go, and whether each is an exact copy."""
+) -> dict[int, list[tuple[int, str]]]:
+  """For each shard the rows that go, and why: `exact_copy` or `near_copy`."""
   first = deduplication.document_id(len(todo.earlier), 0)
   ids, is_exact = deduplication.copies(np.concatenate(verified, axis=1), first)
-  numbers, rows = deduplication.file_and_row(ids)
-  gone: dict[int, list[tuple[int, bool]]] = {}
-  for number, *row in zip(
-    numbers.tolist(), rows.tolist(), is_exact.tolist(), strict=True
-  ):
-    gone.setdefault(number - len(todo.earlier), []).append(tuple(row))
+  gone: dict[int, list[tuple[int, str]]] = {}
+  for i, exact in zip(ids.tolist(), is_exact.tolist(), strict=True):
+    number, row = deduplication.file_and_row(i)
+    rows = gone.setdefault(number - len(todo.earlier), [])
+    rows.append((row, 'exact_copy' if exact else 'near_copy'))
   return gone
 
 
-def write_shard(todo: Plan, number: int, gone: Sequence[tuple[int, bool]] = ()):
+def write_shard(todo: Plan, number: int, gone: Sequence[tuple[int, str]] = ()):
   """Writes the documents that are no copies, and their keys.
 
   Args:
     todo: the run.
     number: of the shard.
-    gone: rows of the copies, and whether each is an exact one.
+    gone: rows of the copies, and why each goes.
   """
   shard = todo.shards[number]
   counts = shard.intermediate('.written.json')
-  verdicts = dict(gone)
-  key = _digest([todo.key, shard.fingerprint, sorted(verdicts.items())])
+  reasons = dict(gone)
+  key = _digest([todo.key, shard.fingerprint, sorted(gone)])
   if _is_done(counts, key):
     return
-  step = funnel.Step('duplicates')
-  kept = []
+  step, kept, n_tokens = funnel.Step('duplicates'), [], 0
   with documents.writing(shard.written.documents) as write:
     for row, document in enumerate(documents.read(shard.filtered.documents)):
-      n_bytes = len(document.text.encode())
-      if row in verdicts:
-        reason = 'exact_copy' if verdicts[row] else 'near_copy'
-        step.remove(reason, n_bytes, url=document.url, text=document.text)
-      else:
-        step.keep(n_bytes, n_bytes)
+      text, reason = document.text, reasons.get(row, '')
+      n_bytes = len(text.encode())
+      if step.take(reason, (n_bytes, n_bytes), document.url, text=text):
         write(document)
         kept.append(row)
+        n_tokens += document.token_count
   keys = files.read_array(shard.filtered.keys)
   files.write_array(shard.written.keys, keys[:, kept])
   path = shard.written.documents
@@ -430,7 +391,8 @@ def write_shard(todo: Plan, number: int, gone: Sequence[tuple[int, bool]] = ()):
     'file': path.name,
     'warc': files.name(shard.warc),
     'sha256': files.sha256(path),
-    **documents.count(path),
+    'documents': len(kept),
+    'tokens': n_tokens,
   }
   files.write_json(
     counts, {'key': key, 'steps': [step.to_json()], 'file': file}

@@ -7,7 +7,7 @@ import pytest
 from llm_jax.chat import formats, template
 from llm_jax.evals import scoring
 from llm_jax.infer import generate
-from llm_jax.tasks import addition, splits
+from llm_jax.tasks import addition, questions, splits
 from llm_jax.tokenizer import encoding
 from tests.evals import tiny_checkpoint
 from tests.model import start_params
@@ -83,7 +83,7 @@ def test_counts_by_hand(monkeypatch):
   assert row['mean_length'] == pytest.approx(5 * 6 / 24 + 6 * 18 / 24)
   assert row['tokens'] == 5 * 6 + 6 * 18 + 4 * 5 + 2 * 6
   # By kind: the parts make the whole.
-  assert set(row['kinds']) <= set(addition.PHRASINGS)
+  assert set(row['kinds']) <= set(questions.of('addition'))
   kinds = row['kinds'].values()
   assert sum(kind['n'] for kind in kinds) == 6
   for name in ('greedy', 'sampled'):

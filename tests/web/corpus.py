@@ -83,7 +83,7 @@ def write(folder: pathlib.Path) -> list[pathlib.Path]:
   ]
   paths = []
   for number, shard in enumerate(pages):
-    data = warc_write.encode_info(DATE, {'software': 'test'})
+    data = warc_write.encode_info(DATE, {'software': 'test'}, 'name')
     for name, status, kind, body in shard:
       data += record(name, body, status, kind)
     if number == 1:

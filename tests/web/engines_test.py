@@ -300,12 +300,9 @@ def test_lists_and_evaluation_sets_remove(warcs, tmp_path):
 
 
 def _text_record(text: str, n: int = 0) -> bytes:
+  headers = {'WARC-Target-URI': f'http://h/text{n}'}
   return warc_write._encode(
-    warc_write.warc_record.conversion,
-    'text/plain',
-    corpus.DATE,
-    {'WARC-Target-URI': f'http://h/text{n}'},
-    text.encode(),
+    'conversion', corpus.DATE, headers, block=text.encode()
   )
 
 
@@ -387,11 +384,8 @@ def test_engines_agree_on_survivors(tmp_path):
   """
   golden = make_golden_copies.files()
   todo = pipeline.plan(CFG, {tmp_path / f'{i}': 'x' for i in (1, 2)}, tmp_path)
-  index = dataclasses.replace(
-    pipeline.Shard(tmp_path, 0, tmp_path, '').written, number=0
-  )
-  shards = [dataclasses.replace(s, first_number=1) for s in todo.shards]
-  todo = dataclasses.replace(todo, earlier=(index,), shards=tuple(shards))
+  index = pipeline.Shard(tmp_path, 0, tmp_path, '').written
+  todo = dataclasses.replace(todo, earlier=(index,))
   for part, texts in zip(todo.parts, golden, strict=True):
     with documents.writing(part.documents) as write:
       for text in texts:
@@ -405,7 +399,7 @@ def test_engines_agree_on_survivors(tmp_path):
       pipeline.write_candidates(todo, i, n)
     for number in (0, 1):
       pipeline.write_verified(todo, number, n)
-    paths = map(pipeline._verified_path, shards)
+    paths = map(pipeline._verified_path, todo.shards)
     found.append(pipeline.copies(todo, [*map(files.read_array, paths)]))
   elements = [0, 1, 2]
   for step in (beam_runner._keys, beam_runner._pairs, beam_runner._verify):
@@ -416,9 +410,7 @@ def test_engines_agree_on_survivors(tmp_path):
       grouped.setdefault(key, []).append(value)
     elements = list(grouped.items())
   (everything,) = elements
-  found.append(
-    {n: list(rows) for n, rows in beam_runner._copies(everything, todo)}
-  )
+  found.append(dict(beam_runner._copies(everything, todo)))
   assert found[0] == found[1] == found[2]
   assert sorted(found[0]) == [0, 1]
   assert min(map(len, found[0].values())) > 200

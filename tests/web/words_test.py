@@ -30,8 +30,6 @@ def test_texts_as_spacy_cuts_them(golden):
     ends = [0, *sentence_cuts, len(text)]
     expected = [text[a:b] for a, b in zip(ends, ends[1:], strict=False)]
     assert words.sentences(text) == expected, RENEW
-    for part in (text, *expected, *text.split('\n')):
-      assert words.count_sentences(part) == len(words.sentences(part))
 
 
 def test_every_exception_is_cut_as_it_says():
@@ -44,7 +42,6 @@ def test_every_exception_is_cut_as_it_says():
 
 def test_no_words():
   assert words.split('') == words.split(' \n\t') == []
-  assert words.count_sentences('') == 1
   assert words.sentences('') == ['']
 
 

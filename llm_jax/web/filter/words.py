@@ -12,9 +12,10 @@ as datatrove's SpaCyTokenizer('en') calls it.
 
 import functools
 import itertools
+import operator
 import re
 import unicodedata
-from collections.abc import Iterator, Sequence, Set
+from collections.abc import Iterator, Sequence
 
 from llm_jax.web.filter import english_words
 
@@ -22,7 +23,6 @@ from llm_jax.web.filter import english_words
 _SIGNS = '!"#&\'()*,:;<>?[]_`{}'
 _UNIT = re.compile(r'[0-9]([^0-9]+)\Z')
 _SPACE = re.compile(r'(\s+)')
-_ODD_SPACE = re.compile(r'^\s|\s$|[^\S ]|\s\s')
 
 
 class _Rules:
@@ -52,8 +52,9 @@ class _Rules:
     self.longest = max(map(len, self.exceptions))
     lower, upper, letter = english_words.letters()
     icons, icon_set = english_words.icons()
-    characters = ('punctuation', 'quotes', 'currency')
-    punctuation, quote_set, currency = map(english_words.table, characters)
+    tables = english_words.tables()
+    punctuation, quote_set = tables['punctuation'], tables['quotes']
+    currency = tables['currency']
     signs, quotes = re.escape(punctuation), re.escape(quote_set)
     money = re.escape(currency)
     self.prefix = re.compile(
@@ -65,7 +66,7 @@ class _Rules:
       rf'|[{upper}][{upper}])\.\Z'
     )
     self.units = {'+', *currency, 'US$', 'C$', 'A$'}
-    self.units.update(english_words.table('units').split())
+    self.units.update(tables['units'].split())
     self.longest_unit = max(map(len, self.units))
     # What an infix starts with comes first, as it is found fast.
     self.infix = re.compile(
@@ -95,11 +96,9 @@ def split(text: str) -> list[str]:
   ['It', 'is', "n't", '3.5', 'km', ',', 'is', 'it', '?']
   """
   chunks = text.split()
-  cuts = [_known(chunk) for chunk in chunks]
-  joined = {''.join(words) for words, pieces in cuts if words != pieces}
-  if neighbours_change(text, chunks, joined):
+  if neighbours_change(text, chunks):
     return [*itertools.chain(*map(_split_line, text.splitlines()))]
-  return [word for words, _ in cuts for word in words]
+  return [word for chunk in chunks for word in _known(chunk)[0]]
 
 
 def cut(chunk: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -124,16 +123,14 @@ def cut(chunk: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
 _known = functools.lru_cache(maxsize=1 << 14)(cut)
 
 
-def neighbours_change(
-  text: str, chunks: Sequence[str], joined: Set[str]
-) -> bool:
+def neighbours_change(text: str, chunks: Sequence[str]) -> bool:
   """Whether a text has other words than its chunks have alone.
 
   Args:
     text: the text.
     chunks: what stands between its spaces.
-    joined: those of them whose words are not their pieces, see `cut`.
   """
+  joined = {c for c in chunks if operator.ne(*_known(c))}
   # Only words of exceptions, side by side, can make a difference.
   beside: set[str] = set()
   for i, chunk in enumerate(chunks if joined else ()):
@@ -150,26 +147,6 @@ def neighbours_change(
   return False
 
 
-def count_sentences(line: str) -> int:
-  """Sentences in a line; an empty one counts as one.
-
-  >>> count_sentences('It rains. Go home! Now')
-  3
-  """
-  if _ODD_SPACE.search(line):
-    return len(sentences(line))
-  ends = english_words.sentence_ends()
-  if ends.isdisjoint(line):
-    return 1
-  n_sentences, ended = 1, False
-  for word in split(line):
-    if word in ends:
-      ended = True
-    elif ended and not _is_punctuation(word):
-      n_sentences, ended = n_sentences + 1, False
-  return n_sentences
-
-
 def sentences(text: str) -> list[str]:
   """The text cut at the ends of its sentences.
 
@@ -177,6 +154,8 @@ def sentences(text: str) -> list[str]:
   ['It rains.', ' Go home!']
   """
   ends = english_words.sentence_ends()
+  if ends.isdisjoint(text):
+    return [text]
   cuts, last_end, ended = [0], 0, False
   for start, word in _positions(text):
     if word in ends:
