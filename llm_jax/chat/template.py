@@ -120,17 +120,15 @@ def render(
   end = tokenizer.special_id(specials.IM_END)
   token_ids: list[int] = []
   loss_mask: list[int] = []
-
-  def add(ids: list[int], learnt: bool) -> None:
-    token_ids.extend(ids)
-    loss_mask.extend([int(learnt)] * len(ids))
-
   for message in messages:
-    is_learnt = conversation.is_learnt(message)
-    add(_header(tokenizer, message['role']), learnt=False)
-    add([*tokenizer.encode(message['content']), end], learnt=is_learnt)
+    token_ids += _header(tokenizer, message['role'])
+    loss_mask += [0] * (len(token_ids) - len(loss_mask))
+    token_ids += [*tokenizer.encode(message['content']), end]
+    learnt = int(conversation.is_learnt(message))
+    loss_mask += [learnt] * (len(token_ids) - len(loss_mask))
   if add_generation_prompt:
-    add(_header(tokenizer, conversation.ASSISTANT), learnt=False)
+    token_ids += _header(tokenizer, conversation.ASSISTANT)
+    loss_mask += [0] * (len(token_ids) - len(loss_mask))
   return Rendered(token_ids, loss_mask)
 
 
