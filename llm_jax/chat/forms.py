@@ -7,6 +7,7 @@ nothing is put into another order. Reads no files (see data/conversations.py).
 """
 
 import collections
+import contextlib
 import itertools
 import json
 import re
@@ -44,6 +45,14 @@ class Tally:
     self.forms: collections.Counter[str] = collections.Counter()
     self.ignored: collections.Counter[str] = collections.Counter()
     self.rejects: dict[str, tuple[int, str]] = {}
+
+  @contextlib.contextmanager
+  def rejecting(self, place: str) -> Iterator[None]:
+    """Count a row whose reading fails in here."""
+    try:
+      yield
+    except _FAULTS as error:
+      self.reject(reason(error), place)
 
   def reject(self, reason: str, place: str) -> None:
     """Count a row that is left out; place says where it stands."""
@@ -93,40 +102,29 @@ def read_rows(
   tree: dict[str, tuple[int, Mapping[str, Any]]] = {}
   trees: list[_Node] = []
   for number, row in rows:
-    try:
+    with tally.rejecting(place(number)):
       if isinstance(row, str):
         raise ValueError(row)
       row = {key: value for key, value in row.items() if value is not None}
       if {'message_id', 'text', 'role'} <= row.keys():
         tree[row['message_id']] = number, row
-        continue
-      if {'message_tree_id', 'prompt'} <= row.keys():
+      elif {'message_tree_id', 'prompt'} <= row.keys():
         trees.append(_from_tree(number, row['prompt']))
-        continue
-      form = _form_of(row)
-      messages = form.read(row)
-      _check(messages, tally)
-    except _FAULTS as error:
-      tally.reject(reason(error), place(number))
-    else:
-      known = f'{form.needs} {form.more}'.split()
-      tally.ignored.update(key for key in row if key not in known)
-      tally.forms[form.name] += 1
-      yield Read(number, messages)
-  for root in itertools.chain(trees, _from_messages(tree, tally, place)):
-    try:
-      paths = list(_from_paths(_paths(root, [], tally)))
-    except _FAULTS as error:
-      tally.reject(reason(error), place(root.number))
-      continue
-    for read in paths:
-      try:
-        _check(read.messages, tally)
-      except ValueError as error:
-        tally.reject(reason(error), place(read.number))
       else:
-        tally.forms['OASST'] += 1
-        yield read
+        form = _form_of(row)
+        messages = form.read(row)
+        _check(messages, tally)
+        known = f'{form.needs} {form.more}'.split()
+        tally.ignored.update(key for key in row if key not in known)
+        tally.forms[form.name] += 1
+        yield Read(number, messages)
+  for root in itertools.chain(trees, _from_messages(tree, tally, place)):
+    with tally.rejecting(place(root.number)):
+      for read in list(_from_paths(_paths(root, [], tally))):
+        with tally.rejecting(place(read.number)):
+          _check(read.messages, tally)
+          tally.forms['OASST'] += 1
+          yield read
 
 
 def _check(messages: Messages, tally: Tally) -> None:

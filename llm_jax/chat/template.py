@@ -156,25 +156,20 @@ def render(
   end = tokenizer.special_id(specials.IM_END)
   token_ids: list[int] = []
   loss_mask: list[int] = []
-
-  def add(ids: list[int], learnt: bool) -> None:
-    token_ids.extend(ids)
-    loss_mask.extend([int(learnt)] * len(ids))
-
   for message in messages:
-    is_learnt = conversation.is_learnt(message)
-    add(_header(tokenizer, message['role']), learnt=False)
-    said = tokenizer.encode(message['content'])
+    token_ids += _header(tokenizer, message['role'])
+    loss_mask += [0] * (len(token_ids) - len(loss_mask))
+    token_ids += tokenizer.encode(message['content'])
     for call in calls.of_message(message):
       opening, text, close = calls.pieces(call)
-      said += [
-        tokenizer.special_id(opening),
-        *tokenizer.encode(text),
-        tokenizer.special_id(close),
-      ]
-    add([*said, end], learnt=is_learnt)
+      token_ids.append(tokenizer.special_id(opening))
+      token_ids += [*tokenizer.encode(text), tokenizer.special_id(close)]
+    token_ids.append(end)
+    learnt = int(conversation.is_learnt(message))
+    loss_mask += [learnt] * (len(token_ids) - len(loss_mask))
   if add_generation_prompt:
-    add(_header(tokenizer, conversation.ASSISTANT), learnt=False)
+    token_ids += _header(tokenizer, conversation.ASSISTANT)
+    loss_mask += [0] * (len(token_ids) - len(loss_mask))
   return Rendered(token_ids, loss_mask)
 
 

@@ -257,7 +257,20 @@ class TokenSource:
         f'{tokenizer_fingerprint}; tokenize again with it, or give the other '
         f'as --tokenizer'
       )
-    entry = _find_split(manifest, directory, f'{source}/{split}')
+    known = {
+      f'{name}/{split}': entry
+      for name, splits in manifest['sources'].items()
+      for split, entry in splits.items()
+      if entry['records']
+    }
+    self.name = f'{source}/{split}'
+    if self.name not in known:
+      raise ValueError(
+        f'{directory} holds no tokens of {self.name}; it has '
+        f'{", ".join(known) or "none"}: name those as Config.sources and '
+        f'Config.valid_source, in evaluate as Config.held_out_source'
+      )
+    entry = known[self.name]
     folder = pathlib.Path(directory) / source
     for shard in entry['shards']:
       path = folder / shard['file']
@@ -268,7 +281,6 @@ class TokenSource:
           f'says {shard["sha256"]}; restore it, or delete the folder of tokens '
           'and tokenize again'
         )
-    self.name = f'{source}/{split}'
     self.sequence_length: int = manifest['sequence_length']
     self.end_of_text_id: int = manifest['end_of_text_id']
     self.tokens: int = entry['tokens']
@@ -317,19 +329,3 @@ class TokenSource:
     shard = np.searchsorted(self._ends, indices, side='right')
     is_last = self._ends[shard] - 1 == indices
     return np.where(is_last, self._last_lengths[shard], self.sequence_length)
-
-
-def _find_split(manifest, directory, name):
-  known = {
-    f'{source}/{split}': entry
-    for source, splits in manifest['sources'].items()
-    for split, entry in splits.items()
-    if entry['records']
-  }
-  if name not in known:
-    raise ValueError(
-      f'{directory} holds no tokens of {name}; it has '
-      f'{", ".join(known) or "none"}: name those as Config.sources and '
-      f'Config.valid_source, in evaluate as Config.held_out_source'
-    )
-  return known[name]

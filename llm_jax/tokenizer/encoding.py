@@ -145,20 +145,16 @@ class Tokenizer(text_tokenizer.TextTokenizer):
     Raises:
       ValueError: if the file is missing or is not the published one.
     """
-    known = specials.PRESETS[preset]
     content = _read(pathlib.Path(path))
-    sha256 = hashlib.sha256(content).hexdigest()
-    if sha256 != known.sha256:
+    sha256, known = hashlib.sha256(content).hexdigest(), specials.SHA256[preset]
+    if sha256 != known:
       raise ValueError(
-        f'{path} has sha256 {sha256}, but the ranks of {preset} have '
-        f'{known.sha256}; fetch the file again'
+        f'{path} has sha256 {sha256}, but the ranks of {preset} have {known}; '
+        'fetch the file again'
       )
-    return cls(
-      _parse_ranks(content),
-      known.pattern,
-      special_ids=known.special_ids,
-      vocab_size=known.vocab_size,
-    )
+    ids = specials.PUBLISHED_IDS[preset]
+    n = max(ids.values()) + 1
+    return cls(_parse_ranks(content), preset, special_ids=ids, vocab_size=n)
 
   @classmethod
   def load(cls, directory: files.Name) -> 'Tokenizer':

@@ -64,6 +64,20 @@ def test_merges_as_pairs_and_every_way_to_a_token(ours, values):
     assert theirs.encode(text).ids == ours.encode(text)
 
 
+def test_every_byte_and_ids_with_gaps_are_kept(tmp_path):
+  alphabet = tokenizers.pre_tokenizers.ByteLevel.alphabet()
+  assert sorted(huggingface.byte_characters()) == sorted(alphabet)
+  ranks = {bytes([i]): i for i in range(256)}
+  names = {'<|im_start|>': 256, '<|im_end|>': 305}
+  encoding.Tokenizer(ranks, 'qwen2', names, 310).save(tmp_path)
+  saved = str(tmp_path / encoding.HUGGING_FACE_FILE)
+  theirs = tokenizers.Tokenizer.from_file(saved)
+  assert {name: theirs.token_to_id(name) for name in names} == names
+  theirs.encode_special_tokens = True
+  text = ''.join(map(chr, range(0x800))) + '韬🙂<|im_end|>'
+  assert theirs.encode(text).ids == [*text.encode()]
+
+
 def test_gpt2_cuts_in_its_byte_level_step(values):
   step = {'type': 'ByteLevel', 'add_prefix_space': False, 'use_regex': True,
           'trim_offsets': True}  # fmt: skip

@@ -9,7 +9,12 @@ import tokenizers
 from hypothesis import strategies as st
 from sentencepiece import sentencepiece_model_pb2
 
-from llm_jax.tokenizer import sentencepiece, sentencepiece_json
+from llm_jax.tokenizer import (
+  huggingface,
+  patterns,
+  sentencepiece,
+  sentencepiece_json,
+)
 from tests.chat import published_templates
 from tests.tokenizer import train_pieces
 
@@ -32,34 +37,20 @@ def values(tmp_path_factory):
     for cut in range(1, len(p.piece))
     if p.piece[:cut] in vocab and p.piece[cut:] in vocab
   ]
-  flags = dict.fromkeys(
-    ('single_word', 'lstrip', 'rstrip', 'normalized'), False
-  )
-  added = [
-    {'id': i, 'content': name, **flags, 'special': name != '<think>'}
-    for i, name in enumerate(('<unk>', '<s>', '</s>'))
-  ]
-  added.append(
-    {'id': len(vocab) + 2, 'content': '<think>', **flags, 'special': False}
-  )
-  # `tokenizers` numbers added tokens anew where it can.
-  vocab |= {'<gap>': len(vocab), '<gap2>': len(vocab) + 1}
-  vocab |= {'<think>': len(vocab)}
-  added += [
-    {'id': vocab[name], 'content': name, **flags, 'special': True}
-    for name in ('<gap>', '<gap2>')
-  ]
-  return {
-    'version': '1.0', 'truncation': None, 'padding': None,
-    'added_tokens': sorted(added, key=lambda token: token['id']),
+  values = huggingface.empty_json(patterns.by_name('gpt2')) | {
     'normalizer': {'type': 'Replace', 'pattern': {'String': ' '},
                    'content': BLANK},
-    'pre_tokenizer': None, 'post_processor': None, 'decoder': None,
-    'model': {'type': 'BPE', 'dropout': None, 'unk_token': '<unk>',
-              'continuing_subword_prefix': None, 'end_of_word_suffix': None,
-              'fuse_unk': True, 'byte_fallback': True, 'ignore_merges': False,
-              'vocab': vocab, 'merges': merges},
+    'pre_tokenizer': None, 'decoder': None,
   }  # fmt: skip
+  values['model'] |= {
+    'unk_token': '<unk>', 'fuse_unk': True, 'byte_fallback': True,
+    'vocab': vocab, 'merges': merges,
+  }  # fmt: skip
+  n = len(vocab)
+  # `tokenizers` numbers added tokens anew where it can.
+  ids = {'<unk>': 0, '<s>': 1, '</s>': 2, '<gap>': n, '<gap2>': n + 1}
+  values = huggingface.with_added_tokens(values, ids)
+  return huggingface.with_added_tokens(values, {'<think>': n + 2}, False)
 
 
 def with_prefix(values):
