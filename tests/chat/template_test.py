@@ -89,7 +89,25 @@ class TestRender:
     ([say('user', 'x')] * 2, "message 1 has role 'user' after 'user'"),
     ([say('system', 'x'), say('system', 'x')], "'system' after 'system'"),
     ([say('user', 'x'), say('tool', 'x')], 'here comes assistant'),
-    ([{**say('user', 'x'), 'tool_calls': []}], "message 0 has 'tool_calls'"),
+    ([{**say('user', 'x'), 'tool_calls': []}], '0 of the user has tool_calls'),
+    (
+      [say('user', 'x'), {**say('assistant', ''), 'tool_calls': {}}],
+      'message 1: tool_calls is dict, not a list',
+    ),
+    (
+      [say('user', 'x'), {**say('assistant', ''), 'tool_calls': [{}]}],
+      'message 1: a call in tool_calls has no function',
+    ),
+    (
+      [
+        say('user', 'x'),
+        {
+          **say('assistant', ''),
+          'tool_calls': [{'function': {'name': 'a', 'arguments': '{'}}],
+        },
+      ],
+      'a call in tool_calls: its arguments are no JSON',
+    ),
   ],
 )
 def test_refused(messages, error):

@@ -23,7 +23,7 @@ class Script:
     self._answer = answer
     monkeypatch.setattr(generate, 'generate', self)
 
-  def __call__(self, cfg, params, prompts, seeds, request, batch_size):
+  def __call__(self, cfg, params, prompts, seeds, request, **_):
     self.requests.append(request)
     self.prompts.append(prompts)
     self.seeds.append(seeds)
