@@ -46,7 +46,9 @@ def of_message(message: Mapping[str, Any]) -> list[Call]:
   Raises:
     ValueError: for what is no list of calls.
   """
-  calls = message.get('tool_calls') or []
+  calls = message.get('tool_calls')
+  if calls is None:
+    return []
   if not isinstance(calls, Sequence) or isinstance(calls, str):
     raise ValueError(f'tool_calls is {type(calls).__name__}, not a list')
   result = [_read(_member(call, 'function', Mapping)) for call in calls]
