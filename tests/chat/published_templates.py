@@ -98,7 +98,7 @@ def oracle(template: str):
   import tokenizers  # not with the others: it is not installed everywhere
   import transformers
 
-  values = huggingface.tokenizer_json(_ranks(), 'qwen2', {})
+  values = huggingface.tokenizer_json(_ranks(), patterns.by_name('qwen2'), {})
   fast = tokenizers.Tokenizer.from_str(json.dumps(values))
   for names, is_special in ((SPECIAL, True), (TEXTS, False)):
     fast.add_tokens(
