@@ -6,9 +6,9 @@ by one reason. Copies of other documents are the pipeline's business. It does
 NOT write files.
 """
 
-import collections
 import dataclasses
 import functools
+import itertools
 import os
 import threading
 from collections.abc import Iterator
@@ -119,25 +119,25 @@ class Chain:
     """The documents of a WARC or WET file that pass, in the file's order."""
     self._file_path = files.name(path)
     languages: dict[int, _Language] = {}
-    under_way: collections.deque[list[warc.Record]] = collections.deque()
-
-    def ask(pages: list[warc.Record]) -> list[html_text.Page]:
-      under_way.append(pages)
-      return [
-        html_text.Page(page.body, page.charset, page.kind == 'conversion')
-        for page in pages
-      ]
 
     def is_kept(i: int, text: str) -> bool:
       languages[i] = language_id.identify(text)
       return not language_id.reject(self._cfg.language, *languages[i])
 
     with path.open('rb') as file:
-      groups = map(ask, self._groups(file))
+      groups, asked = itertools.tee(self._groups(file))
+      sources = (
+        [
+          html_text.Page(p.body, p.charset, p.kind == 'conversion')
+          for p in group
+        ]
+        for group in asked
+      )
       extractor = _extractor(self._cfg.extraction, threading.get_ident())
-      for texts in extractor.extract(groups, is_kept):
+      answers = extractor.extract(sources, is_kept)
+      for pages, texts in zip(groups, answers, strict=True):
         found = []
-        for i, page in enumerate(under_way.popleft()):
+        for i, page in enumerate(pages):
           language, (text, reason) = languages.pop(i, None), texts[i]
           found.append(
             self._with_text(page, text=text, reason=reason, language=language)

@@ -1,8 +1,8 @@
 """From WARC files to documents: the whole chain as functions of one shard.
 
   filter_shard   WARC file -> filtered documents, their keys and counts
-  candidates     keys of all shards, a part of their range -> pairs of documents
-  verify_shard   pairs whose later document is in a shard -> pairs of copies
+  candidates     keys of all shards -> pairs of documents
+  verify         pairs whose later document is in a shard -> pairs of copies
   write_shard    filtered documents and which of them go -> Parquet file
 
 Each writes its files under a temporary name and renames them, the one that
@@ -31,7 +31,7 @@ from llm_jax.web import chain, documents, funnel
 from llm_jax.web.dedup import deduplication
 from llm_jax.web.filter import addresses, evaluation_sets, language_id
 
-_INTERMEDIATE = 'filtered'
+_INTERMEDIATE, _VERIFIED = 'filtered', '.copies.npy'
 # Keys of one column that are sorted at a time: 16 bytes each, a few copies.
 _MAX_SORTED = 4 << 20
 # Row groups that a copy is verified from; small, as rows are read at random.
@@ -112,6 +112,11 @@ class Plan:
   def parts(self) -> tuple[Part, ...]:
     """What is compared, in the order that decides which copy survives."""
     return (*self.earlier, *(shard.filtered for shard in self.shards))
+
+  @property
+  def first_id(self) -> np.uint64:
+    """The first document of this run, behind those of earlier ones."""
+    return np.uint64(deduplication.document_id(len(self.earlier), 0))
 
 
 def plan(
@@ -243,12 +248,12 @@ def clean(
     modules.append('trafilatura')  # which is loaded late
   with pool.Pool(todo, n_workers, modules) as workers:
     workers.run(filter_shard, numbers, on_shard, total_bytes=sum(sizes))
-    n = n_ranges(todo)
-    ranges = [(number, n) for number in range(n)]
-    workers.run(write_candidates, ranges, on_shard)
-    tasks = [(*number, n) for number in numbers]
-    workers.run(write_verified, tasks, on_shard)
-    verified = (_verified_path(shard) for shard in todo.shards)
+    pairs = candidates(todo)
+    shards, _ = deduplication.file_and_row(pairs[0] - todo.first_id)
+    starts = np.searchsorted(shards, range(len(numbers)))
+    parts = np.split(pairs, starts[1:], axis=1)
+    workers.run(write_verified, [*enumerate(parts)], on_shard)
+    verified = (shard.intermediate(_VERIFIED) for shard in todo.shards)
     gone = copies(todo, [files.read_array(path) for path in verified])
     tasks = [(number, gone.get(number, ())) for (number,) in numbers]
     workers.run(write_shard, tasks, on_shard)
@@ -274,61 +279,37 @@ def filter_shard(todo: Plan, number: int):
     for document in steps.run(shard.warc):
       write(document)
       keys.append(deduplication.keys(minhash, document.text)[:, None])
-  keys = np.concatenate(keys, axis=1)
-  files.write_array(shard.filtered.keys, keys)
-  files.write_json(
-    counts, {'key': key, 'documents': keys.shape[1], 'steps': steps.to_json()}
-  )
+  files.write_array(shard.filtered.keys, np.concatenate(keys, axis=1))
+  files.write_json(counts, {'key': key, 'steps': steps.to_json()})
 
 
-def n_ranges(todo: Plan) -> int:
-  """Into how many parts the range of keys is cut, so that each fits memory."""
-  n = sum(
-    files.read_json(s.intermediate('.filtered.json'))['documents']
-    for s in todo.shards
-  )
-  n += sum(files.read_array(p.keys).shape[1] for p in todo.earlier)
-  return max(1, math.ceil(n / _MAX_SORTED))
+def candidates(todo: Plan) -> np.ndarray:
+  """Pairs of documents that share a key, and whose later one is of this run.
 
-
-def write_candidates(todo: Plan, number: int, n: int):
-  """Pairs of documents that share a key in one of n parts of its range."""
-  low, high = ((i << 64) // n for i in (number, number + 1))
+  Found in parts of the keys' range, so that each fits memory.
+  """
+  n_documents = sum(files.read_array(p.keys).shape[1] for p in todo.parts)
+  n = max(1, math.ceil(n_documents / _MAX_SORTED))
   found = []
-  for row in range(deduplication.n_keys(todo.cfg.minhash)):
-    values, ids = [], []
-    for i, part in enumerate(todo.parts):
-      keys = np.asarray(files.read_array(part.keys)[row])
-      inside = np.flatnonzero((keys >= low) & (keys <= high - 1))
-      values.append(keys[inside])
-      base = np.uint64(deduplication.document_id(i, 0))
-      ids.append(inside.astype('u8') + base)
-    found.append(
-      deduplication.pairs(np.concatenate(values), np.concatenate(ids), row)
-    )
-  pairs = deduplication.unique_pairs(np.concatenate(found, axis=1))
-  files.write_array(_pairs_path(todo, number), pairs)
+  for low, end in itertools.pairwise((i << 64) // n for i in range(n + 1)):
+    for row in range(deduplication.n_keys(todo.cfg.minhash)):
+      values, ids = [], []
+      for i, part in enumerate(todo.parts):
+        keys = np.asarray(files.read_array(part.keys)[row])
+        inside = np.flatnonzero((keys >= low) & (keys <= end - 1))
+        values.append(keys[inside])
+        base = np.uint64(deduplication.document_id(i, 0))
+        ids.append(inside.astype('u8') + base)
+      key_values, documents_ = np.concatenate(values), np.concatenate(ids)
+      pairs = deduplication.pairs(key_values, documents_, row)
+      found.append(pairs[:, pairs[0] >= todo.first_id])
+  return deduplication.unique_pairs(np.concatenate(found, axis=1))
 
 
-def _pairs_path(todo: Plan, number: int) -> files.Path:
-  return todo.output / _INTERMEDIATE / f'pairs-{number:05d}.npy'
-
-
-def write_verified(todo: Plan, number: int, n: int):
+def write_verified(todo: Plan, number: int, pairs: np.ndarray):
   """Verifies the candidates whose later document is in a shard."""
-  first = len(todo.earlier) + number
-  limits = [deduplication.document_id(i, 0) for i in (first, first + 1)]
-  found = []
-  for i in range(n):
-    pairs = files.read_array(_pairs_path(todo, i))
-    start, end = np.searchsorted(pairs[0], np.array(limits, 'u8'))
-    found.append(np.asarray(pairs[:, start:end]))
-  pairs = deduplication.unique_pairs(np.concatenate(found, axis=1))
-  files.write_array(_verified_path(todo.shards[number]), verify(todo, pairs))
-
-
-def _verified_path(shard: Shard) -> files.Path:
-  return shard.intermediate('.copies.npy')
+  path = todo.shards[number].intermediate(_VERIFIED)
+  files.write_array(path, verify(todo, pairs))
 
 
 def verify(todo: Plan, pairs: np.ndarray) -> np.ndarray:
@@ -351,8 +332,8 @@ def copies(
   todo: Plan, verified: Sequence[np.ndarray]
 ) -> dict[int, list[tuple[int, str]]]:
   """For each shard the rows that go, and why: `exact_copy` or `near_copy`."""
-  first = deduplication.document_id(len(todo.earlier), 0)
-  ids, is_exact = deduplication.copies(np.concatenate(verified, axis=1), first)
+  verified = np.concatenate(verified, axis=1)
+  ids, is_exact = deduplication.copies(verified, todo.first_id)
   gone: dict[int, list[tuple[int, str]]] = {}
   for i, exact in zip(ids.tolist(), is_exact.tolist(), strict=True):
     number, row = deduplication.file_and_row(i)
@@ -406,7 +387,7 @@ def summarize(todo: Plan) -> dict:
     documents, bytes of their text, estimated tokens, records read.
 
   Raises:
-    ValueError: no page could be read, or no document is left of them.
+    ValueError: no document is left.
   """
   shards = []
 
@@ -438,22 +419,18 @@ def summarize(todo: Plan) -> dict:
 
 def _refuse_nothing(todo: Plan, steps: Sequence[dict]):
   """An empty corpus is no result."""
-  records, _, extraction = steps[:3]
-  for what, step in (('page', records), ('text', extraction)):
-    n_in = step['documents_in']
-    if not step['documents_kept'] and (n_in or step is records):
-      counts = {name: r['documents'] for name, r in step['removed'].items()}
-      counts = step['others'] | counts if step is records else counts
-      raise ValueError(
-        f'no {what} could be read: {len(todo.shards)} files hold '
-        f'{n_in} candidates, {counts}; give WARC, WET or ARC files of pages'
-      )
   is_known = todo.earlier and steps[-1]['documents_in']  # nothing is new
   if not steps[-1]['documents_kept'] and not is_known:
-    gone = {s['name']: s['documents_in'] - s['documents_kept'] for s in steps}
+    gone = {
+      step['name']: {why: r['documents'] for why, r in step['removed'].items()}
+      for step in steps
+      if step['removed']
+    }
     raise ValueError(
-      f'no document is left; each step removed {gone}, for reasons that stand '
-      'in funnel.json; loosen rules with another --workdir, or give other files'
+      f'no document is left: {len(todo.shards)} files hold '
+      f'{steps[0]["documents_in"]} pages and others {steps[0]["others"]}, of '
+      f'which each step removed {gone}; give WARC, WET or ARC files of pages, '
+      'or loosen rules with another --workdir'
     )
 
 

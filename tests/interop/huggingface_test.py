@@ -39,7 +39,7 @@ QWEN2 = CONFIGS['qwen2-0.5b']
 @functools.partial(jax.jit, static_argnums=0)
 def logits(cfg, params):
   with jax.default_matmul_precision('highest'):
-    hidden_BTD, _ = transformer.apply(cfg, params, TOKENS_BT, POSITIONS_BT)
+    hidden_BTD, *_ = transformer.apply(cfg, params, TOKENS_BT, POSITIONS_BT)
     return transformer.unembed(cfg, params, hidden_BTD)
 
 

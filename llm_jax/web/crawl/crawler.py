@@ -130,7 +130,7 @@ def crawl(
   client = fetch.Client(
     user_agent=cfg.user_agent,
     timeout_s=cfg.page_timeout_s,
-    addresses=addresses or {},
+    addresses=addresses,
     ca_file=ca_file,
   )
   with files.explain_full(folder), contextlib.ExitStack() as stack:

@@ -103,9 +103,7 @@ class Client:
 
   user_agent: str
   timeout_s: float
-  addresses: Mapping[str, tuple[str, int]] = dataclasses.field(
-    default_factory=dict
-  )
+  addresses: Mapping[str, tuple[str, int]] | None = None
   ca_file: pathlib.Path | None = None
 
   def __post_init__(self):
@@ -164,7 +162,7 @@ class Client:
   def _connect(self, parts, deadline: float, public_only: bool):
     host = parts.hostname or ''
     port = parts.port or (443 if parts.scheme == 'https' else 80)
-    address = self.addresses.get(f'{host}:{port}')
+    address = (self.addresses or {}).get(f'{host}:{port}')
     public_only = public_only and address is None
     sock = None
     try:
