@@ -79,8 +79,8 @@ def run(
   lines = model_lora.trained(cfg.lora, params.table(model))
   tx = optimizers.make(cfg.optimizer, stage.n_updates, lines)
   limit = min(cfg.sequence_length, model.max_length)
-  plan = fit.of_recipe(
-    cfg, model, tx=tx, mesh=stage.mesh, length=limit, adapters=cfg.lora
+  plan = fit.choose(
+    fit.Step(cfg, model, tx, mesh=stage.mesh, length=limit, adapters=cfg.lora)
   )
   model = dataclasses.replace(model, remat=plan.remat)
   taken = [*demonstrations.NAMES, cfg.task.name if cfg.task else '']
@@ -113,9 +113,9 @@ def run(
     params: types.Params, batch: types.Batch, key: jax.Array
   ) -> tuple[jax.Array, types.Metrics]:
     del key  # nothing is drawn: there is no dropout
-    logp_BT = likelihood.target_logp(
+    logp_BT = likelihood.of_targets(
       model, params, batch, chunk_length=cfg.loss_chunk
-    )
+    ).logp_BT
     loss = next_token.cross_entropy(logp_BT, batch['loss_mask_BT'])
     return loss, {'targets': batch['loss_mask_BT'].sum()}
 

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from llm_jax import types
-from llm_jax.chat import formats
+from llm_jax.chat import formats, template
 from llm_jax.evals import statistics
 from llm_jax.infer import generate
 from llm_jax.model import config as model_config
@@ -50,7 +50,7 @@ class Model:
   config: model_config.ModelConfig
   params: types.Params
   tokenizer: text_tokenizer.TextTokenizer
-  chat_format: formats.Format
+  chat_format: template.Format
 
 
 def of_stage(stage: start.Stage, state: train_state.TrainState) -> Model:

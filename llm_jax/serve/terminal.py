@@ -11,7 +11,7 @@ import signal
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
 from llm_jax import visible_text
-from llm_jax.chat import formats
+from llm_jax.chat import formats, template
 from llm_jax.infer import generate
 from llm_jax.tokenizer import stream, text_tokenizer
 from llm_jax.verify import grading
@@ -63,7 +63,7 @@ class Session:
     self,
     stream_fn: StreamFn,
     tokenizer: text_tokenizer.TextTokenizer,
-    chat_format: formats.Format,
+    chat_format: template.Format,
     settings: Settings,
   ):
     self._stream_fn = stream_fn
