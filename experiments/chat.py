@@ -10,12 +10,16 @@ own; a model never sees more questions than the longest of its training had.
 written to disk.
 """
 
+import contextlib
 import dataclasses
+import functools
 import readline
 import sys
+from collections.abc import Sequence
 
 from experiments import command_line
 from llm_jax import visible_text
+from llm_jax.agent import toolbox, turns
 from llm_jax.chat import formats
 from llm_jax.infer import generate
 from llm_jax.serve import terminal
@@ -32,6 +36,7 @@ class Config:
   max_new_tokens: int = 128
   temperature: float = 0.7  # 0 is greedy
   seed: int = 0  # the same seed and messages give the same conversation
+  tools: toolbox.Toolbox = toolbox.Toolbox()
 
 
 def run(
@@ -41,6 +46,8 @@ def run(
   base: bool = False,
   single_turn: bool = False,
   prompt: str | None = None,
+  tools: Sequence[str] = (),
+  documents: str = '',
 ) -> None:
   """Talk until /quit or the end of the input.
 
@@ -51,6 +58,8 @@ def run(
     base: continue text instead of answering messages.
     single_turn: forget each message before the next.
     prompt: answer this alone and end.
+    tools: that the model may call; see Toolbox.
+    documents: that the tool `search` searches.
   """
   loaded = checkpoint.load_model(restore_from)
   tokenizer = loading.load(loaded.tokenizer_dir)
@@ -83,8 +92,18 @@ def run(
     max_turns=max_turns,
   )
 
+  box = dataclasses.replace(
+    cfg.tools,
+    names=tuple(','.join(tools).split(',')) if tools else cfg.tools.names,
+    documents=documents or cfg.tools.documents,
+  )
+  chat_format = formats.choose(tokenizer, is_chat, box.schemas())
+  stack = contextlib.ExitStack()
+  using = stack.enter_context(box.opened(chat_format))
+
   def stream(prompt, request, seed):
-    return generate.stream(
+    made = functools.partial(turns.stream, using) if using else generate.stream
+    return made(
       loaded.model_config,
       loaded.params,
       prompt=prompt,
@@ -95,12 +114,13 @@ def run(
   session = terminal.Session(
     stream,
     tokenizer,
-    chat_format=formats.choose(tokenizer, is_chat),
+    chat_format=chat_format,
     settings=settings,
   )
   if prompt is not None:
-    for piece in session.answer(prompt):
-      _write(piece)
+    with stack:
+      for piece in session.answer(prompt):
+        _write(piece)
     return
   print(
     f'{loaded.stage}, step {loaded.step}, context {context} tokens. '
@@ -113,9 +133,13 @@ def run(
       print(f'  {visible_text.visible(text)}')
   # A paste of several lines is one message; Python turns this off by default.
   readline.parse_and_bind('set enable-bracketed-paste on')
-  terminal.loop(
-    session, lambda: input('> ').rstrip('\n'), _write, dims=sys.stdout.isatty()
-  )
+  with stack:
+    terminal.loop(
+      session,
+      lambda: input('> ').rstrip('\n'),
+      write=_write,
+      dims=sys.stdout.isatty(),
+    )
 
 
 def _write(piece: str) -> None:
@@ -132,4 +156,6 @@ if __name__ == '__main__':
     base='continue text instead of answering messages',
     single_turn='forget each message before the next',
     prompt='answer this message, or continue this text, and end',
+    tools='that the model may call: python, search, or functions of --import',
+    documents='that search searches: a folder, a file, or an index',
   )

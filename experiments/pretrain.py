@@ -133,14 +133,14 @@ def make_step(
   """Make the optimizer, the update, and its plan for rows of that length."""
   lines = params.table(cfg.model)
   tx = optimizers.make(cfg.optimizer, n_updates, lines)
-  plan = fit.of_recipe(cfg, cfg.model, tx=tx, mesh=mesh, length=length)
+  plan = fit.choose(fit.Step(cfg, cfg.model, tx, mesh=mesh, length=length))
   model = dataclasses.replace(cfg.model, remat=plan.remat)
 
   def loss_fn(
     params: types.Params, batch: types.Batch, key: jax.Array
   ) -> tuple[jax.Array, types.Metrics]:
     del key  # nothing is drawn: there is no dropout
-    logp_BT, balance = likelihood.target_logp_and_balance(
+    logp_BT, _, balance = likelihood.of_targets(
       model, params, batch, chunk_length=cfg.loss_chunk
     )
     mask_BT = batch['loss_mask_BT']

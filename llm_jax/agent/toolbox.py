@@ -59,7 +59,8 @@ class Toolbox:
       available = {}
       for name in self.names:
         if name == 'python':
-          box = stack.enter_context(sandbox.Sandbox(self.timeout_s))
+          box = sandbox.Sandbox(self.timeout_s)
+          stack.callback(box.close)
           available[name] = python.make(box, self.is_session)
         elif name == 'search':
           index = search.opened(self.documents)

@@ -78,9 +78,9 @@ class Step:
   """Something that happened to one conversation."""
 
   index: int  # of the prompt
-  token_ids: list[int]  # drawn since the last step
-  results: list[tools.Result]  # that came since then
-  episode: Episode | None  # all of it, once it has ended
+  drawn: Sequence[int] = ()  # tokens, since the last step
+  results: Sequence[tools.Result] = ()  # of calls, since the last step
+  episode: Episode | None = None  # all of it, once it has ended
 
 
 def run(
@@ -136,7 +136,7 @@ def run(
         if episode is None:
           future = using.pool.submit(_do, using, found, running[index].results)
           waiting[future] = index
-      yield Step(index, update.token_ids, [], episode)
+      yield Step(index, drawn=update.token_ids, episode=episode)
     if not waiting:
       continue
     timeout = 0 if numbers else None  # rows go on while tools work
@@ -148,7 +148,7 @@ def run(
       episode = _put(running[index], results, using, request.max_new_tokens)
       if episode is None:
         submit(index)
-      yield Step(index, [], results, episode)
+      yield Step(index, results=results, episode=episode)
 
 
 Answer = engine.Answer | Episode
@@ -199,6 +199,24 @@ def answers(
   return [result[i] for i in range(len(prompts))]
 
 
+def stream(
+  using: Tools,
+  cfg: config.ModelConfig,
+  params: types.Params,
+  prompt: Sequence[int],
+  seed: int,
+  request: requests.Request,
+) -> Iterator[int | tools.Result]:
+  """Answer one prompt: tokens as they are drawn, results as they come."""
+  plan = slots.Plan(
+    cfg, n_rows=1, n_slots=cfg.max_length, max_chunk=generate.STREAM_CHUNK
+  )
+  rows = engine.Engine(plan, params)
+  for step in run(rows, [prompt], [seed], request=request, using=using):
+    yield from step.drawn
+    yield from step.results
+
+
 def _take(one: _Running, answer: engine.Answer, using: Tools):
   """Add an answer.
 
@@ -226,7 +244,11 @@ def _do(using: Tools, found, earlier) -> list[tools.Result]:
   results: list[tools.Result] = []
   for call in found:
     before = [*earlier, *results]
-    results.append(tools.run(using.available, call, before, using.max_chars))
+    results.append(
+      tools.run(
+        using.available, call, earlier=before, max_chars=using.max_chars
+      )
+    )
   return results
 
 

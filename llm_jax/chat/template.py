@@ -55,6 +55,7 @@ class Format(abc.ABC):
     opening: the beginning of an answer that the prompt holds already, such as
       `<think>`; mostly empty.
     think_start: what opens a thought, as the model writes it.
+    call_ids: control tokens that open a call of a tool.
   """
 
   is_chat = True
@@ -66,6 +67,8 @@ class Format(abc.ABC):
     self._tokenizer = tokenizer
     self.stop_ids = tokenizer.eos_ids
     self.hidden_ids = frozenset(map(tokenizer.special_id, names))
+    known = {*calls.OPENINGS} & {*names}
+    self.call_ids = frozenset(map(tokenizer.special_id, known))
 
   @abc.abstractmethod
   def rows(self, messages: Sequence[conversation.Message]) -> list[Rendered]:

@@ -13,7 +13,7 @@ from typing import Any
 
 from llm_jax import types
 from llm_jax.agent import turns
-from llm_jax.chat import calls, formats, template
+from llm_jax.chat import formats, template
 from llm_jax.evals import statistics
 from llm_jax.infer import generate
 from llm_jax.model import config as model_config
@@ -236,8 +236,7 @@ def _answers(
     for mark in {task.think_start, model.chat_format.think_start}:
       banned.update(thought_ids(model.tokenizer, mark))
     if model.using:
-      known = {*model.tokenizer.special_names} & {*calls.OPENINGS}
-      banned.update(map(model.tokenizer.special_id, known))
+      banned.update(model.chat_format.call_ids)
   request = generate.Request(
     max_new_tokens=cfg.max_direct_tokens if direct else cfg.max_new_tokens,
     stop_ids=model.chat_format.stop_ids,

@@ -14,7 +14,7 @@ from llm_jax.model import config
 Answer = engine.Answer
 Request = requests.Request
 
-_STREAM_CHUNK = 4  # tokens that come together
+STREAM_CHUNK = 4  # tokens that come together
 
 
 def generate(
@@ -89,7 +89,7 @@ def stream(
   Yields:
     Token ids; the stop token is the last if one was drawn.
   """
-  n_slots, max_chunk = cfg.max_length, _STREAM_CHUNK
+  n_slots, max_chunk = cfg.max_length, STREAM_CHUNK
   plan = slots.Plan(cfg, n_rows=1, n_slots=n_slots, max_chunk=max_chunk)
   row = engine.Engine(plan, params)
   row.submit(prompt, seed, request)

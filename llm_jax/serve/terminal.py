@@ -1,16 +1,19 @@
 """A conversation with one checkpoint in a terminal, streamed as it is made.
 
 Keeps the history in memory only and writes no file. Serves one person on one
-terminal, and offers no tools. What the model writes never reaches the terminal
-raw: control characters are shown as escapes.
+terminal. What the model and its tools write never reaches the terminal raw:
+control characters are shown as escapes.
 """
 
 import dataclasses
 import math
 import signal
+import textwrap
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import Any
 
 from llm_jax import visible_text
+from llm_jax.agent import tools
 from llm_jax.chat import formats, template
 from llm_jax.infer import generate
 from llm_jax.tokenizer import stream, text_tokenizer
@@ -27,11 +30,14 @@ Anything else is said to the model; begin with // for a message with one /."""
 
 # Intensity of text on a terminal.
 _DIM, _NORMAL = '\x1b[2m', '\x1b[22m'
+_FOLDED = 60  # characters of a call, and of its result
 
 
-# Yields the ids that continue a prompt, for a seed, as they are made; the stop
-# token is the last if one was drawn.
-StreamFn = Callable[[list[int], generate.Request, int], Iterator[int]]
+# Yields the ids that continue a prompt, for a seed, as they are made, and the
+# results of tools where the model calls some; the stop token ends an answer.
+StreamFn = Callable[
+  [list[int], generate.Request, int], Iterator[int | tools.Result]
+]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,7 +80,7 @@ class Session:
     self._stop_requested = False
     self.temperature = settings.temperature
     self.system = ''
-    self.turns: list[dict[str, str]] = []  # user, assistant, user, ...
+    self.turns: list[dict[str, Any]] = []  # messages since the system's
 
   def respond(self, line: str) -> Iterator[str]:
     """Act on what the user entered.
@@ -95,8 +101,9 @@ class Session:
 
   def answer(self, text: str) -> Iterator[str]:
     """Answer a message, whatever it begins with; yields as `respond` does."""
-    if kept := self._settings.max_turns:
-      del self.turns[: max(0, len(self.turns) - 2 * (kept - 1))]
+    kept = self._settings.max_turns
+    while kept and self._n_turns() >= kept:
+      self._drop_oldest()
     try:
       prompt, n_dropped = self._prompt(text)
     except ValueError as error:
@@ -173,12 +180,21 @@ class Session:
     n_dropped = 0
     prompt = self._encode(self.turns, text)
     while len(prompt) > room:
-      del self.turns[:2]
+      self._drop_oldest()
       n_dropped += 1
       prompt = self._encode(self.turns, text)
     return prompt, n_dropped
 
-  def _encode(self, turns: Sequence[dict[str, str]], text: str) -> list[int]:
+  def _n_turns(self) -> int:
+    return sum(message['role'] == 'user' for message in self.turns)
+
+  def _drop_oldest(self) -> None:
+    """Forget a question and all that was said to it."""
+    del self.turns[0]
+    while self.turns and self.turns[0]['role'] != 'user':
+      del self.turns[0]
+
+  def _encode(self, turns: Sequence[dict[str, Any]], text: str) -> list[int]:
     """Ids of the conversation with a new message, ready to be continued."""
     if self._settings.base:
       return self._format.prompt(formats.question(text))
@@ -194,27 +210,44 @@ class Session:
     )
     decoder = stream.StreamDecoder(self._tokenizer)
     drawn: list[int] = []
+    said: list[dict[str, Any]] = [{'role': 'user', 'content': text}]
+    is_call = False
     yield self._format.opening
     notice = f'[stopped: the answer reached its limit of {limit} tokens]'
     self._n_answers += 1
     seed = settings.seed + self._n_answers
+    cut = notice
     for token in self._stream_fn(prompt, request, seed):
+      if isinstance(token, tools.Result):
+        if drawn:  # the answer that called it, and maybe others
+          said.append(self._format.message(drawn))
+          drawn, is_call, notice = [], False, cut
+        said.append({'role': 'tool', 'content': token.text})
+        yield f'{_folded(token)}\n'
+        continue
+      drawn.append(token)
       if token in stop_ids:
         notice = ''
-        break
-      drawn.append(token)
-      if token not in self._format.hidden_ids:
+        continue
+      is_call |= token in self._format.call_ids
+      if not is_call and token not in self._format.hidden_ids:
         yield visible_text.visible(decoder.push(token))
       if self._stop_requested:
         notice = '[stopped]'
         break
     yield visible_text.visible(decoder.flush())
     if not settings.base:
-      self.turns += [
-        {'role': 'user', 'content': text},
-        {'role': 'assistant', 'content': self._format.text(drawn)},
-      ]
+      self.turns += [*said, self._format.message(drawn)]
     yield f'\n{notice}\n' if notice else '\n'
+
+
+def _folded(result: tools.Result) -> str:
+  """A call with its result on one line."""
+  call = result.call
+  said = ' '.join(map(str, call.arguments.values())) or call.fault
+  parts = [f'{call.name or "?"}: {said}', result.text]
+  short = [textwrap.shorten(p, _FOLDED, placeholder='...') for p in parts]
+  return visible_text.visible(f'[{short[0]} -> {short[1]}]')
 
 
 def dim_thoughts(pieces: Iterable[str]) -> Iterator[str]:

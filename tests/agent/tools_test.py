@@ -1,5 +1,6 @@
 """Calls of tools: what is executed, and what a model is told."""
 
+import contextlib
 import json
 import math
 
@@ -102,7 +103,7 @@ def test_registered_functions_are_tools():
 
 @pytest.fixture(name='box', scope='module')
 def _box():
-  with sandbox.Sandbox(timeout_s=2) as box:
+  with contextlib.closing(sandbox.Sandbox(timeout_s=2)) as box:
     yield box
 
 

@@ -23,12 +23,12 @@ def batch_of(folder, documents, keep_documents):
   return mixture.make_batch_fn([(source, 1)], 0, keep_documents)(0)
 
 
-target_logp = jax.jit(functools.partial(likelihood.target_logp, CFG))
+of_targets = jax.jit(functools.partial(likelihood.of_targets, CFG))
 
 
 def logp(batch):
   """Log-probability of the row's targets, padding as 0."""
-  logp_BT = target_logp(PARAMS(CFG), batch)
+  logp_BT = of_targets(PARAMS(CFG), batch).logp_BT
   return np.asarray(logp_BT * batch['loss_mask_BT'])[0]
 
 
