@@ -30,8 +30,10 @@ _NO_THOUGHT = '\n{}\n\n'  # ends a thought that the prompt has opened
 _PRIVATE = range(0xF0000, 0xFFFFE)  # characters without a meaning
 _QUESTION = ({'role': conversation.USER, 'content': 'Question'},)
 _ANSWER = 'AnswerOfAProbe'
-_PROBE = calls.Call(_ANSWER, {'key': 'value'})
-_RESULT = 'ResultOfAProbe'
+_PROBE = {
+  'type': 'function',
+  'function': {'name': _ANSWER, 'arguments': {'key': 'value'}},
+}
 
 
 class Imported(template.Format):
@@ -176,7 +178,7 @@ class Imported(template.Format):
       {
         'role': conversation.ASSISTANT,
         'content': '',
-        'tool_calls': [_PROBE.message()],
+        'tool_calls': [_PROBE],
       },
       *({'role': conversation.TOOL, 'content': text} for text in results),
     ]
@@ -201,23 +203,15 @@ class Imported(template.Format):
   @functools.cached_property
   def _call_marks(self) -> tuple[str, str] | None:
     """What stands around a call that is written as JSON; None: no calls."""
-    answer = {'role': conversation.ASSISTANT, 'content': ''}
-    message = answer | {'tool_calls': [_PROBE.message()]}
-    parts = []
-    for one in (message, answer):
-      texts = self._texts([*_QUESTION, one])
-      parts.append(texts.until(2).replace(texts.mark, ''))
-    text = parts[0]
+    answer = {'role': conversation.ASSISTANT, 'content': _ANSWER}
+    call = answer | {'content': '', 'tool_calls': [_PROBE]}
+    frame, text = (
+      self._template.render([*_QUESTION, message]) for message in (answer, call)
+    )
     found = re.search(r'\{[^{}]*' + _ANSWER + r'[^{}]*\{[^{}]*\}[^{}]*\}', text)
     if found is None:
       return None
-    # What an answer without calls has in common is the frame of a message.
-    n_same = next(
-      i
-      for i in range(found.start() + 1)
-      if i == found.start() or text[i] != parts[1][i : i + 1]
-    )
-    before = text[n_same : found.start()]
+    before = text[: found.start()].removeprefix(frame.partition(_ANSWER)[0])
     behind = text[found.end() :]
     stops = [
       begin for begin, _, i in self._pieces(behind) if i in self.stop_ids

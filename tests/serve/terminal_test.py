@@ -5,7 +5,8 @@ import signal
 
 import pytest
 
-from llm_jax.chat import formats, template
+from llm_jax.agent import tools
+from llm_jax.chat import calls, formats, template
 from llm_jax.serve import terminal
 from llm_jax.tokenizer import encoding
 
@@ -320,3 +321,31 @@ def test_a_text_of_several_lines_is_a_message_and_no_command():
   script = Script('ok')
   _talk(script, '/usr/bin\n/usr/lib')
   assert '/usr/bin\n/usr/lib' in _text(script.calls[0][0])
+
+
+def test_calls_and_results_are_folded_and_kept():
+  """The call's text is not shown while it is drawn; its tokens are."""
+  start = TOKENIZER.special_id('<PYTHON_START>')
+  end = TOKENIZER.special_id('<PYTHON_END>')
+  call = calls.Call('python', {'code': 'print(6*7)\x1b'})
+
+  def script(prompt, request, seed):
+    del prompt, request, seed
+    yield from TOKENIZER.encode('So ')
+    yield from [start, *TOKENIZER.encode('print(6*7)\x1b'), end, END]
+    yield tools.Result(call, '42\n' * 100, is_error=False)
+    yield from [*TOKENIZER.encode('42.'), END]
+
+  session = _session(script)
+  shown = ''.join(session.respond('6*7?'))
+  first, second = shown.splitlines()
+  assert first.startswith('So [python: print(6*7)\\x1b -> 42 42')
+  assert first.endswith('...]')
+  assert len(first) < 100
+  assert second == '42.'
+  assert [message['role'] for message in session.turns] == [
+    'user', 'assistant', 'tool', 'assistant',
+  ]  # fmt: skip
+  assert session.turns[1]['content'] == 'So '
+  assert len(session.turns[1]['tool_calls']) == 1
+  assert session.turns[2]['content'] == '42\n' * 100
