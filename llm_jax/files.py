@@ -38,6 +38,7 @@ _Row = TypeVar('_Row')
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 _LISTS = ('.paths', '.paths.gz')
+_PACKED = {'.gz': ('gzip', gzip.open), '.zst': ('zstd', zstd.open)}
 _CHECKSUM = 'sha256'
 
 
@@ -94,10 +95,8 @@ def _matches(pattern: str) -> list[Path]:
 
 
 def _listed(path: Path, root: str) -> list[Path]:
-  data = path.read_bytes()
-  if path.name.endswith('.gz'):
-    data = gzip.decompress(data)
-  lines = [line.strip() for line in data.decode().splitlines()]
+  with opened(path) as file:
+    lines = [line.strip() for line in file.read().decode().splitlines()]
   return [
     to_path(line if '://' in line or line.startswith('/') else root + line)
     for line in lines
@@ -216,12 +215,13 @@ def unfinished(path: pathlib.Path) -> pathlib.Path:
 
 def put_in_place(temporary: pathlib.Path, path: pathlib.Path):
   """Gives a whole file or folder its name, for good once it returns."""
-  _sync(temporary)
+  sync(temporary)
   os.replace(temporary, path)
-  _sync(path.parent)
+  sync(path.parent)
 
 
-def _sync(path: pathlib.Path):
+def sync(path: pathlib.Path):
+  """Waits until a file, or the names in a folder, are on the disk."""
   handle = os.open(path, os.O_RDONLY)
   try:
     os.fsync(handle)
@@ -462,15 +462,10 @@ def opened(path: Path) -> Iterator[Any]:
   Raises:
     ValueError: if it is no whole file of that kind.
   """
-  kind = {'.gz': 'gzip', '.zst': 'zstd'}.get(path.suffix.lower())
+  kind, unpack = _PACKED.get(path.suffix.lower(), ('', contextlib.nullcontext))
   try:
-    with path.open('rb') as raw, contextlib.ExitStack() as stack:
-      if kind == 'gzip':
-        yield stack.enter_context(gzip.open(raw))
-      elif kind == 'zstd':
-        yield stack.enter_context(zstd.open(raw))
-      else:
-        yield raw
+    with path.open('rb') as raw, unpack(raw) as file:
+      yield file
   except (EOFError, gzip.BadGzipFile, zlib.error, zstd.ZstdError) as error:
     raise ValueError(
       f'{show(path)} is not a whole {kind} file ({error}); restore the file'

@@ -111,6 +111,10 @@ _TABLE: dict[str, tuple] = {
   'llama': (
     'LlamaForCausalLM', {'qk_norm': False}, _ROPE, _SILU | {'mlp_bias': False},
   ),
+  'mistral': (
+    'MistralForCausalLM', {'qk_norm': False}, _ROPE,
+    _SILU | {'sliding_window': None},
+  ),
   'qwen2': (
     'Qwen2ForCausalLM', {'qk_norm': False, 'bias': 'qkv'}, (*_ROPE, *_WINDOW),
     {'hidden_act': 'silu'},
@@ -166,14 +170,6 @@ def of_json(values: Mapping[str, Any]) -> Family:
     ValueError: if it is none of ours.
   """
   model_type = values.get('model_type')
-  if model_type == 'mistral':  # Llama's layout, but for the window
-    if values.get('sliding_window') is not None:
-      raise ValueError(
-        'config.json is of Mistral with sliding_window = '
-        f'{values["sliding_window"]}, which cannot be read; it may be null '
-        'where no text is longer'
-      )
-    model_type = 'llama'
   if model_type not in _FAMILIES:
     raise ValueError(
       f'config.json has model_type {model_type!r}, which cannot be read; use a '
@@ -282,20 +278,18 @@ def from_json(values: Mapping[str, Any]) -> config.ModelConfig:
     left.pop('hidden_act', None)  # in old files; hidden_activation counts
   dtype = left.get('dtype') or left.get('torch_dtype')
   options['dtype'] = 'bfloat16' if dtype == 'bfloat16' else 'float32'
-  unknown = {k: v for k, v in left.items() if v is not None}
-  unknown = sorted(unknown.keys() - set(config_keys.IGNORED.split()))
-  neutral = [key for key in unknown if config_keys.is_neutral(key, left[key])]
-  if neutral:
-    logging.info(
-      'config.json: read past %s, which change no logits', ', '.join(neutral)
-    )
-  unknown = [key for key in unknown if key not in neutral]
+  given = {key for key, value in left.items() if value is not None}
+  rest = sorted(given.difference(config_keys.IGNORED.split()))
+  neutral = [key for key in rest if config_keys.is_neutral(key, left[key])]
+  unknown = [f'{k} = {left[k]!r}' for k in rest if k not in neutral]
   if unknown:
     raise ValueError(
-      f'config.json has {", ".join(f"{k} = {left[k]!r}" for k in unknown)}, '
-      f'unknown for {family.architecture}; delete what does not change its '
-      'logits'
+      f'config.json has {", ".join(unknown)}, unknown for '
+      f'{family.architecture}; delete what does not change its logits'
     )
+  if neutral:
+    names = ', '.join(neutral)
+    logging.info('config.json: read past %s, which change no logits', names)
   # Checks the types, and makes floats of the ints that JSON may hold.
   cfg = dataclass_json.from_dict(
     config.ModelConfig, dataclass_json.to_dict(config.ModelConfig(**options))
@@ -305,25 +299,23 @@ def from_json(values: Mapping[str, Any]) -> config.ModelConfig:
   return cfg
 
 
-def _required(left: dict[str, Any], key: str) -> Any:
-  if key not in left:
-    raise ValueError(
-      f'config.json has no {key}; add it, or read a folder that transformers '
-      'saved'
-    )
-  return left.pop(key)
-
-
 def _sizes(family: Family, left: dict[str, Any]) -> dict[str, Any]:
   """The sizes, with the classes' own values where they may be absent."""
-  absent: dict[str, Any] = {'tie_word_embeddings': family.tied, 'n_inner': None}
-  absent |= {'rms_norm_eps': 1e-6, 'layer_norm_epsilon': 1e-5}
-  absent |= {'head_dim': None, 'num_key_value_heads': None}
+  given = {
+    'tie_word_embeddings': family.tied, 'n_inner': None, 'head_dim': None,
+    'num_key_value_heads': None, 'rms_norm_eps': 1e-6,
+    'layer_norm_epsilon': 1e-5, **left,
+  }  # fmt: skip
   sizes = {}
   for name, key in family.keys.items():
-    is_needed = key not in absent
-    value = _required(left, key) if is_needed else left.pop(key, absent[key])
-    sizes[name] = value or 0.0 if name.endswith('softcap') else value
+    left.pop(key, None)
+    if key not in given:
+      raise ValueError(
+        f'config.json has no {key}; add it, or read a folder that transformers '
+        'saved'
+      )
+    is_cap = name.endswith('softcap')
+    sizes[name] = given[key] or 0.0 if is_cap else given[key]
   heads, width = sizes['n_heads'], sizes['d_model']
   sizes['n_kv_heads'] = sizes.get('n_kv_heads') or heads
   sizes['head_dim'] = sizes.get('head_dim') or width // heads
@@ -359,32 +351,34 @@ def _rope_from_json(family: Family, left: dict[str, Any]) -> dict[str, Any]:
   local = {'rope_theta': left.pop('rope_local_base_freq', None)}
   full = new.get('full_attention', {} if 'sliding_attention' in new else new)
   is_local = 'local_rope_theta' in family.free
-  theta = _theta(old, full, absent=1e6 if is_local else 10_000.0)
-  scaling = _scaling(full) if full else _scaling(old)
-  if full and len(old) > 1 and _scaling(old) != scaling:
-    raise ValueError(
-      f'config.json has rope_scaling {old} and rope_parameters {full}; delete '
-      'the wrong one'
-    )
+  theta, scaling = _rope(old, full, absent=1e6 if is_local else 10_000.0)
   options = {'rope_theta': theta, 'rope_scaling': scaling}
   if is_local:
     sliding = new.get('sliding_attention', {})
-    if _scaling(sliding) is not None:
+    theta, scaling = _rope(local, sliding, absent=10_000.0)
+    if scaling is not None:
       raise ValueError(
         f'config.json scales local layers: {sliding}; only global layers can be'
       )
-    options['local_rope_theta'] = _theta(local, sliding, absent=10_000.0)
+    options['local_rope_theta'] = theta
   return options
 
 
-def _theta(old: Mapping, new: Mapping, absent: float) -> float:
+def _rope(
+  old: Mapping[str, Any], new: Mapping[str, Any], absent: float
+) -> tuple[float, config.RopeScaling | None]:
   given = [values.get('rope_theta') for values in (old, new)]
-  found = {theta for theta in given if theta is not None} or {absent}
-  if len(found) > 1:
+  thetas = {theta for theta in given if theta is not None}
+  scalings = {_scaling(new)} if new else set()
+  if old.keys() - {'rope_theta'}:
+    scalings.add(_scaling(old))
+  if len(thetas) > 1 or len(scalings) > 1:
     raise ValueError(
-      f'config.json has two values of rope_theta, {sorted(found)}; delete one'
+      f'config.json has both {old} and rope_parameters {new}; delete the wrong '
+      'ones'
     )
-  return float(found.pop())
+  theta = thetas.pop() if thetas else absent
+  return float(theta), scalings.pop() if scalings else None
 
 
 def _scaling(values: Mapping[str, Any]) -> config.RopeScaling | None:

@@ -32,9 +32,8 @@ _GEMMA_KEYS = _KEYS | {
   'attention.sliding_window': 'sliding_window',
   'final_logit_softcapping': 'final_logit_softcapping',
 }
-_GEMMA2_KEYS = _GEMMA_KEYS | {
-  'attn_logit_softcapping': 'attn_logit_softcapping',
-}
+_CAP = 'attn_logit_softcapping'
+_GEMMA2_KEYS = _GEMMA_KEYS | {_CAP: _CAP}
 # By architecture: model_type, the class's own values, keys, and the number of
 # layers of the one size whose scores are not over the root of head_dim.
 _ARCHITECTURES: dict[str, tuple[str, dict[str, Any], dict[str, str], int]] = {
@@ -45,9 +44,7 @@ _ARCHITECTURES: dict[str, tuple[str, dict[str, Any], dict[str, str], int]] = {
   'gemma3': ('gemma3_text', {'final_logit_softcapping': None}, _GEMMA_KEYS, 62),
 }
 # Without effect on logits, or equal to what is read from other keys.
-_IGNORED = (
-  'attention.value_length', 'rope.dimension_count', 'tensor_data_layout',
-)  # fmt: skip
+_IGNORED = 'attention.value_length rope.dimension_count tensor_data_layout'
 TYPES = ('F32', 'F16', 'BF16', 'Q8_0', 'Q4_0', 'Q4_1', 'Q5_0', 'Q4_K', 'Q6_K')
 _FREQUENCIES = 'rope_freqs.weight'
 # Llama 3.1 to 3.3 and Llama 3.2, of whose scaling only its result is stored.
@@ -124,13 +121,11 @@ def read(
 
 
 def _open(path: files.Name) -> gguf.GGUFReader:
-  if not pathlib.Path(path).is_file():
-    raise ValueError(f'{path} is missing; give a GGUF file')
   try:
     return gguf.GGUFReader(path)
-  except (ValueError, IndexError, KeyError, UnicodeDecodeError) as error:
+  except (OSError, ValueError, LookupError) as error:
     raise ValueError(
-      f'{path} is no GGUF file, or damaged: {error}; fetch it again'
+      f'{path} is missing, damaged or no GGUF file: {error}; fetch it again'
     ) from error
 
 
@@ -148,7 +143,8 @@ def _config_values(
   own = {
     key.removeprefix(f'{architecture}.'): _plain(value)
     for key, value in known.items()
-    if key.startswith(f'{architecture}.') and not key.endswith(_IGNORED)
+    if key.startswith(f'{architecture}.')
+    and not key.endswith(tuple(_IGNORED.split()))
   }
   values = {'model_type': model_type, **constants}
   values |= {keys[key]: own.pop(key) for key in [*own] if key in keys}

@@ -9,10 +9,10 @@ import dataclasses
 import math
 import signal
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Protocol
 
 from llm_jax import visible_text
-from llm_jax.chat import formats
+from llm_jax.chat import formats, template
+from llm_jax.infer import generate
 from llm_jax.tokenizer import stream, text_tokenizer
 from llm_jax.verify import grading
 
@@ -29,19 +29,9 @@ Anything else is said to the model; begin with // for a message with one /."""
 _DIM, _NORMAL = '\x1b[2m', '\x1b[22m'
 
 
-class StreamFn(Protocol):
-  """Give the ids that continue a prompt, one at a time, as they are made."""
-
-  def __call__(
-    self,
-    prompt: Sequence[int],
-    max_new_tokens: int,
-    temperature: float,
-    seed: int,
-    stop_ids: set[int],
-  ) -> Iterator[int]:
-    """Yield ids until one of stop_ids (yielded too) or max_new_tokens."""
-    ...
+# Yields the ids that continue a prompt, for a seed, as they are made; the stop
+# token is the last if one was drawn.
+StreamFn = Callable[[list[int], generate.Request, int], Iterator[int]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,7 +63,7 @@ class Session:
     self,
     stream_fn: StreamFn,
     tokenizer: text_tokenizer.TextTokenizer,
-    chat_format: formats.Format,
+    chat_format: template.Format,
     settings: Settings,
   ):
     self._stream_fn = stream_fn
@@ -117,7 +107,7 @@ class Session:
         f'[the context of {self._settings.context_tokens} tokens is full: '
         f'the {n_dropped} oldest turn{"s" * (n_dropped > 1)} dropped]\n'
       )
-    yield from self._answer(prompt, text)
+    yield from filter(None, self._answer(prompt, text))
 
   def stop(self) -> bool:
     """Ask the running answer to end after its next token.
@@ -198,35 +188,27 @@ class Session:
   def _answer(self, prompt: list[int], text: str) -> Iterator[str]:
     """Stream an answer and keep the turn, also where it was stopped."""
     settings = self._settings
-    stop_ids = set(self._format.stop_ids)
-    limit = settings.max_new_tokens
+    limit, stop_ids = settings.max_new_tokens, self._format.stop_ids
+    request = generate.Request(
+      limit, stop_ids, self.temperature, slides=settings.base
+    )
     decoder = stream.StreamDecoder(self._tokenizer)
     drawn: list[int] = []
-    if self._format.opening:
-      yield self._format.opening
+    yield self._format.opening
     notice = f'[stopped: the answer reached its limit of {limit} tokens]'
     self._n_answers += 1
-    for token in self._stream_fn(
-      prompt,
-      max_new_tokens=limit,
-      temperature=self.temperature,
-      seed=settings.seed + self._n_answers,
-      stop_ids=stop_ids,
-    ):
+    seed = settings.seed + self._n_answers
+    for token in self._stream_fn(prompt, request, seed):
       if token in stop_ids:
         notice = ''
         break
       drawn.append(token)
-      hidden = token in self._format.hidden_ids
-      piece = '' if hidden else decoder.push(token)
-      if piece:
-        yield visible_text.visible(piece)
+      if token not in self._format.hidden_ids:
+        yield visible_text.visible(decoder.push(token))
       if self._stop_requested:
         notice = '[stopped]'
         break
-    rest = decoder.flush()
-    if rest:
-      yield visible_text.visible(rest)
+    yield visible_text.visible(decoder.flush())
     if not settings.base:
       self.turns += [
         {'role': 'user', 'content': text},

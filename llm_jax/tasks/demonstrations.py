@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from llm_jax.data import conversations, readers
-from llm_jax.tasks import documentation, identity, protocol, reference
+from llm_jax.tasks import protocol, questions, reference
 
 Item = conversations.Item
 NAMES = ('identity', 'documentation')  # of sources, beside the task's own
@@ -59,7 +59,7 @@ def make(cfg: Any, documents: str | None) -> list[Item]:
     The conversations, by the name of the task or of NAMES.
   """
   draw = random.Random(f'conversations/{cfg.seed}')
-  made = {'identity': identity.conversations(cfg.n_identity, cfg.seed)}
+  made = {'identity': identity(cfg.n_identity, cfg.seed)}
   if cfg.task:
     made[cfg.task.name] = protocol.conversations(
       cfg.task,
@@ -75,12 +75,60 @@ def make(cfg: Any, documents: str | None) -> list[Item]:
       for page in readers.read(documents, 'train', form)
       for entry in reference.entries(page.text)
     ]
-    made['documentation'] = documentation.conversations(
+    made['documentation'] = documentation(
       entries, cfg.n_documentation, cfg.seed
     )
   result = [Item(name, '', talk) for name, own in made.items() for talk in own]
   draw.shuffle(result)
   return conversations.join_turns(result, cfg.max_turns, draw)
+
+
+def identity(count: int, seed: int) -> list[list[dict[str, str]]]:
+  """Draw questions about the assistant, with their answers.
+
+  Args:
+    count: conversations.
+    seed: of the draw.
+
+  Returns:
+    Conversations of one question and one answer in OpenAI's message form.
+  """
+  draw = random.Random(f'identity/{seed}')
+  pairs = questions.identity()
+  return [protocol.exchange(*draw.choice(pairs)) for _ in range(count)]
+
+
+def documentation(
+  entries: Sequence[reference.Entry], count: int, seed: int
+) -> list[list[dict[str, str]]]:
+  """Draw questions about a manual, with its own words as answers.
+
+  Args:
+    entries: what the manual documents, each with a signature and a summary.
+    count: conversations; fewer entries than needed are asked again.
+    seed: of the draw.
+
+  Returns:
+    Conversations as of `identity`.
+
+  Raises:
+    ValueError: if there are no entries.
+  """
+  if not entries:
+    raise ValueError(
+      'no documented function was found in the documents; give --documents a '
+      'crawl of a reference manual, or set Config.n_documentation = 0'
+    )
+  draw = random.Random(f'documentation/{seed}')
+  result = []
+  for _ in range(count):
+    entry = draw.choice(entries)
+    name = entry.qualified_name
+    pair = f'What does {name} do?', entry.summary
+    if draw.random() < 0.5:
+      pair = f'What is the signature of {name}?', entry.signature
+    result.append(protocol.exchange(*pair))
+  return result
 
 
 def usage(
@@ -95,10 +143,9 @@ def usage(
   Returns:
     Three questions, and how many the longest conversation has.
   """
-  questions = [
+  asked = [
     [talk['content'] for talk in item.messages if talk['role'] == 'user']
     for item in dataset
   ]
-  first = [asked[0] for asked in questions[:3] if asked]
-  examples = getattr(task, 'examples', None) or first
-  return examples, max(map(len, questions))
+  first = [texts[0] for texts in asked[:3] if texts]
+  return getattr(task, 'examples', None) or first, max(map(len, asked))

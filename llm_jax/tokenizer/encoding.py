@@ -6,7 +6,6 @@ through `special_id`, so no text can ever make one. Does not learn merges
 """
 
 import base64
-import binascii
 import dataclasses
 import functools
 import gzip
@@ -146,26 +145,16 @@ class Tokenizer(text_tokenizer.TextTokenizer):
     Raises:
       ValueError: if the file is missing or is not the published one.
     """
-    if preset not in specials.PRESETS:
-      raise ValueError(
-        f'there is no preset {preset!r}; use one of '
-        f'{", ".join(specials.PRESETS)}'
-      )
-    known = specials.PRESETS[preset]
     content = _read(pathlib.Path(path))
-    sha256 = hashlib.sha256(content).hexdigest()
-    if sha256 != known.sha256:
+    sha256, known = hashlib.sha256(content).hexdigest(), specials.SHA256[preset]
+    if sha256 != known:
       raise ValueError(
-        f'{path} has sha256 {sha256}, but the ranks of {preset} have '
-        f'{known.sha256}; fetch the file again'
+        f'{path} has sha256 {sha256}, but the ranks of {preset} have {known}; '
+        'fetch the file again'
       )
-    ranks = _parse_ranks(content, path)
-    return cls(
-      ranks,
-      known.pattern,
-      special_ids=known.special_ids,
-      vocab_size=known.vocab_size,
-    )
+    ids = specials.PUBLISHED_IDS[preset]
+    n = max(ids.values()) + 1
+    return cls(_parse_ranks(content), preset, special_ids=ids, vocab_size=n)
 
   @classmethod
   def load(cls, directory: files.Name) -> 'Tokenizer':
@@ -173,37 +162,30 @@ class Tokenizer(text_tokenizer.TextTokenizer):
 
     Raises:
       ValueError: if a file is missing or damaged, or the parts do not have
-        the saved fingerprint.
+        the saved fingerprint, also because a pattern was changed since.
     """
     directory = pathlib.Path(directory)
     content = _read(directory / RANKS_FILE)
     try:
       spec = json.loads(_read(directory / SPEC_FILE))
-      saved = spec.pop('fingerprint')
-      # Before the parts are used: damage shows here, whatever it hits.
-      actual = _fingerprint(spec, content)
-      if actual == saved:
-        ranks = _parse_ranks(content, directory / RANKS_FILE)
-        names = ('pattern', 'special_ids', 'vocab_size')
-        tokenizer = cls(
-          ranks,
-          **{name: spec[name] for name in names},
-          rules=_rules(spec),
-          published=published.load(directory),
+      tokenizer = cls(
+        _parse_ranks(content),
+        spec['pattern'],
+        special_ids=spec['special_ids'],
+        vocab_size=spec['vocab_size'],
+        rules=_rules(spec),
+        published=published.load(directory),
+      )
+      if (saved := spec['fingerprint']) != tokenizer.fingerprint:
+        raise ValueError(
+          f'{tokenizer.fingerprint}, but {SPEC_FILE} says {saved}'
         )
-        actual = tokenizer.fingerprint  # differs if a pattern was changed
-        if actual == saved:
-          return tokenizer
     except (ValueError, KeyError, TypeError, AttributeError) as error:
       raise ValueError(
-        f'{directory / SPEC_FILE} is damaged or missing ({error}); train the '
-        f'tokenizer again'
+        f'the files in {directory} do not make the tokenizer that was saved '
+        f'({error}); restore them, or train the tokenizer again'
       ) from error
-    raise ValueError(
-      f'the files in {directory} make a tokenizer with fingerprint {actual}, '
-      f'but {SPEC_FILE} says {saved}: one of them was changed; restore both, '
-      f'or train the tokenizer again'
-    )
+    return tokenizer
 
   def save(self, directory: files.Name) -> None:
     """Write ranks.tiktoken, tokenizer.json (Hugging Face) and spec.json.
@@ -346,15 +328,6 @@ def _read(path: pathlib.Path) -> bytes:
   return gzip.decompress(content) if path.suffix == '.gz' else content
 
 
-def _parse_ranks(content: bytes, path) -> dict[bytes, int]:
-  ranks: dict[bytes, int] = {}
-  for number, line in enumerate(content.splitlines(), start=1):
-    try:
-      token, rank = line.split()
-      ranks[base64.b64decode(token, validate=True)] = int(rank)
-    except (ValueError, binascii.Error) as error:
-      raise ValueError(
-        f'line {number} of {path} is {line[:40]!r}, not a token in base64 and '
-        f'its rank; restore the file'
-      ) from error
-  return ranks
+def _parse_ranks(content: bytes) -> dict[bytes, int]:
+  lines = (line.split() for line in content.splitlines())
+  return {base64.b64decode(token): int(rank) for token, rank in lines}

@@ -10,6 +10,8 @@ from typing import Any, NamedTuple
 
 from llm_jax.tokenizer import patterns, text_tokenizer
 
+Pair = tuple[bytes, bytes]
+
 
 def tokenizer_json(
   ranks: Mapping[bytes, int], split: str, special_ids: Mapping[str, int]
@@ -26,10 +28,8 @@ def tokenizer_json(
     Llama 3, whole pre-tokens are looked up first, as tiktoken does.
   """
   printable = byte_characters()
-  try:
-    merges, looks_up = find_merges(ranks), False
-  except ValueError:
-    merges, looks_up = all_merges(ranks), True
+  merges = find_merges(ranks)
+  looks_up = merges is None
 
   def spell(token: bytes) -> str:
     return ''.join([printable[value] for value in token])
@@ -38,7 +38,10 @@ def tokenizer_json(
   values['model'] |= {
     'ignore_merges': looks_up,
     'vocab': {spell(token): rank for token, rank in ranks.items()},
-    'merges': [f'{spell(left)} {spell(right)}' for left, right in merges],
+    'merges': [
+      f'{spell(left)} {spell(right)}'
+      for left, right in (all_merges(ranks) if merges is None else merges)
+    ],
   }
   return with_added_tokens(values, special_ids)
 
@@ -257,10 +260,8 @@ def _follow_from_ids(pairs, ranks, looks_up) -> bool:
     return False
   if looks_up and set(pairs) == set(all_merges(ranks)):
     return True
-  try:
-    return set(find_merges(ranks)) <= set(pairs)
-  except ValueError:  # a token that only a look-up finds
-    return False
+  needed = find_merges(ranks)
+  return needed is not None and set(needed) <= set(pairs)
 
 
 def _pattern_name(pre_tokenizer: Mapping[str, Any]) -> str | None:
@@ -271,14 +272,10 @@ def _pattern_name(pre_tokenizer: Mapping[str, Any]) -> str | None:
   cuts = [_cut(step) for step in steps]
   if last.get('use_regex', True):
     cuts.append(patterns.BYTE_LEVEL)
-  forms = patterns.PATTERNS.items()
-  named = {(form.split,): name for name, form in forms}
-  named |= {_steps(form): name for name, form in forms}
-  return named.get(tuple(cuts))
-
-
-def _steps(form: patterns.Pattern) -> tuple[str, ...]:
-  return form.steps or (form.split,)
+  for name, form in patterns.PATTERNS.items():
+    if tuple(cuts) in (form.steps, (form.split,)):
+      return name
+  return None
 
 
 def _cut(step: Mapping[str, Any]) -> str:
@@ -295,7 +292,7 @@ def _cut(step: Mapping[str, Any]) -> str:
 def _pre_tokenizer(form: patterns.Pattern) -> dict[str, Any]:
   """Undoes `_pattern_name`."""
   flags = ('add_prefix_space', 'trim_offsets')
-  cuts = _steps(form)
+  cuts = form.steps or (form.split,)
   byte_level = {'type': 'ByteLevel', **dict.fromkeys(flags, False)}
   byte_level['use_regex'] = patterns.BYTE_LEVEL in cuts
   steps = [
@@ -313,7 +310,7 @@ def _pre_tokenizer(form: patterns.Pattern) -> dict[str, Any]:
   return {'type': 'Sequence', 'pretokenizers': [*steps, byte_level]}
 
 
-def find_merges(ranks: Mapping[bytes, int]) -> list[tuple[bytes, bytes]]:
+def find_merges(ranks: Mapping[bytes, int]) -> list[Pair] | None:
   """The pair that each token of several bytes was merged from, in order.
 
   >>> ranks = {b'a': 0, b'b': 1, b'ab': 2, b'aab': 3}
@@ -325,10 +322,8 @@ def find_merges(ranks: Mapping[bytes, int]) -> list[tuple[bytes, bytes]]:
 
   Returns:
     For each token, by rising id, the two that its bytes are when only tokens
-    of lower ids exist.
-
-  Raises:
-    ValueError: if those are not two.
+    of lower ids exist; None if those are not two of some token, which only a
+    look-up of the whole pre-token finds.
   """
   merges = []
   for token, rank in sorted(ranks.items(), key=lambda item: item[1]):
@@ -341,17 +336,14 @@ def find_merges(ranks: Mapping[bytes, int]) -> list[tuple[bytes, bytes]]:
       ]
       best = min(candidates)
       if best >= rank:
-        raise ValueError(
-          f'token {rank}, {token!r}, is not the merge of two tokens with lower '
-          f'ids, so tokenizer.json cannot express it; use the ranks file'
-        )
+        return None
       i = candidates.index(best)
       parts[i : i + 2] = [parts[i] + parts[i + 1]]
     merges.append((parts[0], parts[1]))
   return merges
 
 
-def all_merges(ranks: Mapping[bytes, int]) -> list[tuple[bytes, bytes]]:
+def all_merges(ranks: Mapping[bytes, int]) -> list[Pair]:
   """Every pair of tokens that makes a token, by its rising id.
 
   >>> all_merges({b'a': 0, b'b': 1, b'ab': 2, b'aa': 3, b'aab': 4})

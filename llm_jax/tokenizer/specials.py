@@ -3,9 +3,6 @@
 Only names and numbers; that text can never make one is up to the tokenizers.
 """
 
-import dataclasses
-from collections.abc import Mapping
-
 END_OF_TEXT = '<|endoftext|>'
 IM_START = '<|im_start|>'
 IM_SEP = '<|im_sep|>'
@@ -39,55 +36,27 @@ def own_special_ids(first_id: int) -> dict[str, int]:
   return {name: first_id + i for i, name in enumerate([*NAMES, *reserved])}
 
 
-@dataclasses.dataclass(frozen=True)
-class Preset:
-  """What belongs to a published ranks file.
-
-  Attributes:
-    sha256: of the file.
-    pattern: name of its split pattern.
-    special_ids: ids by name.
-    vocab_size: ids lie below it; some may be unused.
-  """
-
-  sha256: str
-  pattern: str
-  special_ids: Mapping[str, int]
-  vocab_size: int
-
-
-# Hashes, patterns and ids as in openai/tiktoken, tiktoken_ext/openai_public.py.
-# The im_ tokens are not in it: they are the chat layout of the same models.
-# The tools' tokens fill four of the thirteen ids that cl100k leaves unused.
-_CL100K_IDS = {
-  END_OF_TEXT: 100257, FIM_PREFIX: 100258, FIM_MIDDLE: 100259,
-  FIM_SUFFIX: 100260, IM_START: 100264, IM_END: 100265, IM_SEP: 100266,
-  SEARCH_START: 100267, SEARCH_END: 100268, PYTHON_START: 100269,
-  PYTHON_END: 100270, '<|endofprompt|>': 100276,
-}  # fmt: skip
-_O200K_IDS = {
-  END_OF_TEXT: 199999, '<|endofprompt|>': 200018, FIM_PREFIX: 200019,
-  FIM_MIDDLE: 200020, FIM_SUFFIX: 200021, SEARCH_START: 200022,
-  SEARCH_END: 200023, PYTHON_START: 200024, PYTHON_END: 200025,
-  IM_START: 200264, IM_END: 200265, IM_SEP: 200266,
-}  # fmt: skip
-PRESETS = {
-  'cl100k': Preset(
-    sha256='223921b76ee99bde995b7ff738513eef100fb51d18c93597a113bcffe865b2a7',
-    pattern='cl100k',
-    special_ids=_CL100K_IDS,
-    vocab_size=100277,
-  ),
-  'o200k': Preset(
-    sha256='446a9538cb6c348e3516120d7c08b09f57c36495e2acfffe59a5bf8b0cfb1a2d',
-    pattern='o200k',
-    special_ids=_O200K_IDS,
-    vocab_size=200267,
-  ),
-  'gpt2': Preset(
-    sha256='306cd27f03c1a714eca7108e03d66b7dc042abe8c258b44c199a7ed9838dd930',
-    pattern='gpt2',
-    special_ids={END_OF_TEXT: 50256},
-    vocab_size=50257,
-  ),
+# Of published ranks files, by name: the sha256, and the control tokens.
+# Hashes and ids as in openai/tiktoken, tiktoken_ext/openai_public.py. The im_
+# tokens are not in it: they are the chat layout of the same models. The tools'
+# tokens fill four of the thirteen ids that cl100k leaves unused.
+SHA256 = {
+  'cl100k': '223921b76ee99bde995b7ff738513eef100fb51d18c93597a113bcffe865b2a7',
+  'o200k': '446a9538cb6c348e3516120d7c08b09f57c36495e2acfffe59a5bf8b0cfb1a2d',
+  'gpt2': '306cd27f03c1a714eca7108e03d66b7dc042abe8c258b44c199a7ed9838dd930',
 }
+PUBLISHED_IDS = {
+  'cl100k': {
+    END_OF_TEXT: 100257, FIM_PREFIX: 100258, FIM_MIDDLE: 100259,
+    FIM_SUFFIX: 100260, IM_START: 100264, IM_END: 100265, IM_SEP: 100266,
+    SEARCH_START: 100267, SEARCH_END: 100268, PYTHON_START: 100269,
+    PYTHON_END: 100270, '<|endofprompt|>': 100276,
+  },
+  'o200k': {
+    END_OF_TEXT: 199999, '<|endofprompt|>': 200018, FIM_PREFIX: 200019,
+    FIM_MIDDLE: 200020, FIM_SUFFIX: 200021, SEARCH_START: 200022,
+    SEARCH_END: 200023, PYTHON_START: 200024, PYTHON_END: 200025,
+    IM_START: 200264, IM_END: 200265, IM_SEP: 200266,
+  },
+  'gpt2': {END_OF_TEXT: 50256},
+}  # fmt: skip

@@ -22,7 +22,7 @@ from jax.experimental import multihost_utils
 from jax.sharding import Mesh
 
 from llm_jax import record, types
-from llm_jax.chat import formats, usages
+from llm_jax.chat import formats, template, usages
 from llm_jax.model import config, lora, params, transformer, value_head
 from llm_jax.optim import optimizers
 from llm_jax.parallel import device_mesh
@@ -52,7 +52,7 @@ class Stage:
   model_config: config.ModelConfig
   tokenizer: text_tokenizer.TextTokenizer
   tokenizer_dir: str  # copied into every stage
-  chat_format: formats.Format  # how its model is spoken to
+  chat_format: template.Format  # how its model is spoken to
   params: types.Params | None  # of the stage before; None: new ones
   inputs: Mapping[str, str]  # fingerprint of the model or tokenizer read
   goes_on: record.Continuation

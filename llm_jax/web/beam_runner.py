@@ -118,10 +118,9 @@ def _verify(
 
 def _copies(
   group: tuple[None, Iterable[tuple[int, ...]]], todo: pipeline.Plan
-) -> Iterator[tuple[int, tuple[tuple[int, bool], ...]]]:
+) -> Iterable[tuple[int, list[tuple[int, str]]]]:
   verified = np.array(sorted(group[1]), 'u8').T
-  for number, gone in pipeline.copies(todo, [verified]).items():
-    yield number, tuple(gone)
+  return pipeline.copies(todo, [verified]).items()
 
 
 def _write(group: tuple[int, Iterable[tuple]], todo: pipeline.Plan):

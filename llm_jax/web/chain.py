@@ -6,8 +6,9 @@ by one reason. Copies of other documents are the pipeline's business. It does
 NOT write files.
 """
 
-import collections
 import dataclasses
+import functools
+import itertools
 import os
 import threading
 from collections.abc import Iterator
@@ -29,7 +30,7 @@ from llm_jax.web.filter import (
 
 # They describe a crawl or a page that another record holds, or were no page.
 _NO_DOCUMENTS = ('type_warcinfo', 'type_request', 'type_metadata', 'not_http')
-_OWN = threading.local()
+_Language = tuple[str, float]
 _GROUP, _GROUP_BYTES = 16, 1 << 20  # pages that go through a step together
 _STEPS = """records url extraction language gopher_repetition gopher_quality c4
 fineweb bad_words evaluation pii"""
@@ -84,17 +85,14 @@ class Lists:
   evaluation: files.Path
 
 
-def _extractor(cfg: html_text.Extraction) -> html_text.Extractor:
+@functools.cache
+def _extractor(cfg: html_text.Extraction, thread: int) -> html_text.Extractor:
   """One child for all files of a thread: it takes a second to start.
 
   Beam runs several threads in a process, and a child serves one at a time.
   """
-  found = getattr(_OWN, 'extractor', None)
-  if found is None or _OWN.cfg != cfg:
-    if found is not None:
-      found.close()
-    _OWN.cfg, _OWN.extractor = cfg, html_text.Extractor(cfg)
-  return _OWN.extractor
+  del thread
+  return html_text.Extractor(cfg)
 
 
 class Chain:
@@ -119,42 +117,32 @@ class Chain:
 
   def run(self, path: files.Path) -> Iterator[documents.Document]:
     """The documents of a WARC or WET file that pass, in the file's order."""
-    name = files.name(path)
-    languages: dict[int, tuple[str, float]] = {}
-    under_way: collections.deque[list[warc.Record]] = collections.deque()
-
-    def ask(pages: list[warc.Record]) -> list[html_text.Page]:
-      under_way.append(pages)
-      return [
-        html_text.Page(page.body, page.charset, page.kind == 'conversion')
-        for page in pages
-      ]
+    self._file_path = files.name(path)
+    languages: dict[int, _Language] = {}
 
     def is_kept(i: int, text: str) -> bool:
       languages[i] = language_id.identify(text)
       return not language_id.reject(self._cfg.language, *languages[i])
 
     with path.open('rb') as file:
-      groups = map(ask, self._groups(file))
-      extractor = _extractor(self._cfg.extraction)
-      for texts in extractor.extract(groups, is_kept):
-        pages = under_way.popleft()
-        found = [
-          self._with_text(
-            page,
-            file_path=name,
-            text=text,
-            reason=reason,
-            language=languages.pop(i, None),
-          )
-          for i, (page, (text, reason)) in enumerate(
-            zip(pages, texts, strict=True)
-          )
+      groups, asked = itertools.tee(self._groups(file))
+      sources = (
+        [
+          html_text.Page(p.body, p.charset, p.kind == 'conversion')
+          for p in group
         ]
-        for document in filter(None, found):
-          kept = self._filter(document)
-          if kept:
-            yield kept
+        for group in asked
+      )
+      extractor = _extractor(self._cfg.extraction, threading.get_ident())
+      answers = extractor.extract(sources, is_kept)
+      for pages, texts in zip(groups, answers, strict=True):
+        found = []
+        for i, page in enumerate(pages):
+          language, (text, reason) = languages.pop(i, None), texts[i]
+          found.append(
+            self._with_text(page, text=text, reason=reason, language=language)
+          )
+        yield from filter(None, map(self._filter, filter(None, found)))
 
   def _groups(self, file: BinaryIO) -> Iterator[list[warc.Record]]:
     """The pages of a file, as many together as go through a step together."""
@@ -176,39 +164,26 @@ class Chain:
     """Whether a record holds a page, at an address that is not blocked."""
     step = self._steps['records']
     if page.problem in _NO_DOCUMENTS:
-      step.count_other(page.problem.removeprefix('type_'))
+      step.others[page.problem.removeprefix('type_')] += 1
       return False
-    reason = page.problem
+    reason, is_text = page.problem, page.kind == 'conversion'
     if not reason and page.status != 200:
       reason = f'http_{page.status}'
-    is_text = page.kind == 'conversion'
     if not reason and not is_text and page.content_type not in warc.PAGE_TYPES:
       reason = 'not_html'
-    if reason:
-      step.remove(reason, page.n_bytes, page.url)
-      return False
     n_bytes = len(page.body)
-    step.keep(page.n_bytes, n_bytes)
-    reason = addresses.reject(self._cfg.url_filter, self._blocklist, page.url)
-    if reason:
-      self._steps['url'].remove(reason, n_bytes, page.url)
+    if not step.take(reason, (page.n_bytes, n_bytes), page.url):
       return False
-    self._steps['url'].keep(n_bytes, n_bytes)
-    return True
+    reason = addresses.reject(self._cfg.url_filter, self._blocklist, page.url)
+    return self._steps['url'].take(reason, (n_bytes, n_bytes), page.url)
 
   def _with_text(
-    self,
-    page: warc.Record,
-    file_path: str,
-    text: str,
-    reason: str,
-    language: tuple[str, float] | None,
+    self, page: warc.Record, text: str, reason: str, language: _Language | None
   ) -> documents.Document | None:
     """A page with its text, unless that or its language removes it."""
-    if reason:
-      self._steps['extraction'].remove(reason, len(page.body), page.url)
+    sizes = len(page.body), len(text.encode())
+    if not self._steps['extraction'].take(reason, sizes, page.url):
       return None
-    self._steps['extraction'].keep(len(page.body), len(text.encode()))
     code, score = language or language_id.identify(text)
     document = documents.Document(
       text=text,
@@ -216,21 +191,21 @@ class Chain:
       dump=self._cfg.dump,
       url=page.url,
       date=page.date,
-      file_path=file_path,
+      file_path=self._file_path,
       language=code,
       language_score=score,
     )
     reason = language_id.reject(self._cfg.language, code, score)
-    return self._pass('language', reason, document)
+    return self._pass('language', reason, document, text=text)
 
   def _filter(self, document: documents.Document) -> documents.Document | None:
     """The document as the rules leave it, or None at the first one broken."""
+    kept: documents.Document | None = document
     for name, reason, text in self._judge(document.text):
-      passed = self._pass(name, reason, document, text=text)
-      if passed is None:
-        return None
-      document = passed
-    return document
+      kept = self._pass(name, reason, kept, text=text)
+      if kept is None:
+        break
+    return kept
 
   def _judge(self, text: str) -> Iterator[tuple[str, str, str]]:
     """Each rule in turn: name, reason to remove, and the text behind it."""
@@ -250,28 +225,19 @@ class Chain:
     )
     yield 'evaluation', reason, shorter
     masked, counts = personal_data.replace(cfg.pii, shorter)
-    self._steps['pii'].replace(counts)
+    self._steps['pii'].replaced.update(counts)
     yield 'pii', '', masked
 
   def _pass(
-    self,
-    name: str,
-    reason: str,
-    document: documents.Document,
-    text: str | None = None,
+    self, name: str, reason: str, document: documents.Document, text: str
   ) -> documents.Document | None:
     """Counts a document in a step; `text` is what the step made of its text.
 
     Returns:
       The document with that text, or None if the step removes it.
     """
-    step, before = self._steps[name], document.text
-    n_bytes = len(before.encode())
-    if reason:
-      step.remove(reason, n_bytes, url=document.url, text=before)
+    before = document.text
+    sizes = len(before.encode()), len(text.encode())
+    if not self._steps[name].take(reason, sizes, document.url, text=before):
       return None
-    if text is None or text is before:
-      step.keep(n_bytes, n_bytes)
-      return document
-    step.keep(n_bytes, len(text.encode()))
     return dataclasses.replace(document, text=text)

@@ -40,6 +40,11 @@ class Document:
   language: str
   language_score: float
 
+  @property
+  def token_count(self) -> int:
+    """A quarter of the text's bytes."""
+    return max(1, round(len(self.text.encode()) / funnel.BYTES_PER_TOKEN))
+
 
 _NAMES = [field.name for field in dataclasses.fields(Document)]
 _TYPES = dict.fromkeys(_NAMES, pa.string()) | {
@@ -67,7 +72,7 @@ def writing(
   Raises:
     OSError: the disk is full.
   """
-  _share_memory()
+  pa.set_memory_pool(pa.system_memory_pool())  # see parquet.opened
   rows: list[Document] = []
   with (
     files.replacing(path) as file,
@@ -75,7 +80,9 @@ def writing(
   ):
 
     def flush():
-      writer.write_table(_table(rows), row_group_size=row_group)
+      columns = {n: [getattr(row, n) for row in rows] for n in SCHEMA.names}
+      table = pa.table(columns, schema=SCHEMA)
+      writer.write_table(table, row_group_size=row_group)
       rows.clear()
 
     def take(document: Document):
@@ -87,30 +94,13 @@ def writing(
     flush()
 
 
-def _share_memory():
-  """Arrow takes memory where Python does: its own pool keeps 50 MB a worker."""
-  pa.set_memory_pool(pa.system_memory_pool())
-
-
-def _table(rows: Sequence[Document]) -> pa.Table:
-  columns = {name: [getattr(row, name) for row in rows] for name in _NAMES}
-  columns['token_count'] = [estimate_tokens(row.text) for row in rows]
-  return pa.table(columns, schema=SCHEMA)
-
-
 def read(path: files.Path) -> Iterator[Document]:
   """The documents of a file in order, a few in memory at a time.
 
   Raises:
-    ValueError: the file is no Parquet file or lacks a column.
+    ValueError: the file is no Parquet file.
   """
-  with _opened(path) as file:
-    missing = set(_NAMES) - set(file.schema_arrow.names)
-    if missing:
-      raise ValueError(
-        f'{path} lacks the columns {sorted(missing)}; it has '
-        f"{file.schema_arrow.names}, and FineWeb's names are needed"
-      )
+  with parquet.opened(path) as file:
     for row in parquet.rows(file, _NAMES):
       yield Document(**row)
 
@@ -125,33 +115,13 @@ def read_texts(path: files.Path, rows: Sequence[int]) -> list[str]:
   Returns:
     Their texts in that order.
   """
-  texts, start, wanted = [], 0, list(rows)
-  with _opened(path) as file:
+  texts, start = [], 0
+  with parquet.opened(path) as file:
     for i in range(file.num_row_groups):
       end = start + file.metadata.row_group(i).num_rows
-      inside = [row - start for row in wanted if start <= row < end]
+      inside = [row - start for row in rows if start <= row < end]
       if inside:
         table = file.read_row_group(i, columns=['text'], use_threads=False)
-        column = table['text']
-        texts += column.take(inside).to_pylist()
+        texts += table['text'].take(inside).to_pylist()
       start = end
   return texts
-
-
-@contextlib.contextmanager
-def _opened(path: files.Path) -> Iterator[pq.ParquetFile]:
-  _share_memory()
-  with parquet.opened(path) as file:
-    yield file
-
-
-def count(path: files.Path) -> dict[str, int]:
-  """Documents and estimated tokens of a file."""
-  with _opened(path) as file:
-    tokens = file.read(columns=['token_count'])['token_count']
-  return {'documents': len(tokens), 'tokens': sum(tokens.to_pylist())}
-
-
-def estimate_tokens(text: str) -> int:
-  """Tokens of a text, for want of a vocabulary; at least 1."""
-  return max(1, round(len(text.encode()) / funnel.BYTES_PER_TOKEN))

@@ -11,8 +11,6 @@ from collections.abc import Iterable, Sequence
 BYTES_PER_TOKEN = 4
 MAX_SAMPLES = 3
 SAMPLE_CHARS = 300
-
-
 _COUNTS = ('documents_in', 'bytes_in', 'documents_kept', 'bytes_kept')
 
 
@@ -20,6 +18,10 @@ class Step:
   """The counts of one step over one or more shards.
 
   Bytes are the record's, the page's, then the text's.
+
+  Attributes:
+    replaced: placeholders by kind.
+    others: records that hold no document, such as a request, by type.
   """
 
   def __init__(self, name: str, takes_text=True, gives_text=True):
@@ -33,38 +35,33 @@ class Step:
     self._name, self._is_text = name, (takes_text, gives_text)
     self._counts = dict.fromkeys(_COUNTS, 0)
     self._removed: dict[str, dict] = {}
-    self._replaced = collections.Counter[str]()
-    self._others = collections.Counter[str]()
+    self.replaced = collections.Counter[str]()
+    self.others = collections.Counter[str]()
 
-  def _count(self, numbers: Iterable[int]):
-    for name, number in zip(_COUNTS, numbers, strict=False):
-      self._counts[name] += number
-
-  def keep(self, bytes_in: int, bytes_kept: int):
-    """Counts a document that goes on."""
-    self._count((1, bytes_in, 1, bytes_kept))
-
-  def remove(self, reason: str, bytes_in: int, url: str = '', text: str = ''):
-    """Counts a document that goes no further.
+  def take(
+    self, reason: str, sizes: tuple[int, int], url: str, text: str = ''
+  ) -> bool:
+    """Counts a document.
 
     Args:
-      reason: one word.
-      bytes_in: its bytes.
+      reason: why it goes no further, one word; '' if it goes on.
+      sizes: its bytes before the step, and behind it if it goes on.
       url: its address, for the sample.
       text: its text if it has one, for the sample.
+
+    Returns:
+      Whether it goes on.
     """
-    self._count((1, bytes_in))
-    sample = {'url': url, 'text': text[:SAMPLE_CHARS]}
-    removed = {'documents': 1, 'bytes': bytes_in, 'samples': [sample]}
-    self._add_removed(reason, removed)
+    self._count((1, sizes[0], 0, 0) if reason else (1, sizes[0], 1, sizes[1]))
+    if reason:
+      sample = {'url': url, 'text': text[:SAMPLE_CHARS]}
+      removed = {'documents': 1, 'bytes': sizes[0], 'samples': [sample]}
+      self._add_removed(reason, removed)
+    return not reason
 
-  def replace(self, counts: dict[str, int]):
-    """Counts placeholders."""
-    self._replaced.update(counts)
-
-  def count_other(self, kind: str):
-    """Counts a record that holds no document, such as a request."""
-    self._others[kind] += 1
+  def _count(self, numbers: Iterable[int]):
+    for name, number in zip(_COUNTS, numbers, strict=True):
+      self._counts[name] += number
 
   def to_json(self) -> dict:
     """The counts as a JSON object, reasons by falling number."""
@@ -83,8 +80,8 @@ class Step:
     return {
       **step,
       'removed': removed,
-      'replaced': dict(sorted(self._replaced.items())),
-      'others': dict(sorted(self._others.items())),
+      'replaced': dict(sorted(self.replaced.items())),
+      'others': dict(sorted(self.others.items())),
     }
 
   def add(self, other: dict):
@@ -92,8 +89,8 @@ class Step:
     self._count(other[name] for name in _COUNTS)
     for reason, removed in other['removed'].items():
       self._add_removed(reason, removed)
-    self._replaced.update(other['replaced'])
-    self._others.update(other['others'])
+    self.replaced.update(other['replaced'])
+    self.others.update(other['others'])
 
   def _add_removed(self, reason: str, removed: dict):
     mine = self._removed.setdefault(

@@ -1,8 +1,8 @@
 """From WARC files to documents: the whole chain as functions of one shard.
 
   filter_shard   WARC file -> filtered documents, their keys and counts
-  candidates     keys of all shards, a part of their range -> pairs of documents
-  verify_shard   pairs whose later document is in a shard -> pairs of copies
+  candidates     keys of all shards -> pairs of documents
+  verify         pairs whose later document is in a shard -> pairs of copies
   write_shard    filtered documents and which of them go -> Parquet file
 
 Each writes its files under a temporary name and renames them, the one that
@@ -31,19 +31,12 @@ from llm_jax.web import chain, documents, funnel
 from llm_jax.web.dedup import deduplication
 from llm_jax.web.filter import addresses, evaluation_sets, language_id
 
-_INTERMEDIATE = 'filtered'
+_INTERMEDIATE, _VERIFIED = 'filtered', '.copies.npy'
 # Keys of one column that are sorted at a time: 16 bytes each, a few copies.
 _MAX_SORTED = 4 << 20
 # Row groups that a copy is verified from; small, as rows are read at random.
 _VERIFIED_ROWS = 100
-_VERSIONED = (
-  'fastwarc',
-  'resiliparse',
-  'trafilatura',
-  'lxml',
-  'pyarrow',
-  'numpy',
-)
+_VERSIONED = 'fastwarc resiliparse trafilatura lxml pyarrow numpy'
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,12 +44,10 @@ class Part:
   """Documents with their keys, of this run or of an earlier one.
 
   Attributes:
-    number: place in the order that decides which copy survives.
     documents: Parquet file.
     keys: array of keys, one row for each key, one column a document.
   """
 
-  number: int
   documents: files.Path
   keys: files.Path
 
@@ -70,14 +61,12 @@ class Shard:
     number: position among the WARC files.
     warc: the WARC file.
     fingerprint: tells its content.
-    first_number: parts of earlier runs, which stand before this run's.
   """
 
   output: files.Path
   number: int
   warc: files.Path
   fingerprint: str
-  first_number: int = 0
 
   def intermediate(self, suffix: str) -> files.Path:
     """A file that only an unfinished run needs."""
@@ -86,16 +75,17 @@ class Shard:
   @property
   def filtered(self) -> Part:
     """Documents that passed every rule."""
-    return self._part(self.intermediate('.parquet'), self.intermediate('.npy'))
+    return Part(self.intermediate('.parquet'), self.intermediate('.npy'))
 
   @property
   def written(self) -> Part:
     """The result."""
-    path = self.output / f'documents-{self.number:05d}.parquet'
-    return self._part(path, self.output / _keys_name(path.name))
+    return _written(self.output, f'documents-{self.number:05d}.parquet')
 
-  def _part(self, documents_path: files.Path, keys: files.Path) -> Part:
-    return Part(self.first_number + self.number, documents_path, keys)
+
+def _written(folder: files.Path, name: str) -> Part:
+  number = name.removeprefix('documents-').removesuffix('.parquet')
+  return Part(folder / name, folder / f'keys-{number}.npy')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -120,8 +110,13 @@ class Plan:
 
   @functools.cached_property
   def parts(self) -> tuple[Part, ...]:
-    """Documents that are compared: of earlier runs, then of this one."""
+    """What is compared, in the order that decides which copy survives."""
     return (*self.earlier, *(shard.filtered for shard in self.shards))
+
+  @property
+  def first_id(self) -> np.uint64:
+    """The first document of this run, behind those of earlier ones."""
+    return np.uint64(deduplication.document_id(len(self.earlier), 0))
 
 
 def plan(
@@ -152,12 +147,11 @@ def plan(
   for stale in (output, folder):
     files.remove_leftovers(stale)
   lists = chain.Lists(folder / 'blocklist.bin', folder / 'evaluation.bin')
-  _build(lists.blocklist, addresses.build, cfg.url_filter, sources=blocklists)
-  _build(
-    lists.evaluation, evaluation_sets.build, cfg.decontamination, sources=sets
-  )
-  parts = list(itertools.chain(*(_written_parts(cfg, e) for e in earlier)))
-  parts = [dataclasses.replace(p, number=i) for i, p in enumerate(parts)]
+  counts = addresses.build(cfg.url_filter, blocklists, lists.blocklist)
+  logging.info('%s: %s', lists.blocklist.name, counts)
+  counts = evaluation_sets.build(cfg.decontamination, sets, lists.evaluation)
+  logging.info('%s: %s', lists.evaluation.name, counts)
+  parts = tuple(itertools.chain(*(_written_parts(cfg, e) for e in earlier)))
   key = _digest(
     [
       code_version(),
@@ -168,27 +162,12 @@ def plan(
     ]
   )
   shards = tuple(
-    Shard(output, i, path, fingerprint=fingerprint, first_number=len(parts))
+    Shard(output, i, path, fingerprint=fingerprint)
     for i, (path, fingerprint) in enumerate(warcs.items())
   )
   return Plan(
-    cfg=cfg,
-    lists=lists,
-    shards=shards,
-    earlier=tuple(parts),
-    output=output,
-    key=key,
+    cfg=cfg, lists=lists, shards=shards, earlier=parts, output=output, key=key
   )
-
-
-def _build(path: files.Path, build: Callable, cfg, sources: Sequence):
-  """Builds a list on this machine and puts it where every worker reads it."""
-  if isinstance(path, pathlib.Path):
-    counts = build(cfg, sources, path)
-  else:
-    with files.replacing(path) as file:
-      counts = build(cfg, sources, pathlib.Path(file.name))
-  logging.info('%s: %s', path.name, counts)
 
 
 def manifest_of(earlier: files.Path) -> files.Path:
@@ -213,8 +192,7 @@ def _written_parts(cfg: chain.Clean, earlier: files.Path) -> list[Part]:
       f'earlier run {files.show(earlier)} has keys of {found.get("keys")}, but '
       f'this run of {asked}; configure MinHash as it was'
     )
-  names = [shard['file'] for shard in found['shards']]
-  parts = [Part(0, earlier / n, earlier / _keys_name(n)) for n in names]
+  parts = [_written(earlier, shard['file']) for shard in found['shards']]
   for path in itertools.chain(*((p.documents, p.keys) for p in parts)):
     if not path.exists():
       raise ValueError(
@@ -222,11 +200,6 @@ def _written_parts(cfg: chain.Clean, earlier: files.Path) -> list[Part]:
         'manifest.json names; restore the file, or leave the run out'
       )
   return parts
-
-
-def _keys_name(documents_name: str) -> str:
-  number = documents_name.removeprefix('documents-').removesuffix('.parquet')
-  return f'keys-{number}.npy'
 
 
 def _key_config(cfg: chain.Clean) -> dict:
@@ -241,7 +214,7 @@ def code_version() -> str:
   """A hash of the code of this room and of the libraries that decide."""
   folder = pathlib.Path(__file__).parent
   sources = sorted([*folder.rglob('*.py'), *folder.rglob('*.toml')])
-  versions = [importlib.metadata.version(name) for name in _VERSIONED]
+  versions = [importlib.metadata.version(name) for name in _VERSIONED.split()]
   return _digest([*(path.read_text() for path in sources), versions])
 
 
@@ -275,12 +248,12 @@ def clean(
     modules.append('trafilatura')  # which is loaded late
   with pool.Pool(todo, n_workers, modules) as workers:
     workers.run(filter_shard, numbers, on_shard, total_bytes=sum(sizes))
-    n = n_ranges(todo)
-    ranges = [(number, n) for number in range(n)]
-    workers.run(write_candidates, ranges, on_shard)
-    tasks = [(*number, n) for number in numbers]
-    workers.run(write_verified, tasks, on_shard)
-    verified = (_verified_path(shard) for shard in todo.shards)
+    pairs = candidates(todo)
+    shards, _ = deduplication.file_and_row(pairs[0] - todo.first_id)
+    starts = np.searchsorted(shards, range(len(numbers)))
+    parts = np.split(pairs, starts[1:], axis=1)
+    workers.run(write_verified, [*enumerate(parts)], on_shard)
+    verified = (shard.intermediate(_VERIFIED) for shard in todo.shards)
     gone = copies(todo, [files.read_array(path) for path in verified])
     tasks = [(number, gone.get(number, ())) for (number,) in numbers]
     workers.run(write_shard, tasks, on_shard)
@@ -306,63 +279,37 @@ def filter_shard(todo: Plan, number: int):
     for document in steps.run(shard.warc):
       write(document)
       keys.append(deduplication.keys(minhash, document.text)[:, None])
-  keys = np.concatenate(keys, axis=1)
-  files.write_array(shard.filtered.keys, keys)
-  files.write_json(
-    counts, {'key': key, 'documents': keys.shape[1], 'steps': steps.to_json()}
-  )
+  files.write_array(shard.filtered.keys, np.concatenate(keys, axis=1))
+  files.write_json(counts, {'key': key, 'steps': steps.to_json()})
 
 
-def n_ranges(todo: Plan) -> int:
-  """Into how many parts the range of keys is cut, so that each fits memory."""
-  n = sum(
-    files.read_json(s.intermediate('.filtered.json'))['documents']
-    for s in todo.shards
-  )
-  n += sum(files.read_array(p.keys).shape[1] for p in todo.earlier)
-  return max(1, math.ceil(n / _MAX_SORTED))
+def candidates(todo: Plan) -> np.ndarray:
+  """Pairs of documents that share a key, and whose later one is of this run.
+
+  Found in parts of the keys' range, so that each fits memory.
+  """
+  n_documents = sum(files.read_array(p.keys).shape[1] for p in todo.parts)
+  n = max(1, math.ceil(n_documents / _MAX_SORTED))
+  found = []
+  for low, end in itertools.pairwise((i << 64) // n for i in range(n + 1)):
+    for row in range(deduplication.n_keys(todo.cfg.minhash)):
+      values, ids = [], []
+      for i, part in enumerate(todo.parts):
+        keys = np.asarray(files.read_array(part.keys)[row])
+        inside = np.flatnonzero((keys >= low) & (keys <= end - 1))
+        values.append(keys[inside])
+        base = np.uint64(deduplication.document_id(i, 0))
+        ids.append(inside.astype('u8') + base)
+      key_values, documents_ = np.concatenate(values), np.concatenate(ids)
+      pairs = deduplication.pairs(key_values, documents_, row)
+      found.append(pairs[:, pairs[0] >= todo.first_id])
+  return deduplication.unique_pairs(np.concatenate(found, axis=1))
 
 
-def write_candidates(todo: Plan, number: int, n: int):
-  """Pairs of documents that share a key in one of n parts of its range."""
-  low, high = ((i << 64) // n for i in (number, number + 1))
-  found = [np.zeros((3, 0), 'u8')]
-  for row in range(deduplication.n_keys(todo.cfg.minhash)):
-    values, ids = [], []
-    for part in todo.parts:
-      keys = np.asarray(files.read_array(part.keys)[row])
-      inside = np.flatnonzero((keys >= low) & (keys <= high - 1))
-      values.append(keys[inside])
-      base = np.uint64(deduplication.document_id(part.number, 0))
-      ids.append(inside.astype('u8') + base)
-    found.append(
-      deduplication.pairs(np.concatenate(values), np.concatenate(ids), row)
-    )
-  pairs = deduplication.unique_pairs(np.concatenate(found, axis=1))
-  files.write_array(_pairs_path(todo, number), pairs)
-
-
-def _pairs_path(todo: Plan, number: int) -> files.Path:
-  return todo.output / _INTERMEDIATE / f'pairs-{number:05d}.npy'
-
-
-def write_verified(todo: Plan, number: int, n: int):
+def write_verified(todo: Plan, number: int, pairs: np.ndarray):
   """Verifies the candidates whose later document is in a shard."""
-  shard = todo.shards[number]
-  limits = [
-    deduplication.document_id(shard.filtered.number + i, 0) for i in (0, 1)
-  ]
-  found = [np.zeros((3, 0), 'u8')]
-  for i in range(n):
-    pairs = files.read_array(_pairs_path(todo, i))
-    first, last = np.searchsorted(pairs[0], np.array(limits, 'u8'))
-    found.append(np.asarray(pairs[:, first:last]))
-  pairs = deduplication.unique_pairs(np.concatenate(found, axis=1))
-  files.write_array(_verified_path(shard), verify(todo, pairs))
-
-
-def _verified_path(shard: Shard) -> files.Path:
-  return shard.intermediate('.copies.npy')
+  path = todo.shards[number].intermediate(_VERIFIED)
+  files.write_array(path, verify(todo, pairs))
 
 
 def verify(todo: Plan, pairs: np.ndarray) -> np.ndarray:
@@ -370,13 +317,12 @@ def verify(todo: Plan, pairs: np.ndarray) -> np.ndarray:
 
   def texts_of(ids: Sequence[int]) -> Mapping[int, str]:
     texts = {}
-    numbers, rows = deduplication.file_and_row(np.array(ids, 'u8'))
-    for number in np.unique(numbers).tolist():
-      inside = np.flatnonzero(numbers == number)
-      found = documents.read_texts(
-        todo.parts[number].documents, rows[inside].tolist()
-      )
-      texts.update(zip((ids[i] for i in inside.tolist()), found, strict=True))
+    places = map(deduplication.file_and_row, ids)
+    for number, group in itertools.groupby(places, lambda place: place[0]):
+      rows = [row for _, row in group]
+      found = documents.read_texts(todo.parts[number].documents, rows)
+      for row, text in zip(rows, found, strict=True):
+        texts[deduplication.document_id(number, row)] = text
     return texts
 
   return deduplication.verify(todo.cfg.minhash, pairs, texts_of)
@@ -384,45 +330,41 @@ def verify(todo: Plan, pairs: np.ndarray) -> np.ndarray:
 
 def copies(
   todo: Plan, verified: Sequence[np.ndarray]
-) -> dict[int, list[tuple[int, bool]]]:
-  """For each shard the rows that go, and whether each is an exact copy."""
-  first = deduplication.document_id(len(todo.earlier), 0)
-  ids, is_exact = deduplication.copies(np.concatenate(verified, axis=1), first)
-  numbers, rows = deduplication.file_and_row(ids)
-  gone: dict[int, list[tuple[int, bool]]] = {}
-  for number, *row in zip(
-    numbers.tolist(), rows.tolist(), is_exact.tolist(), strict=True
-  ):
-    gone.setdefault(number - len(todo.earlier), []).append(tuple(row))
+) -> dict[int, list[tuple[int, str]]]:
+  """For each shard the rows that go, and why: `exact_copy` or `near_copy`."""
+  verified = np.concatenate(verified, axis=1)
+  ids, is_exact = deduplication.copies(verified, todo.first_id)
+  gone: dict[int, list[tuple[int, str]]] = {}
+  for i, exact in zip(ids.tolist(), is_exact.tolist(), strict=True):
+    number, row = deduplication.file_and_row(i)
+    rows = gone.setdefault(number - len(todo.earlier), [])
+    rows.append((row, 'exact_copy' if exact else 'near_copy'))
   return gone
 
 
-def write_shard(todo: Plan, number: int, gone: Sequence[tuple[int, bool]] = ()):
+def write_shard(todo: Plan, number: int, gone: Sequence[tuple[int, str]] = ()):
   """Writes the documents that are no copies, and their keys.
 
   Args:
     todo: the run.
     number: of the shard.
-    gone: rows of the copies, and whether each is an exact one.
+    gone: rows of the copies, and why each goes.
   """
   shard = todo.shards[number]
   counts = shard.intermediate('.written.json')
-  verdicts = dict(gone)
-  key = _digest([todo.key, shard.fingerprint, sorted(verdicts.items())])
+  reasons = dict(gone)
+  key = _digest([todo.key, shard.fingerprint, sorted(gone)])
   if _is_done(counts, key):
     return
-  step = funnel.Step('duplicates')
-  kept = []
+  step, kept, n_tokens = funnel.Step('duplicates'), [], 0
   with documents.writing(shard.written.documents) as write:
     for row, document in enumerate(documents.read(shard.filtered.documents)):
-      n_bytes = len(document.text.encode())
-      if row in verdicts:
-        reason = 'exact_copy' if verdicts[row] else 'near_copy'
-        step.remove(reason, n_bytes, url=document.url, text=document.text)
-      else:
-        step.keep(n_bytes, n_bytes)
+      text, reason = document.text, reasons.get(row, '')
+      n_bytes = len(text.encode())
+      if step.take(reason, (n_bytes, n_bytes), document.url, text=text):
         write(document)
         kept.append(row)
+        n_tokens += document.token_count
   keys = files.read_array(shard.filtered.keys)
   files.write_array(shard.written.keys, keys[:, kept])
   path = shard.written.documents
@@ -430,7 +372,8 @@ def write_shard(todo: Plan, number: int, gone: Sequence[tuple[int, bool]] = ()):
     'file': path.name,
     'warc': files.name(shard.warc),
     'sha256': files.sha256(path),
-    **documents.count(path),
+    'documents': len(kept),
+    'tokens': n_tokens,
   }
   files.write_json(
     counts, {'key': key, 'steps': [step.to_json()], 'file': file}
@@ -444,7 +387,7 @@ def summarize(todo: Plan) -> dict:
     documents, bytes of their text, estimated tokens, records read.
 
   Raises:
-    ValueError: no page could be read, or no document is left of them.
+    ValueError: no document is left.
   """
   shards = []
 
@@ -476,22 +419,18 @@ def summarize(todo: Plan) -> dict:
 
 def _refuse_nothing(todo: Plan, steps: Sequence[dict]):
   """An empty corpus is no result."""
-  records, _, extraction = steps[:3]
-  for what, step in (('page', records), ('text', extraction)):
-    n_in = step['documents_in']
-    if not step['documents_kept'] and (n_in or step is records):
-      counts = {name: r['documents'] for name, r in step['removed'].items()}
-      counts = step['others'] | counts if step is records else counts
-      raise ValueError(
-        f'no {what} could be read: {len(todo.shards)} files hold '
-        f'{n_in} candidates, {counts}; give WARC, WET or ARC files of pages'
-      )
   is_known = todo.earlier and steps[-1]['documents_in']  # nothing is new
   if not steps[-1]['documents_kept'] and not is_known:
-    gone = {s['name']: s['documents_in'] - s['documents_kept'] for s in steps}
+    gone = {
+      step['name']: {why: r['documents'] for why, r in step['removed'].items()}
+      for step in steps
+      if step['removed']
+    }
     raise ValueError(
-      f'no document is left; each step removed {gone}, for reasons that stand '
-      'in funnel.json; loosen rules with another --workdir, or give other files'
+      f'no document is left: {len(todo.shards)} files hold '
+      f'{steps[0]["documents_in"]} pages and others {steps[0]["others"]}, of '
+      f'which each step removed {gone}; give WARC, WET or ARC files of pages, '
+      'or loosen rules with another --workdir'
     )
 
 

@@ -154,7 +154,6 @@ def tokenizer(template: str, eos: Sequence[str] = EOS) -> encoding.Tokenizer:
     rules=text_tokenizer.TextRules(added=tuple(added)),
     published=published.Published(
       prefix_ids=(ids['<|begin_of_text|>'],),
-      bos_id=ids['<|begin_of_text|>'],
       eos_ids=tuple(
         ids[name] for name in eos if name in template or len(eos) == 1
       )
@@ -168,6 +167,13 @@ def tokenizer(template: str, eos: Sequence[str] = EOS) -> encoding.Tokenizer:
 def chat_format(template: str) -> imported.Imported:
   """The format of that model."""
   return imported.Imported(tokenizer(template), template)
+
+
+def written(tokenizer: encoding.Tokenizer, text: str) -> list[int]:
+  """Ids of a text that a template wrote itself, so that it makes tokens."""
+  tokenizer.published = published.Published(token_names={'bos_token': text})
+  template = imported.Imported(tokenizer, '{{ bos_token }}')
+  return template.prompt([{'role': 'user', 'content': ''}])
 
 
 def oracle(template: str):

@@ -20,9 +20,7 @@ def batch_of(folder, documents, keep_documents):
   """The one row of a source with these documents."""
   shards_test.write(folder, {'web': {'train': [documents]}}, LENGTH, 60)
   source = shards.TokenSource(folder, 'web', 'train', shards_test.FINGERPRINT)
-  return mixture.make_batch_fn(
-    [(source, 1)], 1, 0, shards_test.END, keep_documents
-  )(0)
+  return mixture.make_batch_fn([(source, 1)], 0, keep_documents)(0)
 
 
 of_targets = jax.jit(functools.partial(likelihood.of_targets, CFG))

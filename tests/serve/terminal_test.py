@@ -19,10 +19,11 @@ class Script:
   def __init__(self, *texts, end=True):
     self.texts, self.end, self.calls = list(texts), end, []
 
-  def __call__(self, prompt, max_new_tokens, temperature, seed, stop_ids):
-    self.calls.append((list(prompt), max_new_tokens, temperature, seed))
+  def __call__(self, prompt, request, seed):
+    limit = request.max_new_tokens
+    self.calls.append((list(prompt), limit, request.temperature, seed))
     ids = TOKENIZER.encode(self.texts.pop(0))
-    yield from (ids + [END] * self.end)[:max_new_tokens]
+    yield from (ids + [END] * self.end)[:limit]
 
 
 def _session(script, context=400, longest=100, **settings):
@@ -285,7 +286,7 @@ def test_interrupt_stops_the_answer_and_not_the_program():
 
 
 def test_second_interrupt_does_not_wait_for_a_token():
-  def stuck(prompt, max_new_tokens, temperature, seed, stop_ids):
+  def stuck(prompt, request, seed):
     signal.raise_signal(signal.SIGINT)
     signal.raise_signal(signal.SIGINT)
     yield TOKENIZER.encode('never')[0]

@@ -3,10 +3,7 @@
 import bisect
 import collections
 import inspect
-import itertools
 import math
-
-import pytest
 
 from llm_jax.tasks import reference
 from llm_jax.web.extract import html_text
@@ -64,20 +61,3 @@ def test_lines_of_a_docstring_are_no_entries():
 def test_other_text_has_no_entries():
   assert reference.entries('') == []
   assert reference.entries('A story.\n\nFunctions\n\nf(x)\nText.') == []
-
-
-@pytest.mark.parametrize('n', [0, 1, 5, 7])
-def test_longest_increasing_against_all_subsequences(n):
-  for values in itertools.product('abc', repeat=n):
-    chosen = reference._longest_increasing(values)
-    taken = [values[i] for i in chosen]
-    assert taken == sorted(set(taken))
-    assert chosen == sorted(chosen)
-    best = 0
-    for k in range(min(n, 3), 0, -1):
-      if any(
-        list(c) == sorted(set(c)) for c in itertools.combinations(values, k)
-      ):
-        best = k
-        break
-    assert len(chosen) == best

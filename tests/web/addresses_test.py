@@ -208,7 +208,7 @@ def test_random_text_never_fails(tmp_path):
   generator = random.Random(0)
   blocklist = build(CFG, tmp_path, {'adult/domains': 'a.org'})
   alphabet = 'aA.:/@?#[]%\\ \t\n\0ß。\u200d\udc80é😀7-'
-  for _ in range(10_000):
+  for _ in range(2000):
     text = ''.join(generator.choices(alphabet, k=generator.randrange(30)))
     addresses.reject(CFG, blocklist, text)
     addresses.reject(CFG, blocklist, f'http://{text}')

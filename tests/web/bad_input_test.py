@@ -16,7 +16,7 @@ import zlib
 
 import pytest
 
-from llm_jax.web.extract import html_text, warc
+from llm_jax.web.extract import warc
 
 MAX_BYTES = 1 << 20
 N = 20
@@ -136,14 +136,11 @@ def test_empty_members_lose_nothing(i):
 
 
 def test_last_record_cut_short_is_told():
-  for cut in range(1, len(MEMBERS[-1])):
-    good, bad = found(b''.join(MEMBERS)[:-cut])
-    assert good == without(N - 1)
-    assert len(bad) == 1, cut
-  for cut in range(5, len(RECORDS[-1])):
-    good, bad = found(b''.join(RECORDS)[:-cut])
-    assert good == without(N - 1)
-    assert len(bad) == 1, cut
+  for parts, first in ((MEMBERS, 1), (RECORDS, 5)):
+    for cut in range(first, len(parts[-1]), 3):
+      good, bad = found(b''.join(parts)[:-cut])
+      assert good == without(N - 1)
+      assert len(bad) == 1, cut
 
 
 @pytest.mark.parametrize('layout', LAYOUTS)
@@ -183,14 +180,14 @@ def test_length_that_ends_where_something_of_the_next_record_does(
 
 def test_many_lies_cost_linear_time():
   lies = b''.join(
-    record(i, b'x', b'%d' % (10 ** (i % 17))) for i in range(20_000)
+    record(i, b'x', b'%d' % (10 ** (i % 17))) for i in range(5000)
   )
   start = time.process_time()
   good, bad = found(lies)
-  assert len(good) + len(bad) == 20_000
-  found(b'WARC/1.0\r\n' * 200_000)
-  found(b'WARC/1.0\r\nContent-Length: 9\r\n' * 60_000)
-  found(b'WARC/' * 400_000)
+  assert len(good) + len(bad) == 5000
+  found(b'WARC/1.0\r\n' * 50_000)
+  found(b'WARC/1.0\r\nContent-Length: 9\r\n' * 20_000)
+  found(b'WARC/' * 100_000)
   assert time.process_time() - start < 15
 
 
@@ -277,7 +274,7 @@ def test_page_that_holds_a_warc_file_is_one_record():
 
 
 def test_gzip_bomb_in_a_member_stays_small():
-  bomb = member(record(3, answer(b'x' * (256 << 20))))
+  bomb = member(record(3, answer(b'x' * (64 << 20))))
   data = in_members(3, bomb)
   del bomb
   start = time.process_time()
@@ -306,33 +303,6 @@ def test_block_digest():
     data = record(3, block, head=digest % value)
     (item,) = warc.read(io.BytesIO(data), MAX_BYTES)
     assert item.problem == problem
-
-
-@pytest.mark.parametrize('extractor', html_text._EXTRACTORS)
-def test_hostile_pages(extractor):
-  cfg = html_text.Extraction(extractor, deadline_s=5)
-  text = ' '.join(f'Sentence {i} of the page.' for i in range(60))
-  good = f'<html><body><p>{text}</p><p>The end of it.</p></body></html>'
-  pages = {
-    '<p>' + text: '',
-    f'<div><p>{text}</b></i></table><p>': '',
-    f'<p>{text}\0\0</p>': '',
-    f'<html><body>{"<b>" * 3000}<p>{text}': '',
-    f'<html><body>{"<table>" * 900}<p>{text}': '',
-    '<p>' * 200_000 + text: '',
-    '<div>' * 100_000 + text: 'html_too_deep',
-    f'<p {"a=1 " * 200_000}>{text}': 'html_too_many_attributes',
-  }
-  start = time.monotonic()
-  with html_text.Extractor(cfg) as child:
-    for source, reason in pages.items():
-      group = [html_text.Page(page.encode()) for page in (source, good)]
-      (((text, outcome), (good_text, _)),) = child.extract([group])
-      assert bool(outcome) != ('Sentence 7 of the page' in text)
-      # Which odd page still has a text is the library's affair.
-      assert outcome == reason or outcome in ('no_text', 'deadline')
-      assert 'Sentence 7' in good_text
-  assert time.monotonic() - start < 60
 
 
 def test_archives_of_other_writers(data):

@@ -1,7 +1,6 @@
 """A small corpus with one page of each fate, and how to clean it."""
 
 import datetime
-import itertools
 import os
 import pathlib
 import random
@@ -9,7 +8,10 @@ import re
 import subprocess
 import sys
 
+import experiments.clean
+from llm_jax.web import chain
 from llm_jax.web.crawl import fetch, warc_write
+from llm_jax.web.extract import html_text
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 DATE = datetime.datetime(2026, 3, 4, 5, 6, 7, tzinfo=datetime.UTC)
@@ -83,7 +85,7 @@ def write(folder: pathlib.Path) -> list[pathlib.Path]:
   ]
   paths = []
   for number, shard in enumerate(pages):
-    data = warc_write.encode_info(DATE, {'software': 'test'})
+    data = warc_write.encode_info(DATE, {'software': 'test'}, 'name')
     for name, status, kind, body in shard:
       data += record(name, body, status, kind)
     if number == 1:
@@ -93,18 +95,27 @@ def write(folder: pathlib.Path) -> list[pathlib.Path]:
   return paths
 
 
-BINDINGS = ["Extraction.extractor = 'resiliparse'"]
+CFG = chain.Clean(extraction=html_text.Extraction(extractor='resiliparse'))
+
+
+def _pattern(warcs) -> str:
+  return f'{warcs}/*.warc.gz' if pathlib.Path(warcs).is_dir() else str(warcs)
 
 
 def command(warcs, workdir, *more: str) -> list[str]:
-  is_folder = pathlib.Path(warcs).is_dir()
-  pattern = f'{warcs}/*.warc.gz' if is_folder else str(warcs)
   return [
     *(sys.executable, '-m', 'experiments.clean', '--workdir', str(workdir)),
-    *('--warc', pattern, '--n_workers', '2'),
-    *itertools.chain(*(('--gin_bindings', b) for b in BINDINGS)),
+    *('--warc', _pattern(warcs), '--n_workers', '2'),
+    *('--gin_bindings', "Extraction.extractor = 'resiliparse'"),
     *more,
   ]
+
+
+def clean(warcs, workdir, cfg: chain.Clean = CFG, **more):
+  """The same in this process."""
+  recipe = experiments.clean
+  settings = {'n_workers': 2, **more}
+  recipe.run(recipe.Config(cfg), str(workdir), [_pattern(warcs)], **settings)
 
 
 def results(workdir: pathlib.Path) -> dict[str, bytes]:

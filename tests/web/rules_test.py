@@ -28,16 +28,6 @@ GOOD = (
 )
 
 
-def gopher(text, **settings):
-  cfg = quality.GopherQuality(**settings)
-  return quality.reject_gopher(cfg, text, measures.of_text(text))
-
-
-def fineweb(text, **settings):
-  cfg = quality.FineWeb(**settings)
-  return quality.reject_fineweb(cfg, text, measures.of_text(text))
-
-
 def verdict(cfg, text, words):
   """Reason, and the text's hash if C4's rules kept and changed it."""
   if isinstance(cfg, repetition.GopherRepetition):
@@ -113,14 +103,14 @@ def test_bad_words():
   assert abs(n_kept - 300) < 60  # 4 standard deviations
 
 
-def test_prose_passes_every_default():
+def test_prose_passes_and_each_rule_can_be_off():
   words = measures.of_text(GOOD)
-  assert (
-    repetition.reject(repetition.GopherRepetition(), GOOD, words),
-    gopher(GOOD),
-    quality.clean_c4(quality.C4(), GOOD),
-    fineweb(GOOD),
-  ) == ('', '', (GOOD, ''), '')
+  assert not any(verdict(config(), GOOD, words) for config in CONFIGS.values())
+  bad = 'bad\n' * 99
+  words = measures.of_text(bad)
+  for config in CONFIGS.values():
+    assert verdict(config(), bad, words)
+    assert not verdict(config(enabled=False), bad, words)
 
 
 @pytest.mark.parametrize(
@@ -142,15 +132,8 @@ def test_prose_passes_every_default():
   ],
 )
 def test_gopher_quality(text, reason):
-  assert gopher(text) == reason
-  assert gopher(text, enabled=False) == ''
-
-
-def test_ellipsis_lines():
-  line = 'the good and bad of it is so very long that it never did end'
-  text = f'{line} ...\n{line}\n{line}\n' * 3  # 3 ellipses, 129 words
-  assert gopher(text) == 'too_many_lines_end_in_ellipsis'
-  assert gopher(text, max_ellipsis_lines=0.34) == ''
+  words = measures.of_text(text)
+  assert quality.reject_gopher(quality.GopherQuality(), text, words) == reason
 
 
 def test_c4_lines_and_pages():
@@ -180,24 +163,6 @@ def test_c4_lines_and_pages():
   assert quality.clean_c4(quality.C4(), 'a Lorem Ipsum')[1] == 'lorem_ipsum'
   none = quality.C4(min_sentences=0)
   assert quality.clean_c4(none, 'two words') == ('', 'empty')
-  off = quality.C4(enabled=False)
-  assert quality.clean_c4(off, text) == (text, '')
-
-
-def test_fineweb():
-  long = 'a line of more than thirty characters'
-  assert fineweb(f'{long}\n' * 8 + long + '.') == 'too_few_punctuated_lines'
-  lines = [f'{long} {i}.' for i in range(9)]
-  assert fineweb('\n'.join(lines)) == ''
-  short = [f'short {i}.' for i in range(19)]
-  assert fineweb('\n'.join(lines + short)) == 'too_many_short_lines'  # 19/28
-  assert fineweb('\n'.join(lines + short[:18])) != 'too_many_short_lines'
-  twice = lines * 3 + [lines[0]]
-  assert fineweb('\n'.join(twice)) == 'duplicate_line_chars'
-  assert fineweb('\n'.join(twice), max_duplicate_line_chars=0.9) == ''
-  words = '\n'.join(f'{"x" * 31}{i} {i}.' for i in range(9))  # 8 of 27
-  assert fineweb(words) == ''
-  assert fineweb(words, max_newlines_per_word=0.29) == 'too_many_lines'
 
 
 def slow_reject(cfg: repetition.GopherRepetition, words: list[str], n_text):
@@ -266,16 +231,3 @@ def test_counts_in_buckets_are_bounds():
     times = repetition._most_times(few)
     assert all(times >= [counts[value] for value in few.tolist()])
     assert times.sum() <= 2 * sum(c * c for c in counts.values())
-
-
-def test_repeated_lines_and_paragraphs():
-  cfg = repetition.GopherRepetition()
-  none = measures.of_words([])
-  check = lambda text: repetition.reject(cfg, text, none)  # noqa: E731
-  assert check('a\n\nb\n\na\n\na') == 'duplicate_paragraphs'
-  long = 'x' * 30
-  others = '\n\n'.join('abcd')
-  assert check(f'{long}\n\n{others}\n\n{long}') == 'duplicate_paragraph_chars'
-  assert check('a\nb\na\na') == 'duplicate_lines'
-  assert check('\n'.join([long, *'abcd', long])) == 'duplicate_line_chars'
-  assert check('a\nb\nc') == ''

@@ -66,7 +66,7 @@ def test_record_holds_what_was_fetched(tmp_path):
 
 
 def test_other_records_and_other_answers_are_told():
-  info = warc_write.encode_info(DATE, {'software': 'test'})
+  info = warc_write.encode_info(DATE, {'software': 'test'}, 'name')
   missing = as_record(b'HTTP/1.1 404 Not Found\r\n\r\n')
   data = info + gzip.compress(missing, mtime=0) + MEMBERS[0]
   records = list(warc.read(io.BytesIO(data), 1 << 20))
@@ -315,8 +315,7 @@ def test_texts_of_wet_files():
   for file in (data, gzip.compress(data)):
     (record,) = warc.read(io.BytesIO(file), 100)
     assert (record.problem, record.status) == ('', 200)
-    assert record.kind == 'conversion'
-    assert (record.content_type, record.charset) == ('text/plain', 'utf-8')
+    assert (record.kind, record.charset) == ('conversion', 'utf-8')
     assert record.body == text
     (record,) = warc.read(io.BytesIO(file), 5)
     assert record.problem == 'body_too_large'

@@ -54,8 +54,8 @@ def main(control_fd: int, cpu_s: int, memory_bytes: int):
         return
     _keep_library()
     ruleset = kernel.landlock_ruleset(_readable())
-    kernel.become_nobody()
     program = kernel.seccomp_program(platform.machine())
+    kernel.become_nobody()
   except OSError as error:
     control.sendall(values.dumps({'error': str(error)}))
     return

@@ -19,7 +19,7 @@ import email.utils
 import pathlib
 import time
 import urllib.parse
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent import futures
 
 from absl import logging
@@ -130,7 +130,7 @@ def crawl(
   client = fetch.Client(
     user_agent=cfg.user_agent,
     timeout_s=cfg.page_timeout_s,
-    addresses=addresses or {},
+    addresses=addresses,
     ca_file=ca_file,
   )
   with files.explain_full(folder), contextlib.ExitStack() as stack:
@@ -161,7 +161,7 @@ class _Crawl:
 
   def __init__(self, cfg: Crawl, seeds, seen, writer, client):
     self._cfg, self._seeds, self._seen = cfg, seeds, seen
-    self._writer, self._client = writer, client
+    self._writer, self._client, self._counts = writer, client, seen.counts
     self._intake = intake.Intake(cfg.scope, seeds, seen)
     self._rules = {
       host: robots.from_response(status, text, cfg.user_agent)
@@ -172,26 +172,26 @@ class _Crawl:
     self._mark = time.monotonic()
     with seen.transaction():
       for name in ('seconds', 'pages_cut_at_max_page_bytes'):
-        seen.count(name, 0)
-      seen.count('torn_bytes_cut', writer.cut_bytes)
+        self._counts[name] += 0
+      self._counts['torn_bytes_cut'] += writer.cut_bytes
       for seed in seeds:
         seen.add(seed, depth=0)
 
   def run(self, on_page: Callable[[], object]) -> str:
     running: dict[futures.Future, _Job] = {}
     done: set[futures.Future] = set()
+    limit = ''
     with futures.ThreadPoolExecutor(self._cfg.n_connections) as pool:
       while True:
         with self._seen.transaction():
           for future in done:
             self._close(*running.pop(future), future)
-          limit = self._limit_reached(len(running))
-          while not limit and len(running) < self._cfg.n_connections:
-            job = self._next_job({host for host, _ in running.values()})
+          while len(running) < self._cfg.n_connections:
+            limit = self._limit_reached(len(running))
+            job = None if limit else self._next_job(running.values())
             if job is None:
               break
             running[pool.submit(self._ask, *job)] = job
-            limit = self._limit_reached(len(running))
           # On the disk while the next requests are under way.
           self._writer.sync()
         for _ in done:
@@ -205,11 +205,12 @@ class _Crawl:
         )
 
   def summary(self, stopped: str) -> dict:
-    counts = dict(sorted(self._seen.counts.items()))
+    counts = dict(sorted(self._counts.items()))
+    n_pages, n_bytes = self._seen.size()
     return {
       'stopped': stopped,
-      'pages': self._seen.pages,
-      'bytes': self._seen.bytes,
+      'pages': n_pages,
+      'bytes': n_bytes,
       'crawl_seconds': round(counts.pop('seconds'), 3),
       'addresses': self._seen.outcomes(),
       'counts': {name: int(n) for name, n in counts.items()},
@@ -219,13 +220,14 @@ class _Crawl:
     }
 
   def _limit_reached(self, n_running: int) -> str:
-    cfg, seen = self._cfg, self._seen
-    # A request under way may fail, and then the crawl goes on.
-    if seen.pages + n_running >= cfg.max_pages:
-      return 'max_pages'
-    if seen.bytes >= cfg.max_bytes:
-      return 'max_bytes'
-    return 'max_seconds' if seen.counts['seconds'] >= cfg.max_seconds else ''
+    cfg, (n_pages, n_bytes) = self._cfg, self._seen.size()
+    limits = {
+      # A request under way may fail, and then the crawl goes on.
+      'max_pages': n_pages + n_running >= cfg.max_pages,
+      'max_bytes': n_bytes >= cfg.max_bytes,
+      'max_seconds': self._counts['seconds'] >= cfg.max_seconds,
+    }
+    return _first(limits)
 
   def _pause_s(self) -> float:
     """Seconds until the next host may be asked, at most one second."""
@@ -233,10 +235,10 @@ class _Crawl:
     waits = [t - now for t in self._ready_at.values() if t > now]
     return min([*waits, 1.0])
 
-  def _next_job(self, busy: set[str]) -> _Job | None:
+  def _next_job(self, running: Iterable[_Job]) -> _Job | None:
     """The next request: (host, its page), or (host, None) for robots.txt."""
     now = time.monotonic()
-    entries = []
+    busy, entries = {host for host, _ in running}, []
     for host in self._seen.waiting_hosts():
       name = host.name
       if name in busy:
@@ -261,7 +263,7 @@ class _Crawl:
       'max_pages_per_host': host.pages >= cfg.max_pages_per_host,
       'max_bytes_per_host': host.bytes >= cfg.max_bytes_per_host,
     }
-    return next((reason for reason, holds in reasons.items() if holds), '')
+    return _first(reasons)
 
   def _next_allowed(self, host: str) -> frontier.Entry | None:
     while entry := self._seen.next_of(host):
@@ -303,7 +305,7 @@ class _Crawl:
   def _close(self, name: str, entry, future: futures.Future):
     """Writes down what a request brought."""
     now = time.monotonic()
-    self._seen.count('seconds', now - self._mark)
+    self._counts['seconds'] += now - self._mark
     self._mark = now
     if entry is None:
       wait_s = self._take_robots(name, *future.result()[0])
@@ -311,7 +313,7 @@ class _Crawl:
       try:
         wait_s = self._take(entry, *future.result())
       except fetch.FetchError as error:
-        logging.info('%s', error)
+        logging.info('%s: %s', entry.url, error)
         wait_s = self._fail(entry, error.reason)
     if name in self._rules:
       wait_s = max(wait_s, self._rules[name].crawl_delay_s)
@@ -322,7 +324,7 @@ class _Crawl:
     rules = robots.from_response(status, text, self._cfg.user_agent)
     attempts = self._robots_attempts.get(name, 0) + 1
     if rules.unavailable:
-      self._seen.count(f'robots_{f"http_{status}" if status else text}')
+      self._counts[f'robots_{f"http_{status}" if status else text}'] += 1
       if attempts < self._cfg.max_attempts:
         self._robots_attempts[name] = attempts
         return self._backoff_s(attempts)
@@ -339,7 +341,7 @@ class _Crawl:
     room = self._cfg.max_sitemaps - self._seen.hosts[name].sitemaps
     used = found[: max(room, 0)] if nesting <= _MAX_SITEMAP_NESTING else ()
     if len(used) < len(found):
-      self._seen.count('sitemaps_over_limit', len(found) - len(used))
+      self._counts['sitemaps_over_limit'] += len(found) - len(used)
     self._intake.add('sitemaps', used, depth=0, sitemap=nesting)
 
   def _take(self, entry: frontier.Entry, response: fetch.Response, found):
@@ -351,7 +353,7 @@ class _Crawl:
     elif entry.sitemap:
       self._seen.finish(entry, 'sitemap')
       if found.problem:
-        self._seen.count(f'sitemaps_{found.problem}')
+        self._counts[f'sitemaps_{found.problem}'] += 1
       self._intake.add('sitemap_links', found.pages, depth=1)
       self._add_sitemaps(entry.host, found.sitemaps, entry.sitemap + 1)
     elif response.content_type not in _HTML_TYPES:
@@ -368,7 +370,7 @@ class _Crawl:
     target = urls.join(entry.url, response.location)
     with contextlib.suppress(ValueError):  # counted as unusable below
       if urls.host_of(urls.normalize(target)) != entry.host:
-        self._seen.count('redirects_to_another_host')
+        self._counts['redirects_to_another_host'] += 1
     self._intake.add(
       'redirects',
       [target],
@@ -382,7 +384,7 @@ class _Crawl:
     """Stores a page unless it asks not to be, and queues its links."""
     self._intake.add('links', page.links, entry.depth + 1)
     if page.n_nofollow:
-      self._seen.count('links_nofollow', page.n_nofollow)
+      self._counts['links_nofollow'] += page.n_nofollow
     is_copy = self._is_copy(entry, page.canonical)
     if page.noindex or is_copy:
       outcome = 'noindex' if page.noindex else 'not_canonical'
@@ -401,15 +403,15 @@ class _Crawl:
       url = urls.normalize(canonical) if canonical else entry.url
     except ValueError:
       url = entry.url
-      self._seen.count('canonicals_unusable')
+      self._counts['canonicals_unusable'] += 1
     if url == entry.url:
       return False
-    self._seen.count('pages_with_another_canonical')
+    self._counts['pages_with_another_canonical'] += 1
     if not self._intake.holds(url):
-      self._seen.count('canonicals_off_site')
+      self._counts['canonicals_off_site'] += 1
       return False
     if urllib.parse.urlsplit(url).path == '/':
-      self._seen.count('canonicals_of_front_page')
+      self._counts['canonicals_of_front_page'] += 1
       return False
     # One link deeper: a row of canonical addresses may have no end.
     self._intake.add('canonicals', [url], entry.depth + 1)
@@ -433,7 +435,7 @@ class _Crawl:
       warc_file=warc_file,
       warc_end=warc_end,
     )
-    self._seen.count('pages_cut_at_max_page_bytes', response.truncated)
+    self._counts['pages_cut_at_max_page_bytes'] += response.truncated
 
   def _fail(
     self,
@@ -452,13 +454,18 @@ class _Crawl:
     retry_after_s = _retry_after_s(response) if response and may_pass else 0.0
     is_too_long = retry_after_s > cfg.max_crawl_delay_s
     if is_too_long:
-      self._seen.count('retry_after_too_long')
+      self._counts['retry_after_too_long'] += 1
     if may_pass and entry.attempts + 1 < cfg.max_attempts and not is_too_long:
       self._seen.retry(entry)
     else:
       self._seen.finish(entry, outcome)
     backoff_s = self._backoff_s(host.errors) if may_pass else 0.0
     return min(max(retry_after_s, backoff_s), cfg.max_crawl_delay_s)
+
+
+def _first(reasons: Mapping[str, bool]) -> str:
+  """The first that holds, '' if none does."""
+  return next((reason for reason, holds in reasons.items() if holds), '')
 
 
 def _retry_after_s(response: fetch.Response) -> float:

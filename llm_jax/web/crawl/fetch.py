@@ -27,6 +27,7 @@ from llm_jax.web.extract import http_body
 _CHUNK_BYTES = 64 << 10
 _MAX_HEAD_BYTES = 1 << 20
 _MAX_IDLE = 64
+_BAD_ANSWER = (http.client.HTTPException, ValueError)
 _QUICKACK = getattr(socket, 'TCP_QUICKACK', None)  # Linux
 
 
@@ -35,7 +36,7 @@ class FetchError(Exception):
 
   def __init__(self, reason: str, detail: str):
     super().__init__(f'{reason}: {detail}')
-    self.reason, self.detail = reason, detail
+    self.reason = reason
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,9 +103,7 @@ class Client:
 
   user_agent: str
   timeout_s: float
-  addresses: Mapping[str, tuple[str, int]] = dataclasses.field(
-    default_factory=dict
-  )
+  addresses: Mapping[str, tuple[str, int]] | None = None
   ca_file: pathlib.Path | None = None
 
   def __post_init__(self):
@@ -148,25 +147,22 @@ class Client:
     parts = urllib.parse.urlsplit(url)
     kept = self._idle.pop((parts.scheme, parts.netloc), None)
     limits = deadline, max_bytes, content_types
-    try:
-      if kept:
-        try:
-          if kept.is_clean():
-            return self._ask(kept, url, *limits)
-        except FetchError as error:
-          # Nothing came back: the server had closed it (RFC 9110 9.2.2).
-          if error.reason != 'disconnect' or kept.n_read:
-            raise
-        kept.sock.close()
-      connection = self._connect(parts, deadline, public_only)
-      return self._ask(connection, url, *limits)
-    except FetchError as error:
-      raise FetchError(error.reason, f'{url}: {error.detail}') from error
+    if kept:
+      try:
+        if kept.is_clean():
+          return self._ask(kept, parts, *limits)
+      except FetchError as error:
+        # Nothing came back: the server had closed it (RFC 9110 9.2.2).
+        if error.reason != 'disconnect' or kept.n_read:
+          raise
+      kept.sock.close()
+    connection = self._connect(parts, deadline, public_only)
+    return self._ask(connection, parts, *limits)
 
   def _connect(self, parts, deadline: float, public_only: bool):
     host = parts.hostname or ''
     port = parts.port or (443 if parts.scheme == 'https' else 80)
-    address = self.addresses.get(f'{host}:{port}')
+    address = (self.addresses or {}).get(f'{host}:{port}')
     public_only = public_only and address is None
     sock = None
     try:
@@ -193,9 +189,8 @@ class Client:
       reason = next(r for kind, r in reasons.items() if isinstance(error, kind))
       raise FetchError(reason, str(error)) from error
 
-  def _ask(self, connection, url, deadline, max_bytes, types) -> Response:
+  def _ask(self, connection, parts, deadline, max_bytes, types) -> Response:
     """One request; the connection is kept if it can serve another."""
-    parts = urllib.parse.urlsplit(url)
     target = parts.path + ('?' + parts.query if parts.query else '')
     request = (
       f'GET {target} HTTP/1.1\r\nHost: {parts.netloc}\r\n'
@@ -227,16 +222,15 @@ class Client:
         # Its body stands in the way of the next answer; but who sends it
         # slowly or badly has still given a status.
         connection.begin(min(deadline, time.monotonic() + 1), _CHUNK_BYTES)
-        with contextlib.suppress(
-          FetchError, OSError, http.client.HTTPException, ValueError
-        ):
-          _read_body(answer, _CHUNK_BYTES, decode=False)
+        with contextlib.suppress(FetchError, OSError, *_BAD_ANSWER):
+          while answer.read1(_CHUNK_BYTES):
+            pass
       is_read = answer.isclosed() or answer.length == 0
       is_kept = is_read and not answer.will_close
       return response
     except TimeoutError as error:
       raise FetchError('timeout', f'{self.timeout_s} s') from error
-    except (OSError, http.client.HTTPException, ValueError) as error:
+    except (OSError, *_BAD_ANSWER) as error:
       # A bad chunk is an IncompleteRead as well.
       is_short = isinstance(error, http.client.IncompleteRead)
       is_cut = isinstance(error, OSError) or (is_short and connection.ended)
@@ -313,11 +307,9 @@ class _Connection(io.RawIOBase):
     return n_read
 
 
-def _read_body(answer, max_bytes: int, decode: bool = True):
+def _read_body(answer, max_bytes: int) -> tuple[bytes, bool]:
   """The body, decoded while it is read, so that a gzip bomb stays small."""
-  encoding = 'identity'
-  if decode:
-    encoding = (answer.getheader('Content-Encoding') or encoding).lower()
+  encoding = (answer.getheader('Content-Encoding') or 'identity').lower()
   if encoding not in ('identity', 'gzip', 'x-gzip', 'deflate'):
     raise FetchError('content_encoding', encoding)
   chunks = iter(functools.partial(answer.read1, _CHUNK_BYTES), b'')

@@ -8,6 +8,7 @@ under way.
 It does NOT fetch or decide what to fetch; crawler.py does.
 """
 
+import collections
 import contextlib
 import dataclasses
 import errno
@@ -113,9 +114,7 @@ class Frontier:
 
   Attributes:
     hosts: by name.
-    counts: named counts.
-    pages: pages stored.
-    bytes: bytes of their bodies.
+    counts: named counts; they become those of the next commit.
   """
 
   def __init__(self, path: pathlib.Path):
@@ -129,8 +128,7 @@ class Frontier:
       OSError: the disk is full.
     """
     self._database = sqlite3.connect(path, isolation_level=None)
-    self.counts: dict[str, float] = {}
-    self._new_counts: dict[str, float] = {}
+    self.counts = collections.Counter[str]()
     try:
       with _disk_errors():
         version = self._value('PRAGMA user_version')
@@ -145,12 +143,15 @@ class Frontier:
         with self.transaction():
           self._ask_again()
         self.hosts = {row[0]: Host(*row) for row in self._do(_HOSTS)}
-        self.counts = dict(self._do('SELECT * FROM counts'))
+        self.counts.update(dict(self._do('SELECT * FROM counts')))
     except (OSError, ValueError):
       self.close()
       raise
-    self.pages = sum(host.pages for host in self.hosts.values())
-    self.bytes = sum(host.bytes for host in self.hosts.values())
+
+  def size(self) -> tuple[int, int]:
+    """Pages stored, and bytes of their bodies."""
+    hosts = self.hosts.values()
+    return sum(h.pages for h in hosts), sum(h.bytes for h in hosts)
 
   def _ask_again(self):
     self._do(
@@ -184,21 +185,14 @@ class Frontier:
       self._do('BEGIN IMMEDIATE')
       try:
         yield
-        self._keep()
+        rows = sorted(self.counts.items())
+        sql = 'INSERT OR REPLACE INTO counts VALUES (?, ?)'
+        self._database.executemany(sql, rows)
         self._do('COMMIT')
       except BaseException:
         with contextlib.suppress(sqlite3.Error):
           self._do('ROLLBACK')
         raise
-
-  def _keep(self):
-    """Adds what was counted since the last commit."""
-    self._database.executemany(
-      'INSERT INTO counts VALUES (?, ?) '
-      'ON CONFLICT (name) DO UPDATE SET n = n + excluded.n',
-      sorted(self._new_counts.items()),
-    )
-    self._new_counts = {}
 
   def add(self, url: str, depth: int, redirects: int = 0, sitemap: int = 0):
     """Appends an address unless it is known.
@@ -255,9 +249,8 @@ class Frontier:
     )
     host = self.hosts[entry.host]
     host.waiting -= 1
-    for holder in (host, self) if warc_file else ():
-      holder.pages += 1
-      holder.bytes += n_bytes or 0
+    host.pages += bool(warc_file)
+    host.bytes += n_bytes or 0
 
   def retry(self, entry: Entry):
     """Counts a failed attempt; the address goes on waiting."""
@@ -287,11 +280,6 @@ class Frontier:
       if any(found) and not any(host.pages for host in hosts):
         reasons[name] = ', '.join(filter(None, found))
     return reasons
-
-  def count(self, name: str, n: float = 1):
-    """Adds to a named count."""
-    for counts in (self.counts, self._new_counts):
-      counts[name] = counts.get(name, 0) + n
 
   def outcomes(self) -> dict[str, int]:
     """Addresses by outcome, `waiting` for those without one."""

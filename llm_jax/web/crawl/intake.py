@@ -78,14 +78,14 @@ class Intake:
       try:
         url = urls.normalize(link)
       except ValueError:
-        self._seen.count(f'{kind}_unusable')
+        self._seen.counts[f'{kind}_unusable'] += 1
         continue
       # A redirect to an address with a session id is the only way to the page.
       if kind != 'redirects' and urls.without_session(url) != url:
-        self._seen.count('session_ids_removed')
+        self._seen.counts['session_ids_removed'] += 1
         url = urls.without_session(url)
       verdict = self._verdict(url, depth)
-      self._seen.count(f'{kind}_{verdict}')
+      self._seen.counts[f'{kind}_{verdict}'] += 1
       if verdict == 'new':
         if not self.holds(url):
           self._others.add(urls.name_of(url))

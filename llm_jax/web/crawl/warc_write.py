@@ -13,12 +13,12 @@ import io
 import os
 import pathlib
 import uuid
-import zlib
 from typing import NamedTuple
 
 import fastwarc
 from fastwarc import warc as warc_record  # pyright: ignore[reportMissingModuleSource]
 
+from llm_jax import files
 from llm_jax.web.crawl import fetch
 
 # Describe the transfer, not the decoded body that is stored; kept under
@@ -92,13 +92,10 @@ def encode_response(
       'WARC-Refers-To-Target-URI': seen.url,
       'WARC-Refers-To-Date': seen.date,
     }
-  return _encode(
-    record_type=warc_record.revisit if seen else warc_record.response,
-    content_type='application/http; msgtype=response',
-    date=response.date,
-    headers=extra,
-    block=head if seen else head + response.body,
-  )
+  extra['Content-Type'] = 'application/http; msgtype=response'
+  block = head if seen else head + response.body
+  kind = 'revisit' if seen else 'response'
+  return _encode(kind, response.date, extra, block=block)
 
 
 def encode_request(url: str, response: fetch.Response) -> bytes:
@@ -107,18 +104,13 @@ def encode_request(url: str, response: fetch.Response) -> bytes:
     'WARC-Record-ID': _record_id('request', url, response),
     'WARC-Target-URI': url,
     'WARC-Concurrent-To': _record_id('response', url, response),
+    'Content-Type': 'application/http; msgtype=request',
   }
-  return _encode(
-    record_type=warc_record.request,
-    content_type='application/http; msgtype=request',
-    date=response.date,
-    headers=extra,
-    block=response.request,
-  )
+  return _encode('request', response.date, extra, block=response.request)
 
 
 def encode_info(
-  date: datetime.datetime, fields: dict[str, str], name: str = ''
+  date: datetime.datetime, fields: dict[str, str], name: str
 ) -> bytes:
   """A warcinfo record, which opens a file, as one gzip member.
 
@@ -128,13 +120,12 @@ def encode_info(
     name: the file's name.
   """
   text = ''.join(f'{name}: {value}\r\n' for name, value in fields.items())
-  return _encode(
-    record_type=warc_record.warcinfo,
-    content_type='application/warc-fields',
-    date=date,
-    headers={'WARC-Filename': name} if name else {},
-    block=text.encode(),
-  )
+  extra = {
+    'WARC-Record-ID': _uuid(f'warcinfo {name} {date.isoformat()} {text}'),
+    'WARC-Filename': name,
+    'Content-Type': 'application/warc-fields',
+  }
+  return _encode('warcinfo', date, extra, block=text.encode())
 
 
 def _record_id(kind: str, url: str, response: fetch.Response) -> str:
@@ -147,16 +138,14 @@ def _uuid(name: str) -> str:
   return f'<urn:uuid:{uuid.uuid5(uuid.NAMESPACE_URL, name)}>'
 
 
-def _encode(record_type, content_type, date, headers, block: bytes) -> bytes:
+def _encode(
+  kind: str, date: datetime.datetime, headers: dict[str, str], block: bytes
+) -> bytes:
   record = warc_record.WarcRecord()
-  record.init_headers(record_type)
+  record.init_headers(getattr(warc_record, kind))
   for name, value in headers.items():
     record.headers[name] = value
-  record.headers['Content-Type'] = content_type
   record.record_date = date
-  record.record_id = headers.get('WARC-Record-ID') or _uuid(
-    f'{date.isoformat()} {headers} {zlib.crc32(block)}'
-  )
   record.set_bytes_content(block)
   member = io.BytesIO()
   writer = fastwarc.GzipWriter(member)
@@ -200,22 +189,19 @@ class Writer:
         os.truncate(path, end)
       else:
         path.unlink()
-    last = max(ends, default='crawl-0')
-    self._number = int(last.rpartition('-')[2].partition('.')[0])
+    self._number = max(len(ends) - 1, 0)
     self._open()
 
   def _open(self):
     name = f'crawl-{self._number:05d}.warc.gz'
     self._file = io.FileIO(self._folder / name, 'a')
-    self._is_synced, self._is_new = True, self._file.tell() == 0
+    self._is_new = self._file.tell() == 0
     if self._is_new:
       now = datetime.datetime.now(datetime.UTC)
       fields = {**self._fields, **_FORMAT}
       _write_all(self._file, encode_info(now, fields, name))
-      os.fsync(self._file.fileno())
-      folder = os.open(self._folder, os.O_RDONLY)
-      os.fsync(folder)  # the name
-      os.close(folder)
+      self.sync()
+      files.sync(self._folder)  # the name
 
   def append(self, record: bytes) -> tuple[str, int]:
     """Writes records that belong together, into one file.
@@ -235,14 +221,12 @@ class Writer:
       self._number += 1
       self._open()
     _write_all(self._file, record)
-    self._is_synced = self._is_new = False
+    self._is_new = False
     return pathlib.Path(str(self._file.name)).name, self._file.tell()
 
   def sync(self):
     """Waits until all that was appended is on the disk."""
-    if not self._is_synced:
-      os.fsync(self._file.fileno())
-      self._is_synced = True
+    os.fsync(self._file.fileno())
 
   def close(self):
     """Closes the file, which is then on the disk."""

@@ -43,7 +43,7 @@ _BLOCK = 1024  # shingles hashed at a time; 112 x 1024 x 8 bytes stay in cache
 # Neighbours in a group that are compared, beside the group's first document:
 # a page that stands a thousand times must not give half a million pairs.
 _WINDOW = 4
-_ROW_BITS = np.uint64(32)
+_MAX_ROWS = 1 << 32  # of a file
 
 
 @dataclasses.dataclass(frozen=True)
@@ -101,13 +101,12 @@ def _plain_char(char: str) -> str:
 
 def document_id(file_number: int, row: int) -> int:
   """The integer that names a document; the order of documents is theirs."""
-  return (file_number << int(_ROW_BITS)) | row
+  return file_number * _MAX_ROWS + row
 
 
-def file_and_row(ids: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-  """File numbers and rows of document ids."""
-  ids = ids.astype('u8')
-  return ids >> _ROW_BITS, ids & np.uint64(0xFFFFFFFF)
+def file_and_row(ids):
+  """File number and row of a document id, or of each of an array."""
+  return divmod(ids, _MAX_ROWS)
 
 
 def n_keys(cfg: MinHash) -> int:

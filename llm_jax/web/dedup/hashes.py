@@ -22,7 +22,6 @@ from llm_jax import files
 
 _MAGIC = b'llm_jax hashes 3\n'
 _PAGE = 4096  # the hashes start on a page of memory
-MAX_CODES = 1 << 16
 
 
 def of_strings(strings: Iterable[str]) -> np.ndarray:
@@ -81,7 +80,7 @@ class Table:
 
 
 def write(
-  path: pathlib.Path,
+  path: files.Path,
   kind: str,
   metadata: dict[str, Any],
   parts: Iterable[tuple[np.ndarray, int]],
@@ -92,8 +91,8 @@ def write(
     path: the file.
     kind: what `read` will ask for.
     metadata: JSON that `read` gives back.
-    parts: hashes in any order with the code of all of them, below
-      `MAX_CODES`; of equal hashes the first counts.
+    parts: hashes in any order with the code of all of them, below 2^16; of
+      equal hashes the first counts.
 
   Raises:
     OSError: the disk is full; nothing is left.

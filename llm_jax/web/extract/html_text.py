@@ -32,16 +32,11 @@ _LARGE_BYTES = 200_000
 _LIBC = ctypes.CDLL(None)
 _QUOTED = re.compile('"[^"]*"|\'[^\']*\'')
 # Void, or closed by the next of their kind.
-_FLAT_TAGS = (
-  *('area', 'base', 'br', 'col', 'dd', 'dt', 'embed', 'hr', 'img', 'input'),
-  *('li', 'link', 'meta', 'option', 'p', 'param', 'source', 'td', 'th'),
-  *('tr', 'track', 'wbr'),
-)
-
-
+_FLAT_TAGS = """area base br col dd dt embed hr img input li link meta option p
+param source td th tr track wbr"""
 # What opens or closes an element that may hold others: '' or '/'.
 _NESTING = re.compile(
-  rf'<(/?)(?!(?:{"|".join(_FLAT_TAGS)})(?![a-z0-9]))[a-z]',
+  rf'<(/?)(?!(?:{"|".join(_FLAT_TAGS.split())})(?![a-z0-9]))[a-z]',
   re.IGNORECASE | re.ASCII,
 )
 _DEEPER = {'': 1, '/': -1}
@@ -88,40 +83,22 @@ def extract(cfg: Extraction, page: str) -> str:
 
   Args:
     cfg: which extractor; `cascade` is trafilatura here.
-    page: HTML source.
+    page: HTML source, without halves of characters.
 
   Returns:
     Lines without spaces at their ends, at most one empty line in a row, no
     non-breaking spaces; '' if there is no text.
   """
-  page = _without_surrogates(page)
   if cfg.extractor == 'resiliparse':
-    return _tidy(_extract_fast(page), cfg.drop_repeated_lines)
-  return _extract_well(cfg.favor, page)
-
-
-def _without_surrogates(page: str) -> str:
-  """The page without lone halves of characters, which parsers refuse."""
-  try:
-    page.encode()
-  except UnicodeEncodeError:
-    return page.encode('utf-16', 'surrogatepass').decode('utf-16', 'replace')
-  return page
-
-
-def _extract_fast(page: str) -> str:
-  return html2text.extract_plain_text(
-    page,
-    preserve_formatting=True,
-    main_content=True,
-    alt_texts=False,
-    comments=False,
-    post_meta=False,
-  )
-
-
-def _extract_well(favor: str, page: str) -> str:
-  """Trafilatura's text of a page, '' if there is none."""
+    text = html2text.extract_plain_text(
+      page,
+      preserve_formatting=True,
+      main_content=True,
+      alt_texts=False,
+      comments=False,
+      post_meta=False,
+    )
+    return _tidy(text, cfg.drop_repeated_lines)
   import trafilatura  # which takes a second of CPU time
 
   tree = trafilatura.load_html(page)
@@ -133,8 +110,8 @@ def _extract_well(favor: str, page: str) -> str:
       element.drop_tree()
   text = trafilatura.extract(
     tree,
-    favor_precision=favor == 'precision',
-    favor_recall=favor == 'recall',
+    favor_precision=cfg.favor == 'precision',
+    favor_recall=cfg.favor == 'recall',
     include_comments=False,
   )
   return _tidy(text or '', False)
@@ -208,10 +185,10 @@ class _Request(NamedTuple):
 
 
 class _Reply(NamedTuple):
-  """One of `reason` and `text` is empty; the rest is for a second request."""
+  """One of `text` and `reason` is empty; the rest is for a second request."""
 
+  text: str
   reason: str
-  text: str = ''
   left_s: float = 0.0
 
 
@@ -225,15 +202,29 @@ class Extractor:
 
   def __init__(self, cfg: Extraction):
     self._cfg = cfg
-    self._context = pool.context_of_children([__name__])
-    self._child = None
-    self._pipe: connection.Connection | None = None
+    self._start()
+
+  def _start(self):
+    context = pool.context_of_children([__name__])
+    self._pipe, theirs = context.Pipe()
+    self._child = context.Process(
+      target=_serve, args=(self._cfg, theirs), daemon=True
+    )
+    with pool.without_main():
+      self._child.start()
+    theirs.close()  # so that the pipe ends when the child does
 
   def __enter__(self):
     return self
 
   def __exit__(self, *_):
     self.close()
+
+  def close(self):
+    """Ends the child."""
+    self._pipe.close()
+    self._child.kill()
+    self._child.join()
 
   def extract(
     self,
@@ -261,8 +252,7 @@ class Extractor:
     groups = iter(groups)
 
     def send(group: Sequence[Page]) -> list[_Request]:
-      left_s = self._cfg.deadline_s
-      requests = [_Request(page, name, left_s) for page in group]
+      requests = [_Request(page, name, self._cfg.deadline_s) for page in group]
       self._send(requests)
       return requests
 
@@ -296,23 +286,11 @@ class Extractor:
     for i, reply in zip(kept, self._receive(again), strict=True):
       replies[i] = reply
 
-  def close(self):
-    """Ends the child."""
-    if self._pipe is not None:
-      self._pipe.close()
-      self._pipe = None
-    if self._child is not None:
-      self._child.kill()
-      self._child.join()
-      self._child.close()
-      self._child = None
-
   def _send(self, requests: Sequence[_Request]):
     if not requests:
       return
-    if self._pipe is None:
+    if self._pipe.closed:
       self._start()
-    assert self._pipe is not None
     with contextlib.suppress(OSError):  # it is dead, as `_receive` will find
       self._pipe.send(requests)
 
@@ -320,8 +298,6 @@ class Extractor:
     """The replies to requests that were sent."""
     replies: list[_Reply] = []
     while len(replies) < len(requests):
-      assert self._pipe is not None
-      assert self._child is not None
       reason = ''
       try:
         if self._pipe.poll(self._cfg.max_wall_s):
@@ -333,28 +309,10 @@ class Extractor:
         is_late = self._child.exitcode == -signal.SIGPROF
         reason = 'deadline' if is_late else 'parser_crash'
       if reason:
-        replies.append(_Reply(reason))
+        replies.append(_Reply('', reason))
         self.close()
         self._send(requests[len(replies) :])
     return replies
-
-  def _start(self):
-    self._pipe, theirs = self._context.Pipe()
-    self._child = self._context.Process(
-      target=_serve, args=(self._cfg, theirs), daemon=True
-    )
-    with pool.without_main():
-      self._child.start()
-    theirs.close()  # so that the pipe ends when the child does
-
-
-def _give_memory_back():
-  """What trees of large pages leave free goes back to the system (glibc).
-
-  Without it a child keeps what its largest pages took, and grows by half.
-  """
-  if hasattr(_LIBC, 'malloc_trim'):
-    _LIBC.malloc_trim(0)
 
 
 def _serve(cfg: Extraction, pipe: connection.Connection):
@@ -374,27 +332,26 @@ def _serve(cfg: Extraction, pipe: connection.Connection):
     for request in requests:
       pipe.send(_reply(cfg, request))
     gc.collect()
-    if max(len(request.page.body) for request in requests) > _LARGE_BYTES:
-      _give_memory_back()
+    # What trees of large pages leave free goes back to the system, or a child
+    # keeps what its largest pages took, and grows by half.
+    is_large = max(len(r.page.body) for r in requests) > _LARGE_BYTES
+    if is_large and hasattr(_LIBC, 'malloc_trim'):  # of glibc
+      _LIBC.malloc_trim(0)
 
 
 def _reply(cfg: Extraction, request: _Request) -> _Reply:
   body, http_charset, is_text = request.page
-  reason, text = '', ''
+  text, reason = '', ''
   # The default action of SIGPROF ends the process inside native code too.
   signal.setitimer(signal.ITIMER_PROF, request.left_s)
   try:
     page = charset.decode(body, http_charset)
     if is_text:
       text = page.strip()
-    elif reason := refuse(cfg, page):
-      pass
-    elif request.extractor == 'trafilatura':
-      text = _extract_well(cfg.favor, page)
-    else:
-      text = _tidy(_extract_fast(page), cfg.drop_repeated_lines)
+    elif not (reason := refuse(cfg, page)):
+      cfg = dataclasses.replace(cfg, extractor=request.extractor)
+      text = extract(cfg, page)
   except Exception:  # a parser's own error loses this page, and is counted
     reason = 'parser_error'
   left_s = max(signal.setitimer(signal.ITIMER_PROF, 0)[0], 1e-3)
-  reason = reason or ('' if text else 'no_text')
-  return _Reply(reason, '' if reason else text, left_s)
+  return _Reply(text, reason or ('' if text else 'no_text'), left_s)

@@ -8,16 +8,14 @@ Source: RFC 9112 section 7.1 (chunks), RFC 9110 section 8.4 (content codings).
 
 import codecs
 import re
-import sys
 import zlib
 from collections.abc import Iterable
 
 import brotli
 
-if sys.version_info >= (3, 14):
-  from compression import zstd
-else:
-  from backports import zstd
+from llm_jax import files
+
+zstd = files.zstd
 
 GZIP_MAGIC, ZSTD_MAGIC = MAGICS = b'\x1f\x8b\x08', b'\x28\xb5\x2f\xfd'
 ERRORS = (zlib.error, zstd.ZstdError, brotli.error)

@@ -70,7 +70,7 @@ class Record:
     record_id: WARC-Record-ID.
     date: WARC-Date as an ISO 8601 string.
     status: HTTP status; 200 for a conversion.
-    content_type: media type of the body in lower case, '' if missing.
+    content_type: media type of an answer in lower case, '' if missing.
     charset: charset that the answer names, '' if none.
     body: without transfer and content encoding.
     n_bytes: length of the record's block as it stands in the file.
@@ -325,26 +325,15 @@ def _decode(block: _Block, max_body_bytes: int) -> Record:
     digest = record.headers.get('WARC-Block-Digest') or ''
     if not _is_digest(digest, block.payload):
       raise http_body.BodyError('bad_digest')
-    if kind == 'conversion':
-      fields = _text(record, block.payload, max_body_bytes)
-    else:
+    if kind == 'response':
       fields = _answer(record, bool(head), body, max_bytes=max_body_bytes)
+    elif len(block.payload) > max_body_bytes:
+      raise http_body.BodyError('body_too_large')
+    else:
+      fields = {'status': 200, 'charset': 'utf-8', 'body': block.payload}
   except http_body.BodyError as error:
     return dataclasses.replace(found, problem=error.reason)
   return dataclasses.replace(found, **fields)
-
-
-def _text(record, payload: bytes, max_bytes: int) -> dict[str, Any]:
-  """What a record of text says beside its header."""
-  if len(payload) > max_bytes:
-    raise http_body.BodyError('body_too_large')
-  media_type = record.headers.get('Content-Type') or ''
-  return {
-    'status': 200,
-    'content_type': media_type.partition(';')[0].strip().lower(),
-    'charset': 'utf-8',
-    'body': payload,
-  }
 
 
 def _answer(

@@ -26,6 +26,7 @@ from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 
+from llm_jax import files
 from llm_jax.web.dedup import hashes
 
 _DEFAULT_LISTS = pathlib.Path(__file__).with_name('blocklist')
@@ -83,7 +84,7 @@ class UrlFilter:
 
 
 def build(
-  cfg: UrlFilter, folders: Sequence[pathlib.Path], path: pathlib.Path
+  cfg: UrlFilter, folders: Sequence[pathlib.Path], path: files.Path
 ) -> dict[str, int]:
   """Writes one file from lists; memory is about 50 bytes an entry.
 

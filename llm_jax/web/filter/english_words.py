@@ -9,57 +9,53 @@ import itertools
 import pathlib
 import tomllib
 import unicodedata
+from collections.abc import Iterator
 from typing import Any
 
 
 @functools.cache
-def _tables() -> dict[str, Any]:
+def tables() -> dict[str, Any]:
+  """Characters and words by the name of their table, as the file has them."""
   path = pathlib.Path(__file__).with_suffix('.toml')
   return tomllib.loads(path.read_text(encoding='utf-8'))
 
 
-def table(name: str) -> str:
-  """Characters or words of one table, as the file has them."""
-  return _tables()[name]
+def _ranges(name: str) -> Iterator[tuple[int, int]]:
+  """First and last code of each range of a table."""
+  for part in tables()[name].split():
+    first, _, last = part.partition('-')
+    yield int(first, 16), int(last or first, 16)
 
 
 def _characters(name: str) -> frozenset[str]:
-  """The characters of a table of ranges."""
-  found: set[str] = set()
-  for part in table(name).split():
-    first, _, last = part.partition('-')
-    found.update(map(chr, range(int(first, 16), int(last or first, 16) + 1)))
-  return frozenset(found)
+  codes = (range(first, last + 1) for first, last in _ranges(name))
+  return frozenset(map(chr, itertools.chain(*codes)))
 
 
-def _as_class(ranges: str) -> str:
-  """Ranges as the inside of a regular expression's [...]."""
-  parts = []
-  for part in ranges.split():
-    first, _, last = part.partition('-')
-    parts.append(rf'\U{first:0>8}-\U{last or first:0>8}')
-  return ''.join(parts)
-
-
-def _cased(category: str) -> str:
-  """Cased letters of one Unicode category."""
-  cased = sorted(_characters('cased'))
-  return ''.join(c for c in cased if unicodedata.category(c) == category)
+def _as_class(name: str) -> str:
+  """A table of ranges as the inside of a regular expression's [...]."""
+  return ''.join(
+    rf'\U{first:08x}-\U{last:08x}' for first, last in _ranges(name)
+  )
 
 
 @functools.cache
 def letters() -> tuple[str, str, str]:
   """Insides of [...] for lower-case, upper-case and all letters."""
-  uncased = _as_class(table('uncased'))
+  cased, uncased = sorted(_characters('cased')), _as_class('uncased')
+  lower, upper = (
+    ''.join(c for c in cased if unicodedata.category(c) == category)
+    for category in ('Ll', 'Lu')
+  )
   # The glottal stop has no case, U+03A2 is no letter; the table has them so.
-  lower, upper = _cased('Ll') + 'ʔ', _cased('Lu') + '\u03a2'
-  return lower + uncased, upper + uncased, _as_class(table('cased')) + uncased
+  lower, upper = f'{lower}ʔ{uncased}', f'{upper}\u03a2{uncased}'
+  return lower, upper, _as_class('cased') + uncased
 
 
 @functools.cache
 def icons() -> tuple[str, frozenset[str]]:
   """Symbols and emoji: the inside of [...], and the characters."""
-  return _as_class(table('icons')), _characters('icons')
+  return _as_class('icons'), _characters('icons')
 
 
 @functools.cache
@@ -83,10 +79,12 @@ def symbols() -> frozenset[str]:
 @functools.cache
 def exceptions() -> dict[str, tuple[str, ...]]:
   """Chunks of text that are not cut by rule, and their words."""
-  found: dict[str, tuple[str, ...]] = {w: (w,) for w in table('whole').split()}
+  found: dict[str, tuple[str, ...]] = {
+    w: (w,) for w in tables()['whole'].split()
+  }
   found |= {f'{c}.': (f'{c}.',) for c in 'abcdefghijklmnopqrstuvwxyz'}
-  uncut = table('words').split()
-  for words, endings in _tables()['contractions']:
+  uncut = tables()['words'].split()
+  for words, endings in tables()['contractions']:
     for word, ending in itertools.product(words.split(), endings.split()):
       for stem in (word, word.title()):
         parts = (stem, *ending.split('|'))
@@ -94,11 +92,11 @@ def exceptions() -> dict[str, tuple[str, ...]]:
         found[''.join(parts)] = parts
         if ''.join(bare).lower() not in uncut:
           found[''.join(bare)] = bare
-  for cut in table('cut_with_title').split():
+  for cut in tables()['cut_with_title'].split():
     for parts in (cut.split('|'), (cut[0].upper() + cut[1:]).split('|')):
       found[''.join(parts)] = tuple(parts)
   found |= {"y'all": ("y'", 'all'), 'yall': ('y', 'all')}
-  for word in table('whole_with_title').split():
+  for word in tables()['whole_with_title'].split():
     found[word] = (word,)
     found[word.title()] = (word.title(),)
   for hour, half in itertools.product(range(1, 13), 'ap'):

@@ -31,8 +31,6 @@ _UNSPACED = re.compile(
 )
 _FEW_ITEMS = 10
 _KIND = 'evaluation sets'
-# The code of how short items start: one look-up decides for all lengths.
-_STARTS = hashes.MAX_CODES - 1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -65,7 +63,7 @@ class Decontamination:
 
 
 def build(
-  cfg: Decontamination, jsonl_paths: Sequence[pathlib.Path], path: pathlib.Path
+  cfg: Decontamination, jsonl_paths: Sequence[pathlib.Path], path: files.Path
 ) -> dict[str, dict[str, int]]:
   """Writes one file from evaluation sets.
 
@@ -84,9 +82,7 @@ def build(
     ValueError: a line is no JSON object, or two sets have one name.
   """
   counts: dict[str, dict[str, int]] = {}
-  parts = []
-  lengths = {cfg.min_words, cfg.n_gram}
-  starts = []
+  parts, lengths = [], {cfg.n_gram}
   for code, set_path in enumerate(jsonl_paths):
     name = set_path.name.removesuffix('.gz').removesuffix('.jsonl')
     if name in counts:
@@ -94,12 +90,10 @@ def build(
     runs = []
     for item in files.read_jsonl(set_path, dict):
       n, texts = _comparable(cfg, _strings(item, cfg.fields))
-      words = [hashes.of_strings(text) for text in texts]
-      if n < cfg.n_gram and words:
-        starts.append(hashes.of_runs(words[0], [cfg.min_words])[:1])
-        lengths.add(n)
+      words = map(hashes.of_strings, texts)
       found = [np.zeros(0, 'u8'), *(hashes.of_runs(w, [n]) for w in words)]
       runs.append(np.unique(np.concatenate(found)))
+      lengths.update([n] if texts else [])
     joined = np.concatenate([np.zeros(0, 'u8'), *runs])
     values, places, n_items = np.unique(
       joined, return_inverse=True, return_counts=True
@@ -113,7 +107,6 @@ def build(
       'n_grams': int(is_kept.sum()),
       'common_n_grams': int((~is_kept).sum()),
     }
-  parts += [(start, _STARTS) for start in starts]
   metadata = {'names': list(counts), 'lengths': sorted(lengths)}
   hashes.write(path, _KIND, metadata, parts=parts)
   return counts
@@ -139,22 +132,14 @@ def reject(cfg: Decontamination, index: hashes.Table, text: str) -> str:
   Returns:
     `evaluation_<set name>`, of several sets the first.
   """
-  names, lengths = index.metadata['names'], index.metadata['lengths']
+  names = index.metadata['names']
   if not cfg.enabled or not names:
     return ''
   words = hashes.of_strings(words_of(text))
-  codes = _find(index, words, (lengths[0], lengths[-1]))
-  if _STARTS in codes:
-    codes = _find(index, words, lengths)
-    codes = codes[codes != _STARTS]
-  return f'evaluation_{names[int(codes.min())]}' if len(codes) else ''
-
-
-def _find(
-  index: hashes.Table, words: np.ndarray, lengths: Iterable[int]
-) -> np.ndarray:
+  keys = hashes.of_runs(words, index.metadata['lengths'])
   # Sorted keys meet the cache lines that the last one has read.
-  return index.find(np.sort(hashes.of_runs(words, lengths)))
+  codes = index.find(np.sort(keys))
+  return f'evaluation_{names[int(codes.min())]}' if len(codes) else ''
 
 
 def words_of(text: str) -> list[str]:

@@ -8,7 +8,7 @@ NOT judge.
 import dataclasses
 import functools
 import struct
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 
 import numpy as np
 
@@ -24,11 +24,12 @@ _ROW = np.dtype(
     ('lengths', '<i4'),
     ('is_plain', '?'),
     ('has_letter', '?'),
-    ('unused', '<u2'),
+    ('is_joined', '?'),
+    ('unused', '?'),
   ]
 )
-_PACK = struct.Struct('<QI??2x').pack
-_CACHE_SIZE = 1 << 14  # of chunks, and of words, of each of two generations
+_PACK = struct.Struct('<QI???x').pack
+_CACHE_SIZE = 1 << 15  # of chunks, and of words
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,20 +61,15 @@ def of_text(text: str) -> Words:
   >>> measures.lengths.tolist(), measures.is_plain.tolist()
   ([2, 5, 1], [True, True, False])
   """
-  _WORDS.age()
-  if _CHUNKS.age():
-    _JOINED.intersection_update(_CHUNKS.old)
-  chunks = text.split()
-  rows = b''.join(map(_CHUNKS.__getitem__, chunks))
-  joined = _JOINED.intersection(chunks)
-  if words_of.neighbours_change(text, chunks, joined):
+  table = np.frombuffer(b''.join(map(_rows_of_chunk, text.split())), _ROW)
+  if table['is_joined'].any():
     return of_words(words_of.split(text))
-  return _words(rows)
+  return _words(table)
 
 
 def of_words(strings: Iterable[str]) -> Words:
   """The measures of given words."""
-  return _words(b''.join(map(_WORDS.__getitem__, strings)))
+  return _words(np.frombuffer(b''.join(map(_row_of_word, strings)), _ROW))
 
 
 def powers(n: int) -> tuple[np.ndarray, np.ndarray]:
@@ -89,63 +85,30 @@ def _powers(n_bits: int) -> tuple[np.ndarray, np.ndarray]:
   return values[0], values[1]
 
 
-def _words(rows: bytes) -> Words:
-  table = np.frombuffer(rows, _ROW)
+def _words(table: np.ndarray) -> Words:
   names = [field.name for field in dataclasses.fields(Words)]
   return Words(*(np.ascontiguousarray(table[name]) for name in names))
 
 
-class _Generations(dict[str, bytes]):
-  """What was asked for lately: memory is bounded, and what is frequent stays.
-
-  A full generation becomes the old one. What is asked for again moves from the
-  old to the new one, and the rest is lost when that is full in its turn.
-  """
-
-  def __init__(self, make: Callable[[str], bytes]):
-    super().__init__()
-    self._make = make
-    self.old: dict[str, bytes] = {}
-
-  def __missing__(self, key: str) -> bytes:
-    value = self.old.get(key)
-    self[key] = value = self._make(key) if value is None else value
-    return value
-
-  def age(self) -> bool:
-    """Starts a new generation if this one is full, and says so."""
-    is_full = len(self) >= _CACHE_SIZE
-    if is_full:
-      self.old = dict(self)
-      self.clear()
-    return is_full
-
-
+@functools.lru_cache(_CACHE_SIZE)
 def _rows_of_chunk(chunk: str) -> bytes:
   words, pieces = words_of.cut(chunk)
-  if words != pieces:
-    _JOINED.add(chunk)
-  return b''.join(map(_WORDS.__getitem__, words))
+  # Neighbours can hinder that pieces are put together again, as words.py does.
+  return b''.join(_row_of_word(word, words != pieces) for word in words)
 
 
-def _row_of_word(word: str) -> bytes:
+@functools.lru_cache(_CACHE_SIZE)
+def _row_of_word(word: str, is_joined: bool = False) -> bytes:
   value = 0
   for char in reversed(word):
-    value = (value * _BASE + _CHARACTERS[char]) & _MASK
+    value = (value * _BASE + _of_character(char)) & _MASK
   is_plain = not english_words.symbols().issuperset(word)
   has_letter = word.isalpha() or any(map(str.isalpha, word))
-  return _PACK(value, len(word), is_plain, has_letter)
+  return _PACK(value, len(word), is_plain, has_letter, is_joined)
 
 
-class _Characters(dict[str, int]):
+@functools.cache
+def _of_character(char: str) -> int:
   """f of a character."""
-
-  def __missing__(self, char: str) -> int:
-    value = (ord(char) + 1) * _MULTIPLIER & _MASK
-    self[char] = value = value ^ value >> 29
-    return value
-
-
-_JOINED: set[str] = set()
-_CHUNKS, _WORDS = _Generations(_rows_of_chunk), _Generations(_row_of_word)
-_CHARACTERS = _Characters()
+  value = (ord(char) + 1) * _MULTIPLIER & _MASK
+  return value ^ value >> 29

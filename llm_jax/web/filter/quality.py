@@ -23,12 +23,8 @@ _CITATION = re.compile(r'\[\d*]|\[edit]|\[citation needed]')
 _C4_LINE_ENDS = ('.', '?', '!', '"', "'")
 _STOP_WORDS = ('the', 'be', 'to', 'of', 'and', 'that', 'have', 'with')
 _POLICY_PHRASES = (
-  'terms of use',
-  'privacy policy',
-  'cookie policy',
-  'uses cookies',
-  'use of cookies',
-  'use cookies',
+  *('terms of use', 'privacy policy', 'cookie policy', 'uses cookies'),
+  *('use of cookies', 'use cookies'),
 )
 
 
@@ -218,7 +214,7 @@ def clean_c4(cfg: C4, text: str) -> tuple[str, str]:
     if cfg.remove_policy_lines and any(p in lower for p in _POLICY_PHRASES):
       continue
     if n_sentences < cfg.min_sentences:  # more need not be counted
-      n_sentences += words_of.count_sentences(line) if cfg.by_line else 1
+      n_sentences += len(words_of.sentences(line)) if cfg.by_line else 1
     kept.append(line)
   if n_sentences < cfg.min_sentences:
     return '', 'too_few_sentences'

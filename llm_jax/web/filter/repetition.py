@@ -43,13 +43,8 @@ class GopherRepetition:
   max_duplicate_line_chars: float = 0.2
   max_duplicate_paragraph_chars: float = 0.2
   top_n_grams: tuple[tuple[int, float], ...] = ((2, 0.2), (3, 0.18), (4, 0.16))
-  duplicate_n_grams: tuple[tuple[int, float], ...] = (
-    (5, 0.15),
-    (6, 0.14),
-    (7, 0.13),
-    (8, 0.12),
-    (9, 0.11),
-    (10, 0.10),
+  duplicate_n_grams: tuple[tuple[int, float], ...] = tuple(
+    zip(range(5, 11), (0.15, 0.14, 0.13, 0.12, 0.11, 0.10), strict=True)
   )
 
 
