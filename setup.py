@@ -148,6 +148,7 @@ setuptools.setup(
     'llm_jax.interop': ['*.toml'],
     'llm_jax.report': ['templates/*'],
     'llm_jax.tasks': ['questions.toml'],
+    'llm_jax.tokenizer': ['empty_tokenizer.json', 'specials.toml'],
     'llm_jax.verify': ['formulas.toml'],
     'llm_jax.verify.sandbox': ['system_calls.toml'],
   },
