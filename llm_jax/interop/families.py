@@ -301,11 +301,10 @@ def from_json(values: Mapping[str, Any]) -> config.ModelConfig:
 
 def _sizes(family: Family, left: dict[str, Any]) -> dict[str, Any]:
   """The sizes, with the classes' own values where they may be absent."""
-  given = {
-    'tie_word_embeddings': family.tied, 'n_inner': None, 'head_dim': None,
-    'num_key_value_heads': None, 'rms_norm_eps': 1e-6,
-    'layer_norm_epsilon': 1e-5, **left,
-  }  # fmt: skip
+  given: dict[str, Any] = {'tie_word_embeddings': family.tied}
+  given |= {'rms_norm_eps': 1e-6, 'layer_norm_epsilon': 1e-5}
+  given |= dict.fromkeys(('n_inner', 'head_dim', 'num_key_value_heads'))
+  given |= left
   sizes = {}
   for name, key in family.keys.items():
     left.pop(key, None)

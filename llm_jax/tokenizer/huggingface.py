@@ -14,13 +14,15 @@ Pair = tuple[bytes, bytes]
 
 
 def tokenizer_json(
-  ranks: Mapping[bytes, int], split: str, special_ids: Mapping[str, int]
+  ranks: Mapping[bytes, int],
+  form: patterns.Pattern,
+  special_ids: Mapping[str, int],
 ) -> dict[str, Any]:
   """The contents of tokenizer.json.
 
   Args:
     ranks: ids of ordinary tokens by their bytes.
-    split: matches one pre-token after the other; no possessive quantifiers.
+    form: how text is cut; without possessive quantifiers.
     special_ids: ids of the control tokens by name, in rising order.
 
   Returns:
@@ -30,18 +32,16 @@ def tokenizer_json(
   printable = byte_characters()
   merges = find_merges(ranks)
   looks_up = merges is None
+  merges = all_merges(ranks) if looks_up else merges
 
   def spell(token: bytes) -> str:
     return ''.join([printable[value] for value in token])
 
-  values = empty_json(patterns.by_split(split))
+  values = empty_json(form)
   values['model'] |= {
     'ignore_merges': looks_up,
     'vocab': {spell(token): rank for token, rank in ranks.items()},
-    'merges': [
-      f'{spell(left)} {spell(right)}'
-      for left, right in (all_merges(ranks) if merges is None else merges)
-    ],
+    'merges': [f'{spell(left)} {spell(right)}' for left, right in merges],
   }
   return with_added_tokens(values, special_ids)
 
