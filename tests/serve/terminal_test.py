@@ -26,11 +26,11 @@ class Script:
     yield from (ids + [END] * self.end)[:limit]
 
 
-def _session(script, context=400, longest=100, **settings):
+def _session(script, context=400, longest=100, base=False, **settings):
   return terminal.Session(
     script,
     TOKENIZER,
-    formats.choose(TOKENIZER, is_chat=not settings.get('base')),
+    formats.choose(TOKENIZER, is_chat=not base),
     terminal.Settings(context, longest, **settings),
   )
 
@@ -296,7 +296,7 @@ def test_second_interrupt_does_not_wait_for_a_token():
 @pytest.mark.parametrize('longest', [0, 100, 101])
 def test_no_room_is_refused(longest):
   with pytest.raises(ValueError, match=f'max_new_tokens {longest} leaves'):
-    terminal.Settings(100, longest)
+    _session(Script(), context=100, longest=longest)
 
 
 def test_thoughts_are_dim_wherever_their_tags_are_cut():
