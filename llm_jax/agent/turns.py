@@ -145,7 +145,8 @@ def run(
     ).done:
       index = waiting.pop(future)
       results = future.result()
-      episode = _put(running[index], results, using, request.max_new_tokens)
+      limit = request.max_new_tokens
+      episode = _put(running[index], results, using=using, limit=limit)
       if episode is None:
         submit(index)
       yield Step(index, results=results, episode=episode)

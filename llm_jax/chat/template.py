@@ -176,14 +176,6 @@ def render(
   return Rendered(token_ids, loss_mask)
 
 
-def prompt_ids(
-  tokenizer: text_tokenizer.TextTokenizer,
-  messages: Sequence[conversation.Message],
-) -> list[int]:
-  """The ids that a model continues with its answer; see `render`."""
-  return render(tokenizer, messages, add_generation_prompt=True).token_ids
-
-
 def after_tools(
   tokenizer: text_tokenizer.TextTokenizer, results: Sequence[str]
 ) -> list[int]:

@@ -147,13 +147,14 @@ class Tokenizer(text_tokenizer.TextTokenizer):
       ValueError: if the file is missing or is not the published one.
     """
     content = _read(pathlib.Path(path))
-    sha256, known = hashlib.sha256(content).hexdigest(), specials.SHA256[preset]
+    sha256 = hashlib.sha256(content).hexdigest()
+    known = specials.published()['sha256'][preset]
     if sha256 != known:
       raise ValueError(
         f'{path} has sha256 {sha256}, but the ranks of {preset} have {known}; '
         'fetch the file again'
       )
-    ids = specials.PUBLISHED_IDS[preset]
+    ids = specials.published()['ids'][preset]
     n = max(ids.values()) + 1
     return cls(_parse_ranks(content), preset, special_ids=ids, vocab_size=n)
 

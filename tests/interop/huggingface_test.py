@@ -154,11 +154,7 @@ def test_first_files_of_gpt2_are_read(tmp_path):
   tensors = {k.removeprefix('transformer.'): v for k, v in tensors.items()}
   tensors['h.0.attn.bias'] = np.ones((1, 1, 16, 16), np.float32)
   safetensors_numpy.save_file(tensors, old / 'model.safetensors')
-  jax.tree.map(
-    np.testing.assert_array_equal,
-    read(old),
-    read(GOLDEN / 'gpt2'),
-  )
+  jax.tree.map(np.testing.assert_array_equal, read(old), read(GOLDEN / 'gpt2'))
 
 
 def test_one_tensor_beside_the_model_while_reading(tmp_path):
