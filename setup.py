@@ -31,6 +31,8 @@ _BASE = [
   'tqdm>=4.67',  # the progress bar
   # Chat templates of published models; older ones leave their sandbox.
   'jinja2>=3.1.6',
+  'jsonschema>=4.23',  # whether a call of a tool has the arguments it needs
+  'bm25s>=0.3,<0.4',  # the index of the tool that searches documents
   'universal-pathlib>=0.3,<0.4',  # paths on any file system of fsspec
 ]
 
