@@ -117,11 +117,10 @@ def changes(workdir):
 @pytest.mark.parametrize(
   ('schedule', 'stop_at', 'options'),
   [
-    ('constant', None, {}),  # it was finished
     ('constant', 7, {}),
     ('cosine', 3, {}),  # its only checkpoint is within the warmup
-    ('wsd', 5, {}),
-    ('wsd', None, {'rewind_to': 5}),  # the checkpoint before its decay is kept
+    # It was finished; the checkpoint before its decay is kept.
+    ('wsd', None, {'rewind_to': 5}),
   ],
 )
 def test_longer_run_is_as_if_it_had_been_planned(
