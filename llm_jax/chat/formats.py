@@ -106,7 +106,7 @@ class Own(template.Format):
   def prompt(self, messages, direct=False):
     """See Format; it opens no thought."""
     del direct
-    return template.prompt_ids(self._tokenizer, messages)
+    return template.render(self._tokenizer, messages, True).token_ids
 
 
 class Plain(template.Format):

@@ -96,7 +96,8 @@ class Tokenizer(text_tokenizer.TextTokenizer):
     # The look-behind keeps the search from starting again inside a run.
     blank = f'[{form.blanks}]'
     self._long_run = re.compile(f'(?<!{blank}){blank}{{{_LONG_RUN},}}+')
-    self.fingerprint = _fingerprint(self._spec(), self._ranks_file())
+    content = json.dumps(self._spec()).encode() + b'\n' + self._ranks_file()
+    self.fingerprint = hashlib.sha256(content).hexdigest()
 
   @classmethod
   def from_merges(
@@ -146,13 +147,14 @@ class Tokenizer(text_tokenizer.TextTokenizer):
       ValueError: if the file is missing or is not the published one.
     """
     content = _read(pathlib.Path(path))
-    sha256, known = hashlib.sha256(content).hexdigest(), specials.SHA256[preset]
+    sha256 = hashlib.sha256(content).hexdigest()
+    known = specials.published()['sha256'][preset]
     if sha256 != known:
       raise ValueError(
         f'{path} has sha256 {sha256}, but the ranks of {preset} have {known}; '
         'fetch the file again'
       )
-    ids = specials.PUBLISHED_IDS[preset]
+    ids = specials.published()['ids'][preset]
     n = max(ids.values()) + 1
     return cls(_parse_ranks(content), preset, special_ids=ids, vocab_size=n)
 
@@ -197,15 +199,12 @@ class Tokenizer(text_tokenizer.TextTokenizer):
     with files.replacing(directory / RANKS_FILE) as file:
       file.write(self._ranks_file())
     if self.published is None:  # else its own files are kept
-      files.write_json(
-        directory / HUGGING_FACE_FILE,
-        huggingface.tokenizer_json(
-          self._ranks, patterns.by_name(self.pattern).split, self._special_ids
-        ),
-      )
-    spec = {**self._spec(), 'fingerprint': self.fingerprint}
-    if self.published is not None:
+      form = patterns.by_name(self.pattern)
+      values = huggingface.tokenizer_json(self._ranks, form, self._special_ids)
+      files.write_json(directory / HUGGING_FACE_FILE, values)
+    else:
       published.save(self.published, directory)
+    spec = {**self._spec(), 'fingerprint': self.fingerprint}
     files.write_json(directory / SPEC_FILE, spec)
 
   def _encode_plain(self, text: str) -> list[int]:
@@ -282,11 +281,6 @@ def _rules(spec: Mapping[str, Any]) -> text_tokenizer.TextRules:
   return text_tokenizer.TextRules(spec['rules']['normal_form'], tuple(added))
 
 
-def _fingerprint(spec: Mapping[str, Any], ranks_file: bytes) -> str:
-  content = json.dumps(spec).encode() + b'\n' + ranks_file
-  return hashlib.sha256(content).hexdigest()
-
-
 def _make_engine(split: str, ranks: dict[bytes, int]) -> tiktoken.Encoding:
   return tiktoken.Encoding(
     'llm_jax', pat_str=split, mergeable_ranks=ranks, special_tokens={}
@@ -310,12 +304,12 @@ def _check_vocabulary(ranks, special_ids, vocab_size):
       f'ids reach from {taken[0]} to {taken[-1]}, but must lie from 0 to below '
       f'vocab_size {vocab_size}; raise it to {taken[-1] + 1}'
     )
-  for name in special_ids:
-    if name.encode() in ranks:
-      raise ValueError(
-        f'{name!r} is both a control token and ordinary text of token '
-        f'{ranks[name.encode()]}; rename the control token'
-      )
+  both = [name for name in special_ids if name.encode() in ranks]
+  if both:
+    raise ValueError(
+      f'{both[0]!r} is both a control token and ordinary text of token '
+      f'{ranks[both[0].encode()]}; rename the control token'
+    )
 
 
 def _read(path: pathlib.Path) -> bytes:

@@ -5,22 +5,26 @@ What is written gives the same ids for text as ours when loaded with
 looks like a control token into one; the file format cannot forbid it.
 """
 
+import pathlib
 from collections.abc import Collection, Mapping
 from typing import Any, NamedTuple
 
+from llm_jax import files
 from llm_jax.tokenizer import patterns, text_tokenizer
 
 Pair = tuple[bytes, bytes]
 
 
 def tokenizer_json(
-  ranks: Mapping[bytes, int], split: str, special_ids: Mapping[str, int]
+  ranks: Mapping[bytes, int],
+  form: patterns.Pattern,
+  special_ids: Mapping[str, int],
 ) -> dict[str, Any]:
   """The contents of tokenizer.json.
 
   Args:
     ranks: ids of ordinary tokens by their bytes.
-    split: matches one pre-token after the other; no possessive quantifiers.
+    form: how text is cut; without possessive quantifiers.
     special_ids: ids of the control tokens by name, in rising order.
 
   Returns:
@@ -30,45 +34,24 @@ def tokenizer_json(
   printable = byte_characters()
   merges = find_merges(ranks)
   looks_up = merges is None
+  merges = all_merges(ranks) if looks_up else merges
 
   def spell(token: bytes) -> str:
     return ''.join([printable[value] for value in token])
 
-  values = empty_json(patterns.by_split(split))
+  values = empty_json(form)
   values['model'] |= {
     'ignore_merges': looks_up,
     'vocab': {spell(token): rank for token, rank in ranks.items()},
-    'merges': [
-      f'{spell(left)} {spell(right)}'
-      for left, right in (all_merges(ranks) if merges is None else merges)
-    ],
+    'merges': [f'{spell(left)} {spell(right)}' for left, right in merges],
   }
   return with_added_tokens(values, special_ids)
 
 
 def empty_json(form: patterns.Pattern) -> dict[str, Any]:
   """The tokenizer.json of a byte-level BPE without any token."""
-  unused = 'dropout unk_token continuing_subword_prefix end_of_word_suffix'
-  flags = ('add_prefix_space', 'trim_offsets', 'use_regex')
-  return {
-    'version': '1.0',
-    'truncation': None,
-    'padding': None,
-    'added_tokens': [],
-    'normalizer': None,
-    'pre_tokenizer': _pre_tokenizer(form),
-    'post_processor': None,
-    'decoder': {'type': 'ByteLevel', **dict.fromkeys(flags, False)},
-    'model': {
-      'type': 'BPE',
-      **dict.fromkeys(unused.split()),
-      'fuse_unk': False,
-      'byte_fallback': False,
-      'ignore_merges': False,
-      'vocab': {},
-      'merges': [],
-    },
-  }
+  path = pathlib.Path(__file__).with_name('empty_tokenizer.json')
+  return files.read_json(path) | {'pre_tokenizer': _pre_tokenizer(form)}
 
 
 def begins_with(values: Mapping[str, Any], name: str) -> dict[str, Any]:

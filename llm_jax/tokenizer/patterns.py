@@ -101,12 +101,6 @@ PATTERNS = {
 }
 
 
-def by_split(split: str) -> Pattern:
-  """The pattern of an expression, with its publisher's steps if it has them."""
-  named = {form.split: form for form in PATTERNS.values()}
-  return named.get(split, Pattern(split, _BLANKS))
-
-
 def by_name(name: str) -> Pattern:
   """The pattern of a name.
 

@@ -103,11 +103,7 @@ class Chain:
     self._blocklist = addresses.load(files.local_copy(lists.blocklist))
     self._evaluation = evaluation_sets.load(files.local_copy(lists.evaluation))
     self._steps = {
-      name: funnel.Step(
-        name,
-        takes_text=name not in ('records', 'url', 'extraction'),
-        gives_text=name not in ('records', 'url'),
-      )
+      name: funnel.Step(name, gives_text=name not in ('records', 'url'))
       for name in _STEPS.split()
     }
 

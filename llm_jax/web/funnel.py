@@ -24,15 +24,15 @@ class Step:
     others: records that hold no document, such as a request, by type.
   """
 
-  def __init__(self, name: str, takes_text=True, gives_text=True):
+  def __init__(self, name: str, gives_text: bool = True):
     """An empty step.
 
     Args:
       name: the step.
-      takes_text: whether its bytes in are text, of which tokens are estimated.
-      gives_text: the same of the bytes that it keeps.
+      gives_text: whether the bytes that it keeps are text, of which tokens are
+        estimated.
     """
-    self._name, self._is_text = name, (takes_text, gives_text)
+    self._name, self._gives_text = name, gives_text
     self._counts = dict.fromkeys(_COUNTS, 0)
     self._removed: dict[str, dict] = {}
     self.replaced = collections.Counter[str]()
@@ -65,21 +65,16 @@ class Step:
 
   def to_json(self) -> dict:
     """The counts as a JSON object, reasons by falling number."""
-    step: dict = {'name': self._name, **self._counts}
+    counts = dict(self._counts)
+    if self._gives_text:
+      counts['tokens_kept'] = counts['bytes_kept'] // BYTES_PER_TOKEN
     reasons = sorted(
       self._removed.items(), key=lambda item: (-item[1]['documents'], item[0])
     )
-    removed = {reason: dict(counts) for reason, counts in reasons}
-    takes_text, gives_text = self._is_text
-    if takes_text:
-      step['tokens_in'] = step['bytes_in'] // BYTES_PER_TOKEN
-      for counts in removed.values():
-        counts['tokens'] = counts['bytes'] // BYTES_PER_TOKEN
-    if gives_text:
-      step['tokens_kept'] = step['bytes_kept'] // BYTES_PER_TOKEN
     return {
-      **step,
-      'removed': removed,
+      'name': self._name,
+      **counts,
+      'removed': dict(reasons),
       'replaced': dict(sorted(self.replaced.items())),
       'others': dict(sorted(self.others.items())),
     }
@@ -118,9 +113,7 @@ def merge(shards: Iterable[Sequence[dict]]) -> list[dict]:
   for steps in shards:
     for i, step in enumerate(steps):
       if i == len(total):
-        total.append(
-          Step(step['name'], 'tokens_in' in step, 'tokens_kept' in step)
-        )
+        total.append(Step(step['name'], 'tokens_kept' in step))
       total[i].add(step)
   merged = [step.to_json() for step in total]
   for step in merged:

@@ -188,18 +188,16 @@ def test_a_wrong_pattern_leaves_the_folder_free(base, tmp_path):
 
 
 @pytest.mark.parametrize(
-  ('changes', 'documents', 'message'),
+  ('changes', 'message'),
   [
-    ({}, None, 'no conversation to train on; give --conversations, or set'),
-    ({'n_documentation': 5}, None, 'n_documentation = 5 .* give both'),
-    ({'n_identity': 5}, 'x', 'n_documentation = 0 .*--documents x: give both'),
-    ({'n_task': 5}, None, 'n_task = 5 .*task = None: set both'),
-    ({'task': addition.Addition()}, None, 'n_task = 0 .*set both'),
+    ({}, 'no conversation to train on; give --conversations, or set'),
+    ({'n_task': 5}, 'n_task = 5 .*task = None: set both'),
+    ({'task': addition.Addition()}, 'n_task = 0 .*set both'),
   ],
 )
-def test_nothing_is_mixed_in_unless_asked(changes, documents, message):
+def test_nothing_is_mixed_in_unless_asked(changes, message):
   with pytest.raises(ValueError, match=message):
-    sft.run(sft.Config(**changes), 'unused', 'unused', documents)
+    sft.run(sft.Config(**changes), 'unused', 'unused')
 
 
 def test_muon_is_refused():

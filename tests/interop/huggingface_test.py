@@ -20,6 +20,7 @@ from llm_jax.interop import families, huggingface, tokenizer_files
 from llm_jax.model import config, params, sizes, transformer
 from llm_jax.parallel import device_mesh
 from llm_jax.tokenizer import encoding
+from llm_jax.tokenizer import huggingface as tokenizer_json
 from llm_jax.train import checkpoint
 from tests.chat import published_templates
 from tests.model import slow_transformer, start_params
@@ -30,6 +31,9 @@ NAMES = sorted(make_golden_models.MODELS)
 TOKENS_BT = make_golden_models.TOKENS_BT
 POSITIONS_BT = np.broadcast_to(np.arange(12), TOKENS_BT.shape)
 CFG = slow_transformer.LAYOUTS['qwen3']
+# Excerpts of published config.json files, by our names of their sizes.
+CONFIGS = json.loads((GOLDEN.parent / 'published_configs.json').read_text())
+QWEN2 = CONFIGS['qwen2-0.5b']
 
 
 @functools.partial(jax.jit, static_argnums=0)
@@ -150,11 +154,7 @@ def test_first_files_of_gpt2_are_read(tmp_path):
   tensors = {k.removeprefix('transformer.'): v for k, v in tensors.items()}
   tensors['h.0.attn.bias'] = np.ones((1, 1, 16, 16), np.float32)
   safetensors_numpy.save_file(tensors, old / 'model.safetensors')
-  jax.tree.map(
-    np.testing.assert_array_equal,
-    read(old),
-    read(GOLDEN / 'gpt2'),
-  )
+  jax.tree.map(np.testing.assert_array_equal, read(old), read(GOLDEN / 'gpt2'))
 
 
 def test_one_tensor_beside_the_model_while_reading(tmp_path):
@@ -169,75 +169,18 @@ def test_one_tensor_beside_the_model_while_reading(tmp_path):
   assert peak < 1.2 * n_bytes + 200_000
 
 
-# Excerpts of the published config.json files.
-_LLAMA_8B = {
-  'model_type': 'llama', 'vocab_size': 128256, 'hidden_size': 4096,
-  'intermediate_size': 14336, 'num_hidden_layers': 32, 'hidden_act': 'silu',
-  'num_attention_heads': 32, 'num_key_value_heads': 8, 'rms_norm_eps': 1e-5,
-  'max_position_embeddings': 131072, 'tie_word_embeddings': False,
-  'rope_theta': 500000.0, 'attention_bias': False, 'mlp_bias': False,
-  'pretraining_tp': 1, 'torch_dtype': 'bfloat16', 'eos_token_id': 128001,
-  'rope_scaling': {
-    'factor': 8.0, 'low_freq_factor': 1.0, 'high_freq_factor': 4.0,
-    'original_max_position_embeddings': 8192, 'rope_type': 'llama3',
-  },
-}  # fmt: skip
-_QWEN2 = {
-  'model_type': 'qwen2', 'vocab_size': 151936, 'hidden_size': 896,
-  'intermediate_size': 4864, 'num_hidden_layers': 24, 'hidden_act': 'silu',
-  'num_attention_heads': 14, 'num_key_value_heads': 2, 'rms_norm_eps': 1e-6,
-  'max_position_embeddings': 32768, 'max_window_layers': 24,
-  'rope_theta': 1000000.0, 'sliding_window': 32768, 'torch_dtype': 'bfloat16',
-  'tie_word_embeddings': True, 'use_sliding_window': False, 'use_mrope': None,
-}  # fmt: skip
-_GEMMA3_1B = {
-  'model_type': 'gemma3_text', 'vocab_size': 262144, 'hidden_size': 1152,
-  'intermediate_size': 6912, 'num_hidden_layers': 26, 'head_dim': 256,
-  'num_attention_heads': 4, 'num_key_value_heads': 1, 'rms_norm_eps': 1e-6,
-  'max_position_embeddings': 32768, 'rope_local_base_freq': 10000,
-  'rope_theta': 1000000, 'rope_scaling': None, 'sliding_window': 512,
-  'sliding_window_pattern': 6, 'query_pre_attn_scalar': 256,
-  'hidden_activation': 'gelu_pytorch_tanh', 'attn_logit_softcapping': None,
-  'final_logit_softcapping': None, 'cache_implementation': 'hybrid',
-  'torch_dtype': 'bfloat16',
-}  # fmt: skip
-_GEMMA2_2B = {
-  **_GEMMA3_1B, 'model_type': 'gemma2', 'vocab_size': 256000,
-  'hidden_size': 2304, 'intermediate_size': 9216, 'num_attention_heads': 8,
-  'num_key_value_heads': 4, 'max_position_embeddings': 8192,
-  'rope_theta': 10000.0, 'sliding_window': 4096, 'sliding_window_pattern': None,
-  'attn_logit_softcapping': 50.0, 'final_logit_softcapping': 30.0,
-  'rope_local_base_freq': None, 'hidden_act': 'gelu_pytorch_tanh',
-}  # fmt: skip
-_GPT2 = {
-  'model_type': 'gpt2', 'vocab_size': 50257, 'n_embd': 768, 'n_layer': 12,
-  'n_head': 12, 'n_positions': 1024, 'n_ctx': 1024, 'layer_norm_epsilon': 1e-5,
-  'activation_function': 'gelu_new', 'attn_pdrop': 0.1, 'summary_type': 'cls',
-  'torch_dtype': 'bfloat16',
-}  # fmt: skip
-
-
-@pytest.mark.parametrize(
-  ('values', 'name'),
-  [
-    (_LLAMA_8B, 'llama3-8b'),
-    (_QWEN2, 'qwen2-0.5b'),
-    (_GEMMA2_2B, 'gemma2-2b'),
-    (_GEMMA3_1B, 'gemma3-1b'),
-    (_GPT2, 'gpt2-124m'),
-  ],
-)
-def test_published_configs_are_the_named_sizes(values, name):
+@pytest.mark.parametrize(('name', 'values'), CONFIGS.items())
+def test_published_configs_are_the_named_sizes(name, values):
   expected = dataclasses.replace(sizes.by_name(name), dtype='bfloat16')
   assert families.from_json(values) == expected
 
 
 def test_what_changes_nothing_is_read_past_and_named(caplog):
-  values = _QWEN2 | {'use_mrope': False, 'unsloth_fixed': True,
+  values = QWEN2 | {'use_mrope': False, 'unsloth_fixed': True,
                      '_name_or_path': '/x', 'rope_interleaved': False,
                      'temperature': 0.6, 'is_llama_config': True}  # fmt: skip
   with caplog.at_level('INFO'):
-    assert families.from_json(values) == families.from_json(_QWEN2)
+    assert families.from_json(values) == families.from_json(QWEN2)
   named = [r.getMessage() for r in caplog.records if 'read past' in r.message]
   assert named == [
     'config.json: read past is_llama_config, rope_interleaved, temperature, '
@@ -249,11 +192,11 @@ def test_what_changes_nothing_is_read_past_and_named(caplog):
     ('num_experts', 8), ('use_mrope', 0), ('logit_scale', True),
   ]:  # fmt: skip
     with pytest.raises(ValueError, match=f'config.json has {key} = '):
-      families.from_json(_QWEN2 | {key: value})
+      families.from_json(QWEN2 | {key: value})
 
 
 def test_mistral_without_a_window_is_of_llamas_layout():
-  values = _LLAMA_8B | {'sliding_window': None, 'head_dim': 128}
+  values = CONFIGS['llama3-8b'] | {'sliding_window': None, 'head_dim': 128}
   expected = families.from_json(values)
   assert families.from_json(values | {'model_type': 'mistral'}) == expected
   with pytest.raises(ValueError, match='sliding_window = 4096; only None'):
@@ -263,7 +206,7 @@ def test_mistral_without_a_window_is_of_llamas_layout():
 
 
 def test_windows_of_the_later_layers_as_qwen2_first_said_it():
-  values = _QWEN2 | {'use_sliding_window': True, 'max_window_layers': 21}
+  values = QWEN2 | {'use_sliding_window': True, 'max_window_layers': 21}
   cfg = families.from_json(values)
   assert (cfg.layer_kinds, cfg.window) == ('G' * 21 + 'LLL', 32_768)
 
@@ -428,22 +371,14 @@ def published_folder(tmp_path):
   folder = tmp_path / 'published'
   encoding.Tokenizer.from_merges([(97, 98)], 'cl100k').save(folder)
   values = json.loads((folder / 'tokenizer.json').read_text())
-  names = {257: '<|begin_of_text|>', 260: '<|end_of_text|>', 261: '<think>',
-           262: '<|eot_id|>'}  # fmt: skip
-  flags = ('single_word', 'lstrip', 'rstrip', 'normalized')
-  values['added_tokens'] = [
-    {
-      **dict.fromkeys(flags, False),
-      'id': i,
-      'content': name,
-      'special': name != '<think>',
-    }
-    for i, name in names.items()
-  ]
   vocab = values['model']['vocab']
-  vocab = {token: i for token, i in vocab.items() if i < 257}
-  values['model']['vocab'] = vocab | {name: i for i, name in names.items()}
-  values['normalizer'] = {'type': 'NFC'}
+  values['model']['vocab'] = {t: i for t, i in vocab.items() if i < 257}
+  values |= {'added_tokens': [], 'normalizer': {'type': 'NFC'}}
+  values = tokenizer_json.with_added_tokens(
+    values,
+    {'<|begin_of_text|>': 257, '<|end_of_text|>': 260, '<|eot_id|>': 262},
+  )
+  values = tokenizer_json.with_added_tokens(values, {'<think>': 261}, False)
   (folder / 'spec.json').unlink()
   (folder / 'ranks.tiktoken').unlink()
   for name, content in {

@@ -26,7 +26,7 @@ from tools import make_golden_models
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 PYTHON = os.environ.get('LLM_JAX_PARITY_PYTHON', '')
-if not PYTHON and importlib.util.find_spec('transformers'):
+if not PYTHON and all(map(importlib.util.find_spec, ('torch', 'transformers'))):
   PYTHON = sys.executable
 pytestmark = pytest.mark.skipif(
   not PYTHON, reason='no transformers; set LLM_JAX_PARITY_PYTHON to a Python'

@@ -4,12 +4,7 @@ import re
 
 import pytest
 
-from llm_jax.tasks import (
-  addition,
-  demonstrations,
-  questions,
-  reference,
-)
+from llm_jax.tasks import addition, demonstrations, questions
 
 TASK = addition.Addition()
 
@@ -66,17 +61,6 @@ def test_share_of_thinking_in_the_text():
   assert abs(share - 0.4) < 0.03  # four standard deviations
 
 
-def test_identity_and_documentation_are_drawn_by_seed():
+def test_identity_is_drawn_by_seed():
   assert demonstrations.identity(20, 0) == demonstrations.identity(20, 0)
   assert demonstrations.identity(20, 0) != demonstrations.identity(20, 1)
-  entries = [
-    reference.Entry('textwrap.dedent', 'dedent(text)', 'Remove margins.')
-  ]
-  drawn = demonstrations.documentation(entries, 30, 0)
-  pairs = {(m[0]['content'], m[1]['content']) for m in drawn}
-  assert pairs == {
-    ('What is the signature of textwrap.dedent?', 'dedent(text)'),
-    ('What does textwrap.dedent do?', 'Remove margins.'),
-  }
-  with pytest.raises(ValueError, match='no documented function was found'):
-    demonstrations.documentation([], 1, 0)

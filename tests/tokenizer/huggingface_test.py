@@ -163,7 +163,7 @@ def detectors():
   ours, theirs = {}, {}
   for pattern in patterns.PATTERNS:
     values = huggingface.tokenizer_json(
-      ranks, patterns.PATTERNS[pattern].split, {'<|endoftext|>': len(ranks)}
+      ranks, patterns.PATTERNS[pattern], {'<|endoftext|>': len(ranks)}
     )
     think = {'id': len(ranks) + 1, 'content': '<think>', 'special': False}
     flags = 'single_word lstrip rstrip normalized'

@@ -196,10 +196,3 @@ def test_survivors_are_those_of_datatrove():
   assert ours.count('copy') == theirs.count('copy') == 589
   n_other = sum(a != b == 'copy' for a, b in zip(ours, theirs, strict=True))
   assert n_other / 589 < 0.01, 'renew: PYTHON -m tools.make_golden_copies'
-
-
-def test_many_copies_do_not_make_every_pair():
-  ids = np.arange(1000, dtype='u8')
-  pairs = deduplication.pairs(np.zeros(1000, 'u8'), ids, 0)
-  assert pairs.shape[1] < 1000 * (deduplication._WINDOW + 1)
-  assert resolve(['one and the same text'] * 50)[1:] == ['exact_copy'] * 49

@@ -1,6 +1,4 @@
-"""Hashes of runs against strings, and tables on disk, whole and damaged."""
-
-import random
+"""Hashes of strings, and tables of them on disk, whole and damaged."""
 
 import numpy as np
 import pytest
@@ -14,24 +12,6 @@ def test_strings_have_hashes_of_their_own():
   assert len(set(values.tolist())) == len(strings)
   # XXH64 of nothing with seed 0, as its specification gives it.
   assert int(values[-3]) == 0xEF46DB3751D8E999
-
-
-def test_runs_are_equal_where_words_are():
-  generator = random.Random(0)
-  for _ in range(100):
-    words = generator.choices('abc', k=generator.randrange(12))
-    words += [50 * generator.choice('xy')] * generator.randrange(2)
-    generator.shuffle(words)
-    lengths = generator.sample(range(1, 9), 3)
-    values = hashes.of_runs(hashes.of_strings(words), lengths).tolist()
-    runs = [
-      tuple(words[i : i + n])
-      for n in sorted(lengths)
-      for i in range(len(words) - n + 1)
-    ]
-    assert len(values) == len(runs)
-    assert len(set(values)) == len(set(runs))
-    assert len(set(zip(values, runs, strict=True))) == len(set(runs))
 
 
 def test_a_table_finds_what_was_written(tmp_path):

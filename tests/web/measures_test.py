@@ -47,11 +47,3 @@ def test_each_measure():
   letters = [any(c.isalpha() for c in s) for s in strings]
   assert found.has_letter.tolist() == letters
   assert len(set(found.hashes.tolist())) == len(set(strings))
-
-
-def test_hashes_of_words_written_together_are_a_sum():
-  powers, inverses = measures.powers(1 << 17)
-  assert set((powers * inverses).tolist()) == {1}
-  for a, b in zip(RARE, RARE[1:] + ['ab'], strict=True):
-    hash_a, hash_b, both = measures.of_words([a, b, a + b]).hashes
-    assert hash_a + hash_b * powers[len(a) : len(a) + 1] == both

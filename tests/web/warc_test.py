@@ -65,15 +65,6 @@ def test_record_holds_what_was_fetched(tmp_path):
   )
 
 
-def test_other_records_and_other_answers_are_told():
-  info = warc_write.encode_info(DATE, {'software': 'test'}, 'name')
-  missing = as_record(b'HTTP/1.1 404 Not Found\r\n\r\n')
-  data = info + gzip.compress(missing, mtime=0) + MEMBERS[0]
-  records = list(warc.read(io.BytesIO(data), 1 << 20))
-  assert [record.problem for record in records] == ['type_warcinfo', '', '']
-  assert [record.status for record in records] == [0, 404, 200]
-
-
 def test_writer_cuts_what_does_not_count(tmp_path):
   def open_writer(ends, max_bytes):
     return warc_write.Writer(
@@ -96,11 +87,6 @@ def test_writer_cuts_what_does_not_count(tmp_path):
   for path in sorted(tmp_path.glob('crawl-*.warc.gz')):
     found += [r.problem or r.url[-1] for r in warc.read(path, 1 << 20)]
   assert found == ['type_warcinfo', '0', 'type_warcinfo', '1', '4']
-
-
-def test_warcio_reads_the_same():
-  records = warc.read(io.BytesIO(WHOLE), 1 << 20)
-  assert as_warcio(WHOLE) == [(record.url, record.body) for record in records]
 
 
 def as_warcio(data: bytes) -> list[tuple[str, bytes]]:
