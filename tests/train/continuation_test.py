@@ -45,10 +45,7 @@ class Config:
 
 def make(schedule='constant', decay_share=0.5, peak=PEAK, **loop):
   optimizer = dataclasses.replace(
-    Config().optimizer,
-    schedule=schedule,
-    decay_share=decay_share,
-    peak_lr=peak,
+    Config().optimizer, schedule=schedule, decay_share=decay_share, peak_lr=peak
   )
   loop = training_loop.LoopConfig(**({'save_every': 2} | loop))
   return Config(optimizer=optimizer, loop=loop)
