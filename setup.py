@@ -145,7 +145,12 @@ setuptools.setup(
     'llm_jax': ['py.typed'],
     'llm_jax.recipes.gin_configs': ['*.gin'],
     'llm_jax.web.filter': ['blocklist/*/domains', 'english_words.toml'],
+    'llm_jax.interop': ['*.toml'],
     'llm_jax.report': ['templates/*'],
+    'llm_jax.tasks': ['questions.toml'],
+    'llm_jax.tokenizer': ['empty_tokenizer.json', 'specials.toml'],
+    'llm_jax.verify': ['formulas.toml'],
+    'llm_jax.verify.sandbox': ['system_calls.toml'],
   },
   install_requires=_BASE,
   extras_require={

@@ -34,6 +34,11 @@ NOUNS = """
   stomach suitcase sweater switch tent thumb tooth towel turtle umbrella vase
   violin whale wheel wing zebra
 """
+PHRASINGS = (
+  'What is the plural of "{}"? Answer with one word.',
+  'Answer with one word: what is the plural of "{}"?',
+  'What is the plural of the noun "{}"? Say only that word.',
+)
 ODD = {
   'tooth': 'teeth',
   'hero': 'heroes',
@@ -51,7 +56,7 @@ class Plurals(splits.Made):
 
   def _make(self, draw: random.Random) -> tuple[str, protocol.Problem]:
     noun = draw.choice(NOUNS.split())
-    prompt = f'What is the plural of "{noun}"? Answer with one word.'
+    prompt = draw.choice(PHRASINGS).format(noun)
     return noun, protocol.Problem(self.name, prompt, plural(noun))
 
   def _reader(self, problem: protocol.Problem):

@@ -6,7 +6,6 @@ A recipe takes it by `--import examples/vowels.py`; docs/how-to/own_task.md.
 import dataclasses
 
 from llm_jax.tasks import letters, protocol, splits
-from llm_jax.verify import grading
 
 
 @dataclasses.dataclass(frozen=True)
@@ -15,7 +14,6 @@ class Vowels(splits.Made):
 
   n_syllables: int = 3  # of a word
   name: str = 'vowels'
-  think_start: str = grading.THINK_START
 
   def _make(self, draw):
     word = letters.word(draw, self.n_syllables)

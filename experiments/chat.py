@@ -79,14 +79,10 @@ def run(
     max_new_tokens=limit,
     temperature=cfg.temperature,
     seed=cfg.seed,
-    base=base,
     max_turns=max_turns,
   )
 
-  def stream(prompt, max_new_tokens, temperature, seed, stop_ids):
-    request = generate.Request(
-      max_new_tokens, tuple(stop_ids), temperature, slides=base
-    )
+  def stream(prompt, request, seed):
     return generate.stream(
       loaded.model_config,
       loaded.params,

@@ -9,8 +9,7 @@ and `run(cfg, workdir, documents, restore_from=None)` says by its parameters
 which flags it takes; see recipe_flags.py.
 
 `--import my_task.py` brings classes of a user's own into the configuration.
-`--rerun OLD/run.json` does a run again, into another workdir: configuration and
-flags are taken from its record, and what it read must be what it was.
+`--rerun OLD/run.json` does a run again, into another workdir; see rerun.py.
 
 It does NOT hold what is trained: that is the gin file's.
 """
@@ -26,10 +25,10 @@ import typing
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from absl import flags, logging
+from absl import flags
 
-from experiments import process, recipe_flags
-from llm_jax import config, field_comments, files, locks, own_code, record
+from experiments import process, recipe_flags, rerun
+from llm_jax import config, field_comments, locks, own_code, record
 
 # From the configuration and the flags to further lines for --explain.
 Explain = Callable[[Any, Mapping[str, Any]], Iterable[str]]
@@ -97,7 +96,7 @@ def execute(
   arguments, earlier = {}, None
   try:
     if flag_values.rerun:
-      earlier = _take_over(run, path_flags, flag_values)
+      earlier = rerun.take_over(run, path_flags, flag_values)
     imported = own_code.load(flag_values['import'].value)
     if earlier:
       cfg = config.from_dict(config_class, earlier['config'], imported)
@@ -135,59 +134,6 @@ def execute(
     if arguments.get('workdir'):
       locks.unlock(pathlib.Path(arguments['workdir']))
   return 0
-
-
-def _take_over(
-  run: Callable[..., Any],
-  path_flags: Mapping[str, str],
-  flag_values: flags.FlagValues,
-) -> dict[str, Any]:
-  """The record of an earlier run; flags not given anew get its values."""
-  path = flag_values.rerun
-  if flag_values.gin_file or flag_values.gin_bindings:
-    raise ValueError(
-      f'--rerun {path} brings its configuration; leave out --gin_file and '
-      '--gin_bindings'
-    )
-  if not flag_values['workdir'].value:
-    raise ValueError('--rerun needs a new folder; give --workdir')
-  earlier = files.read_json(path)
-  if not isinstance(earlier, dict) or not (
-    {'stage', 'config', 'argv', 'cwd'} <= earlier.keys()
-  ):
-    raise ValueError(
-      f'--rerun {path} is no record of a run; give the run.json of a stage'
-    )
-  recipe = pathlib.Path(inspect.getfile(run))
-  stage = earlier['stage']
-  if stage != recipe.stem and (recipe.parent / f'{stage}.py').exists():
-    raise ValueError(
-      f'--rerun {path} is of a run of {stage}, not of {recipe.stem}; give it '
-      f'to python -m experiments.{stage}'
-    )
-  before = recipe_flags.define(run, path_flags)
-  try:
-    before(earlier['argv'])
-  except flags.Error as error:
-    raise ValueError(
-      f'--rerun {path} has flags that this recipe has not: {error}; run the '
-      f'commit {earlier.get("git_sha", "")} that wrote it'
-    ) from None
-  if before.rerun:
-    first = os.path.join(os.path.dirname(path), 'rerun_of.json')
-    raise ValueError(f'{path} is of a run done again; give --rerun {first}')
-  for name in [*recipe_flags.parameters(run), 'import']:
-    if not flag_values[name].present:
-      flag_values[name].value = before[name].value
-  if earlier['cwd'] != os.getcwd():
-    logging.warning('relative paths were those of %s', earlier['cwd'])
-    sys.path.append(earlier['cwd'])  # of modules that --import names
-    if not flag_values['import'].present:
-      flag_values['import'].value = [
-        os.path.join(earlier['cwd'], name) if name.endswith('.py') else name
-        for name in before['import'].value
-      ]
-  return earlier
 
 
 def _gin_file(name: str) -> str:

@@ -85,17 +85,11 @@ def run(
   )
   n_steps = cfg.loop.n_steps
   n_batches = cfg.loop.batch_number(n_steps)
-  mixture.check_epochs(mixed, cfg.batch_size, n_batches, limits=cfg.max_epochs)
+  mixture.check_epochs(mixed, n_batches, cfg.max_epochs)
   length = mixed[0][0].sequence_length
   model_config.check_fits(cfg.model, vocabulary.vocab_size, length)
   valid = bits_per_byte.read(held_out, vocabulary, cfg.valid_rows)
-  batch_fn = mixture.make_batch_fn(
-    mixed,
-    batch_size=cfg.batch_size,
-    seed=cfg.seed,
-    end_of_text_id=vocabulary.separator_id,
-    keep_documents=cfg.keep_documents,
-  )
+  batch_fn = mixture.make_batch_fn(mixed, cfg.seed, cfg.keep_documents)
   sums = map(shards.fingerprint, tokens)
   inputs = {f'tokens {i}': fingerprint for i, fingerprint in enumerate(sums)}
 
@@ -104,7 +98,7 @@ def run(
   tx, update_fn, plan = make_step(
     cfg, stage.mesh, length, n_bytes_V=n_bytes_V, n_updates=stage.n_updates
   )
-  if stage.begin(inputs, plan, mixture.table(mixed, cfg.batch_size, n_batches)):
+  if stage.begin(inputs, plan, mixture.table(mixed, n_batches)):
     return
   state, loop = stage.used(cfg.sample_prompts).start(tx)
   flops = params.train_flops_per_token(cfg.model, length)
@@ -115,7 +109,7 @@ def run(
       bits = bits_per_byte.bits_per_byte(
         cfg.model, trained.params, held_out=valid, batch_size=plan.micro_batch
       )
-      read = mixture.progress(mixed, cfg.batch_size, step)
+      read = mixture.progress(mixed, step)
       loop.writer.metrics(step, {'valid_bits_per_byte': bits, **read})
       logging.info('step %d | held-out bits per byte %.4f', step, bits)
     if step % cfg.sample_every == 0 or is_last:
@@ -127,7 +121,7 @@ def run(
         logging.info('step %d | generating: %r', step, f'{prompt}{text}')
   summary = {
     'tokens': n_steps * cfg.batch_size * length,
-    **mixture.progress(mixed, cfg.batch_size, n_steps),
+    **mixture.progress(mixed, n_steps),
     'result': f'{loop.writer.last("valid_bits_per_byte"):.3f} bits per byte',
   }
   record.finish(workdir, summary)
@@ -139,14 +133,14 @@ def make_step(
   """Make the optimizer, the update, and its plan for rows of that length."""
   lines = params.table(cfg.model)
   tx = optimizers.make(cfg.optimizer, n_updates, lines)
-  plan = fit.of_recipe(cfg, cfg.model, tx=tx, mesh=mesh, length=length)
+  plan = fit.choose(fit.Step(cfg, cfg.model, tx, mesh=mesh, length=length))
   model = dataclasses.replace(cfg.model, remat=plan.remat)
 
   def loss_fn(
     params: types.Params, batch: types.Batch, key: jax.Array
   ) -> tuple[jax.Array, types.Metrics]:
     del key  # nothing is drawn: there is no dropout
-    logp_BT, balance = likelihood.target_logp_and_balance(
+    logp_BT, _, balance = likelihood.of_targets(
       model, params, batch, chunk_length=cfg.loss_chunk
     )
     mask_BT = batch['loss_mask_BT']

@@ -98,15 +98,15 @@ def run(
   lines = params.table(policy_cfg, algorithm.has_values)
   lines = model_lora.trained(cfg.lora, lines)
   tx = optimizers.make(cfg.optimizer, stage.n_updates, lines)
-  plan = fit.choose(
+  step = fit.Step(
+    fit.Rows(n_rows, micro_batch=cfg.updates.micro_batch),
     policy_cfg,
     tx,
     mesh=stage.mesh,
-    batch_size=n_rows,
     length=row_length,
-    micro_batch=cfg.updates.micro_batch,
     adapters=cfg.lora,
   )
+  plan = fit.choose(step)
   trained_cfg = dataclasses.replace(policy_cfg, remat=plan.remat)
   loss_fn = algorithms.make_loss_fn(
     algorithm, trained_cfg, first=first, temperature=cfg.temperature

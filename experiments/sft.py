@@ -2,12 +2,12 @@
 
 python -m experiments.sft --workdir runs/tiny/sft \
   --gin_file gin_configs/sft_tiny.gin \
-  --restore_from runs/tiny/pretrain --documents runs/tiny/clean
+  --restore_from runs/tiny/pretrain
 
 The conversations are those given by --conversations and, where settings ask
-for them, a task's demonstrations, questions about the crawled manual and the
-assistant's identity. The loss is on the assistant's words and its stop token.
-Hardware, time and result stand in the header of each gin file.
+for them, a task's demonstrations and the assistant's identity. The loss is on
+the assistant's words and its stop token. Hardware, time and result stand in the
+header of each gin file.
 """
 
 import dataclasses
@@ -18,7 +18,7 @@ import jax
 
 from experiments import command_line, explain
 from llm_jax import record, types
-from llm_jax.data import conversations, packing, readers
+from llm_jax.data import conversations, packing
 from llm_jax.losses import next_token
 from llm_jax.model import likelihood, params
 from llm_jax.model import lora as model_lora
@@ -37,9 +37,7 @@ class Config:
   sequence_length: int = 256  # tokens of a row
   n_task: int = 0  # demonstrations of the task
   think_share: float = 0.4  # of the demonstrations, with a thought
-  n_documentation: int = 0  # questions about the manual in --documents
   n_identity: int = 0  # questions about the assistant
-  text_column: str = 'text'  # of --documents
   too_long: str = 'drop'  # for a row; 'cut': its first turns; or 'error'
   max_turns: int = 1  # questions in one conversation, from 1 on
   loss_chunk: int = 0  # tokens of a row whose logits exist at once; 0: all
@@ -65,11 +63,10 @@ def run(
   cfg: Config,
   workdir: str,
   restore_from: str,
-  documents: str | None = None,
   conversations: Sequence[str] = (),
 ) -> None:
   """Train the assistant; the same workdir resumes."""
-  demonstrations.check(cfg, documents, conversations)
+  demonstrations.check(cfg, conversations)
   stage = start.after(
     'sft',
     cfg,
@@ -82,21 +79,19 @@ def run(
   lines = model_lora.trained(cfg.lora, params.table(model))
   tx = optimizers.make(cfg.optimizer, stage.n_updates, lines)
   limit = min(cfg.sequence_length, model.max_length)
-  plan = fit.of_recipe(
-    cfg, model, tx=tx, mesh=stage.mesh, length=limit, adapters=cfg.lora
+  plan = fit.choose(
+    fit.Step(cfg, model, tx, mesh=stage.mesh, length=limit, adapters=cfg.lora)
   )
   model = dataclasses.replace(model, remat=plan.remat)
   taken = [*demonstrations.NAMES, cfg.task.name if cfg.task else '']
   sources = given.named(conversations, taken)
   inputs = protocol.file_sums(cfg.task) | given.fingerprints(sources)
-  if documents:
-    inputs['documents'] = readers.fingerprint(documents)
   if stage.begin(inputs, plan):
     return
 
   # Data: conversations are made and read, kept as a data set, and packed.
   with record.correctable(workdir):
-    dataset = make_dataset(cfg, workdir, documents, sources=sources)
+    dataset = make_dataset(cfg, workdir, sources)
     laid_out, left_out = given.lay_out(
       dataset,
       stage.chat_format.rows,
@@ -118,9 +113,9 @@ def run(
     params: types.Params, batch: types.Batch, key: jax.Array
   ) -> tuple[jax.Array, types.Metrics]:
     del key  # nothing is drawn: there is no dropout
-    logp_BT = likelihood.target_logp(
+    logp_BT = likelihood.of_targets(
       model, params, batch, chunk_length=cfg.loss_chunk
-    )
+    ).logp_BT
     loss = next_token.cross_entropy(logp_BT, batch['loss_mask_BT'])
     return loss, {'targets': batch['loss_mask_BT'].sum()}
 
@@ -143,12 +138,12 @@ def run(
 
 
 def make_dataset(
-  cfg: Config, workdir: str, documents: str | None, sources: Mapping[str, str]
+  cfg: Config, workdir: str, sources: Mapping[str, str]
 ) -> list[given.Item]:
   """What settings ask for, then what is given, as one data set."""
 
   def make() -> Iterator[given.Item]:
-    yield from demonstrations.make(cfg, documents)
+    yield from demonstrations.make(cfg)
     yield from given.read(sources)
 
   folder = os.path.join(workdir, 'conversations')
@@ -161,7 +156,6 @@ if __name__ == '__main__':
     Config,
     run,
     explain.fine_tuning,
-    documents='folder, file, or pattern of documents to ask about',
     conversations='file, folder or pattern of conversations in JSON lines or '
     'Parquet, as path or URL, as those of OpenAI, ShareGPT, Alpaca, OASST '
     'or prompt and completion; several with a name each: name=...',

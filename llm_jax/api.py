@@ -22,7 +22,7 @@ import numpy as np
 from jax.sharding import Mesh
 
 from llm_jax import types
-from llm_jax.chat import formats
+from llm_jax.chat import formats, template
 from llm_jax.infer import generate, reading
 from llm_jax.interop import (
   gguf_file,
@@ -64,7 +64,7 @@ class Model:
   config: model_config.ModelConfig
   params: types.Params
   tokenizer: text_tokenizer.TextTokenizer
-  chat_format: formats.Format
+  chat_format: template.Format
 
   def generate(
     self, texts: Sequence[str], **sampling: Unpack[Sampling]
@@ -166,7 +166,7 @@ class Model:
   def _answers(
     self,
     prompts: Sequence[Sequence[int]],
-    chat_format: formats.Format,
+    chat_format: template.Format,
     slides: bool,
     sampling: Sampling,
   ) -> list[str]:
@@ -231,14 +231,13 @@ def load(path: str | os.PathLike[str]) -> Model:
 def _load_published(folder: str, gguf: pathlib.Path | None) -> Model:
   with tempfile.TemporaryDirectory() as scratch:
     if gguf is None:
-      cfg, flat = huggingface.read_flat(folder)
+      cfg, flat = huggingface.read(folder)
     else:
       cfg, flat, known = gguf_file.read(gguf)
       gguf_tokenizer.write(known, scratch)
       folder = scratch
     tokenizer = tokenizer_files.read(folder, cfg.vocab_size)
-  facts = tokenizer.published
-  is_chat = facts is not None and facts.chat_template is not None
+  is_chat = tokenizer.chat_template is not None
   return Model(
     config=dataclasses.replace(cfg, unused_ids=tokenizer.unused_ranges),
     params=huggingface.place(cfg, flat, mesh=_first_device()),

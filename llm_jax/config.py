@@ -36,7 +36,6 @@ _MAX_FILE_BYTES = 1 << 20  # a gin file has some 25 lines; more is a mistake
 explain = dataclass_json.explain
 to_dict = dataclass_json.to_dict
 from_dict = dataclass_json.from_dict
-fingerprint = dataclass_json.fingerprint
 
 
 @dataclasses.dataclass(frozen=True)
@@ -94,30 +93,16 @@ def load(
 
   Raises:
     ValueError: for anything in the text that is not a value of the right
-      type for a field that is used; it names the file, line and remedy.
+      type for a field that is used; it names the file, line and remedy. And
+      for a class that cannot be configured.
     FileNotFoundError: for a gin file that is not there.
-    TypeError: for a `config_class` that cannot be configured.
   """
-  try:
-    return _load(config_class, gin_files, gin_bindings, imported=imported)
-  except TypeError as error:
-    if imported:  # then it is likely the user's class that is declared wrongly
-      raise ValueError(str(error)) from error
-    raise
-
-
-def _load(
-  config_class: type[_Config],
-  gin_files: Sequence[str],
-  gin_bindings: Sequence[str],
-  imported: Sequence[type],
-) -> _Config:
   owners: dict[str, str] = {}
   known: dict[str, type] = {}
   for cls, owner in classes(config_class, imported):
     name = cls.__name__
     if name in known:
-      raise TypeError(
+      raise ValueError(
         f'{name} stands at {owners[name]} and at {owner}, so that '
         f'`{name}.field` would be unclear; give one of them a name of its own'
       )
@@ -151,7 +136,7 @@ def classes(
 ) -> Iterator[tuple[type, str]]:
   """Yields every class of the type graph, and the field that holds it."""
   if cls in above:
-    raise TypeError(f'{cls.__name__} contains itself at {owner}')
+    raise ValueError(f'{cls.__name__} contains itself at {owner}')
   yield dataclass_json.require_frozen(cls), owner
   hints = typing.get_type_hints(cls)
   for field in dataclasses.fields(cls):
@@ -161,9 +146,9 @@ def classes(
     n_known = len(nested) + dataclass_json.is_optional(hint)
     n_known += len(dataclass_json.protocols(hint))
     if nested and n_known != len(options):
-      raise TypeError(f'{name} mixes classes with values')
+      raise ValueError(f'{name} mixes classes with values')
     if not field.init:
-      raise TypeError(f'{name} has init=False; use a property')
+      raise ValueError(f'{name} has init=False; use a property')
     for option in [*nested, *dataclass_json.offered(hint, imported)]:
       yield from classes(option, imported, owner=name, above=(*above, cls))
 
@@ -340,7 +325,7 @@ def _build(
       chosen = _choose(
         name, hint, default=default, binding=binding, imported=imported
       )
-      own = _changes(default) if type(default) is chosen else {}
+      own = vars(default) if type(default) is chosen else {}
       values[field.name] = chosen and _build(
         chosen, own, bound=bound, imported=imported
       )
@@ -434,28 +419,3 @@ def _why_not(reference: str, hint: Any, imported: Sequence[type]) -> str:
           f'in {protocol.__module__}); or '
         )
   return ''
-
-
-def _changes(instance: Any) -> dict[str, Any]:
-  """Where an instance differs from its class's own defaults.
-
-  A class that derives some fields from others in `__post_init__` cannot say
-  which of an instance's values were given and which derived, so for it only
-  the plain defaults are allowed.
-  """
-  cls = type(instance)
-  own = dataclass_json.default_instance(cls)
-  raw = {
-    f.name: dataclass_json.field_default(f) for f in dataclasses.fields(cls)
-  }
-  plain = vars(own) if own is not None else raw
-  changed = {
-    k: getattr(instance, k) for k in raw if getattr(instance, k) != plain[k]
-  }
-  derives = own is not None and any(getattr(own, k) != raw[k] for k in raw)
-  if changed and derives:
-    raise TypeError(
-      f'{cls.__name__} derives fields, so a default of this class must be '
-      f'{cls.__name__}() itself; set {", ".join(changed)} in a gin file'
-    )
-  return changed

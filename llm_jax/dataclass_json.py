@@ -8,9 +8,7 @@ It does NOT read gin (config.py does) and does NOT hold arrays.
 """
 
 import dataclasses
-import hashlib
 import inspect
-import json
 import math
 import types
 import typing
@@ -57,7 +55,7 @@ def to_dict(cfg: Any) -> dict[str, Any]:
   Returns:
     Tuples as lists; where a field offers several classes, or holds one of a
     user's own, the key `class` holds its name. An int in a float field is a
-    float here, so that equal configurations have equal fingerprints.
+    float here, so that equal configurations are equal text.
 
   Raises:
     ValueError: for a value that does not have its field's type.
@@ -83,6 +81,7 @@ def from_dict(
   config_class: type[_T],
   mapping: Mapping[str, Any],
   imported: Sequence[type] = (),
+  at: str = '',
 ) -> _T:
   """Rebuilds what `to_dict` wrote, checking every key and type.
 
@@ -90,6 +89,7 @@ def from_dict(
     config_class: the class that was written.
     mapping: the nested dictionaries, for example read from JSON.
     imported: classes of a user's own, for fields that take them.
+    at: the field that holds it, for messages.
 
   Returns:
     An instance equal to the one that was written.
@@ -97,7 +97,34 @@ def from_dict(
   Raises:
     ValueError: for a missing or unknown key or a wrong type, by name.
   """
-  return _from_dict(config_class, mapping, at='', imported=imported)
+  if not isinstance(mapping, Mapping):
+    raise ValueError(
+      f'{at or config_class.__name__}: expected a dictionary, got '
+      f'{short(mapping)}'
+    )
+  names = [f.name for f in dataclasses.fields(require_frozen(config_class))]
+  wrong = [f'unknown key {short(key)}' for key in mapping if key not in names]
+  wrong += [f'missing key {name!r}' for name in names if name not in mapping]
+  if wrong:
+    raise ValueError(
+      f'{at or config_class.__name__}: {"; ".join(wrong)}; written by another '
+      f'version of {config_class.__name__}?'
+    )
+  hints = typing.get_type_hints(config_class)
+  values = {}
+  for name in names:
+    where = f'{at}.{name}' if at else name
+    value, classes = mapping[name], nested_classes(hints[name])
+    is_own = bool(protocols(hints[name])) and isinstance(value, Mapping)
+    if value is None and is_optional(hints[name]):
+      values[name] = None
+    elif classes or is_own:
+      values[name] = _from_tagged(
+        hints[name], value, at=where, imported=imported
+      )
+    else:
+      values[name] = checked(value, hints[name], sequence=list, name=where)
+  return config_class(**values)
 
 
 def with_defaults(cfg: Any, mapping: Mapping[str, Any]) -> dict[str, Any]:
@@ -119,12 +146,6 @@ def with_defaults(cfg: Any, mapping: Mapping[str, Any]) -> dict[str, Any]:
       if before.get('class', name) == name:
         result[field.name] = with_defaults(value, before)
   return result
-
-
-def fingerprint(cfg: Any) -> str:
-  """Hashes a configuration: sha256 (hex) of its canonical JSON."""
-  text = json.dumps(to_dict(cfg), sort_keys=True, separators=(',', ':'))
-  return hashlib.sha256(text.encode()).hexdigest()
 
 
 def leaves(tree: Any, _at: str = '') -> dict[str, Any]:
@@ -194,7 +215,7 @@ def require_frozen(cls: type) -> type:
   """Returns the class, or says why it cannot be a configuration."""
   parameters = getattr(cls, '__dataclass_params__', None)
   if parameters is None or not parameters.frozen:
-    raise TypeError(
+    raise ValueError(
       f'{cls.__name__} must be declared @dataclasses.dataclass(frozen=True)'
     )
   return cls
@@ -236,13 +257,13 @@ def checked(value: Any, annotation: Any, sequence: type, name: str) -> Any:
     The value; ints are floats where floats are wanted, lists are tuples.
 
   Raises:
-    ValueError: for a value of another type, with what to write instead.
-    TypeError: for an annotation that a field cannot have.
+    ValueError: for a value of another type, with what to write instead; and
+      for an annotation that a field cannot have.
   """
   try:
     return _convert(value, annotation, sequence)
-  except (TypeError, ValueError) as error:
-    raise type(error)(f'{name} = {short(value)} {error}') from None
+  except ValueError as error:
+    raise ValueError(f'{name} = {short(value)} {error}') from None
 
 
 def short(value: Any) -> str:
@@ -262,7 +283,7 @@ def _convert(value: Any, annotation: Any, sequence: type) -> Any:
   if typing.get_origin(annotation) is tuple:
     return _convert_tuple(value, args, sequence)
   if annotation not in _EXAMPLES:
-    raise TypeError(
+    raise ValueError(
       f'is refused: a field cannot be {annotation}; use bool, int, float, str, '
       'None, tuple[...], Literal, a frozen dataclass or a union of these'
     )
@@ -315,46 +336,13 @@ def _plain(value: Any) -> Any:
   return [_plain(v) for v in value] if isinstance(value, tuple) else value
 
 
-def _from_dict(
-  config_class: type, mapping: Any, at: str, imported: Sequence[type]
-) -> Any:
-  if not isinstance(mapping, Mapping):
-    raise ValueError(
-      f'{at or config_class.__name__}: expected a dictionary, got '
-      f'{short(mapping)}'
-    )
-  names = [f.name for f in dataclasses.fields(require_frozen(config_class))]
-  wrong = [f'unknown key {short(key)}' for key in mapping if key not in names]
-  wrong += [f'missing key {name!r}' for name in names if name not in mapping]
-  if wrong:
-    raise ValueError(
-      f'{at or config_class.__name__}: {"; ".join(wrong)}; written by another '
-      f'version of {config_class.__name__}?'
-    )
-  hints = typing.get_type_hints(config_class)
-  values = {}
-  for name in names:
-    where = f'{at}.{name}' if at else name
-    value, classes = mapping[name], nested_classes(hints[name])
-    is_own = bool(protocols(hints[name])) and isinstance(value, Mapping)
-    if value is None and is_optional(hints[name]):
-      values[name] = None
-    elif classes or is_own:
-      values[name] = _from_tagged(
-        hints[name], value, at=where, imported=imported
-      )
-    else:
-      values[name] = checked(value, hints[name], sequence=list, name=where)
-  return config_class(**values)
-
-
 def _from_tagged(
   hint: Any, value: Any, at: str, imported: Sequence[type]
 ) -> Any:
   classes = nested_classes(hint)
   tag = value.get('class') if isinstance(value, Mapping) else None
   if tag is None and len(classes) == 1:
-    return _from_dict(classes[0], value, at=at, imported=imported)
+    return from_dict(classes[0], value, imported, at=at)
   names = {cls.__name__: cls for cls in [*classes, *offered(hint, imported)]}
   if tag not in names:
     own = ', or of a module that --import names' if protocols(hint) else ''
@@ -363,7 +351,7 @@ def _from_tagged(
       f'{", ".join(names)}{own}'
     )
   rest = {key: v for key, v in value.items() if key != 'class'}
-  return _from_dict(names[tag], rest, at=at, imported=imported)
+  return from_dict(names[tag], rest, imported, at=at)
 
 
 def _explain(
@@ -378,23 +366,26 @@ def _explain(
     usual = getattr(default, field.name, field_default(field))
     comment = said.get(field.name, '')
     if not dataclasses.is_dataclass(value):
-      yield f'{name} = {value!r}{_mark(value, usual, usual, comment=comment)}'
+      mark = _mark(value != usual, usual, comment)
+      yield f'{name} = {value!r}{mark}'
       continue
     hint = hints[field.name]
     if is_optional(hint) or nested_classes(hint) != [type(value)]:
-      mark = _mark(type(value), type(usual), usual, comment=comment)
+      mark = _mark(type(value) is not type(usual), usual, comment)
       yield f'{name} = {_show(value)}{mark}'
     if type(usual) is not type(value):
       usual = default_instance(type(value))
     yield from _explain(value, f'{name}.', default=usual, comments=comments)
 
 
-def _mark(value: Any, usual: Any, shown: Any, comment: str) -> str:
-  if shown is dataclasses.MISSING:
-    comment = '; '.join(filter(None, ['no default', comment]))
-  elif value != usual:
-    comment = '; '.join(filter(None, [f'default {_show(shown)}', comment]))
-  return comment and f'   # {comment}'
+def _mark(is_changed: bool, usual: Any, comment: str) -> str:
+  """What stands behind a value: its default, if it has another, and comment."""
+  words = [comment] if comment else []
+  if usual is dataclasses.MISSING:
+    words.insert(0, 'no default')
+  elif is_changed:
+    words.insert(0, f'default {_show(usual)}')
+  return f'   # {"; ".join(words)}' if words else ''
 
 
 def _show(value: Any) -> str:

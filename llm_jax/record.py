@@ -44,12 +44,18 @@ _FREE = (
 
 
 @dataclasses.dataclass(frozen=True)
-class Change:
-  """How a run goes on otherwise than it was begun."""
+class Continuation:
+  """How a run goes on, where it may do so otherwise than it was begun."""
 
-  settings: tuple[str, ...]  # that are other ones now, such as loop.n_steps
-  note: Mapping[str, Any]  # what run.json says of it, under `changes`
-  prepare: Callable[[], None] | None  # is called before run.json says so
+  schedule_from: int = 0  # step behind which the schedule starts
+  settings: tuple[str, ...] = ()  # other ones from here on, on purpose
+  # What run.json says of that, under `changes`; None: nothing is otherwise.
+  note: Mapping[str, Any] | None = None
+  prepare: Callable[[], None] | None = None  # is called before run.json says so
+  remedy: str = ''  # for settings that may not change as they do
+
+
+_AS_BEGUN = Continuation()
 
 
 def begin(
@@ -58,8 +64,7 @@ def begin(
   cfg: Any,
   inputs: Mapping[str, str] | None = None,
   extra: Mapping[str, Any] | None = None,
-  change: Change | None = None,
-  remedy: str = '',
+  goes_on: Continuation = _AS_BEGUN,
 ) -> bool:
   """Locks a stage's folder and opens it, or recognises the run that is in it.
 
@@ -69,8 +74,7 @@ def begin(
     cfg: the recipe's configuration.
     inputs: fingerprint or sha256 of each artifact that the stage reads.
     extra: what only the recipe knows (devices, mesh), merged into run.json.
-    change: what is otherwise from here on, on purpose; a finished run goes on.
-    remedy: what can be done about other differences than that.
+    goes_on: what is otherwise from here on; then a finished run goes on.
 
   Returns:
     True if the stage is finished there with the same configuration and
@@ -101,13 +105,13 @@ def begin(
         f'{workdir} holds another run',
         record,
         wanted,
-        accepted=change.settings if change else (),
-        remedy=f'{remedy}give another --workdir',
+        accepted=goes_on.settings,
+        remedy=f'{goes_on.remedy}give another --workdir',
       )
-      if change is None and (workdir / 'done.json').exists():
+      if goes_on.note is None and (workdir / 'done.json').exists():
         return True
       new = {'config': wanted['config'], **(extra or {})}
-      _resume(workdir, record, new=new, change=change)
+      _resume(workdir, record, new=new, goes_on=goes_on)
     with files.replacing(workdir / 'config.txt') as file:
       file.write(dataclass_json.explain(cfg).encode() + b'\n')
     files.write_json(workdir / 'run.json', record)
@@ -187,15 +191,15 @@ def _new(workdir: pathlib.Path, wanted, extra) -> dict[str, Any]:
   return record
 
 
-def _resume(workdir: pathlib.Path, record, new, change) -> None:
+def _resume(workdir: pathlib.Path, record, new, goes_on) -> None:
   """Writes into a record that its run goes on, and what is otherwise now."""
   again = {'time': _now(), **_git()}
   if changed := _differences({name: record.get(name) for name in new}, new):
     again['changed'] = changed
-  if change:
-    if change.prepare:
-      change.prepare()
-    note = {'time': again['time'], **change.note}
+  if goes_on.prepare:
+    goes_on.prepare()
+  if goes_on.note is not None:
+    note = {'time': again['time'], **goes_on.note}
     done = workdir / 'done.json'
     if done.exists():
       note['finished'] = files.read_json(done)
@@ -207,10 +211,8 @@ def _resume(workdir: pathlib.Path, record, new, change) -> None:
 
 def _clock(workdir: pathlib.Path) -> dict[str, float]:
   """What clock.json says; a damaged one is no reason to stop a run."""
-  path, zero = (
-    workdir / 'clock.json',
-    {'seconds': 0.0, 'mark': time.monotonic()},
-  )
+  path = workdir / 'clock.json'
+  zero = {'seconds': 0.0, 'mark': time.monotonic()}
   if not path.exists():
     return zero
   try:

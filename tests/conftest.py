@@ -19,7 +19,7 @@ NIGHTLY = {
   'experiments/stories_test.py': {
     'test_it_becomes_a_chat_model_and_learns_what_pays': 'tiny models',
   },
-  'chat/smollm_test.py': {
+  'interop/published_models_test.py': {
     'test_prompt_ids_are_those_of_llama_cpp': 'templates of its shape',
   },
   'train/checkpoint_test.py': {

@@ -231,16 +231,16 @@ class TestRefusals:
 
 class TestClassesThatCannotBeConfigured:
   @pytest.mark.parametrize(
-    ('field', 'frozen', 'error', 'message'),
+    ('field', 'frozen', 'message'),
     [
-      ((int, 0), False, TypeError, 'Made must be declared'),
-      ((list[int], None), True, TypeError, 'a field cannot be list'),
-      ((int, 0.5), True, ValueError, r'the default of Made\.x = 0\.5'),
+      ((int, 0), False, 'Made must be declared'),
+      ((list[int], None), True, 'a field cannot be list'),
+      ((int, 0.5), True, r'the default of Made\.x = 0\.5'),
     ],
   )
-  def test_wrong_fields(self, field, frozen, error, message):
+  def test_wrong_fields(self, field, frozen, message):
     made = dataclasses.make_dataclass('Made', [('x', *field)], frozen=frozen)
-    with pytest.raises(error, match=message):
+    with pytest.raises(ValueError, match=message):
       config.load(made)
 
   def test_two_classes_of_one_name(self):
@@ -255,36 +255,13 @@ class TestClassesThatCannotBeConfigured:
     both = dataclasses.make_dataclass(
       'Both', [('a', first, first()), ('b', second, second())], frozen=True
     )
-    with pytest.raises(TypeError, match=r'Twin stands at Both\.a and at Both'):
+    with pytest.raises(ValueError, match=r'Twin stands at Both\.a and at Both'):
       config.load(both)
     both = dataclasses.make_dataclass(
       'Both', [('a', first, first()), ('b', first, first())], frozen=True
     )
-    with pytest.raises(TypeError, match='a name of its own'):
+    with pytest.raises(ValueError, match='a name of its own'):
       config.load(both)
-
-  def test_derived_field_under_another_default(self):
-    """A derived value would survive a change of what it derives from."""
-
-    @dataclasses.dataclass(frozen=True)
-    class Derived:
-      depth: int = 2
-      width: int = 0
-
-      def __post_init__(self):
-        if not self.width:
-          object.__setattr__(self, 'width', 64 * self.depth)
-
-    plain = dataclasses.make_dataclass(
-      'Plain', [('model', Derived, Derived())], frozen=True
-    )
-    cfg = config.load(plain, [], ['Derived.depth = 4'])
-    assert (cfg.model.depth, cfg.model.width) == (4, 256)
-    custom = dataclasses.make_dataclass(
-      'Custom', [('model', Derived, Derived(depth=3))], frozen=True
-    )
-    with pytest.raises(TypeError, match='Derived derives fields'):
-      config.load(custom)
 
 
 class TestExplain:
@@ -329,7 +306,7 @@ class TestExplain:
 _MODELS = st.builds(
   ModelConfig,
   d_model=st.integers(1, 9).map(lambda n: 2 * n),
-  dropout=st.floats(allow_nan=False, allow_infinity=False),
+  dropout=st.floats(allow_nan=False, allow_infinity=False) | st.integers(0, 9),
   windows=st.lists(st.integers()).map(tuple),
   norm=st.sampled_from(['rms', 'layer']),
   name=st.text(),
@@ -350,21 +327,8 @@ class TestJson:
     mapping = json.loads(json.dumps(config.to_dict(cfg), allow_nan=False))
     again = config.from_dict(Config, mapping)
     assert again == cfg
-    assert config.fingerprint(again) == config.fingerprint(cfg)
-
-  @given(_CONFIGS, _CONFIGS)
-  def test_fingerprint_tells_apart(self, a, b):
-    same = config.fingerprint(a) == config.fingerprint(b)
-    assert same == (config.to_dict(a) == config.to_dict(b))
-
-  def test_fingerprint_is_fixed(self):
-    """By `printf '{"betas":[0.9,0.95],"peak_lr":0.001}' | sha256sum`."""
-    assert config.fingerprint(AdamW()) == (
-      'd78c2ac2944f03eec166588b4e77060a3726388c1676401158c46191ab37a978'
-    )
-
-  def test_int_for_float(self):
-    assert config.fingerprint(Muon(1)) == config.fingerprint(Muon(1.0))
+    # Also where an int was given for a float.
+    assert repr(config.to_dict(again)) == repr(config.to_dict(cfg))
 
   @pytest.mark.parametrize(
     ('change', 'reason'),

@@ -43,23 +43,20 @@ def batches(folder: pathlib.Path, length: int, batch_size: int):
   random = np.random.default_rng(0)
   document = random.integers(1, _VOCABULARY, _DOCUMENT)
   layout = shards.Layout(length, end_of_text_id=0, vocab_size=_VOCABULARY)
-  entry = shards.write_shard(
-    folder / 'web' / 'train-00000.array_record',
-    ((document, 0) for _ in range(_TOKENS.value // _DOCUMENT)),
-    layout,
-  )
+  path = folder / 'web' / 'train-00000.array_record'
+  writer = shards.ShardWriter(path, layout)
+  for _ in range(_TOKENS.value // _DOCUMENT):
+    writer.add(document, 0)
   shards.write_manifest(
     folder,
-    shards={'web': {'train': [entry]}},
+    shards={'web': {'train': [writer.close()]}},
     tokenizer_fingerprint='',
     layout=layout,
   )
   source = shards.TokenSource(
     folder, 'web', split='train', tokenizer_fingerprint=''
   )
-  return mixture.make_batch_fn(
-    [(source, 1)], batch_size, seed=0, end_of_text_id=0
-  )
+  return mixture.make_batch_fn([(source, batch_size)], seed=0)
 
 
 def loader_rate(batch_fn) -> float:
@@ -83,7 +80,7 @@ def train(batch_fn) -> dict[str, dict[str, list[float]]]:
 
   def loss_fn(params, batch, key):
     del key
-    logp_BT = likelihood.target_logp(cfg, params, batch)
+    logp_BT = likelihood.of_targets(cfg, params, batch).logp_BT
     return next_token.cross_entropy(logp_BT, batch['loss_mask_BT']), {}
 
   update_fn = update.make_update_fn(loss_fn, tx, mesh)

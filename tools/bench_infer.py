@@ -325,7 +325,7 @@ def _int8_section() -> dict:
     cache = kv_cache.init(cfg, n_rows, n_slots=length - 1, int8=int8_cache)
     position_BT = np.tile(np.arange(length - 1), (n_rows, 1))
     params = quantize.as_arrays(params, cfg.dtype)
-    hidden_BTD, _ = transformer.apply(
+    hidden_BTD, *_ = transformer.apply(
       cfg,
       params,
       tokens_BT=tokens_BT[:, :-1],

@@ -113,7 +113,7 @@ def _loss(
   cfg: config.ModelConfig, params: types.Params, batch: types.Batch, key
 ) -> tuple[jax.Array, types.Metrics]:
   del key
-  logp_BT = likelihood.target_logp(cfg, params, batch)
+  logp_BT = likelihood.of_targets(cfg, params, batch).logp_BT
   return next_token.cross_entropy(logp_BT, jnp.ones_like(logp_BT)), {}
 
 

@@ -7,6 +7,7 @@ and are checked. Rounds with one and two threads alternate. The last line is one
 JSON object, with medians. Times mean little on a machine that does other work.
 """
 
+import contextlib
 import json
 import os
 import statistics
@@ -51,7 +52,7 @@ def rate(box: sandbox.Sandbox, n_threads: int) -> float:
 def main(_):
   """Measures and prints."""
   rates = {n: [] for n in _THREADS}
-  with sandbox.Sandbox() as box:
+  with contextlib.closing(sandbox.Sandbox()) as box:
     print('layers:', ', '.join(box.layers))
     for _ in range(_ROUNDS.value):
       for n in _THREADS:

@@ -113,7 +113,7 @@ def _ours(
 
   def loss_fn(params, batch, key):
     del key
-    logp_BT = likelihood.target_logp(cfg, params, batch)
+    logp_BT = likelihood.of_targets(cfg, params, batch).logp_BT
     return next_token.cross_entropy(logp_BT, batch['loss_mask_BT']), {}
 
   update_fn = update.make_update_fn(loss_fn, tx, mesh)

@@ -76,22 +76,18 @@ def settings_here(run: depth.Run) -> list[str]:
   Raises:
     ValueError: if it does not fit with any.
   """
-  length = run.model.max_length
+  length, rows = run.model.max_length, run.batch_size
   chunk = math.gcd(length, _CHUNK)
   lines = params.table(run.model)
   tx = optimizers.make(run.optimizer, run.n_steps, lines)
   error = None
   for loss_chunk, fsdp in ((0, 1), (chunk, 1), (chunk, jax.device_count())):
     try:
-      fit.choose(
-        run.model,
-        tx,
-        device_mesh.make(device_mesh.MeshConfig(fsdp=fsdp), run.batch_size),
-        batch_size=run.batch_size,
-        length=length,
-        loss_chunk=loss_chunk,
-        must_fit=True,
+      mesh = device_mesh.make(device_mesh.MeshConfig(fsdp=fsdp), rows)
+      step = fit.Step(
+        fit.Rows(rows, loss_chunk), run.model, tx, mesh=mesh, length=length
       )
+      fit.choose(step, must_fit=True)
     except ValueError as refused:
       error = refused
     else:

@@ -65,7 +65,7 @@ def run(
   """
   path, metadata = gguf_file.find(source), None
   if path is None:
-    cfg, flat = huggingface.read_flat(source)
+    cfg, flat = huggingface.read(source)
   else:
     cfg, flat, metadata = gguf_file.read(path)
   if tokenizer is None:
@@ -91,13 +91,12 @@ def run(
     key=jax.random.key(0),
     n_skipped=jnp.int32(0),
   )
-  facts = vocabulary.published
   checkpoint.save_model_files(
     workdir,
     stage='import',
     cfg=cfg,
     tokenizer_dir=tokenizer,
-    is_chat=facts is not None and facts.chat_template is not None,
+    is_chat=vocabulary.chat_template is not None,
   )
   saver = checkpoint.Checkpointer(workdir)
   saver.save(state)

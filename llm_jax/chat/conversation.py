@@ -85,15 +85,14 @@ def _check_message(index: int, message: Message) -> None:
       f'message {index} is {type(message).__name__}, not an object; write '
       f'{{"role": ..., "content": ...}}'
     )
-  for key in ('role', 'content'):
-    if not isinstance(message.get(key), str):
-      raise ValueError(
-        f'message {index} has {key} {message.get(key)!r}; it must be a string'
-      )
-  if message['role'] not in ROLES:
+  role, content = message.get('role'), message.get('content')
+  if role not in ROLES:
     raise ValueError(
-      f'message {index} has role {message["role"]!r}; use one of '
-      f'{", ".join(ROLES)}'
+      f'message {index} has role {role!r}; use one of {", ".join(ROLES)}'
+    )
+  if not isinstance(content, str):
+    raise ValueError(
+      f'message {index} has content {content!r}; it must be a string'
     )
   unknown = sorted(message.keys() - _KEYS)
   if unknown:

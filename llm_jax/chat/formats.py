@@ -7,65 +7,14 @@ template.py. Every stage asks `choose` for it and knows no other way.
 
 import itertools
 from collections.abc import Sequence
-from typing import Protocol
 
 from llm_jax.chat import conversation, imported, template
 from llm_jax.tokenizer import specials, text_tokenizer
 
 
-class Format(Protocol):
-  """What a model reads before it answers, and what its answer is.
-
-  Attributes:
-    is_chat: whether it takes conversations; else one text to continue.
-    stop_ids: each of them ends an answer.
-    hidden_ids: control tokens, which are no part of an answer's text.
-    opening: the beginning of an answer that the prompt holds already, such as
-      `<think>`; mostly empty.
-    think_start: what opens a thought, as the model writes it.
-  """
-
-  is_chat: bool
-  stop_ids: tuple[int, ...]
-  hidden_ids: frozenset[int]
-  opening: str
-  think_start: str
-
-  def rows(
-    self, messages: Sequence[conversation.Message]
-  ) -> list[template.Rendered]:
-    """What is learnt from a conversation, in one row or several.
-
-    Raises:
-      ValueError: if it is no conversation, or none that the format can lay out.
-    """
-    ...
-
-  def prompt(
-    self, messages: Sequence[conversation.Message], direct: bool = False
-  ) -> list[int]:
-    """The ids that the model continues with its answer.
-
-    Args:
-      messages: up to one of the user or of a tool.
-      direct: end at once a thought that the format opens.
-
-    Raises:
-      ValueError: if there is nothing to answer.
-    """
-    ...
-
-  def text(self, token_ids: Sequence[int], direct: bool = False) -> str:
-    """The text of an answer, with its thought between <think> and </think>.
-
-    Args:
-      token_ids: what the model drew; control tokens in it are left out.
-      direct: whether its prompt was.
-    """
-    ...
-
-
-def choose(tokenizer: text_tokenizer.TextTokenizer, is_chat: bool) -> Format:
+def choose(
+  tokenizer: text_tokenizer.TextTokenizer, is_chat: bool
+) -> template.Format:
   """The format of a checkpoint.
 
   Args:
@@ -77,9 +26,8 @@ def choose(tokenizer: text_tokenizer.TextTokenizer, is_chat: bool) -> Format:
   """
   if not is_chat:
     return Plain(tokenizer)
-  published = tokenizer.published
-  if published is not None and published.chat_template is not None:
-    return imported.Imported(tokenizer, published.chat_template)
+  if tokenizer.chat_template is not None:
+    return imported.Imported(tokenizer, tokenizer.chat_template)
   return Own(tokenizer)
 
 
@@ -129,12 +77,8 @@ def question(
   ]
 
 
-class Own:
-  """Our own layout by control tokens; see template.py and Format."""
-
-  is_chat = True
-  opening = ''
-  think_start = imported.THOUGHT[0]
+class Own(template.Format):
+  """Our own layout by control tokens; see template.py."""
 
   def __init__(self, tokenizer: text_tokenizer.TextTokenizer):
     """Take the tokens of the layout.
@@ -142,6 +86,7 @@ class Own:
     Raises:
       ValueError: if the vocabulary has not all of them.
     """
+    super().__init__(tokenizer)
     names = (specials.IM_START, specials.IM_SEP, specials.IM_END)
     missing = [name for name in names if name not in tokenizer.special_names]
     if missing:
@@ -151,10 +96,8 @@ class Own:
         'for them to its embedding, or put a chat_template.jinja that writes '
         'tokens of the vocabulary into the folder'
       )
-    self._tokenizer = tokenizer
     end = tokenizer.special_id(specials.IM_END)
     self.stop_ids = tuple(dict.fromkeys([end, *tokenizer.eos_ids]))
-    self.hidden_ids = _hidden(tokenizer)
 
   def rows(self, messages):
     """See Format."""
@@ -163,26 +106,13 @@ class Own:
   def prompt(self, messages, direct=False):
     """See Format; it opens no thought."""
     del direct
-    return template.prompt_ids(self._tokenizer, messages)
-
-  def text(self, token_ids, direct=False):
-    """See Format."""
-    del direct
-    shown = [i for i in token_ids if i not in self.hidden_ids]
-    return self._tokenizer.decode(shown)
+    return template.render(self._tokenizer, messages, True).token_ids
 
 
-class Plain:
-  """Text that the model continues, as in pretraining; see Format."""
+class Plain(template.Format):
+  """Text that the model continues, as in pretraining."""
 
   is_chat = False
-  opening = ''
-  think_start = imported.THOUGHT[0]
-
-  def __init__(self, tokenizer: text_tokenizer.TextTokenizer):
-    self._tokenizer = tokenizer
-    self.stop_ids = tokenizer.eos_ids
-    self.hidden_ids = _hidden(tokenizer)
 
   def rows(self, messages):
     """Refused: a text has no turns."""
@@ -206,15 +136,3 @@ class Plain:
       )
     ids = self._tokenizer.encode(messages[0]['content'])
     return [*self._tokenizer.prefix_ids, *ids]
-
-  def text(self, token_ids, direct=False):
-    """See Format."""
-    del direct
-    shown = [i for i in token_ids if i not in self.hidden_ids]
-    return self._tokenizer.decode(shown)
-
-
-def _hidden(tokenizer: text_tokenizer.TextTokenizer) -> frozenset[int]:
-  """The control tokens, but the marks of a thought."""
-  names = (n for n in tokenizer.special_names if n not in imported.THOUGHT)
-  return frozenset(map(tokenizer.special_id, names))

@@ -7,6 +7,7 @@ nothing is put into another order. Reads no files (see data/conversations.py).
 """
 
 import collections
+import contextlib
 import itertools
 import json
 import re
@@ -27,6 +28,7 @@ _ROLES = {
   **dict.fromkeys(('tool', 'observation', 'function_response')
                   + ('tool_response', 'function'), conversation.TOOL),
 }  # fmt: skip
+_SHOWN = 20  # rows of the table of rejects
 _CALLS = ('function_call', 'tool_call')
 
 
@@ -44,6 +46,14 @@ class Tally:
     self.ignored: collections.Counter[str] = collections.Counter()
     self.rejects: dict[str, tuple[int, str]] = {}
 
+  @contextlib.contextmanager
+  def rejecting(self, place: str) -> Iterator[None]:
+    """Count a row whose reading fails in here."""
+    try:
+      yield
+    except _FAULTS as error:
+      self.reject(reason(error), place)
+
   def reject(self, reason: str, place: str) -> None:
     """Count a row that is left out; place says where it stands."""
     n, first = self.rejects.get(reason, (0, place))
@@ -54,78 +64,64 @@ class Tally:
     """How many are left out."""
     return sum(n for n, _ in self.rejects.values())
 
-  def lines(self, most: int = 20) -> list[str]:
+  def lines(self) -> list[str]:
     """The table of rejects, most frequent first."""
     by_count = sorted(self.rejects.items(), key=lambda item: -item[1][0])
     shown = [
       f'{n:>7,}  {reason} (first: {first})'
-      for reason, (n, first) in by_count[:most]
+      for reason, (n, first) in by_count[:_SHOWN]
     ]
-    if rest := by_count[most:]:
+    if rest := by_count[_SHOWN:]:
       shown.append(f'{sum(n for _, (n, _) in rest):>7,}  for other reasons')
     return shown
 
 
 class Read(NamedTuple):
-  """A conversation, and the number of the row that it was read from."""
+  """A conversation, and where the row stands that it was read from."""
 
-  number: int
+  place: str
   messages: Messages
 
 
 def read_rows(
-  rows: Iterable[tuple[int, Mapping[str, Any] | str]],
-  tally: Tally,
-  place: Callable[[int], str],
+  rows: Iterable[tuple[str, Mapping[str, Any] | str]], tally: Tally
 ) -> Iterator[Read]:
   """The conversations of a file's rows.
 
   Args:
-    rows: with their numbers; text says why there is no row.
+    rows: with what names their places; text says why there is no row.
     tally: is kept.
-    place: names the row of a number.
 
   Yields:
     Conversations that `conversation.check` accepts and in which the assistant
     says something to be learnt; OASST's messages at the end.
   """
-  tree: dict[str, tuple[int, Mapping[str, Any]]] = {}
+  tree: dict[str, tuple[str, Mapping[str, Any]]] = {}
   trees: list[_Node] = []
-  for number, row in rows:
-    try:
+  for place, row in rows:
+    with tally.rejecting(place):
       if isinstance(row, str):
         raise ValueError(row)
       row = {key: value for key, value in row.items() if value is not None}
       if {'message_id', 'text', 'role'} <= row.keys():
-        tree[row['message_id']] = number, row
-        continue
-      if {'message_tree_id', 'prompt'} <= row.keys():
-        trees.append(_from_tree(number, row['prompt']))
-        continue
-      form = _form_of(row)
-      messages = form.read(row)
-      _check(messages, tally)
-    except _FAULTS as error:
-      tally.reject(reason(error), place(number))
-    else:
-      known = f'{form.needs} {form.more}'.split()
-      tally.ignored.update(key for key in row if key not in known)
-      tally.forms[form.name] += 1
-      yield Read(number, messages)
-  for root in itertools.chain(trees, _from_messages(tree, tally, place)):
-    try:
-      paths = list(_paths(root, tally))
-    except _FAULTS as error:
-      tally.reject(reason(error), place(root.number))
-      continue
-    for read in paths:
-      try:
-        _check(read.messages, tally)
-      except ValueError as error:
-        tally.reject(reason(error), place(read.number))
+        tree[row['message_id']] = place, row
+      elif {'message_tree_id', 'prompt'} <= row.keys():
+        trees.append(_from_tree(place, row['prompt']))
       else:
-        tally.forms['OASST'] += 1
-        yield read
+        form = _form_of(row)
+        messages = form.read(row)
+        _check(messages, tally)
+        known = f'{form.needs} {form.more}'.split()
+        tally.ignored.update(key for key in row if key not in known)
+        tally.forms[form.name] += 1
+        yield Read(place, messages)
+  for root in itertools.chain(trees, _from_messages(tree, tally)):
+    with tally.rejecting(root.place):
+      for read in list(_from_paths(_paths(root, [], tally))):
+        with tally.rejecting(read.place):
+          _check(read.messages, tally)
+          tally.forms['OASST'] += 1
+          yield read
 
 
 def _check(messages: Messages, tally: Tally) -> None:
@@ -140,13 +136,10 @@ def _check(messages: Messages, tally: Tally) -> None:
   conversation.check(
     [{key: m[key] for key in ('role', 'content')} for m in messages]
   )
-  if not any(map(conversation.is_learnt, messages)):
+  learnt = list(filter(conversation.is_learnt, messages))
+  if not learnt:
     raise ValueError('no message of the assistant to learn from')
-  if not any(
-    m['content'].strip() or m.get('tool_calls')
-    for m in messages
-    if conversation.is_learnt(m)
-  ):
+  if not any(m['content'].strip() or m.get('tool_calls') for m in learnt):
     raise ValueError('the assistant says nothing')
 
 
@@ -175,7 +168,7 @@ def _form_of(row: Mapping[str, Any]) -> _Form:
 
 
 def _openai(row: Mapping[str, Any]) -> Messages:
-  return [_message(message) for message in _list(row['messages'], 'messages')]
+  return list(map(_message, _list(row['messages'], 'messages')))
 
 
 def _sharegpt(row: Mapping[str, Any]) -> Messages:
@@ -271,22 +264,20 @@ def _list(value: Any, name: str) -> Sequence[Any]:
 
 
 class _Node(NamedTuple):
-  """A message of a tree of OASST, in which row it stood, and its replies."""
+  """A message of a tree of OASST, where its row stands, and its replies."""
 
-  number: int
+  place: str
   message: Mapping[str, Any]
   replies: Sequence['_Node']
 
 
-def _from_tree(number: int, message: Mapping[str, Any]) -> _Node:
-  replies = [_from_tree(number, r) for r in message.get('replies') or ()]
-  return _Node(number, message, replies)
+def _from_tree(place: str, message: Mapping[str, Any]) -> _Node:
+  replies = [_from_tree(place, r) for r in message.get('replies') or ()]
+  return _Node(place, message, replies)
 
 
 def _from_messages(
-  rows: Mapping[str, tuple[int, Mapping[str, Any]]],
-  tally: Tally,
-  place: Callable[[int], str],
+  rows: Mapping[str, tuple[str, Mapping[str, Any]]], tally: Tally
 ) -> Iterator[_Node]:
   """Trees of messages that name their parents, in whatever order."""
   replies: dict[str | None, list[str]] = collections.defaultdict(list)
@@ -299,39 +290,37 @@ def _from_messages(
     return _Node(*rows[name], [node(reply) for reply in replies[name]])
 
   yield from map(node, replies[None])
-  for name, (number, _) in rows.items():
+  for name, (place, _) in rows.items():
     if name in missing:
-      tally.reject('the first message of its tree is not there', place(number))
+      tally.reject('the first message of its tree is not there', place)
 
 
-def _paths(root: _Node, tally: Tally) -> Iterator[Read]:
+def _paths(
+  node: _Node, above: Sequence[_Node], tally: Tally
+) -> list[list[_Node]]:
   """From the root of a tree to each leaf.
 
   Deleted messages go with all behind them, and questions without an answer;
-  both are counted. An answer that several paths share is read in each of them,
-  and learnt in none, as it would be learnt more often than others.
+  both are counted.
   """
+  if node.message.get('deleted'):
+    tally.ignored['deleted messages'] += 1
+    return []
+  path = [*above, node]
+  found = [p for reply in node.replies for p in _paths(reply, path, tally)]
+  is_question = _ROLES.get(node.message['role']) == conversation.USER
+  if above and is_question and not found:
+    tally.ignored['questions without an answer'] += 1
+    return []
+  return found or [path]
 
-  def live(node: _Node) -> _Node | None:
-    if node.message.get('deleted'):
-      tally.ignored['deleted messages'] += 1
-      return None
-    replies = [reply for r in node.replies if (reply := live(r))]
-    is_question = _ROLES.get(node.message['role']) == conversation.USER
-    if node is not root and is_question and not replies:
-      tally.ignored['questions without an answer'] += 1
-      return None
-    return node._replace(replies=replies)
 
-  def walk(node: _Node, above: Sequence[_Node]) -> Iterator[list[_Node]]:
-    path = [*above, node]
-    if not node.replies:
-      yield path
-    for reply in node.replies:
-      yield from walk(reply, path)
+def _from_paths(paths: Sequence[Sequence[_Node]]) -> Iterator[Read]:
+  """The conversations of a tree.
 
-  kept = live(root)
-  paths = list(walk(kept, [])) if kept else []
+  An answer that several paths share is read in each of them, and learnt in
+  none, as it would be learnt more often than others.
+  """
   n_paths = collections.Counter(id(node) for p in paths for node in p)
   for path in paths:
     messages = []
@@ -341,7 +330,7 @@ def _paths(root: _Node, tally: Tally) -> Iterator[Read]:
       if message['role'] == conversation.ASSISTANT and n_paths[id(node)] > 1:
         message['weight'] = 0
       messages.append(_message(message))
-    yield Read(path[-1].number, messages)
+    yield Read(path[-1].place, messages)
 
 
 _FORMS = (

@@ -16,35 +16,23 @@ from typing import NamedTuple
 from llm_jax.chat import conversation, jinja_template, template
 from llm_jax.tokenizer import text_tokenizer
 
-# How published models mark a thought; ours, which verifiers read, come first.
+# How published models mark a thought.
 _THOUGHTS = (
-  ('<think>', '</think>'),
+  template.THOUGHT,
   ('[THINK]', '[/THINK]'),
   ('<thinking>', '</thinking>'),
   ('<thought>', '</thought>'),
   ('<seed:think>', '</seed:think>'),
   ('<|begin_of_thought|>', '<|end_of_thought|>'),
 )
-THOUGHT = _THOUGHTS[0]
 _NO_THOUGHT = '\n{}\n\n'  # ends a thought that the prompt has opened
 _PRIVATE = range(0xF0000, 0xFFFFE)  # characters without a meaning
 _QUESTION = ({'role': conversation.USER, 'content': 'Question'},)
 _ANSWER = 'AnswerOfAProbe'
 
 
-class Imported:
-  """A chat template with the tokenizer that it was made for.
-
-  Attributes:
-    is_chat: that it takes conversations.
-    stop_ids: the model's eos ids, and the token that ends its messages.
-    hidden_ids: control tokens, which are no part of an answer's text.
-    opening: the beginning of a thought that prompts end with, by our mark;
-      empty where they end with none.
-    think_start: what opens a thought, by the model's mark.
-  """
-
-  is_chat = True
+class Imported(template.Format):
+  """A chat template with the tokenizer that it was made for; see Format."""
 
   def __init__(self, tokenizer: text_tokenizer.TextTokenizer, source: str):
     """Read a template.
@@ -56,39 +44,37 @@ class Imported:
     Raises:
       ValueError: if it is no template, or refuses a question.
     """
-    self._tokenizer = tokenizer
+    super().__init__(tokenizer)
     names = tokenizer.published.token_names if tokenizer.published else {}
     self._template = jinja_template.Template(source, names)
     # An added token that is text elsewhere is one of the layout where the
     # template writes it.
-    added = {token.name: token for token in tokenizer.rules.added}
-    self._written_texts = [
-      name
-      for name, token in added.items()
-      if not token.is_special and name in source
+    added = [
+      token
+      for token in tokenizer.rules.added
+      if token.is_special or token.name in source
     ]
-    self._ids = {n: tokenizer.special_id(n) for n in tokenizer.special_names}
-    self._ids |= {name: added[name].token_id for name in self._written_texts}
-    self._control = re.compile(
-      '|'.join(
-        (added.get(name) or text_tokenizer.AddedToken(name, 0)).search
-        for name in sorted(self._ids, key=len, reverse=True)
-      )
-      or '(?!)'
-    )
+    self._written_texts = [t.name for t in added if not t.is_special]
+    tokens = {
+      name: text_tokenizer.AddedToken(name, tokenizer.special_id(name))
+      for name in tokenizer.special_names
+    } | {token.name: token for token in added}
+    self._finder = text_tokenizer.Finder([*tokens.values()])
     self._thought = next(
-      (p for p in _THOUGHTS if p[0] in self._ids or p[0] in source), THOUGHT
+      (p for p in _THOUGHTS if p[0] in tokens or p[0] in source),
+      template.THOUGHT,
     )
-    self._guard = _make_guard(self._ids, allowed=())
-    self._guard_answer = _make_guard(self._ids, allowed=self._thought)
+    self._guard = _make_guard(tokens, allowed=())
+    self._guard_answer = _make_guard(tokens, allowed=self._thought)
     self.think_start = self._thought[0]
-    shown = {self._ids[name] for name in self._thought if name in self._ids}
-    self.hidden_ids = frozenset(self._ids.values()) - shown
+    self.hidden_ids = frozenset(
+      t.token_id for t in tokens.values() if t.name not in self._thought
+    )
     self.stop_ids = tuple(dict.fromkeys([*tokenizer.eos_ids, *self._end_id()]))
     prompt = self._template.render(_QUESTION, add_generation_prompt=True)
     found = re.search(re.escape(self._thought[0]) + r'\s*$', prompt)
     self._opening = found[0] if found else ''
-    self.opening = self._opening.replace(self._thought[0], THOUGHT[0])
+    self.opening = self._in_our_marks(self._opening)
 
   def rows(
     self, messages: Sequence[conversation.Message]
@@ -158,9 +144,11 @@ class Imported:
       token_ids: what the model drew, with or without the stop token.
       direct: whether its prompt was.
     """
-    shown = [i for i in token_ids if i not in self.hidden_ids]
-    text = ('' if direct else self._opening) + self._tokenizer.decode(shown)
-    for theirs, ours in zip(self._thought, THOUGHT, strict=True):
+    opening = '' if direct else self._opening
+    return self._in_our_marks(opening + super().text(token_ids))
+
+  def _in_our_marks(self, text: str) -> str:
+    for theirs, ours in zip(self._thought, template.THOUGHT, strict=True):
       text = text.replace(theirs, ours)
     return text
 
@@ -174,7 +162,7 @@ class Imported:
       text, guard = message['content'], self._guard
       if _is_answer(message):
         guard = self._guard_answer
-        for theirs, ours in zip(self._thought, THOUGHT, strict=True):
+        for theirs, ours in zip(self._thought, template.THOUGHT, strict=True):
           text = text.replace(ours, theirs)
       marked.append({**message, 'content': guard(text, mark)})
     return _Texts(
@@ -250,21 +238,15 @@ class Imported:
     answer = {'role': conversation.ASSISTANT, 'content': _ANSWER}
     text = self._template.render([*_QUESTION, answer])
     behind = text.rpartition(_ANSWER)[2].lstrip()
-    for start, _, token_id in self._pieces(behind):
-      return [] if start or token_id not in self.hidden_ids else [token_id]
-    return []
+    first = [token_id for _, token_id in self._finder.cut(behind)][:1]
+    return [i for i in first if i in self.hidden_ids]
 
   def _pieces(self, text: str) -> Iterator[tuple[int, int, int | None]]:
     """Begin, end and, of a control token, id of each part of a text."""
-    start = 0
-    for match in self._control.finditer(text):
-      if start < match.start():
-        yield start, match.start(), None
-      name = match[match.lastindex or 0]
-      yield match.start(), match.end(), self._ids[name]
-      start = match.end()
-    if start < len(text):
-      yield start, len(text), None
+    end = 0
+    for piece, token_id in self._finder.cut(text):
+      start, end = end, end + len(piece)
+      yield start, end, token_id
 
   def _encode(self, text: str, mark: str) -> list[int]:
     """Ids of a text without control tokens but those that are marked."""

@@ -27,7 +27,6 @@ class Template:
   """A template, compiled.
 
   Attributes:
-    source: its text.
     has_generation: whether it says by {% generation %} what the assistant
       wrote.
   """
@@ -42,7 +41,6 @@ class Template:
     Raises:
       ValueError: if it is no template of jinja2.
     """
-    self.source = source
     self.has_generation = _GENERATION.search(source) is not None
     self._variables = dict(variables)
     try:
@@ -103,20 +101,15 @@ class _Generation(jinja2.ext.Extension):
 class _Namespace(jinja2.utils.Namespace):
   """A namespace without names that mean something to Python."""
 
-  def __init__(*args, **kwargs):
-    self, attributes = args[0], dict(*args[1:], **kwargs)
-    for name in attributes:
-      _refuse_private(name)
-    jinja2.utils.Namespace.__init__(self, attributes)
+  def __init__(*args, **kwargs):  # a name may be `self`
+    jinja2.utils.Namespace.__init__(args[0])
+    for name, value in dict(*args[1:], **kwargs).items():
+      args[0][name] = value
 
   def __setitem__(self, name, value):
-    _refuse_private(name)
+    if name.startswith('_'):
+      raise jinja2.TemplateError(f'{name} begins with a low line')
     super().__setitem__(name, value)
-
-
-def _refuse_private(name: str) -> None:
-  if name.startswith('_'):
-    raise jinja2.TemplateError(f'{name} begins with a low line')
 
 
 def _environment() -> jinja2.Environment:
@@ -128,27 +121,16 @@ def _environment() -> jinja2.Environment:
   environment.filters['tojson'] = _to_json
   environment.globals |= {
     'raise_exception': _raise,
-    'strftime_now': _now,
+    'strftime_now': lambda form: datetime.datetime.now().strftime(form),
     'namespace': _Namespace,
   }
   return environment
 
 
-def _to_json(
-  value, ensure_ascii=False, indent=None, separators=None, sort_keys=False
-) -> str:
-  return json.dumps(
-    value,
-    ensure_ascii=ensure_ascii,
-    indent=indent,
-    separators=separators,
-    sort_keys=sort_keys,
-  )
+def _to_json(value, ensure_ascii=False, indent=None, **options) -> str:
+  options |= {'ensure_ascii': ensure_ascii, 'indent': indent}
+  return json.dumps(value, **options)
 
 
 def _raise(message: str):
   raise jinja2.TemplateError(message)
-
-
-def _now(form: str) -> str:
-  return datetime.datetime.now().strftime(form)

@@ -6,6 +6,7 @@ never parsed from text, so no content can end its own message. Nothing is cut
 to a length.
 """
 
+import abc
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -21,6 +22,9 @@ JINJA = (
 )
 
 
+THOUGHT = ('<think>', '</think>')  # marks of ours, which verifiers read
+
+
 class Rendered(NamedTuple):
   """A conversation as tokens.
 
@@ -33,6 +37,62 @@ class Rendered(NamedTuple):
 
   token_ids: list[int]
   loss_mask: list[int]
+
+
+class Format(abc.ABC):
+  """What a model reads before it answers, and what its answer is.
+
+  Attributes:
+    is_chat: whether it takes conversations; else one text to continue.
+    stop_ids: each of them ends an answer.
+    hidden_ids: control tokens, which are no part of an answer's text.
+    opening: the beginning of an answer that the prompt holds already, such as
+      `<think>`; mostly empty.
+    think_start: what opens a thought, as the model writes it.
+  """
+
+  is_chat = True
+  opening = ''
+  think_start = THOUGHT[0]
+
+  def __init__(self, tokenizer: text_tokenizer.TextTokenizer):
+    names = [name for name in tokenizer.special_names if name not in THOUGHT]
+    self._tokenizer = tokenizer
+    self.stop_ids = tokenizer.eos_ids
+    self.hidden_ids = frozenset(map(tokenizer.special_id, names))
+
+  @abc.abstractmethod
+  def rows(self, messages: Sequence[conversation.Message]) -> list[Rendered]:
+    """What is learnt from a conversation, in one row or several.
+
+    Raises:
+      ValueError: if it is no conversation, or none that the format can lay out.
+    """
+
+  @abc.abstractmethod
+  def prompt(
+    self, messages: Sequence[conversation.Message], direct: bool = False
+  ) -> list[int]:
+    """The ids that the model continues with its answer.
+
+    Args:
+      messages: up to one of the user or of a tool.
+      direct: end at once a thought that the format opens.
+
+    Raises:
+      ValueError: if there is nothing to answer.
+    """
+
+  def text(self, token_ids: Sequence[int], direct: bool = False) -> str:
+    """The text of an answer, with its thought between <think> and </think>.
+
+    Args:
+      token_ids: what the model drew; control tokens in it are left out.
+      direct: whether its prompt was.
+    """
+    del direct
+    shown = [i for i in token_ids if i not in self.hidden_ids]
+    return self._tokenizer.decode(shown)
 
 
 def render(
@@ -60,26 +120,16 @@ def render(
   end = tokenizer.special_id(specials.IM_END)
   token_ids: list[int] = []
   loss_mask: list[int] = []
-
-  def add(ids: list[int], learnt: bool) -> None:
-    token_ids.extend(ids)
-    loss_mask.extend([int(learnt)] * len(ids))
-
   for message in messages:
-    is_learnt = conversation.is_learnt(message)
-    add(_header(tokenizer, message['role']), learnt=False)
-    add([*tokenizer.encode(message['content']), end], learnt=is_learnt)
+    token_ids += _header(tokenizer, message['role'])
+    loss_mask += [0] * (len(token_ids) - len(loss_mask))
+    token_ids += [*tokenizer.encode(message['content']), end]
+    learnt = int(conversation.is_learnt(message))
+    loss_mask += [learnt] * (len(token_ids) - len(loss_mask))
   if add_generation_prompt:
-    add(_header(tokenizer, conversation.ASSISTANT), learnt=False)
+    token_ids += _header(tokenizer, conversation.ASSISTANT)
+    loss_mask += [0] * (len(token_ids) - len(loss_mask))
   return Rendered(token_ids, loss_mask)
-
-
-def prompt_ids(
-  tokenizer: text_tokenizer.TextTokenizer,
-  messages: Sequence[conversation.Message],
-) -> list[int]:
-  """The ids that a model continues with its answer; see `render`."""
-  return render(tokenizer, messages, add_generation_prompt=True).token_ids
 
 
 def _header(tokenizer: text_tokenizer.TextTokenizer, role: str) -> list[int]:

@@ -48,16 +48,13 @@ class Conversations(tfds.core.GeneratorBasedBuilder):
 
   def _info(self) -> tfds.core.DatasetInfo:
     text = tfds.features.Text()
-    message = {'role': text, 'content': text, 'more': text}
+    messages = tfds.features.Sequence(
+      dict.fromkeys(('role', 'content', 'more'), text)
+    )
+    features = {'messages': messages, 'source': text, 'place': text}
     return self.dataset_info_from_configs(
       description='Conversations in the message form of OpenAI.',
-      features=tfds.features.FeaturesDict(
-        {
-          'messages': tfds.features.Sequence(message),
-          'source': text,
-          'place': text,
-        }
-      ),
+      features=tfds.features.FeaturesDict(features),
       disable_shuffling=True,
     )
 
@@ -67,16 +64,10 @@ class Conversations(tfds.core.GeneratorBasedBuilder):
   def _generate_examples(self):
     assert self._make is not None
     for index, item in enumerate(self._make()):
-      messages = [
-        {
-          'role': message['role'],
-          'content': message['content'],
-          'more': json.dumps(
-            {k: message[k] for k in message if k not in ('role', 'content')}
-          ),
-        }
-        for message in item.messages
-      ]
+      messages = []
+      for message in map(dict, item.messages):
+        said = {key: message.pop(key) for key in ('role', 'content')}
+        messages.append({**said, 'more': json.dumps(message)})
       yield index, {**item._asdict(), 'messages': messages}
 
 
@@ -126,14 +117,7 @@ def read(directory: files.Name) -> list[Item]:
     )
   # pyright loses the signature behind a decorator.
   examples = builder.as_data_source('train')  # pyright: ignore
-  return [
-    Item(
-      example['source'].decode(),
-      example['place'].decode(),
-      messages=_messages(example['messages']),
-    )
-    for example in examples
-  ]
+  return [Item(**_plain(example)) for example in examples]
 
 
 def find(source: str) -> list[files.Path]:
@@ -198,20 +182,15 @@ def _array_rows(path: files.Path, data: bytes) -> Iterator[Row]:
 def _plain(value: Any) -> Any:
   """What TFDS gives, as JSON would hold it."""
   if isinstance(value, Mapping):
-    plain = {key: _plain(v) for key, v in value.items()}
-    if {'role', 'content'} <= plain.keys():  # a sequence of messages
-      return _messages(value)
-    return plain
+    if not {'role', 'content'} <= value.keys():
+      return {key: _plain(v) for key, v in value.items()}
+    # A sequence of messages.
+    more = value.get('more', [b'{}'] * len(value['role']))
+    parts = zip(value['role'], value['content'], more, strict=True)
+    return [
+      {'role': role.decode(), 'content': text.decode(), **json.loads(rest)}
+      for role, text, rest in parts
+    ]
   if isinstance(value, bytes):
     return value.decode()
   return value.tolist() if hasattr(value, 'tolist') else value
-
-
-def _messages(found: Mapping[str, Any]) -> Conversation:
-  more = found.get('more', [b'{}'] * len(found['role']))
-  return [
-    {'role': role.decode(), 'content': content.decode(), **json.loads(rest)}
-    for role, content, rest in zip(
-      found['role'], found['content'], more, strict=True
-    )
-  ]

@@ -13,7 +13,7 @@ from llm_jax import files
 from llm_jax.data import order, shards
 
 Batch = dict[str, np.ndarray]
-Sources = Sequence[tuple[shards.TokenSource, float]]  # with their weights
+Sources = Sequence[tuple[shards.TokenSource, int]]  # with rows of each batch
 
 
 def open_sources(
@@ -36,10 +36,12 @@ def open_sources(
     tokenizer_fingerprint: see shards.TokenSource.
 
   Returns:
-    The sources with their weights, and the held-out split of one.
+    The sources, each with its rows of every batch, the nearest number to its
+    weight; and the held-out split of one.
 
   Raises:
-    ValueError: if there is none, or one is not there or damaged.
+    ValueError: if there is none, one is not there or damaged, a weight gives a
+      source no row, or they differ in their length of rows or their separator.
   """
 
   def source(name: str, split: str) -> shards.TokenSource:
@@ -59,7 +61,21 @@ def open_sources(
       'training; tokenize more documents, or give --tokens of others too and '
       'name their source as Config.valid_source'
     )
-  return list(zip(sources, weights, strict=True)), source(valid_name, 'valid')
+  n_rows = rows_of_each(weights, batch_size)
+  for one, weight, n in zip(sources, weights, n_rows, strict=True):
+    if not n:
+      raise ValueError(
+        f'weight {weight} gives {one.name} no row in a batch of {batch_size}; '
+        'raise it in Config.weights, or Config.batch_size, or leave the source '
+        'out of Config.sources'
+      )
+    layouts = [(s.sequence_length, s.end_of_text_id) for s in (one, sources[0])]
+    if layouts[0] != layouts[1]:
+      raise ValueError(
+        f'{one.name} and {sources[0].name} have rows of (tokens, separator) '
+        f'{layouts}; tokenize both with one tokenizer and sequence_length'
+      )
+  return list(zip(sources, n_rows, strict=True)), source(valid_name, 'valid')
 
 
 def check_lists(
@@ -84,23 +100,17 @@ def by_tokens(n_tokens: Sequence[int], batch_size: int) -> list[float]:
 
 
 def make_batch_fn(
-  sources: Sources,
-  batch_size: int,
-  seed: int,
-  end_of_text_id: int,
-  keep_documents: bool = True,
+  sources: Sources, seed: int, keep_documents: bool = True
 ) -> Callable[[int], Batch]:
   """The function from a step to its batch.
 
-  Every batch has the same number of rows of each source, the nearest to its
-  weight. Within a source each row, and so each token as a target, comes once
-  an epoch; the sources start their next epochs each in its own time.
+  Every batch has the same number of rows of each source. Within a source each
+  row, and so each token as a target, comes once an epoch; the sources start
+  their next epochs each in its own time.
 
   Args:
-    sources: with their weights, which need not add up to one.
-    batch_size: rows of the whole batch.
+    sources: of one tokenizer and length, with their rows of each batch.
     seed: of the order, from 0 to 2^32 - 1.
-    end_of_text_id: the separator that starts every document.
     keep_documents: give each document of a row its own segment, positions
       from 0, so that no token sees another document. If False, a row is one
       segment.
@@ -109,24 +119,11 @@ def make_batch_fn(
     batch(step) -> `inputs_BT`, `targets_BT`, `segment_ids_BT` (from 1),
     `positions_BT`, all int32, and `loss_mask_BT`, float32, 0 where a target
     is padding.
-
-  Raises:
-    ValueError: if a weight gives a source no row, the sources differ in
-      their length of rows, or one uses another separator.
   """
-  _check_sources([source for source, _ in sources], end_of_text_id)
-  n_rows = rows_of_each([weight for _, weight in sources], batch_size)
-  for (source, weight), n in zip(sources, n_rows, strict=True):
-    if not n:
-      raise ValueError(
-        f'weight {weight} gives {source.name} no row in a batch of '
-        f'{batch_size}; raise it in Config.weights, or Config.batch_size, or '
-        f'leave the source out of Config.sources'
-      )
 
   def batch(step: int) -> Batch:
     tokens, lengths = [], []
-    for (source, _), n in zip(sources, n_rows, strict=True):
+    for source, n in sources:
       indices = order.row_indices(
         source.name, len(source), seed, start=step * n, count=n
       )
@@ -135,7 +132,7 @@ def make_batch_fn(
     return arrays(
       tokens_BT=np.concatenate(tokens),
       lengths=np.concatenate(lengths),
-      end_of_text_id=end_of_text_id,
+      end_of_text_id=sources[0][0].end_of_text_id,
       keep_documents=keep_documents,
     )
 
@@ -181,29 +178,24 @@ def rows_of_each(weights: Sequence[float], batch_size: int) -> list[int]:
   return n_rows.tolist()
 
 
-def progress(
-  sources: Sources, batch_size: int, n_steps: int
-) -> dict[str, float]:
+def progress(sources: Sources, n_steps: int) -> dict[str, float]:
   """How much of each source the first so many batches hold.
 
   Returns:
     For each source `epochs_NAME` and `tokens_NAME`; tokens are positions of
     rows, so they add up to those of the batches, padding included.
   """
-  n_rows = rows_of_each([weight for _, weight in sources], batch_size)
   counts: dict[str, float] = {}
-  for (source, _), n in zip(sources, n_rows, strict=True):
+  for source, n in sources:
     name = source.name.partition('/')[0]
     counts[f'epochs_{name}'] = n_steps * n / len(source)
     counts[f'tokens_{name}'] = n_steps * n * source.sequence_length
   return counts
 
 
-def table(
-  sources: Sources, batch_size: int, n_steps: int
-) -> list[dict[str, Any]]:
+def table(sources: Sources, n_steps: int) -> list[dict[str, Any]]:
   """What a run reads of each source, for `record.mixture`."""
-  n_rows = rows_of_each([weight for _, weight in sources], batch_size)
+  batch_size = sum(n for _, n in sources)
   return [
     {
       'source': source.name.partition('/')[0],
@@ -212,12 +204,12 @@ def table(
       'share': n / batch_size,
       'epochs': n_steps * n / len(source),
     }
-    for (source, _), n in zip(sources, n_rows, strict=True)
+    for source, n in sources
   ]
 
 
 def check_epochs(
-  sources: Sources, batch_size: int, n_steps: int, limits: Sequence[float]
+  sources: Sources, n_steps: int, limits: Sequence[float]
 ) -> None:
   """Refuse a run that would read a source more often than it may.
 
@@ -225,17 +217,16 @@ def check_epochs(
   the same in every batch.
 
   Args:
-    sources: with their weights.
-    batch_size: rows of the whole batch.
+    sources: with their rows of each batch.
     n_steps: of the whole run.
     limits: epochs of each source, 0: no limit; or empty.
 
   Raises:
     ValueError: with what would fit.
   """
-  n_rows = rows_of_each([weight for _, weight in sources], batch_size)
+  batch_size = sum(n for _, n in sources)
   limits = limits or [0] * len(sources)
-  for (source, _), limit, n in zip(sources, limits, n_rows, strict=True):
+  for (source, n), limit in zip(sources, limits, strict=True):
     most = limit * len(source)
     if limit and n_steps * n > most:
       raise ValueError(
@@ -247,33 +238,6 @@ def check_epochs(
       )
 
 
-def document_segments(
-  inputs_BT: np.ndarray, end_of_text_id: int
-) -> tuple[np.ndarray, np.ndarray]:
-  """Number the documents of each row, and the tokens of each document.
-
-  >>> segments, positions = document_segments(np.array([[5, 6, 0, 7, 8]]), 0)
-  >>> segments.tolist(), positions.tolist()
-  ([[1, 1, 2, 2, 2]], [[0, 1, 0, 1, 2]])
-
-  Args:
-    inputs_BT: token ids; a separator starts a document.
-    end_of_text_id: the separator.
-
-  Returns:
-    segment_ids_BT, from 1 on in each row, and positions_BT, both int32. A
-    document that a row continues counts from 0 there, as it cannot see what
-    came before.
-  """
-  starts_BT = inputs_BT == end_of_text_id
-  starts_BT[:, 0] = True
-  index_BT = np.broadcast_to(np.arange(inputs_BT.shape[1]), inputs_BT.shape)
-  start_index_BT = np.maximum.accumulate(index_BT * starts_BT, axis=1)
-  segment_ids_BT = np.cumsum(starts_BT, axis=1)
-  positions_BT = index_BT - start_index_BT
-  return segment_ids_BT.astype(np.int32), positions_BT.astype(np.int32)
-
-
 def arrays(
   tokens_BT: np.ndarray,
   lengths: np.ndarray,
@@ -282,10 +246,15 @@ def arrays(
 ) -> Batch:
   """The arrays of a batch of rows.
 
+  >>> row = arrays(np.array([[5, 0, 7, 8]]), np.array([3]), 0, True)
+  >>> row['segment_ids_BT'].tolist(), row['positions_BT'].tolist()
+  ([[1, 2, 2]], [[0, 0, 1]])
+
   Args:
     tokens_BT: inputs and the last target of each row.
     lengths: how many targets of each row are text; the others are padding.
-    end_of_text_id: ends a document.
+    end_of_text_id: starts a document. One that a row continues counts from 0
+      there, as it cannot see what came before.
     keep_documents: tokens see their own document only; else the whole row.
 
   Returns:
@@ -293,31 +262,13 @@ def arrays(
   """
   inputs_BT, targets_BT = tokens_BT[:, :-1], tokens_BT[:, 1:]
   index_BT = np.broadcast_to(np.arange(inputs_BT.shape[1]), inputs_BT.shape)
-  if keep_documents:
-    segment_ids_BT, positions_BT = document_segments(inputs_BT, end_of_text_id)
-  else:
-    segment_ids_BT = np.ones_like(inputs_BT)
-    positions_BT = index_BT.astype(np.int32)
+  starts_BT = (inputs_BT == end_of_text_id) & keep_documents
+  starts_BT[:, 0] = True
+  start_index_BT = np.maximum.accumulate(index_BT * starts_BT, axis=1)
   return {
     'inputs_BT': inputs_BT,
     'targets_BT': targets_BT,
     'loss_mask_BT': (index_BT < lengths[:, None]).astype(np.float32),
-    'segment_ids_BT': segment_ids_BT,
-    'positions_BT': positions_BT,
+    'segment_ids_BT': np.cumsum(starts_BT, axis=1).astype(np.int32),
+    'positions_BT': (index_BT - start_index_BT).astype(np.int32),
   }
-
-
-def _check_sources(sources: Sequence[shards.TokenSource], end_of_text_id: int):
-  for source in sources:
-    if source.end_of_text_id != end_of_text_id:
-      raise ValueError(
-        f'{source.name} separates documents by token {source.end_of_text_id}, '
-        f'but end_of_text_id is {end_of_text_id}; use the tokenizer that made '
-        f'the shards'
-      )
-    if source.sequence_length != sources[0].sequence_length:
-      raise ValueError(
-        f'{source.name} has rows of {source.sequence_length} tokens and '
-        f'{sources[0].name} of {sources[0].sequence_length}; tokenize both '
-        f'with one Config.sequence_length'
-      )

@@ -23,24 +23,16 @@ def plan_rows(lengths: Sequence[int], capacity: int) -> list[list[int]]:
   [[1], [2, 3], [0]]
 
   Args:
-    lengths: of the items.
+    lengths: of the items, none above the capacity.
     capacity: of a row.
 
   Returns:
     Item indices of each row. The same arguments give the same rows.
-
-  Raises:
-    ValueError: if an item is longer than a row.
   """
   rows: list[list[int]] = []
   room: list[tuple[int, int]] = []  # (free positions, row), sorted
   for item in sorted(range(len(lengths)), key=lambda i: (-lengths[i], i)):
     length = lengths[item]
-    if length > capacity:
-      raise ValueError(
-        f'item {item} has length {length}, but a row holds {capacity}; use '
-        f'longer rows, or leave the item out'
-      )
     tightest = bisect.bisect_left(room, (length, -1))
     if tightest == len(room):
       rows.append([item])
@@ -93,12 +85,9 @@ def make_batch_fn(
   rows = plan_rows(lengths, sequence_length)
 
   def batch(step: int) -> Batch:
+    start = step * batch_size
     chosen = order.row_indices(
-      'conversations',
-      len(rows),
-      seed,
-      start=step * batch_size,
-      count=batch_size,
+      'conversations', len(rows), seed, start=start, count=batch_size
     )
     return _arrays(
       [[rendered[item] for item in rows[row]] for row in chosen],
@@ -113,25 +102,21 @@ def _arrays(
   rows: Sequence[Sequence[Rendered]], sequence_length: int, pad_id: int
 ) -> Batch:
   shape = (len(rows), sequence_length)
-  inputs_BT = np.full(shape, pad_id, np.int32)
-  targets_BT = np.full(shape, pad_id, np.int32)
-  loss_mask_BT = np.zeros(shape, np.float32)
-  segment_ids_BT = np.zeros(shape, np.int32)
-  positions_BT = np.zeros(shape, np.int32)
+  batch = {
+    'inputs_BT': np.full(shape, pad_id, np.int32),
+    'targets_BT': np.full(shape, pad_id, np.int32),
+    'loss_mask_BT': np.zeros(shape, np.float32),
+    'segment_ids_BT': np.zeros(shape, np.int32),
+    'positions_BT': np.zeros(shape, np.int32),
+  }
   for row, conversations in enumerate(rows):
     start = 0
     for segment, (token_ids, loss_mask) in enumerate(conversations, start=1):
-      end = start + len(token_ids) - 1
-      inputs_BT[row, start:end] = token_ids[:-1]
-      targets_BT[row, start:end] = token_ids[1:]
-      loss_mask_BT[row, start:end] = loss_mask[1:]
-      segment_ids_BT[row, start:end] = segment
-      positions_BT[row, start:end] = np.arange(end - start)
-      start = end
-  return {
-    'inputs_BT': inputs_BT,
-    'targets_BT': targets_BT,
-    'loss_mask_BT': loss_mask_BT,
-    'segment_ids_BT': segment_ids_BT,
-    'positions_BT': positions_BT,
-  }
+      here = row, slice(start, start + len(token_ids) - 1)
+      batch['inputs_BT'][here] = token_ids[:-1]
+      batch['targets_BT'][here] = token_ids[1:]
+      batch['loss_mask_BT'][here] = loss_mask[1:]
+      batch['segment_ids_BT'][here] = segment
+      batch['positions_BT'][here] = np.arange(len(token_ids) - 1)
+      start += len(token_ids) - 1
+  return batch

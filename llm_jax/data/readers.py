@@ -131,22 +131,15 @@ def find(
     OSError: if a URL cannot be reached.
   """
   source = f'--{flag} {corpus}'
-  if glob.has_magic(corpus) or corpus.endswith(_LISTS):
-    return _readable(source, files.find(flag, [corpus]), kinds=kinds)
-  with files.reaching(corpus):
-    path = files.to_path(corpus)
-    # Of a URL the name decides: its server would list what is a file too.
-    if (files.is_local(path) or not _kind(path)) and path.is_dir():
-      if (path / tfds_folder.INFO_FILE).exists():
-        return tfds_folder.shards(path)
-      return _readable(source, _below(path), kinds=kinds, is_folder=True)
-    if not path.exists():
-      unreached = '' if files.is_local(path) else ', or was not reached'
-      raise FileNotFoundError(
-        f'{source} is no folder and no file{unreached}; give a folder, a file '
-        f'({_readable_names(kinds)}), or a pattern of such files in quotes, as '
-        'path or URL'
-      )
+  if not glob.has_magic(corpus) and not corpus.endswith(_LISTS):
+    with files.reaching(corpus):
+      path = files.to_path(corpus)
+      # Of a URL the name decides: its server would list what is a file too.
+      if (files.is_local(path) or not _kind(path)) and path.is_dir():
+        if (path / tfds_folder.INFO_FILE).exists():
+          return tfds_folder.shards(path)
+        # A .json in a folder mostly says something of the other files.
+        return _readable(source, _below(path), kinds=kinds, other='.json')
   return _readable(source, files.find(flag, [corpus]), kinds=kinds)
 
 
@@ -163,34 +156,23 @@ def _below(folder: files.Path) -> list[files.Path]:
   return sorted(found)
 
 
-def _readable_names(kinds: Sequence[str]) -> str:
-  names = {'text': '.txt, .md', 'jsonl': '.jsonl', 'parquet': '.parquet'}
-  shown = ', '.join(names[kind] for kind in kinds)
-  return (
-    f'{shown}, of which all but Parquet may be packed, as .jsonl.gz or .zst'
-  )
-
-
 def _readable(
   source: str,
   found: Sequence[files.Path],
   kinds: Sequence[str],
-  is_folder: bool = False,
+  other: str | None = None,
 ) -> list[files.Path]:
   """Those of a kind that is read; says how many of others are left out."""
-  # A .json in a folder mostly says something of the other files.
-  other = '.json' if is_folder else None
   kept = [p for p in found if _kind(p) in kinds and p.suffix.lower() != other]
   counts = collections.Counter(p.suffix or 'without extension' for p in found)
   counts.subtract(path.suffix or 'without extension' for path in kept)
-  left_out = ', '.join(
-    f'{n} {suffix}' for suffix, n in counts.most_common() if n
-  )
+  left_out = ', '.join(f'{n} {kind}' for kind, n in counts.most_common() if n)
   if not kept:
+    suffixes = {'text': '.txt, .md', 'jsonl': '.jsonl', 'parquet': '.parquet'}
     raise ValueError(
       f'{source} holds no file that is read, only {left_out or "nothing"}; '
-      f'what is read is {_readable_names(kinds)}, and .json by a pattern such '
-      "as 'folder/*.json'"
+      f'what is read is {", ".join(suffixes[kind] for kind in kinds)}, packed '
+      "by gzip or zstd too, and .json by a pattern such as 'folder/*.json'"
     )
   if left_out:
     _warn_once(
@@ -226,7 +208,7 @@ def read_file(path: files.Path, form: Form = _FORM) -> Iterator[Document]:
       else in it, or is not UTF-8.
     OSError: if the file system fails.
   """
-  n_without_text = 0
+  n_without_text, name = 0, files.show(path)
   for document in _read(path, form):
     if document is None:
       n_without_text += 1
@@ -234,9 +216,7 @@ def read_file(path: files.Path, form: Form = _FORM) -> Iterator[Document]:
       yield document
   if n_without_text:
     logging.warning(
-      '%d rows of %s have no text and are left out',
-      n_without_text,
-      files.show(path),
+      '%d rows of %s have no text and are left out', n_without_text, name
     )
 
 
@@ -258,28 +238,23 @@ def _read(path: files.Path, form: Form) -> Iterator[Document | None]:
 
 
 def _texts(path: files.Path, blank_lines: bool) -> Iterator[Document | None]:
+  first_line = 1
   with files.opened(path) as file:
-    lines = itertools.chain(
-      [file.readline().removeprefix(b'\xef\xbb\xbf')], file
-    )
-    first = 1
-    for is_blank, group in itertools.groupby(
-      lines if blank_lines else [b''.join(lines)],
-      key=lambda line: not line.strip(),
-    ):
+    begin = file.readline().removeprefix(b'\xef\xbb\xbf')
+    lines = itertools.chain([begin], file)
+    pieces = lines if blank_lines else [b''.join(lines)]
+    for has_text, group in itertools.groupby(pieces, lambda x: bool(x.strip())):
       own = list(group)
-      if not is_blank:
-        text = b''.join(own)
+      text = b''.join(own)
+      if has_text:
+        text = text.rstrip(b'\r\n') if blank_lines else text
         try:
-          yield Document(
-            files.decode(text.rstrip(b'\r\n') if blank_lines else text, first),
-            url='',
-          )
+          yield Document(files.decode(text, first_line), url='')
         except ValueError as error:
           raise ValueError(f'{files.show(path)}, {error}') from None
       elif not blank_lines:
         yield None
-      first += len(own)
+      first_line += len(own)
 
 
 def _parquet(path: files.Path, form: Form) -> Iterator[dict[str, Any]]:
@@ -295,8 +270,8 @@ def _document(row: Mapping[str, Any], text_column: str) -> Document | None:
   """A row as a document, None if it has no text."""
   if text_column not in row:
     raise ValueError(
-      f'there is no column {text_column!r}, only {sorted(row)}; give the name '
-      'of the one that holds the text as Config.text_column'
+      f'there is no column {text_column!r}, only {sorted(row)}; give the one '
+      'that holds the text as Config.text_column'
     )
   text, url = (_text(row, name) for name in (text_column, 'url'))
   return None if text is None else Document(text, url or '')
@@ -314,8 +289,7 @@ def _text(row: Mapping[str, Any], name: str) -> str | None:
   if not isinstance(value, str | None):
     raise ValueError(
       f'column {name!r} holds {value!r:.60}, which is {type(value).__name__} '
-      'and not text; give the name of the column that holds the text as '
-      'Config.text_column, or convert it'
+      'and not text; give another as Config.text_column, or convert it'
     )
   return value
 
@@ -361,11 +335,10 @@ def _splits(paths: Sequence[files.Path], form: Form) -> set[str]:
   if not all(map(files.is_local, paths)):
     return set(SPLITS)
   splits: set[str] = set()
-  for path in paths:
-    for document in read_file(path, form):
-      splits.add(split_of(document))
-      if len(splits) == len(SPLITS):
-        return splits
+  for document in itertools.chain(*(read_file(p, form) for p in paths)):
+    splits.add(split_of(document))
+    if len(splits) == len(SPLITS):
+      break
   return splits
 
 
@@ -391,10 +364,8 @@ def read(corpus: str, split: str, form: Form = _FORM) -> Iterator[Document]:
   """The documents of all files of a corpus that belong to a split.
 
   Raises:
-    ValueError: for another split, and if there is none in the whole corpus.
+    ValueError: if there is none in the whole corpus.
   """
-  if split not in SPLITS:
-    raise ValueError(f'there is no split {split!r}; use one of {SPLITS}')
   n_documents = 0
   for part in parts(corpus, form):
     for own, document in read_part(part, form):

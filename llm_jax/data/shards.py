@@ -9,7 +9,7 @@ tokens of it are real is in the manifest.
 
 import dataclasses
 import pathlib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -65,7 +65,7 @@ class ShardWriter:
     self._writer = None
     self._counts = dict.fromkeys(_COUNTS, 0)
 
-  def add(self, ids: Sequence[int], n_bytes: int) -> None:
+  def add(self, ids: Sequence[int] | np.ndarray, n_bytes: int) -> None:
     """Append a document.
 
     Args:
@@ -77,12 +77,20 @@ class ShardWriter:
         itself.
     """
     tokens = np.asarray(ids, np.int64)
-    self._check(tokens)
+    length, end = self._layout.sequence_length, self._layout.end_of_text_id
+    vocab_size = self._layout.vocab_size
+    wrong = (tokens < 0) | (tokens >= vocab_size) | (tokens == end)
+    if wrong.any():
+      raise ValueError(
+        f'document {self._counts["documents"]} of the shard holds token '
+        f'{tokens[wrong][0]}, which is the separator {end} or outside the '
+        f'vocabulary of {vocab_size}; encode it with the tokenizer of the '
+        f'other documents'
+      )
     if self._writer is None:
       self._writer = array_record_module.ArrayRecordWriter(
         str(self._unfinished), _WRITER_OPTIONS
       )
-    length, end = self._layout.sequence_length, self._layout.end_of_text_id
     pending = np.concatenate([self._pending, tokens, [end]])
     pending = pending.astype(self._pending.dtype)
     n_rows = (len(pending) - 1) // length
@@ -115,29 +123,6 @@ class ShardWriter:
     files.put_in_place(self._unfinished, self._path)
     return {'file': self._path.name, 'sha256': sha256, **self._counts}
 
-  def _check(self, tokens: np.ndarray):
-    end, vocab_size = self._layout.end_of_text_id, self._layout.vocab_size
-    wrong = (tokens < 0) | (tokens >= vocab_size) | (tokens == end)
-    if wrong.any():
-      raise ValueError(
-        f'document {self._counts["documents"]} of the shard holds token '
-        f'{tokens[wrong][0]}, which is the separator {end} or outside the '
-        f'vocabulary of {vocab_size}; encode it with the tokenizer of the '
-        f'other documents'
-      )
-
-
-def write_shard(
-  path: files.Name,
-  documents: Iterable[tuple[Sequence[int], int]],
-  layout: Layout,
-) -> dict[str, Any]:
-  """Write a whole shard of (token ids, bytes of text); see `ShardWriter`."""
-  writer = ShardWriter(path, layout)
-  for ids, n_bytes in documents:
-    writer.add(ids, n_bytes)
-  return writer.close()
-
 
 def write_manifest(
   directory: files.Name,
@@ -149,8 +134,8 @@ def write_manifest(
 
   Args:
     directory: holds a folder of shards for each source.
-    shards: entries of `write_shard`, by source and split; empty ones (with no
-      records) are left out.
+    shards: entries of `ShardWriter.close`, by source and split; empty ones
+      (with no records) are left out.
     tokenizer_fingerprint: of the tokenizer that encoded them.
     layout: of the records of all shards.
 
@@ -241,9 +226,7 @@ class TokenSource:
     sequence_length: targets in a row.
     end_of_text_id: the separator.
     tokens: targets in all rows, without padding.
-    documents: in all rows.
-    bytes: of the documents' text in UTF-8, so that a mean loss in nats a
-      token is loss * tokens / bytes / ln 2 in bits per byte.
+    bytes: of the documents' text in UTF-8.
   """
 
   def __init__(
@@ -275,15 +258,33 @@ class TokenSource:
         f'{tokenizer_fingerprint}; tokenize again with it, or give the other '
         f'as --tokenizer'
       )
-    entry = _find_split(manifest, directory, f'{source}/{split}')
+    known = {
+      f'{name}/{split}': entry
+      for name, splits in manifest['sources'].items()
+      for split, entry in splits.items()
+      if entry['records']
+    }
+    self.name = f'{source}/{split}'
+    if self.name not in known:
+      raise ValueError(
+        f'{directory} holds no tokens of {self.name}; it has '
+        f'{", ".join(known) or "none"}: name those as Config.sources and '
+        f'Config.valid_source, in evaluate as Config.held_out_source'
+      )
+    entry = known[self.name]
     folder = pathlib.Path(directory) / source
     for shard in entry['shards']:
-      _check_shard(folder / shard['file'], shard['sha256'])
-    self.name = f'{source}/{split}'
+      path = folder / shard['file']
+      actual = files.sha256(path) if path.is_file() else 'that of no file'
+      if actual != shard['sha256']:
+        raise ValueError(
+          f'{path} is damaged or missing: its sha256 is {actual}, the manifest '
+          f'says {shard["sha256"]}; restore it, or delete the folder of tokens '
+          'and tokenize again'
+        )
     self.sequence_length: int = manifest['sequence_length']
     self.end_of_text_id: int = manifest['end_of_text_id']
     self.tokens: int = entry['tokens']
-    self.documents: int = entry['documents']
     self.bytes: int = entry['bytes']
     self._dtype = manifest['dtype']
     # The plain reader: ArrayRecordDataSource starts threads for every call,
@@ -298,12 +299,6 @@ class TokenSource:
     self._starts = self._ends - n_rows
     # Only the last row of a shard is padded.
     self._last_lengths = n_tokens - (n_rows - 1) * self.sequence_length
-    n_read = sum(reader.num_records() for reader in self._readers)
-    if n_read != entry['records']:
-      raise ValueError(
-        f'the shards of {self.name} in {directory} hold {n_read} records, the '
-        f'manifest says {entry["records"]}; tokenize again'
-      )
 
   def __len__(self) -> int:
     """The number of rows."""
@@ -336,34 +331,3 @@ class TokenSource:
     shard = np.searchsorted(self._ends, indices, side='right')
     is_last = self._ends[shard] - 1 == indices
     return np.where(is_last, self._last_lengths[shard], self.sequence_length)
-
-
-def _find_split(manifest, directory, name):
-  known = {
-    f'{source}/{split}': entry
-    for source, splits in manifest['sources'].items()
-    for split, entry in splits.items()
-    if entry['records']
-  }
-  if name not in known:
-    raise ValueError(
-      f'{directory} holds no tokens of {name}; it has '
-      f'{", ".join(known) or "none"}: name those as Config.sources and '
-      f'Config.valid_source, in evaluate as Config.held_out_source'
-    )
-  return known[name]
-
-
-def _check_shard(path, expected):
-  if not path.is_file():
-    raise ValueError(
-      f'{path} is missing, though the manifest names it; restore the file, or '
-      f'delete the folder of tokens and tokenize again'
-    )
-  actual = files.sha256(path)
-  if actual != expected:
-    raise ValueError(
-      f'{path} is damaged: its sha256 is {actual}, the manifest says '
-      f'{expected}; restore the file, or delete the folder of tokens and '
-      f'tokenize again'
-    )

@@ -170,5 +170,5 @@ def _sum_logp(
   cfg: model_config.ModelConfig, params: types.Params, batch: types.Batch
 ) -> jax.Array:
   """Sum of log p of the targets that the mask keeps, in nats."""
-  logp_BT = likelihood.target_logp(cfg, params, batch)
+  logp_BT = likelihood.of_targets(cfg, params, batch).logp_BT
   return jnp.sum(logp_BT * batch['loss_mask_BT'])

@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from llm_jax import types
-from llm_jax.chat import formats
+from llm_jax.chat import formats, template
 from llm_jax.evals import statistics
 from llm_jax.infer import generate
 from llm_jax.model import config as model_config
@@ -31,24 +31,16 @@ class Scoring:
 
   n_problems: int = 0  # 0: all of a file, 400 where they are made
   n_samples: int = 8  # answers sampled for each problem
-  temperature: float = 1.0  # of the sampled answers
+  temperature: float = 1.0  # of the sampled answers, beside the greedy one
   max_new_tokens: int = 64  # an answer that has not ended by then is wrong
   max_direct_tokens: int = 16  # the same without thinking
   batch_size: int = 200  # answers generated together
   seed: int = 0  # of the problems, the samples and the bootstrap
 
   def __post_init__(self):
-    for name in ('n_samples', 'max_new_tokens',
-                 'max_direct_tokens', 'batch_size'):  # fmt: skip
-      if getattr(self, name) < 1:
-        raise ValueError(
-          f'Scoring.{name} = {getattr(self, name)}; use 1 or more'
-        )
-    if self.temperature <= 0:
-      raise ValueError(
-        f'Scoring.temperature = {self.temperature} samples nothing; use more '
-        'than 0 (greedy answers are measured beside the sampled ones)'
-      )
+    for name, value in dataclasses.asdict(self).items():
+      if value <= 0 and name not in ('n_problems', 'seed'):
+        raise ValueError(f'Scoring.{name} = {value}; use more than 0')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,15 +50,15 @@ class Model:
   config: model_config.ModelConfig
   params: types.Params
   tokenizer: text_tokenizer.TextTokenizer
-  chat_format: formats.Format
+  chat_format: template.Format
 
 
 def of_stage(stage: start.Stage, state: train_state.TrainState) -> Model:
   """The model that a stage trains as it is now, with its adapters in it."""
   return Model(
-    config=stage.model_config,
-    params=train_state.merged(state),
-    tokenizer=stage.tokenizer,
+    stage.model_config,
+    train_state.merged(state),
+    stage.tokenizer,
     chat_format=stage.chat_format,
   )
 
@@ -81,13 +73,11 @@ def of_checkpoint(
     is_chat: whether it takes conversations; None: as it says itself.
   """
   tokenizer = loading.load(loaded.tokenizer_dir)
-  if is_chat is None:
-    is_chat = loaded.is_chat
+  chat_format = formats.choose(
+    tokenizer, loaded.is_chat if is_chat is None else is_chat
+  )
   return Model(
-    config=loaded.model_config,
-    params=loaded.params,
-    tokenizer=tokenizer,
-    chat_format=formats.choose(tokenizer, is_chat),
+    loaded.model_config, loaded.params, tokenizer, chat_format=chat_format
   )
 
 
@@ -145,13 +135,17 @@ def evaluate(
   ask = functools.partial(
     _answers, model, task, asked=asked, cfg=cfg, direct=direct
   )
-  greedy, sampled = ask(n_samples=0), ask(n_samples=cfg.n_samples)
-  verdicts = [[float(a['correct']) for a in answers] for answers in sampled]
-  n_correct = [round(sum(values)) for values in verdicts]
-  pass_at_k = statistics.pass_at_powers(cfg.n_samples, n_correct)
-  first = [answers[0] for answers in greedy]
-  n_greedy = sum(answer['correct'] for answer in first)
+  greedy = [answer for (answer,) in ask(n_samples=0)]
+  sampled = ask(n_samples=cfg.n_samples)
+  verdicts = [[answer['correct'] for answer in answers] for answers in sampled]
+  passes = {
+    str(k): estimates
+    for k, estimates in statistics.pass_at_powers(
+      cfg.n_samples, [*map(sum, verdicts)]
+    ).items()
+  }
   every = [answer for answers in sampled for answer in answers]
+  n_greedy = sum(answer['correct'] for answer in greedy)
 
   def interval(values):
     return list(statistics.bootstrap_interval(values, cfg.seed))
@@ -164,22 +158,17 @@ def evaluate(
     'n_samples': cfg.n_samples,
     'temperature': cfg.temperature,
     'greedy': n_greedy / len(asked),
-    'sampled': sum(n_correct) / len(every),
+    'sampled': sum(map(sum, verdicts)) / len(every),
     'interval': {
       'greedy': list(statistics.wilson_interval(n_greedy, len(asked))),
       'sampled': interval(verdicts),
-      'pass_at_k': {
-        str(k): interval([[x] for x in estimates])
-        for k, estimates in pass_at_k.items()
-      },
+      'pass_at_k': {k: interval([[x] for x in v]) for k, v in passes.items()},
     },
-    'pass_at_k': {
-      str(k): sum(estimates) / len(asked) for k, estimates in pass_at_k.items()
-    },
+    'pass_at_k': {k: sum(v) / len(asked) for k, v in passes.items()},
     'think_share': sum(task.thinks(a['answer']) for a in every) / len(every),
     'mean_length': sum(a['n_tokens'] for a in every) / len(every),
     'stopped_share': sum(a['stopped'] for a in every) / len(every),
-    'tokens': sum(a['n_tokens'] for a in [*every, *first]),
+    'tokens': sum(a['n_tokens'] for a in [*every, *greedy]),
     'kinds': _by_kind(asked, greedy, sampled),
     'samples': _examples(every),
   }
@@ -200,18 +189,14 @@ def thought_ids(
   Returns:
     Ids; of the control tokens only the one of that text.
   """
-  opening = think_start[:1].encode()
-  special = tokenizer.special_ids
-  found = []
-  for token in range(tokenizer.vocab_size):
-    try:
-      text = tokenizer.token_bytes(token)
-    except ValueError:  # published vocabularies leave some ids unused
-      continue
-    is_mark = text == think_start.encode()
-    if opening in text and (is_mark or token not in special):
-      found.append(token)
-  return tuple(found)
+  opening, mark = think_start[:1].encode(), think_start.encode()
+  used = set(range(tokenizer.vocab_size)) - set(tokenizer.unused_ids)
+  texts = {token: tokenizer.token_bytes(token) for token in sorted(used)}
+  return tuple(
+    token
+    for token, text in texts.items()
+    if opening in text and (text == mark or token not in tokenizer.special_ids)
+  )
 
 
 def _answers(
@@ -253,15 +238,22 @@ def _answers(
     request=request,
     batch_size=cfg.batch_size,
   )
-  scored = [
-    _scored(
-      task,
-      problem=asked[index // n_answers],
-      answer=answer,
-      text=model.chat_format.text(answer.token_ids, direct),
+  scored = []
+  for index, answer in enumerate(answers):
+    problem, n_tokens = asked[index // n_answers], len(answer.token_ids)
+    text = model.chat_format.text(answer.token_ids, direct)
+    score = grading.Score(False, f'no end within {n_tokens} tokens')
+    if answer.stopped:
+      score = task.score(problem, text)
+    scored.append(
+      {
+        'prompt': problem.prompt,
+        'answer': text,
+        **dataclasses.asdict(score),
+        'n_tokens': n_tokens,
+        'stopped': answer.stopped,
+      }
     )
-    for index, answer in enumerate(answers)
-  ]
   return [
     scored[start : start + n_answers]
     for start in range(0, len(scored), n_answers)
@@ -285,14 +277,14 @@ def sentence(row: Mapping[str, Any]) -> str:
 
 def _by_kind(
   problems: Sequence[protocol.Problem],
-  greedy: Sequence[Sequence[dict[str, Any]]],
+  greedy: Sequence[dict[str, Any]],
   sampled: Sequence[Sequence[dict[str, Any]]],
 ) -> dict[str, dict[str, Any]]:
   """Accuracy on the problems of each kind, in the order of the names."""
   result = {}
   for kind in sorted({problem.kind for problem in problems} - {''}):
     chosen = [i for i, problem in enumerate(problems) if problem.kind == kind]
-    n_greedy = sum(greedy[i][0]['correct'] for i in chosen)
+    n_greedy = sum(greedy[i]['correct'] for i in chosen)
     drawn = [answer['correct'] for i in chosen for answer in sampled[i]]
     result[kind] = {
       'n': len(chosen),
@@ -301,27 +293,6 @@ def _by_kind(
       'sampled': sum(drawn) / len(drawn),
     }
   return result
-
-
-def _scored(
-  task: protocol.Task,
-  problem: protocol.Problem,
-  answer: generate.Answer,
-  text: str,
-) -> dict[str, Any]:
-  """An answer with its verdict."""
-  n_tokens = len(answer.token_ids)
-  score = grading.Score(False, f'no end within {n_tokens} tokens')
-  if answer.stopped:
-    score = task.score(problem, text)
-  return {
-    'prompt': problem.prompt,
-    'answer': text,
-    'correct': score.correct,
-    'reason': score.reason,
-    'n_tokens': n_tokens,
-    'stopped': answer.stopped,
-  }
 
 
 def _examples(answers: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:

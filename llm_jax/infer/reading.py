@@ -108,14 +108,14 @@ def _logp(
     'targets_BT': ids_BT[:, 1:],
     'positions_BT': _positions(inputs_BT),
   }
-  return likelihood.target_logp(cfg, params, batch)
+  return likelihood.of_targets(cfg, params, batch).logp_BT
 
 
 @functools.partial(jax.jit, static_argnums=0)
 def _hidden(
   cfg: model_config.ModelConfig, params: types.Params, ids_BT: jax.Array
 ) -> jax.Array:
-  hidden_BTD, _ = transformer.apply(
+  hidden_BTD, *_ = transformer.apply(
     cfg, params, ids_BT, positions_BT=_positions(ids_BT)
   )
   return hidden_BTD.astype(jnp.float32)

@@ -158,7 +158,7 @@ def prefill(
     )
     # Slots behind a prompt hold rubbish until its answer overwrites them; no
     # query sees a slot beyond its own position.
-    hidden_PTD, cache = transformer.apply(
+    hidden_PTD, cache, _ = transformer.apply(
       plan.cfg,
       params,
       tokens_BT=prompt_PT,
@@ -253,7 +253,7 @@ def decode(
     n_done, state = carry
     # In here, so that the compiler need not keep all weights as floats.
     floats = quantize.as_arrays(params, plan.cfg.dtype)
-    hidden_B1D, cache = transformer.apply(
+    hidden_B1D, cache, _ = transformer.apply(
       plan.cfg,
       floats,
       tokens_BT=state['token_B'][:, None],

@@ -26,11 +26,7 @@ from llm_jax.model import config, params
 from llm_jax.tokenizer import published
 
 _INDEX = 'model.safetensors.index.json'
-_DTYPES = {
-  'float32': np.float32,
-  'bfloat16': jnp.bfloat16,
-  'float16': np.float16,
-}
+_MAX_SHARD_BYTES = 4 << 30  # of tensors in a file, unless one is larger
 # Buffers in old files that are computed anew: masks of GPT-2, frequencies.
 _COMPUTED = re.compile(r'\.attn\.(masked_)?bias$|\.rotary_emb\.inv_freq$')
 
@@ -38,13 +34,7 @@ _COMPUTED = re.compile(r'\.attn\.(masked_)?bias$|\.rotary_emb\.inv_freq$')
 Flat = dict[str, np.ndarray]  # parameters by path
 
 
-def read(folder: files.Name) -> tuple[config.ModelConfig, types.Params]:
-  """Read a published model; see `read_flat`."""
-  cfg, flat = read_flat(folder)
-  return cfg, traverse_util.unflatten_dict(flat, sep='/')
-
-
-def read_flat(folder: files.Name) -> tuple[config.ModelConfig, Flat]:
+def read(folder: files.Name) -> tuple[config.ModelConfig, Flat]:
   """Read a published model.
 
   Args:
@@ -75,7 +65,11 @@ def read_flat(folder: files.Name) -> tuple[config.ModelConfig, Flat]:
           tensors.fill(flat, tensor, opened.get_tensor(stored_name))
       if cfg.tied_embeddings and stored.get('lm_head.weight', ('',))[0] == file:
         head_VD = opened.get_tensor(stored['lm_head.weight'][1])
-        _refuse_other_head(folder, head_VD, flat['embedding'])
+        if not np.array_equal(head_VD, flat['embedding'][: len(head_VD)]):
+          raise ValueError(
+            f'{folder} has a lm_head.weight unlike its embedding, but '
+            'config.json ties them; set "tie_word_embeddings": false there'
+          )
   return cfg, flat
 
 
@@ -130,7 +124,6 @@ def write(
   tokenizer_dir: files.Name | None = None,
   is_chat: bool = False,
   dtype: str = 'float32',
-  max_shard_bytes: int = 4 << 30,
 ) -> None:
   """Write a model as a folder that transformers 4.57 and 5 load.
 
@@ -143,7 +136,6 @@ def write(
     tokenizer_dir: a saved tokenizer of ours, to be written along; None: none.
     is_chat: whether the model answers messages; its turn then ends the text.
     dtype: of the tensors: float32, bfloat16 or float16.
-    max_shard_bytes: bytes of tensors in a file, unless one is larger.
 
   Raises:
     FileExistsError: if the folder exists.
@@ -153,8 +145,8 @@ def write(
   folder = pathlib.Path(folder)
   if folder.exists():
     raise FileExistsError(f'{folder} exists; give a new folder')
-  if dtype not in _DTYPES:
-    raise ValueError(f'dtype {dtype!r}; use one of {", ".join(_DTYPES)}')
+  if dtype not in tensors.DTYPES:
+    raise ValueError(f'dtype {dtype!r}; use one of {", ".join(tensors.DTYPES)}')
   family = families.of_model(cfg)
   values = families.to_json(cfg, family, dtype)
   folder.parent.mkdir(parents=True, exist_ok=True)
@@ -173,13 +165,11 @@ def write(
   if not path.exists():
     given = {key: value for key, value in ids.items() if value is not None}
     files.write_json(path, {'do_sample': True, **given})
-  wanted = tensors.of_model(cfg, family.model_type)
   _write_tensors(
     unfinished,
-    wanted,
+    tensors.of_model(cfg, family.model_type),
     flat=traverse_util.flatten_dict(params, sep='/'),
-    dtype=np.dtype(_DTYPES[dtype]),
-    max_shard_bytes=max_shard_bytes,
+    dtype=jnp.dtype(dtype),
   )
   files.put_in_place(unfinished, folder)
 
@@ -226,24 +216,17 @@ def _refuse_other_names(folder, files, wanted, cfg):
     )
 
 
-def _refuse_other_head(folder, head_VD, embedding_VD):
-  if not np.array_equal(head_VD, embedding_VD[: len(head_VD)]):
-    raise ValueError(
-      f'{folder} has a lm_head.weight unlike its embedding, but config.json '
-      'ties them; set "tie_word_embeddings": false there'
-    )
-
-
-def _write_tensors(folder, wanted, flat, dtype, max_shard_bytes):
+def _write_tensors(folder, wanted, flat, dtype):
   """Write all tensors, one file after the other."""
-  shards, n_bytes = [[]], 0
+  shards, n_bytes, total = [[]], 0, 0
   for tensor in wanted:
     size = int(np.prod(tensor.shape)) * dtype.itemsize
-    if shards[-1] and n_bytes + size > max_shard_bytes:
+    if shards[-1] and n_bytes + size > _MAX_SHARD_BYTES:
       shards.append([])
       n_bytes = 0
     shards[-1].append(tensor)
     n_bytes += size
+    total += size
   weight_map = {}
   for i, shard in enumerate(shards):
     name = 'model.safetensors'
@@ -254,7 +237,6 @@ def _write_tensors(folder, wanted, flat, dtype, max_shard_bytes):
     (folder / name).chmod(0o644)  # as other files; it makes them private
     weight_map |= dict.fromkeys(arrays, name)
   if len(shards) > 1:
-    total = sum(int(np.prod(t.shape)) for t in wanted) * dtype.itemsize
     index = {'metadata': {'total_size': total}, 'weight_map': weight_map}
     files.write_json(folder / _INDEX, index)
 

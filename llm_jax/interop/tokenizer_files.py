@@ -27,7 +27,6 @@ from llm_jax.tokenizer import (
 )
 
 _MODEL = 'tokenizer.model'  # SentencePiece, as published
-_OURS = published.Published()
 Tokenizer = encoding.Tokenizer | sentencepiece.SentencePieceTokenizer
 
 
@@ -51,59 +50,40 @@ def read(folder: files.Name, vocab_size: int, grows: bool = False) -> Tokenizer:
     ValueError: if ours cannot represent it, with the reason.
   """
   folder = pathlib.Path(folder)
-  path = folder / encoding.HUGGING_FACE_FILE
-  is_model = (folder / _MODEL).is_file()
+  path, model = folder / encoding.HUGGING_FACE_FILE, folder / _MODEL
   values: dict[str, Any] = {'model': {}}
-  if path.is_file() or not is_model:
+  if path.is_file() or not model.is_file():
     values = files.read_object(path)
   values['added_tokens'] = _added_tokens(folder, values)
-  if not is_model and not sentencepiece_json.is_of_this_kind(values):
-    return _read_byte_level(folder, values, vocab_size=vocab_size, grows=grows)
+  added = huggingface.added_tokens(values)
   with tempfile.TemporaryDirectory() as scratch:
-    model = folder / _MODEL
-    if not is_model:
+    if not model.is_file() and sentencepiece_json.is_of_this_kind(values):
       model = pathlib.Path(scratch) / _MODEL
       sentencepiece_json.write(values, model)
-    return _read_sentencepiece(
-      folder, values, model=model, vocab_size=vocab_size, grows=grows
-    )
-
-
-def _added_tokens(
-  folder: pathlib.Path, values: Mapping[str, Any]
-) -> list[dict[str, Any]]:
-  """Those of tokenizer.json, and those that only the files beside it have."""
-  added: list[dict[str, Any]] = [*(values.get('added_tokens') or ())]
-  names = {token['content'] for token in added}
-  path = folder / 'tokenizer_config.json'
-  settings = files.read_object(path) if path.is_file() else {}
-  for token_id, token in (settings.get('added_tokens_decoder') or {}).items():
-    if token['content'] not in names:
-      added.append({**token, 'id': int(token_id)})
-      names.add(token['content'])
-  path = folder / 'added_tokens.json'
-  for name, token_id in (
-    files.read_object(path) if path.is_file() else {}
-  ).items():
-    if name not in names:
-      added.append({'content': name, 'id': token_id, 'special': True})
-  return added
-
-
-def _read_byte_level(folder, values, vocab_size, grows) -> encoding.Tokenizer:
-  added = huggingface.added_tokens(values)
-  names = values['model']['vocab'] | {a.name: a.token_id for a in added}
-  facts = published.read(folder, names)
-  parts = huggingface.read_parts(values, set(facts.token_names.values()))
-  text_ids = {a.name: a.token_id for a in parts.rules.added}
-  taken = {*parts.ranks.values(), *parts.special_ids.values()}
-  new = _new_control_tokens(
-    facts,
-    {*parts.special_ids, *text_ids},
-    taken={*taken, *text_ids.values()},
-    vocab_size=vocab_size,
-    grows=grows,
-  )
+    plain = None
+    if model.is_file():
+      plain = sentencepiece.SentencePieceTokenizer(model)
+    vocabulary = plain.piece_ids if plain else values['model']['vocab']
+    names = dict(vocabulary) | {token.name: token.token_id for token in added}
+    facts = published.read(folder, names)
+    controls = {*facts.token_names.values()}
+    taken = {*names.values()}.difference(plain.unused_ids if plain else ())
+    free = [i for i in range(vocab_size) if i not in taken]
+    if grows:
+      free += range(vocab_size, vocab_size + len(specials.NAMES))
+    new = _new_control_tokens(facts, names, free=free, grows=grows)
+    if plain:
+      return sentencepiece.SentencePieceTokenizer(
+        model,
+        control_pieces=controls | {t.name for t in added if t.is_special},
+        new_pieces=[
+          *(token for token in added if token.name not in plain.piece_ids),
+          *(text_tokenizer.AddedToken(name, i) for name, i in new.items()),
+        ],
+        vocab_size=vocab_size,
+        published=facts,
+      )
+  parts = huggingface.read_parts(values, controls)
   return encoding.Tokenizer(
     parts.ranks,
     parts.pattern,
@@ -114,48 +94,29 @@ def _read_byte_level(folder, values, vocab_size, grows) -> encoding.Tokenizer:
   )
 
 
-def _read_sentencepiece(
-  folder, values, model, vocab_size, grows
-) -> sentencepiece.SentencePieceTokenizer:
-  plain = sentencepiece.SentencePieceTokenizer(model)
-  names = dict(plain.piece_ids)
-  added = huggingface.added_tokens(values)
-  names |= {token.name: token.token_id for token in added}
-  facts = published.read(folder, names)
-  controls = {*facts.token_names.values()}
-  controls |= {token.name for token in added if token.is_special}
-  new = _new_control_tokens(
-    facts,
-    names.keys(),
-    taken={*names.values()} - {*plain.unused_ids},
-    vocab_size=vocab_size,
-    grows=grows,
-  )
-  return sentencepiece.SentencePieceTokenizer(
-    model,
-    control_pieces=sorted(controls & plain.piece_ids.keys()),
-    new_pieces=[
-      *(token for token in added if token.name not in plain.piece_ids),
-      *(text_tokenizer.AddedToken(name, i) for name, i in new.items()),
-    ],
-    vocab_size=vocab_size,
-    published=facts,
-  )
+def _added_tokens(
+  folder: pathlib.Path, values: Mapping[str, Any]
+) -> list[dict[str, Any]]:
+  """Those of tokenizer.json, and those that only the files beside it have."""
+  settings = published.read_object(folder, 'tokenizer_config.json')
+  decoder = settings.get('added_tokens_decoder') or {}
+  added = [*(values.get('added_tokens') or ())]
+  added += [{**token, 'id': int(i)} for i, token in decoder.items()]
+  for name, i in published.read_object(folder, 'added_tokens.json').items():
+    added.append({'content': name, 'id': i, 'special': True})
+  by_name: dict[str, dict[str, Any]] = {}
+  for token in added:
+    by_name.setdefault(token['content'], token)
+  return list(by_name.values())
 
 
 def _new_control_tokens(
-  facts, names, taken, vocab_size, grows
+  facts: published.Published, names: Mapping[str, int], free: list[int], grows
 ) -> dict[str, int]:
   """The ids that our control tokens get, of those that are not there."""
-  ours = [
-    name
-    for name in specials.NAMES
-    if name not in names
-    and not (name == specials.END_OF_TEXT and facts.eos_ids)
-  ]  # fmt: skip
-  free = [i for i in range(vocab_size) if i not in taken]
-  if grows:
-    free += range(vocab_size, vocab_size + len(ours))
+  ours = [name for name in specials.NAMES if name not in names]
+  if facts.eos_ids:
+    ours = [name for name in ours if name != specials.END_OF_TEXT]
   gets = grows or (facts.chat_template is None and len(free) >= len(ours))
   logging.info(
     'the tokenizer has %s; our control tokens %s',
@@ -165,11 +126,7 @@ def _new_control_tokens(
   return dict(zip(ours, free, strict=False)) if gets else {}
 
 
-def save(
-  folder: files.Name,
-  tokenizer: Tokenizer,
-  target: files.Name,
-) -> None:
+def save(folder: files.Name, tokenizer: Tokenizer, target: files.Name) -> None:
   """Save a tokenizer from `read` with the files that it came from.
 
   An export gives these back as they are, but for control tokens of ours.
@@ -182,8 +139,8 @@ def save(
   published.keep(folder, target)
   tokenizer.save(target)
   target = pathlib.Path(target)
-  ids = {name: tokenizer.special_id(name) for name in tokenizer.special_names}
-  new = {name: i for name, i in ids.items() if name in specials.NAMES}
+  ours = [name for name in specials.NAMES if name in tokenizer.special_names]
+  new = {name: tokenizer.special_id(name) for name in ours}
   path = target / encoding.HUGGING_FACE_FILE
   if path.is_file():
     values = files.read_object(path)
@@ -209,7 +166,7 @@ def write(folder, cfg, tokenizer_dir, is_chat) -> dict[str, Any]:
     ids = _write_own_tokenizer(
       folder, cfg, tokenizer_dir=tokenizer_dir, is_chat=is_chat
     )
-  if not is_chat or (tokenizer.published or _OURS).chat_template is not None:
+  if not is_chat or tokenizer.chat_template is not None:
     return ids
   # The turn ends with our token, whatever ends a text of the model.
   path = folder / 'chat_template.jinja'
@@ -238,9 +195,7 @@ def _write_own_tokenizer(folder, cfg, tokenizer_dir, is_chat) -> dict[str, Any]:
     folder / 'tokenizer_config.json',
     {
       'tokenizer_class': 'PreTrainedTokenizerFast',
-      'bos_token': end,
-      'eos_token': end,
-      'pad_token': end,
+      **dict.fromkeys(('bos_token', 'eos_token', 'pad_token'), end),
       'model_max_length': cfg.max_length,
       # Or transformers 4 adds token_type_ids, which generate() refuses.
       'model_input_names': ['input_ids', 'attention_mask'],

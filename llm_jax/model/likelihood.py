@@ -3,6 +3,8 @@
 Does not reduce them to a loss; see losses/.
 """
 
+from typing import NamedTuple
+
 import jax
 
 from llm_jax import types
@@ -10,13 +12,24 @@ from llm_jax.losses import next_token
 from llm_jax.model import config, transformer, value_head
 
 
-def target_logp(
+class Likelihood(NamedTuple):
+  """What a model makes of a batch."""
+
+  logp_BT: jax.Array  # of the targets, in nats, float32
+  value_BT: jax.Array | None  # before each target; None without a value head
+  # How evenly experts are used: the mean over layers of the balance of
+  # experts.route; None without experts.
+  balance: jax.Array | None
+
+
+def of_targets(
   cfg: config.ModelConfig,
   params: types.Params,
   batch: types.Batch,
   chunk_length: int = 0,
+  first: int = 0,
   temperature: float = 1.0,
-) -> jax.Array:
+) -> Likelihood:
   """Run the model over the inputs and look up each target.
 
   Args:
@@ -25,60 +38,10 @@ def target_logp(
     batch: inputs_BT, targets_BT, positions_BT, and segment_ids_BT where a row
       holds several documents.
     chunk_length: tokens of a row whose logits exist at once; 0: all.
-    temperature: divisor of the logits.
-
-  Returns:
-    logp_BT of the targets, in nats, float32.
-  """
-  options = {'chunk_length': chunk_length, 'temperature': temperature}
-  return _run(cfg, params, batch, **options)[0]
-
-
-def target_logp_and_balance(
-  cfg: config.ModelConfig,
-  params: types.Params,
-  batch: types.Batch,
-  chunk_length: int = 0,
-) -> tuple[jax.Array, jax.Array | None]:
-  """`target_logp`, and how evenly experts are used.
-
-  Returns:
-    logp_BT; and the mean over layers of the balance of experts.route, None
-    without experts.
-  """
-  logp_BT, _, balance = _run(cfg, params, batch, chunk_length=chunk_length)
-  return logp_BT, balance
-
-
-def target_logp_and_value(
-  cfg: config.ModelConfig,
-  params: types.Params,
-  batch: types.Batch,
-  first: int = 0,
-  temperature: float = 1.0,
-) -> tuple[jax.Array, jax.Array | None]:
-  """`target_logp`, and the values before each target.
-
-  Args:
-    cfg: the model.
-    params: its parameters.
-    batch: as of `target_logp`.
     first: targets of a row before this one are left out.
     temperature: divisor of the logits.
-
-  Returns:
-    logp_BT; and value_BT, None where params have no value head.
   """
-  options = {'first': first, 'temperature': temperature}
-  logp_BT, hidden_BTD, _ = _run(cfg, params, batch, **options)
-  if value_head.NAME not in params:
-    return logp_BT, None
-  return logp_BT, value_head.apply(params[value_head.NAME], hidden_BTD)
-
-
-def _run(cfg, params, batch, chunk_length=0, first=0, temperature=1.0):
-  """logp_BT and hidden_BTD from `first` on, and the balance of experts."""
-  hidden_BTD, _, balance = transformer.apply_with_balance(
+  hidden_BTD, _, balance = transformer.apply(
     cfg,
     params,
     batch['inputs_BT'],
@@ -96,4 +59,7 @@ def _run(cfg, params, batch, chunk_length=0, first=0, temperature=1.0):
     softcap=cfg.logit_softcap,
     temperature=temperature,
   )
-  return logp_BT, hidden_BTD, balance
+  value_BT = None
+  if value_head.NAME in params:
+    value_BT = value_head.apply(params[value_head.NAME], hidden_BTD)
+  return Likelihood(logp_BT, value_BT, balance)

@@ -82,7 +82,7 @@ def apply(
   segment_ids_BT: types.Array | None = None,
   cache: types.Params | None = None,
   n_read: int | None = None,
-) -> tuple[jax.Array, types.Params]:
+) -> tuple[jax.Array, types.Params, jax.Array | None]:
   """Run the model over tokens.
 
   Without a cache, tokens see the earlier tokens of their own segment. With a
@@ -101,34 +101,8 @@ def apply(
       they see each other only, as without a cache, which is only written.
 
   Returns:
-    hidden_BTD after the final norm, and the updated cache (None without one).
-  """
-  hidden_BTD, cache, _ = apply_with_balance(
-    cfg,
-    params,
-    tokens_BT,
-    positions_BT=positions_BT,
-    segment_ids_BT=segment_ids_BT,
-    cache=cache,
-    n_read=n_read,
-  )
-  return hidden_BTD, cache
-
-
-def apply_with_balance(
-  cfg: config.ModelConfig,
-  params: types.Params,
-  tokens_BT: types.Array,
-  positions_BT: types.Array,
-  segment_ids_BT: types.Array | None = None,
-  cache: types.Params | None = None,
-  n_read: int | None = None,
-) -> tuple[jax.Array, types.Params, jax.Array | None]:
-  """`apply`, and how evenly experts are used.
-
-  Returns:
-    hidden_BTD and cache as `apply`; and the mean over layers of the balance of
-    experts.route, None without experts.
+    hidden_BTD after the final norm; the updated cache, None without one; and
+    the mean over layers of the balance of experts.route, None without experts.
   """
   chex.assert_equal_shape([tokens_BT, positions_BT])
   if cache is None:

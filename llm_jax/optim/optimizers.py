@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import optax
 from optax import contrib
 
+from llm_jax import dataclass_json
 from llm_jax.model import params
 from llm_jax.optim import muon
 
@@ -66,11 +67,7 @@ class Optimizer:
         f'Optimizer.schedule = {self.schedule!r}; use {" or ".join(_SCHEDULES)}'
       )
     names = 'matrix_lr peak_lr weight_decay clip_norm warmup_steps'
-    for name in names.split():
-      if getattr(self, name) < 0:
-        raise ValueError(
-          f'Optimizer.{name} = {getattr(self, name)} is negative; use 0 or more'
-        )
+    dataclass_json.require_at_least(self, names, 0)
     for name in ('final_share', 'decay_share'):
       if not 0 <= getattr(self, name) <= 1:
         raise ValueError(

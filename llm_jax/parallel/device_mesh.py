@@ -112,6 +112,12 @@ def make(
   return Mesh(grid, tuple(named), (AxisType.Auto,) * len(named))
 
 
+def describe(mesh: Mesh) -> str:
+  """The axes along which a mesh has several devices, such as `data 2`."""
+  axes = [f'{axis} {n}' for axis, n in mesh.shape.items() if n > 1]
+  return ', '.join(axes) or '1 device'
+
+
 def current() -> jax.sharding.AbstractMesh | None:
   """The mesh that the step being compiled is for; None outside of one."""
   mesh = jax.sharding.get_abstract_mesh()
@@ -156,10 +162,7 @@ def split_rows(x_BTD: jax.Array) -> jax.Array:
   compute every row on every device.
   """
   mesh = current()
-  if mesh is None:
-    return x_BTD
-  spec = fit(mesh, BATCH, x_BTD.shape)
-  return jax.lax.with_sharding_constraint(x_BTD, spec)
+  return x_BTD if mesh is None else _constrain(mesh, BATCH, x_BTD)
 
 
 def gather_context(k_BSGK: jax.Array) -> jax.Array:
@@ -170,8 +173,11 @@ def gather_context(k_BSGK: jax.Array) -> jax.Array:
   mesh = current()
   if mesh is None or mesh.shape['context'] == 1:
     return k_BSGK
-  spec = fit(mesh, PartitionSpec(BATCH[0], None, 'tensor'), k_BSGK.shape)
-  return jax.lax.with_sharding_constraint(k_BSGK, spec)
+  return _constrain(mesh, PartitionSpec(BATCH[0], None, 'tensor'), k_BSGK)
+
+
+def _constrain(mesh, spec, x):
+  return jax.lax.with_sharding_constraint(x, fit(mesh, spec, x.shape))
 
 
 def abstract_batch(

@@ -18,14 +18,8 @@ from llm_jax import files
 # The order of the path; a run may hold more folders (rl_seed0, rl_seed1, ...)
 # and they are placed by the stage that their run.json names.
 STAGES = (
-  'crawl',
-  'clean',
-  'train_tokenizer',
-  'tokenize',
-  'pretrain',
-  'sft',
-  'rl',
-  'evaluate',
+  *('crawl', 'clean', 'train_tokenizer', 'tokenize'),
+  *('pretrain', 'sft', 'rl', 'evaluate'),
 )
 # What the recipes call their folders in a whole run.
 _FOLDERS = {'train_tokenizer': 'tokenizer', 'tokenize': 'tokens'}

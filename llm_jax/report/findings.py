@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from llm_jax.evals import statistics
 from llm_jax.report import artifacts
 
-_RL_AFTER_SFT = r'(?s)^rl(?!.*zero)'
+RL_AFTER_SFT = r'(?s)^rl(?!.*zero)'
 # rl_seed0, rl_seed1, ... are runs of one recipe that differ in the seed only.
 _SEED = re.compile(r'(?P<recipe>.+?)_?seed_?\d+')
 
@@ -100,11 +100,6 @@ def learnt(report: Mapping[str, Any]) -> list[str]:
   return sentences
 
 
-def best_rl(report: Mapping[str, Any], mode: str) -> Accuracy | None:
-  """The line that stands for RL after SFT; see `named`."""
-  return named(report, mode, (_RL_AFTER_SFT,))
-
-
 def named(
   report: Mapping[str, Any], mode: str, patterns: Sequence[str]
 ) -> Accuracy | None:
@@ -138,19 +133,20 @@ def headline(report: Mapping[str, Any]) -> list[tuple[str, str, str]]:
     (what, number, explanation) of each that the record holds.
   """
   found = []
-  for what, line in (
-    ('Base model', named(report, 'free', ('base', 'pretrain'))),
-    ('After SFT', named(report, 'free', ('sft',))),
-    ('After RL', best_rl(report, 'free')),
-    ('RL from base', named(report, 'free', ('zero',))),
+  for what, mode, patterns in (
+    ('Base model', 'free', ('base', 'pretrain')),
+    ('After SFT', 'free', ('sft',)),
+    ('After RL', 'free', (RL_AFTER_SFT,)),
+    ('RL from base', 'free', ('zero',)),
+    ('RL, not thinking', 'direct', (RL_AFTER_SFT,)),
   ):
-    if line:
-      greedy = percent(line.greedy.share)
-      shown = f'of sampled answers are right; greedy {greedy}'
-      found.append((what, percent(line.sampled.share), shown))
-  if direct := best_rl(report, 'direct'):
-    shown = 'when the same model must answer at once'
-    found.append(('RL, not thinking', percent(direct.sampled.share), shown))
+    if line := named(report, mode, patterns):
+      shown = (
+        'when the same model must answer at once'
+        if mode == 'direct'
+        else f'of sampled answers are right; greedy {line.greedy.share:.1%}'
+      )
+      found.append((what, f'{line.sampled.share:.1%}', shown))
   held_out = report['held_out'] or {}
   models = held_out.get('models') or {}
   name = next((n for n in models if 'base' in n or 'pretrain' in n), None)
@@ -162,18 +158,9 @@ def headline(report: Mapping[str, Any]) -> list[tuple[str, str, str]]:
   return found
 
 
-def achieved(report: Mapping[str, Any]) -> list[tuple[str, str]]:
-  """One sentence for each stage that ran.
-
-  Args:
-    report: the record of a run.
-
-  Returns:
-    (folder, sentence) in the order of the path.
-  """
-  return [
-    (stage['name'], _sentence(report, stage)) for stage in report['stages']
-  ]
+def achieved(report: Mapping[str, Any]) -> dict[str, str]:
+  """One sentence for each stage that ran, by its folder."""
+  return {stage['name']: _sentence(report, stage) for stage in report['stages']}
 
 
 def funnel_steps(funnel: Mapping[str, Any] | None) -> list[dict[str, Any]]:
@@ -195,33 +182,6 @@ def funnel_steps(funnel: Mapping[str, Any] | None) -> list[dict[str, Any]]:
     }
     for step in (funnel or {}).get('steps') or []
   ]
-
-
-def percent(share: float) -> str:
-  """Write a share of 1 with one decimal.
-
-  >>> percent(0.8532), percent(1), percent(0.0004)
-  ('85.3%', '100.0%', '0.0%')
-
-  Args:
-    share: in 0..1.
-
-  Returns:
-    The text.
-  """
-  return f'{100 * share:.1f}%'
-
-
-def interval(limits: Sequence[float]) -> str:
-  """Write limits in percent, as in '81.9-88.2'.
-
-  Args:
-    limits: low and high, in 0..1.
-
-  Returns:
-    The text, with an en dash.
-  """
-  return f'{100 * limits[0]:.1f}–{100 * limits[1]:.1f}'
 
 
 def duration(seconds: float | None) -> str:
@@ -389,10 +349,9 @@ def _sentence(report: Mapping[str, Any], stage: Mapping[str, Any]) -> str:
   if kind in ('sft', 'rl'):
     for line in accuracies(report, 'free'):
       if line.name == name:
-        sampled, greedy = line.sampled.share, line.greedy.share
         return (
-          f'{percent(sampled)} of sampled and {percent(greedy)} of greedy '
-          f'answers right on {line.n} held-out problems'
+          f'{line.sampled.share:.1%} of sampled and {line.greedy.share:.1%} of '
+          f'greedy answers right on {line.n} held-out problems'
         )
   metrics = (report['training'].get(name) or {}).get('series') or {}
   if kind == 'pretrain' and metrics.get('valid_bits_per_byte'):

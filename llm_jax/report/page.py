@@ -110,38 +110,36 @@ def _charts(report: Mapping[str, Any]) -> dict[str, list[Any]]:
   """The charts of each section; one that the record lacks is not there."""
   free = findings.accuracies(report, 'free')
   direct = findings.accuracies(report, 'direct')
-  level: list[str] = []
   several = len(report['funnels']) > 1
   made = {
     'funnel': itertools.chain.from_iterable(
       _funnel(findings.funnel_steps(funnel), name if several else '')
       for name, funnel in report['funnels'].items()
     ),
-    'training': _training(report, level),
+    'training': _training(report),
     'free': _intervals(free, 'answers'),
     'direct': _intervals(direct, 'answers, not thinking'),
     'pass_at_k': [_pass_at_k(free)],
-    'rl': _rl(report, level),
+    'rl': _rl(report),
     'bits_per_byte': _bits_per_byte(report),
   }
-  drawn = {
-    section: list(filter(None, found)) for section, found in made.items()
-  }
-  return drawn | {'level': level}
+  drawn: dict[str, list[Any]] = {section: [] for section in [*made, 'level']}
+  for section, found in made.items():
+    for chart in filter(None, found):
+      drawn['level' if isinstance(chart, str) else section].append(chart)
+  return drawn
 
 
 def _curve(
   heading: str,
   unit: str,
   series: Sequence[tuple[str, charts.Points]],
-  level: list[str],
   **more: Any,
-) -> charts.Chart | None:
-  """A chart of lines; where all of them are level, its heading in `level`."""
+) -> charts.Chart | str | None:
+  """A chart of lines; where all of them are level, a text that says so."""
   ys = [y for _, points in series for _, y in points if y is not None]
   if len(ys) > 1 and max(ys) - min(ys) <= _LEVEL * max(map(abs, ys)):
-    level.append(f'{heading} ({ys[-1]:.3g})')
-    return None
+    return f'{heading} ({ys[-1]:.3g})'
   return charts.lines(heading, unit, series, **more)
 
 
@@ -165,9 +163,7 @@ def _funnel(
       yield charts.bars(heading + of, unit, rows)
 
 
-def _training(
-  report: Mapping[str, Any], level: list[str]
-) -> Iterator[charts.Chart | None]:
+def _training(report: Mapping[str, Any]) -> Iterator[charts.Chart | str | None]:
   compressors = (report['held_out'] or {}).get('compressors') or {}
   for folder, found in report['training'].items():
     metrics = found['series']
@@ -182,18 +178,13 @@ def _training(
         f'{heading} of {folder}',
         unit,
         [('training', metrics.get(key, ())), ('held out', held_out)],
-        level=level,
         strong={'held out'},
         reference=reference if folder == 'pretrain' else {},
         caption=_MIXED if held_out else '',
       )
     for key, heading, unit in _HOW:
-      yield _curve(
-        f'{heading} of {folder}',
-        unit,
-        [('training', metrics.get(key, ()))],
-        level=level,
-      )
+      series = [('training', metrics.get(key, ()))]
+      yield _curve(f'{heading} of {folder}', unit, series)
     yield _curve(
       f'Mixture of {folder}',
       'times that each source was read',
@@ -202,7 +193,6 @@ def _training(
         for key, points in metrics.items()
         if key.startswith('epochs_')
       ],
-      level=level,
     )
 
 
@@ -229,9 +219,7 @@ def _pass_at_k(lines: Sequence[findings.Accuracy]) -> charts.Chart | None:
   )
 
 
-def _rl(
-  report: Mapping[str, Any], level: list[str]
-) -> Iterator[charts.Chart | None]:
+def _rl(report: Mapping[str, Any]) -> Iterator[charts.Chart | str | None]:
   runs = {
     folder: found['series']
     for folder, found in report['training'].items()
@@ -239,7 +227,7 @@ def _rl(
   }
   for key, heading, unit in _RL_CHARTS:
     series = [(name, found.get(key, ())) for name, found in runs.items()]
-    yield _curve(heading, unit, series, level=level)
+    yield _curve(heading, unit, series)
 
 
 def _bits_per_byte(report: Mapping[str, Any]) -> Iterator[charts.Chart]:

@@ -50,7 +50,7 @@ def stages(report: Mapping[str, Any]) -> Table:
   """What each stage took and achieved, in the order of the path."""
   seconds = [stage['seconds'] or 0 for stage in report['stages']]
   longest = max(seconds, default=0) or 1
-  sentences = dict(findings.achieved(report))
+  sentences = findings.achieved(report)
   return _table(
     'What each stage took and achieved',
     report['stages'],
@@ -71,7 +71,8 @@ def _limited(estimate: findings.Estimate | None) -> Cell:
   shown = f'{100 * estimate.share:.1f}'
   if estimate.limits is None:
     return shown
-  return shown, f'({findings.interval(estimate.limits)})'
+  low, high = estimate.limits
+  return shown, f'({100 * low:.1f}–{100 * high:.1f})'
 
 
 def _means(lines: Sequence[findings.Accuracy]) -> list[int]:

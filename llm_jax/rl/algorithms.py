@@ -197,7 +197,7 @@ def make_loss_fn(
 
   def loss_fn(params, batch, key):
     del key  # nothing is drawn: there is no dropout
-    logp_BT, value_BT = likelihood.target_logp_and_value(
+    logp_BT, value_BT, _ = likelihood.of_targets(
       model_cfg, params, batch, first=first, temperature=temperature
     )
     return loss(cfg, logp_BT, batch=batch, value_BT=value_BT)

@@ -6,6 +6,7 @@ and the policy one or several updates.
 """
 
 import dataclasses
+import functools
 import time
 import zlib
 from collections.abc import Callable, Iterator
@@ -88,7 +89,10 @@ def make_annotate_fn(
   has_values, is_weighed = algorithm.has_values, bool(algorithm.max_importance)
   if not (has_kl or has_values or is_weighed):
     return lambda params, batch: batch
-  cfg, mesh = stage.model_config, stage.mesh
+  mesh = stage.mesh
+  of_targets = functools.partial(
+    likelihood.of_targets, stage.model_config, temperature=temperature
+  )
   reference = jax.tree.map(jnp.copy, stage.params) if has_kl else None
 
   @jax.jit
@@ -96,13 +100,9 @@ def make_annotate_fn(
     def one_part(part):
       found = {}
       if has_kl:
-        found['ref_logp_BT'] = likelihood.target_logp(
-          cfg, reference, part, temperature=temperature
-        )
+        found['ref_logp_BT'] = of_targets(reference, part).logp_BT
       if has_values or is_weighed:
-        logp_BT, value_BT = likelihood.target_logp_and_value(
-          cfg, params, part, temperature=temperature
-        )
+        logp_BT, value_BT, _ = of_targets(params, part)
         found |= {'value_BT': value_BT} if has_values else {}
         found |= {'trainer_logp_BT': logp_BT} if is_weighed else {}
       return found

@@ -96,31 +96,17 @@ def evaluate(
     The share of sampled answers that are right.
   """
   result = scoring.evaluate(model, cfg.task, cfg.evaluation, direct=False)
-  values = evaluation(result)
+  names = ('greedy', 'sampled', 'think_share', 'mean_length')
+  values = {f'eval_{name}': result[name] for name in names}
+  for k, share in result['pass_at_k'].items():
+    if k != '1':
+      values[f'eval_pass_at_{k}'] = share
   writer.metrics(step, values)
-  writer.sample(step, first_sample(result))
+  sample = result['samples'][0]
+  writer.sample(step, {'prompt': sample['prompt'], 'text': sample['answer']})
   said = scoring.sentence(result)
   logging.info('step %d/%d | %s', step, cfg.loop.n_steps, said)
   return values['eval_sampled']
-
-
-def evaluation(result: Mapping[str, Any]) -> dict[str, float]:
-  """The numbers of scoring.evaluate that are followed over a run."""
-  values = {
-    f'eval_{name}': result[name]
-    for name in ('greedy', 'sampled', 'think_share', 'mean_length')
-  }
-  return values | {
-    f'eval_pass_at_{k}': value
-    for k, value in result['pass_at_k'].items()
-    if k != '1'
-  }
-
-
-def first_sample(result: Mapping[str, Any]) -> dict[str, str]:
-  """An answer of scoring.evaluate, for samples.jsonl."""
-  sample = result['samples'][0]
-  return {'prompt': sample['prompt'], 'text': sample['answer']}
 
 
 def join_updates(

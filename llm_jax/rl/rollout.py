@@ -54,13 +54,6 @@ class Sampler:
   dead_groups: Callable[[np.ndarray], np.ndarray]  # reward_PR -> is_dead_P
   pool: futures.Executor  # threads that judge
 
-  def __post_init__(self):
-    if self.request.features or self.request.slides:
-      raise ValueError(
-        f'{self.request}: what is trained is the whole tempered distribution; '
-        'leave truncation, penalties, bans and slides out'
-      )
-
 
 def check_reward(name: str) -> None:
   """Refuse what is none of REWARDS."""
@@ -269,14 +262,12 @@ def training_batch(
 
   Args:
     groups: of one size, R answers each.
-    length: tokens of a row; a static shape.
+    length: tokens of a row, a static shape: no less than a prompt has with its
+      answer, but for the last token, which nothing follows.
 
   Returns:
     inputs_BT, targets_BT, positions_BT, old_logp_BT and loss_mask_BT. The mask
     is 1 where the target was drawn, stop token included.
-
-  Raises:
-    ValueError: if a prompt with its answer is longer than length + 1.
   """
   rows = [(g.prompt.token_ids, answer) for g in groups for answer in g.answers]
   tokens_BT = np.zeros((len(rows), length + 1), np.int32)
@@ -284,11 +275,6 @@ def training_batch(
   loss_mask_BT = np.zeros((len(rows), length), np.float32)
   for row, (prompt, answer) in enumerate(rows):
     start, end = len(prompt), len(prompt) + len(answer.token_ids)
-    if end > length + 1:
-      raise ValueError(
-        f'a prompt of {start} and an answer of {end - start} tokens do '
-        f'not fit a row of {length + 1}; raise the length of the rows'
-      )
     tokens_BT[row, :end] = [*prompt, *answer.token_ids]
     old_logp_BT[row, start - 1 : end - 1] = answer.logps
     loss_mask_BT[row, start - 1 : end - 1] = 1

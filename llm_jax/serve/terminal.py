@@ -9,10 +9,10 @@ import dataclasses
 import math
 import signal
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from typing import Protocol
 
 from llm_jax import visible_text
-from llm_jax.chat import formats
+from llm_jax.chat import formats, template
+from llm_jax.infer import generate
 from llm_jax.tokenizer import stream, text_tokenizer
 from llm_jax.verify import grading
 
@@ -29,19 +29,9 @@ Anything else is said to the model; begin with // for a message with one /."""
 _DIM, _NORMAL = '\x1b[2m', '\x1b[22m'
 
 
-class StreamFn(Protocol):
-  """Give the ids that continue a prompt, one at a time, as they are made."""
-
-  def __call__(
-    self,
-    prompt: Sequence[int],
-    max_new_tokens: int,
-    temperature: float,
-    seed: int,
-    stop_ids: set[int],
-  ) -> Iterator[int]:
-    """Yield ids until one of stop_ids (yielded too) or max_new_tokens."""
-    ...
+# Yields the ids that continue a prompt, for a seed, as they are made; the stop
+# token is the last if one was drawn.
+StreamFn = Callable[[list[int], generate.Request, int], Iterator[int]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -54,16 +44,7 @@ class Settings:
   max_new_tokens: int
   temperature: float = 0.7
   seed: int = 0
-  base: bool = False  # plain continuation of the text, without the template
   max_turns: int = 0  # that the model sees, the new one with them; 0: any
-
-  def __post_init__(self):
-    if not self.base and not 0 < self.max_new_tokens < self.context_tokens:
-      raise ValueError(
-        f'max_new_tokens {self.max_new_tokens} leaves no room for a prompt in '
-        f'a context of {self.context_tokens} tokens; use 1 to '
-        f'{self.context_tokens - 1}'
-      )
 
 
 class Session:
@@ -73,9 +54,15 @@ class Session:
     self,
     stream_fn: StreamFn,
     tokenizer: text_tokenizer.TextTokenizer,
-    chat_format: formats.Format,
+    chat_format: template.Format,
     settings: Settings,
   ):
+    limit, context = settings.max_new_tokens, settings.context_tokens
+    if chat_format.is_chat and not 0 < limit < context:
+      raise ValueError(
+        f'max_new_tokens {limit} leaves no room for a prompt in a context of '
+        f'{context} tokens; use 1 to {context - 1}'
+      )
     self._stream_fn = stream_fn
     self._tokenizer = tokenizer
     self._format = chat_format
@@ -117,7 +104,7 @@ class Session:
         f'[the context of {self._settings.context_tokens} tokens is full: '
         f'the {n_dropped} oldest turn{"s" * (n_dropped > 1)} dropped]\n'
       )
-    yield from self._answer(prompt, text)
+    yield from filter(None, self._answer(prompt, text))
 
   def stop(self) -> bool:
     """Ask the running answer to end after its next token.
@@ -138,7 +125,7 @@ class Session:
       self.turns.clear()
       return '[the conversation is forgotten]\n'
     if name == '/system':
-      if self._settings.base:
+      if not self._format.is_chat:
         return '[plain continuation knows no system message; leave --base]\n'
       self.system = value
       self.turns.clear()
@@ -167,67 +154,51 @@ class Session:
     """
     settings = self._settings
     kept = settings.max_new_tokens
-    if settings.base:
+    if not self._format.is_chat:
       kept = min(kept, settings.context_tokens // 2)
     room = settings.context_tokens - kept
-    alone = self._encode([], text)
-    if len(alone) > room:
+    system = [{'role': 'system', 'content': self.system}] * bool(self.system)
+
+    def encode(turns: Sequence[dict[str, str]]) -> list[int]:
+      return self._format.prompt([*system, *turns, *formats.question(text)])
+
+    if (n_alone := len(encode([]))) > room:
       raise ValueError(
-        f'the message is {len(alone)} tokens with its frame, but the context '
-        f'of {settings.context_tokens} less {kept} for the answer takes '
-        f'{room}; '
+        f'the message is {n_alone} tokens with its frame, but the context of '
+        f'{settings.context_tokens} less {kept} for the answer takes {room}; '
         'shorten it' + (' or the system message' if self.system else '')
       )
-    if settings.base:
-      return alone, 0
     n_dropped = 0
-    prompt = self._encode(self.turns, text)
-    while len(prompt) > room:
+    while len(prompt := encode(self.turns)) > room:
       del self.turns[:2]
       n_dropped += 1
-      prompt = self._encode(self.turns, text)
     return prompt, n_dropped
-
-  def _encode(self, turns: Sequence[dict[str, str]], text: str) -> list[int]:
-    """Ids of the conversation with a new message, ready to be continued."""
-    if self._settings.base:
-      return self._format.prompt(formats.question(text))
-    system = [{'role': 'system', 'content': self.system}] * bool(self.system)
-    return self._format.prompt([*system, *turns, *formats.question(text)])
 
   def _answer(self, prompt: list[int], text: str) -> Iterator[str]:
     """Stream an answer and keep the turn, also where it was stopped."""
     settings = self._settings
-    stop_ids = set(self._format.stop_ids)
-    limit = settings.max_new_tokens
+    limit, stop_ids = settings.max_new_tokens, self._format.stop_ids
+    request = generate.Request(
+      limit, stop_ids, self.temperature, slides=not self._format.is_chat
+    )
     decoder = stream.StreamDecoder(self._tokenizer)
     drawn: list[int] = []
-    if self._format.opening:
-      yield self._format.opening
+    yield self._format.opening
     notice = f'[stopped: the answer reached its limit of {limit} tokens]'
     self._n_answers += 1
-    for token in self._stream_fn(
-      prompt,
-      max_new_tokens=limit,
-      temperature=self.temperature,
-      seed=settings.seed + self._n_answers,
-      stop_ids=stop_ids,
-    ):
+    seed = settings.seed + self._n_answers
+    for token in self._stream_fn(prompt, request, seed):
       if token in stop_ids:
         notice = ''
         break
       drawn.append(token)
-      hidden = token in self._format.hidden_ids
-      piece = '' if hidden else decoder.push(token)
-      if piece:
-        yield visible_text.visible(piece)
+      if token not in self._format.hidden_ids:
+        yield visible_text.visible(decoder.push(token))
       if self._stop_requested:
         notice = '[stopped]'
         break
-    rest = decoder.flush()
-    if rest:
-      yield visible_text.visible(rest)
-    if not settings.base:
+    yield visible_text.visible(decoder.flush())
+    if self._format.is_chat:
       self.turns += [
         {'role': 'user', 'content': text},
         {'role': 'assistant', 'content': self._format.text(drawn)},

@@ -10,45 +10,7 @@ import random
 import re
 from collections.abc import Iterator
 
-from llm_jax.tasks import protocol, splits
-from llm_jax.verify import grading
-
-# Phrasings by the name under which accuracy is reported. A capital letter at
-# the beginning and a mark at the end are sometimes left out, see `varied`.
-PHRASINGS: dict[str, tuple[str, ...]] = {
-  '12+7': ('{a}+{b}', '{a}+{b}?'),
-  '12 + 7': ('{a} + {b}', '{a} + {b}?'),
-  '12+7=': ('{a}+{b}=', '{a}+{b}=?'),
-  '12 + 7 =': ('{a} + {b} =', '{a} + {b} = ?'),
-  '12 plus 7': ('{a} plus {b}', '{a} plus {b}?', '{a} plus {b} is'),
-  'What is 12 + 7?': (
-    'What is {a} + {b}?', 'What is {a}+{b}?', "What's {a} + {b}?",
-    "What's {a}+{b}?", 'What does {a} + {b} make?', 'What is {a} + {b} = ?',
-  ),
-  'What is 12 plus 7?': (
-    'What is {a} plus {b}?', "What's {a} plus {b}?",
-    'How much is {a} plus {b}?', 'What does {a} plus {b} make?',
-  ),
-  'How much is 12 + 7?': (
-    'How much is {a} + {b}?', 'How much is {a}+{b}?',
-    'How much is {a} and {b}?', 'How much do {a} and {b} make?',
-    'How many are {a} + {b}?', 'What do {a} and {b} make?',
-  ),
-  'Add 12 and 7.': (
-    'Add {a} and {b}.', 'Add {a} to {b}.', 'Please add {a} and {b}.',
-    'Add {a} + {b}.', 'Can you add {a} and {b}?', 'Add {b} to {a}, please.',
-  ),
-  'Calculate 12 + 7.': (
-    'Calculate {a} + {b}.', 'Compute {a} + {b}.', 'Calculate {a}+{b}.',
-    'Compute {a}+{b}.', 'Please calculate {a} + {b}.', 'Solve {a} + {b}.',
-    'Calculate {a} plus {b}.', 'Can you calculate {a} + {b}?',
-  ),
-  'What is the sum of 12 and 7?': (
-    'What is the sum of {a} and {b}?', "What's the sum of {a} and {b}?",
-    'Sum {a} and {b}.', 'Sum of {a} and {b}?',
-    'Give me the sum of {a} and {b}.',
-  ),
-}  # fmt: skip
+from llm_jax.tasks import protocol, questions, splits
 
 
 @dataclasses.dataclass(frozen=True)
@@ -60,9 +22,9 @@ class Addition(splits.Made):
 
   n_digits: int = 3  # of the longest number
   min_digits: int = 1  # of the shortest
-  phrasings: tuple[str, ...] = ()  # names of PHRASINGS; (): all of them
+  # Names of questions.of('addition'); (): all of them.
+  phrasings: tuple[str, ...] = ()
   name: str = 'addition'
-  think_start: str = grading.THINK_START
 
   def __post_init__(self):
     if not 1 <= self.min_digits <= self.n_digits:
@@ -70,11 +32,11 @@ class Addition(splits.Made):
         f'Addition.min_digits = {self.min_digits} with n_digits = '
         f'{self.n_digits}; use 1 to n_digits'
       )
-    for name in self.phrasings:
-      if name not in PHRASINGS:
-        raise ValueError(
-          f'Addition.phrasings names {name!r}; use some of {[*PHRASINGS]}'
-        )
+    known = [*questions.of('addition')]
+    for name in set(self.phrasings) - set(known):
+      raise ValueError(
+        f'Addition.phrasings names {name!r}; use some of {known}'
+      )
 
   def _make(self, draw: random.Random) -> tuple[str, protocol.Problem]:
     lengths = range(self.min_digits, self.n_digits + 1)
@@ -83,8 +45,9 @@ class Addition(splits.Made):
       draw.randrange(10 ** (n - 1) * (n > 1), 10**n)
       for n in draw.choices(lengths, weights=lengths, k=2)
     )
-    kind = draw.choice(self.phrasings or [*PHRASINGS])
-    text = draw.choice(PHRASINGS[kind]).format(a=a, b=b)
+    phrasings = questions.of('addition')
+    kind = draw.choice(self.phrasings or [*phrasings])
+    text = draw.choice(phrasings[kind]).format(a=a, b=b)
     key = f'{min(a, b)}+{max(a, b)}'
     return key, self._problem(a, b, text=varied(text, draw), kind=kind)
 

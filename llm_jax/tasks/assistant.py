@@ -5,62 +5,18 @@ refused questions have a held-out split; who it is, is learnt by heart.
 """
 
 import dataclasses
-import itertools
 import random
 from typing import ClassVar
 
-from llm_jax.tasks import addition, identity, letters, protocol, splits
+from llm_jax.tasks import addition, letters, protocol, questions, splits
 from llm_jax.verify import grading
 
 _ADDITION = addition.Addition()
 CANNOT = 'I cannot do that: I only add two numbers of up to three digits.'
 
-# Questions that are refused: a template and its fillings, made-up words too.
-_TOPICS = (
-  'a poem', 'music', 'love', 'the moon', 'the weather', 'Paris', 'Germany',
-  'football', 'history', 'a cat', 'dogs', 'chess', 'cooking', 'bread', 'money',
-  'physics', 'Python', 'a list', 'files', 'strings', 'JAX', 'a story', 'art',
-  'the sea', 'trees', 'my friend', 'your dreams', 'politics', 'a car', 'rain',
-  'Mozart', 'Einstein', 'the president', 'China', 'London', 'winter', 'a joke',
-  'the universe', 'coffee', 'a dictionary', 'classes', 'the sun', 'birds',
-)  # fmt: skip
-_ABOUT = (
-  'What is {}?', 'Tell me about {}.', 'Write {}.', 'Explain {}.', 'Who is {}?',
-  'What do you know about {}?', 'Do you like {}?', 'Where is {}?',
-  'How does {} work?', 'Why is {} important?', 'Can you tell me {}?',
-  'What is the capital of {}?', 'Translate {} into French.', 'Describe {}.',
-  'Write a poem about {}.', 'Tell me a joke about {}.', 'When was {} born?',
-  'How do I use {}?', 'What does {} mean?', 'What is the meaning of {}?',
-  'Write a function about {}.', 'How old is {}?', 'What colour is {}?',
-  'Summarize {}.', 'Give me an example of {}.', 'I want to talk about {}.',
-  'Help me with {}.', 'What is the best way to learn {}?', 'Spell {}.',
-  'I think {} is great.', 'Should I buy {}?', 'How many letters has {}?',
-  'Sing {}.', 'Make a plan for {}.', 'Is {} good?', 'What about {}?',
-)  # fmt: skip
-_OTHER = (
-  'Tell me a joke.', 'Tell me a story.', 'What time is it?', 'Write a poem.',
-  'What day is it?', 'How is the weather?', 'Why is the sky blue?',
-  'What is the capital of France?', 'How old are you?', 'Where do you live?',
-  'Do you have feelings?', 'What is the meaning of life?', 'Write some code.',
-  'Can you sing?', 'Who is the president?', 'Sort a list.', 'I am sad.',
-  'Say something.', 'Are you happy?', 'What are you thinking?',
-)  # fmt: skip
-_SUMS = (
-  '{a} - {b}', '{a}-{b}', 'What is {a} - {b}?', '{a} minus {b}', '{a} * {b}',
-  '{a}*{b}=', 'What is {a} times {b}?', '{a} x {b}', '{a} / {b}', '{a}/{b}',
-  'Multiply {a} by {b}.', 'Subtract {b} from {a}.', 'Divide {a} by {b}.',
-  'What is {a} divided by {b}?', 'Is {a} larger than {b}?',
-  'What is {a} * {b}?', 'What is the square root of {a}?', 'Count to {a}.',
-  'What is the product of {a} and {b}?', 'Is {a} a prime?', '{a}', '{a}+',
-  '{a} + {b} + {c}', '{a}+{b}+{c}=', 'What is {a} + {b} + {c}?',
-  'Add {a}, {b} and {c}.',
-)  # fmt: skip
-# Sums as those that it can add, for numbers that are too long.
-_LONG = tuple(itertools.chain.from_iterable(addition.PHRASINGS.values()))
-
 
 @dataclasses.dataclass(frozen=True)
-class Assistant:
+class Assistant(protocol.Thinking):
   """The task: questions of three kinds, in conversations of 1 to max_turns.
 
   The question of a problem is its last one; what was said before are a
@@ -75,8 +31,6 @@ class Assistant:
   examples: ClassVar = (
     'What is 12 + 7?', 'Who are you?', 'Write a poem about the moon.',
   )  # fmt: skip
-  # Text that starts a thought; banned for direct answers.
-  think_start: str = grading.THINK_START
 
   def problems(
     self, split: str, count: int, seed: int
@@ -108,7 +62,7 @@ class Assistant:
     """A question of any kind."""
     u = draw.random()
     if u < self.identity_share:
-      question, answer = draw.choice(identity.PAIRS)
+      question, answer = draw.choice(questions.identity())
       question = addition.varied(question, draw)
       return protocol.Problem(self.name, question, answer, kind='who it is')
     if u < self.identity_share + self.refused_share:
@@ -134,23 +88,24 @@ class Assistant:
       answer, reference=problem.reference, read=str, what='a sentence'
     )
 
-  thinks = staticmethod(grading.thinks)
-
 
 def _beyond(draw: random.Random) -> str:
   """A question that is refused."""
+  refused = questions.of('refused')
   u = draw.random()
   if u < 0.1:
-    return draw.choice(_OTHER)
+    return draw.choice(refused['other'])
   if u < 0.6:
-    topic = draw.choice(_TOPICS)
+    topic = draw.choice(refused['topics'])
     if draw.random() < 0.3:
       topic = letters.word(draw, n_syllables=4)
-    return draw.choice(_ABOUT).format(topic)
+    return draw.choice(refused['about']).format(topic)
   lengths = [draw.randint(1, 3) for _ in 'abc']
-  texts = _SUMS
-  if draw.random() < 0.3:
+  texts = refused['sums']
+  if draw.random() < 0.3:  # a sum as those that it can add, but longer
     lengths[draw.randrange(2)] = draw.randint(4, 6)
-    texts = _LONG
+    texts = [
+      text for kind in questions.of('addition').values() for text in kind
+    ]
   a, b, c = (draw.randrange(10 ** (n - 1), 10**n) for n in lengths)
   return draw.choice(texts).format(a=a, b=b, c=c)

@@ -7,7 +7,7 @@ import dataclasses
 import random
 
 from llm_jax.tasks import protocol, splits
-from llm_jax.verify import equality, grading
+from llm_jax.verify import equality
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,7 +20,6 @@ class Comparison(splits.Made):
   n_decimals: int = 3  # digits after the point, at most
   max_whole: int = 99  # largest number before the point
   name: str = 'comparison'
-  think_start: str = grading.THINK_START
 
   def __post_init__(self):
     if not 1 <= self.n_decimals <= 12 or not 0 <= self.max_whole < 10**12:

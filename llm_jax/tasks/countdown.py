@@ -26,7 +26,6 @@ class Countdown(splits.Made):
   max_target: int = 99  # the largest value asked for
   n_tries: int = 3  # wrong sums in a demonstrated thought, at most
   name: str = 'countdown'
-  think_start: str = grading.THINK_START
 
   def __post_init__(self):
     if not (2 <= self.n_numbers <= 8 and 2 <= self.max_number <= 999):
@@ -92,13 +91,8 @@ class Countdown(splits.Made):
 
     def read(text: str) -> tuple[fractions.Fraction, list] | None:
       text, equals, right = text.partition('=')
-      if equals and right.strip() != str(target):
-        return None
-      try:
-        value, used = arithmetic.evaluate(text)
-      except ValueError:
-        return None
-      return value, sorted(used)
+      is_other = equals and right.strip() != str(target)
+      return None if is_other else _evaluated(text)
 
     reference = fractions.Fraction(target), sorted(numbers)
     return grading.compare(answer, reference, read=read, what='a sum')
@@ -110,12 +104,19 @@ def _read(prompt: str) -> tuple[int, list[int]]:
   return target, numbers
 
 
-def _value(text: str) -> fractions.Fraction | None:
-  """The value of a sum; None where it divides by zero."""
+def _evaluated(text: str) -> tuple[fractions.Fraction, list] | None:
+  """The value of a sum and its numbers, sorted; None if it is none."""
   try:
-    return arithmetic.evaluate(text)[0]
+    value, used = arithmetic.evaluate(text)
   except ValueError:
     return None
+  return value, sorted(used)
+
+
+def _value(text: str) -> fractions.Fraction | None:
+  """The value of a sum; None where it divides by zero."""
+  found = _evaluated(text)
+  return found and found[0]
 
 
 def _random_sum(draw: random.Random, numbers: Sequence[int]) -> str:

@@ -1,4 +1,4 @@
-"""Conversations that nobody wrote: of a task, an identity, a manual.
+"""Conversations that nobody wrote: of a task, and of an identity.
 
 Everything is off unless a setting asks for it. What users bring is read by
 given.py.
@@ -8,19 +8,18 @@ import random
 from collections.abc import Sequence
 from typing import Any
 
-from llm_jax.data import conversations, readers
-from llm_jax.tasks import documentation, identity, protocol, reference
+from llm_jax.data import conversations
+from llm_jax.tasks import protocol, questions
 
 Item = conversations.Item
-NAMES = ('identity', 'documentation')  # of sources, beside the task's own
+NAMES = ('identity',)  # of sources, beside the task's own
 
 
-def check(cfg: Any, documents: str | None, given: Sequence[str]) -> None:
-  """Refuse a run without conversations, or documents that nobody asks about.
+def check(cfg: Any, given: Sequence[str]) -> None:
+  """Refuse a run without conversations.
 
   Args:
     cfg: the recipe's configuration, with what `make` reads of it.
-    documents: a corpus to ask about.
     given: sources of conversations that the user brings.
 
   Raises:
@@ -32,34 +31,27 @@ def check(cfg: Any, documents: str | None, given: Sequence[str]) -> None:
       f'{cfg.task}: set both, as in Config.task = @Addition() and '
       'Config.n_task = 1000, or none of them'
     )
-  if bool(documents) != bool(cfg.n_documentation):
-    raise ValueError(
-      f'Config.n_documentation = {cfg.n_documentation} questions about '
-      f'--documents {documents}: give both, or none of them'
-    )
-  if not (given or cfg.n_task or cfg.n_identity or cfg.n_documentation):
+  if not (given or cfg.n_task or cfg.n_identity):
     raise ValueError(
       'there is no conversation to train on; give --conversations, or set '
-      'Config.task and Config.n_task, Config.n_identity, or '
-      'Config.n_documentation with --documents'
+      'Config.task and Config.n_task, or Config.n_identity'
     )
 
 
-def make(cfg: Any, documents: str | None) -> list[Item]:
+def make(cfg: Any) -> list[Item]:
   """Draw all that settings ask for, mixed.
 
   Args:
     cfg: the recipe's configuration: a task and n_task of its demonstrations, of
       which think_share hold a thought; n_identity questions about the
-      assistant; n_documentation about the documents, with their text_column;
-      neighbours are joined to conversations of 1 to max_turns questions.
-    documents: a corpus, see data/readers.py.
+      assistant; neighbours are joined to conversations of 1 to max_turns
+      questions.
 
   Returns:
     The conversations, by the name of the task or of NAMES.
   """
   draw = random.Random(f'conversations/{cfg.seed}')
-  made = {'identity': identity.conversations(cfg.n_identity, cfg.seed)}
+  made = {'identity': identity(cfg.n_identity, cfg.seed)}
   if cfg.task:
     made[cfg.task.name] = protocol.conversations(
       cfg.task,
@@ -68,19 +60,24 @@ def make(cfg: Any, documents: str | None) -> list[Item]:
       think_share=cfg.think_share,
       draw=draw,
     )
-  if documents:
-    form = readers.Form(cfg.text_column)
-    entries = [
-      entry
-      for page in readers.read(documents, 'train', form)
-      for entry in reference.entries(page.text)
-    ]
-    made['documentation'] = documentation.conversations(
-      entries, cfg.n_documentation, cfg.seed
-    )
   result = [Item(name, '', talk) for name, own in made.items() for talk in own]
   draw.shuffle(result)
   return conversations.join_turns(result, cfg.max_turns, draw)
+
+
+def identity(count: int, seed: int) -> list[list[dict[str, str]]]:
+  """Draw questions about the assistant, with their answers.
+
+  Args:
+    count: conversations.
+    seed: of the draw.
+
+  Returns:
+    Conversations of one question and one answer in OpenAI's message form.
+  """
+  draw = random.Random(f'identity/{seed}')
+  pairs = questions.identity()
+  return [protocol.exchange(*draw.choice(pairs)) for _ in range(count)]
 
 
 def usage(
@@ -95,10 +92,9 @@ def usage(
   Returns:
     Three questions, and how many the longest conversation has.
   """
-  questions = [
+  asked = [
     [talk['content'] for talk in item.messages if talk['role'] == 'user']
     for item in dataset
   ]
-  first = [asked[0] for asked in questions[:3] if asked]
-  examples = getattr(task, 'examples', None) or first
-  return examples, max(map(len, questions))
+  first = [texts[0] for texts in asked[:3] if texts]
+  return getattr(task, 'examples', None) or first, max(map(len, asked))

@@ -9,7 +9,6 @@ import random
 from collections.abc import Callable
 
 from llm_jax.tasks import letters, protocol, splits
-from llm_jax.verify import grading
 
 # How each form is written.
 _FORMS: dict[str, Callable[[list[str]], str]] = {
@@ -39,7 +38,6 @@ class Format(splits.Made):
 
   n_words: int = 4  # at most, 2 at least
   name: str = 'format'
-  think_start: str = grading.THINK_START
 
   def __post_init__(self):
     if self.n_words < 2:

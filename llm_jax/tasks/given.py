@@ -60,45 +60,35 @@ def read(sources: Mapping[str, str]) -> Iterator[Item]:
     tally = forms.Tally()
     for path in conversations.find(source):
       unit = 'row' if path.suffix.lower() == '.parquet' else 'line'
-
-      def place(number: int, path=path, unit=unit) -> str:
-        return f'{unit} {number} of {files.show(path)}'
-
-      rows = conversations.rows(path)
-      for found in forms.read_rows(rows, tally, place):
-        yield Item(name, place(found.number), found.messages)
-    _say(f'--conversations {name}={source}', tally)
-
-
-def _say(source: str, tally: forms.Tally) -> None:
-  """Print what a source held; refuse one that held nothing."""
-  read = ', '.join(f'{n:,} {form}' for form, n in tally.forms.most_common())
-  logging.info('%s: conversations read: %s', source, read or 'none')
-  if tally.ignored:
-    ignored = ', '.join(f'{k} {n:,}' for k, n in tally.ignored.most_common())
-    logging.info('%s: ignored: %s', source, ignored)
-  _refuse_nothing(
-    tally,
-    f'{source} holds no conversation to learn from; give conversations of '
-    'OpenAI, ShareGPT, Alpaca, OASST, or prompts with completions',
-  )
-  _print_rejects(source, tally)
-
-
-def _print_rejects(source: str, tally: forms.Tally) -> None:
-  if tally.rejects:
-    logging.warning('%s: %d are left out:', source, tally.n_rejected)
-    for line in tally.lines():
-      logging.warning('%s', line)
-
-
-def _refuse_nothing(tally: forms.Tally, what: str) -> None:
-  """Raise with the table of rejects where nothing else was found."""
-  if not tally.forms:
-    table = [f'; {tally.n_rejected:,} are left out:', *tally.lines()]
-    raise ValueError(
-      what + ('\n'.join(table) if table[1:] else ': it is empty')
+      shown, numbered = files.show(path), conversations.rows(path)
+      rows = ((f'{unit} {n} of {shown}', row) for n, row in numbered)
+      for place, messages in forms.read_rows(rows, tally):
+        yield Item(name, place, messages)
+    source = f'--conversations {name}={source}'
+    for what, counts in (
+      ('conversations read', tally.forms),
+      ('keys ignored', tally.ignored),
+    ):
+      if counts:
+        found = ', '.join(f'{n:,} {key}' for key, n in counts.most_common())
+        logging.info('%s: %s: %s', source, what, found)
+    _say_left_out(
+      source,
+      tally,
+      f'{source} holds no conversation to learn from; give conversations of '
+      'OpenAI, ShareGPT, Alpaca, OASST, or prompts with completions',
     )
+
+
+def _say_left_out(source: str, tally: forms.Tally, nothing: str) -> None:
+  """Print what is left out of a source; refuse one where that is all."""
+  table = '\n'.join([f'{tally.n_rejected:,} are left out:', *tally.lines()])
+  if not tally.forms:
+    raise ValueError(
+      nothing + (f'; {table}' if tally.rejects else ': it is empty')
+    )
+  if tally.rejects:
+    logging.warning('%s: %s', source, table)
 
 
 def lay_out(
@@ -145,13 +135,13 @@ def lay_out(
   left_out = {}
   for source, tally in tallies.items():
     left_out |= {f'{source}: {k}': n for k, (n, _) in tally.rejects.items()}
-    _refuse_nothing(
+    _say_left_out(
+      source,
       tally,
       f'nothing of the conversations of {source} is left; set '
       "Config.sequence_length or Config.too_long = 'cut' for long ones, or "
       'give others',
     )
-    _print_rejects(source, tally)
   if n_cut:
     logging.info('%d conversations are cut from the left', n_cut)
   return rows, {'left_out': left_out, 'cut': n_cut}

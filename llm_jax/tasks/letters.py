@@ -9,7 +9,6 @@ import random
 from typing import Literal
 
 from llm_jax.tasks import protocol, splits
-from llm_jax.verify import grading
 
 _CONSONANTS = 'bcdfghjklmnprstvwz'
 _VOWELS = 'aeiou'
@@ -33,7 +32,6 @@ class Letters(splits.Made):
   kind: Literal['count', 'spell'] = 'count'  # what is asked of a word
   n_syllables: int = 4  # of a word at most, 2 at least
   name: str = 'letters'
-  think_start: str = grading.THINK_START
 
   def __post_init__(self):
     if self.n_syllables < 2:

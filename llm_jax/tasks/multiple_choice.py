@@ -44,7 +44,6 @@ class MultipleChoice(published.Published):
   path: str = ''  # JSONL or JSONL.gz
   held_out_path: str = ''  # such as the published test set; '': a tenth of path
   name: str = 'multiple_choice'
-  think_start: str = grading.THINK_START
 
   def read(self, row: dict[str, Any]) -> protocol.Problem | None:
     """A row as a problem, or None if its answer is none of its choices."""

@@ -7,7 +7,6 @@ import dataclasses
 import random
 
 from llm_jax.tasks import protocol, splits
-from llm_jax.verify import grading
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,7 +19,6 @@ class Multiplication(splits.Made):
   n_left: int = 3  # digits of the first number
   n_right: int = 1  # digits of the second; together at most 12
   name: str = 'multiplication'
-  think_start: str = grading.THINK_START
 
   def __post_init__(self):
     if min(self.n_left, self.n_right) < 1 or self.n_left + self.n_right > 12:

@@ -27,6 +27,13 @@ class Problem:
   before: tuple[tuple[str, str], ...] = ()  # earlier questions and answers
 
 
+class Thinking:
+  """What tasks share whose thoughts stand between <think> and </think>."""
+
+  think_start = grading.THINK_START
+  thinks = staticmethod(grading.thinks)
+
+
 class Task(Protocol):
   """A family of problems with a split that no stage trains on."""
 
@@ -96,8 +103,7 @@ def conversations(
 
 def file_of(task: Task) -> str:
   """The file whose questions an evaluation asks; empty: they are made."""
-  path = getattr(task, 'held_out_path', '') or getattr(task, 'path', '')
-  return path
+  return getattr(task, 'held_out_path', '') or getattr(task, 'path', '')
 
 
 def file_sums(task: Task | None) -> dict[str, str]:

@@ -8,16 +8,16 @@ anything.
 
 import re
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 from absl import logging
 
 from llm_jax import files
 from llm_jax.tasks import protocol, splits
-from llm_jax.verify import grading
 
+_Problem = TypeVar('_Problem', bound=protocol.Problem)
 # A row as a problem; None if its right answer cannot be read.
-ReadFn = Callable[[dict[str, Any]], protocol.Problem | None]
+ReadFn = Callable[[dict[str, Any]], _Problem | None]
 
 
 def key(question: str) -> str:
@@ -25,7 +25,7 @@ def key(question: str) -> str:
   return ' '.join(re.findall(r'[^\W\d_]+', question.casefold()))
 
 
-def load(path: str, read: ReadFn) -> dict[str, protocol.Problem]:
+def load(path: str, read: ReadFn[_Problem]) -> dict[str, _Problem]:
   """Read a file, counting what has no readable answer or is there already.
 
   Args:
@@ -43,7 +43,7 @@ def load(path: str, read: ReadFn) -> dict[str, protocol.Problem]:
     raise ValueError(
       'the task has no file; set its path to a JSONL file of problems'
     )
-  problems: dict[str, protocol.Problem] = {}
+  problems: dict[str, _Problem] = {}
   n_unreadable = n_again = 0
   for problem in files.read_jsonl(path, read):
     if problem is None:
@@ -53,7 +53,7 @@ def load(path: str, read: ReadFn) -> dict[str, protocol.Problem]:
     else:
       problems[problem.prompt] = problem
   for n, reason in (
-    (n_unreadable, 'their right answer cannot be read'),
+    (n_unreadable, 'their right answer or a test of it cannot be read'),
     (n_again, 'an earlier one has the same prompt'),
   ):
     if n:
@@ -61,17 +61,15 @@ def load(path: str, read: ReadFn) -> dict[str, protocol.Problem]:
   return problems
 
 
-class Published:
+class Published(protocol.Thinking):
   """What tasks share whose problems stand in files here.
 
   A dataclass of it has a path, a held_out_path and `read`.
   """
 
-  name: str  # in records; the order of the problems depends on it
-  think_start: str  # text that starts a thought; banned for direct answers
   path: str
   held_out_path: str
-  read: ReadFn
+  read: ReadFn[protocol.Problem]
 
   def problems(
     self, split: str, count: int, seed: int
@@ -93,19 +91,16 @@ class Published:
     """
     if split != 'all':
       splits.check(split)
-    if split != 'train' and self.held_out_path:
-      path = self.held_out_path
-      chosen = list(load(path, self.read).values())
-    else:
-      path = self.path
-      chosen = list(load(path, self.read).values())
-      if split != 'all':
-        closed = self._closed(chosen)
-        is_held_out = split == 'held_out'
-        chosen = [p for p in chosen if (key(p.prompt) in closed) == is_held_out]
+    is_whole = split != 'train' and self.held_out_path
+    path = is_whole or self.path
+    chosen = list(load(path, self.read).values())
+    if split != 'all' and not is_whole:
+      closed = self._closed(chosen)
+      is_held_out = split == 'held_out'
+      chosen = [p for p in chosen if (key(p.prompt) in closed) == is_held_out]
     return splits.choose(
       chosen,
-      count=count or len(chosen),
+      count,
       seed=f'{split}/{seed}',
       where=f'the split {split} of {path}',
     )
@@ -113,9 +108,6 @@ class Published:
   def _closed(self, own: list[protocol.Problem]) -> set[str]:
     """Keys of the questions that no stage trains on."""
     if self.held_out_path:
-      own = list(load(self.held_out_path, self.read).values())
-      return {key(problem.prompt) for problem in own}
+      return set(map(key, load(self.held_out_path, self.read)))
     keys = {key(problem.prompt) for problem in own}
-    return {each for each in keys if splits.is_held_out(each)}
-
-  thinks = staticmethod(grading.thinks)
+    return set(filter(splits.is_held_out, keys))

@@ -4,7 +4,6 @@ import dataclasses
 import random
 
 from llm_jax.tasks import letters, protocol, splits
-from llm_jax.verify import grading
 
 
 @dataclasses.dataclass(frozen=True)
@@ -13,7 +12,6 @@ class Reversal(splits.Made):
 
   n_syllables: int = 4  # of a word at most, 2 at least
   name: str = 'reversal'
-  think_start: str = grading.THINK_START
 
   def __post_init__(self):
     if self.n_syllables < 2:

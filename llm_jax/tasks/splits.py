@@ -7,13 +7,14 @@ the seed. It does not know what a problem asks; see the task.
 import random
 import zlib
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 from llm_jax.tasks import protocol
 from llm_jax.verify import grading
 
 HELD_OUT_SHARE = 10  # one key in ten is never trained on
 _MAX_VAIN = 10_000  # draws in a row without a new problem
+_Problem = TypeVar('_Problem', bound=protocol.Problem)
 
 
 def is_held_out(key: str) -> bool:
@@ -28,9 +29,15 @@ def check(split: str) -> None:
 
 
 def choose(
-  problems: list[protocol.Problem], count: int, seed: str, where: str
-) -> list[protocol.Problem]:
+  problems: list[_Problem], count: int, seed: str, where: str
+) -> list[_Problem]:
   """Some of the problems of one split, in an order that the seed decides.
+
+  Args:
+    problems: all of the split.
+    count: how many; 0: all.
+    seed: of the order.
+    where: the name of the split.
 
   Raises:
     ValueError: if there are fewer problems than count.
@@ -42,60 +49,18 @@ def choose(
     )
   chosen = [*problems]
   random.Random(seed).shuffle(chosen)
-  return chosen[:count]
+  return chosen[: count or None]
 
 
-def draw(
-  name: str,
-  split: str,
-  count: int,
-  seed: int,
-  make: Callable[[random.Random], tuple[str, protocol.Problem]],
-) -> list[protocol.Problem]:
-  """Draw distinct problems of one split.
-
-  Args:
-    name: of the task.
-    split: 'train' or 'held_out'.
-    count: how many.
-    seed: of the draw; a longer draw starts with the shorter one.
-    make: draws a key and its problem. What two problems must share a split
-      for, such as 3*4 and 4*3, they have as one key.
-
-  Returns:
-    The problems.
-
-  Raises:
-    ValueError: if the split is unknown or has fewer problems than count.
-  """
-  check(split)
-  source = random.Random(f'{name}/{split}/{seed}')
-  chosen: dict[str, protocol.Problem] = {}
-  n_vain = 0
-  while len(chosen) < count:
-    key, problem = make(source)
-    is_new = problem.prompt not in chosen
-    if is_new and is_held_out(key) == (split == 'held_out'):
-      chosen[problem.prompt] = problem
-      n_vain = 0
-      continue
-    n_vain += 1
-    if n_vain == _MAX_VAIN:
-      raise ValueError(
-        f'{count} distinct problems asked of the split {split} of {name}, '
-        f'which has about {len(chosen)}; ask for fewer or make it larger'
-      )
-  return list(chosen.values())
-
-
-class Made:
+class Made(protocol.Thinking):
   """What tasks share whose problems are made here and not read from a file.
 
-  A dataclass of it has a `name`, and `_make` as `draw` wants it.
+  A dataclass of it has a `name`, and `_make`, which draws a key and its
+  problem. What two problems must share a split for, such as 3*4 and 4*3, they
+  have as one key.
   """
 
   name: str  # in records; the draw of the problems depends on it
-  think_start: str  # text that starts a thought; banned for direct answers
   _make: Callable[[random.Random], tuple[str, protocol.Problem]]
 
   def _thought(self, problem: protocol.Problem) -> list[str]:
@@ -113,10 +78,38 @@ class Made:
   def problems(
     self, split: str, count: int, seed: int
   ) -> list[protocol.Problem]:
-    """Distinct problems of one split; see `draw`."""
-    return draw(
-      name=self.name, split=split, count=count, seed=seed, make=self._make
-    )
+    """Draw distinct problems of one split.
+
+    Args:
+      split: 'train' or 'held_out'.
+      count: how many.
+      seed: of the draw; a longer draw starts with the shorter one.
+
+    Returns:
+      The problems.
+
+    Raises:
+      ValueError: if the split is unknown or has fewer problems than count.
+    """
+    check(split)
+    draw = random.Random(f'{self.name}/{split}/{seed}')
+    chosen: dict[str, protocol.Problem] = {}
+    n_vain = 0
+    while len(chosen) < count:
+      key, problem = self._make(draw)
+      is_new = problem.prompt not in chosen
+      if is_new and is_held_out(key) == (split == 'held_out'):
+        chosen[problem.prompt] = problem
+        n_vain = 0
+        continue
+      n_vain += 1
+      if n_vain == _MAX_VAIN:
+        raise ValueError(
+          f'{count} distinct problems asked of the split {split} of '
+          f'{self.name}, which has about {len(chosen)}; ask for fewer or make '
+          'it larger'
+        )
+    return list(chosen.values())
 
   def demonstrate(self, problem: protocol.Problem, think: bool) -> str:
     """Write the answer, after the task's own thought if thinking.
@@ -145,5 +138,3 @@ class Made:
     return grading.compare(
       answer, reference=read(problem.reference), read=read, what=what
     )
-
-  thinks = staticmethod(grading.thinks)

@@ -32,7 +32,6 @@ class WordProblems(published.Published):
   held_out_path: str = ''  # such as the published test set; '': a tenth of path
   calculator_marks: bool = True  # are demonstrated
   name: str = 'word_problems'
-  think_start: str = grading.THINK_START
 
   def read(self, row: dict[str, Any]) -> protocol.Problem | None:
     """A row as a problem, or None if its answer cannot be read."""

@@ -6,7 +6,6 @@ through `special_id`, so no text can ever make one. Does not learn merges
 """
 
 import base64
-import binascii
 import dataclasses
 import functools
 import gzip
@@ -97,7 +96,8 @@ class Tokenizer(text_tokenizer.TextTokenizer):
     # The look-behind keeps the search from starting again inside a run.
     blank = f'[{form.blanks}]'
     self._long_run = re.compile(f'(?<!{blank}){blank}{{{_LONG_RUN},}}+')
-    self.fingerprint = _fingerprint(self._spec(), self._ranks_file())
+    content = json.dumps(self._spec()).encode() + b'\n' + self._ranks_file()
+    self.fingerprint = hashlib.sha256(content).hexdigest()
 
   @classmethod
   def from_merges(
@@ -146,26 +146,17 @@ class Tokenizer(text_tokenizer.TextTokenizer):
     Raises:
       ValueError: if the file is missing or is not the published one.
     """
-    if preset not in specials.PRESETS:
-      raise ValueError(
-        f'there is no preset {preset!r}; use one of '
-        f'{", ".join(specials.PRESETS)}'
-      )
-    known = specials.PRESETS[preset]
     content = _read(pathlib.Path(path))
     sha256 = hashlib.sha256(content).hexdigest()
-    if sha256 != known.sha256:
+    known = specials.published()['sha256'][preset]
+    if sha256 != known:
       raise ValueError(
-        f'{path} has sha256 {sha256}, but the ranks of {preset} have '
-        f'{known.sha256}; fetch the file again'
+        f'{path} has sha256 {sha256}, but the ranks of {preset} have {known}; '
+        'fetch the file again'
       )
-    ranks = _parse_ranks(content, path)
-    return cls(
-      ranks,
-      known.pattern,
-      special_ids=known.special_ids,
-      vocab_size=known.vocab_size,
-    )
+    ids = specials.published()['ids'][preset]
+    n = max(ids.values()) + 1
+    return cls(_parse_ranks(content), preset, special_ids=ids, vocab_size=n)
 
   @classmethod
   def load(cls, directory: files.Name) -> 'Tokenizer':
@@ -173,37 +164,30 @@ class Tokenizer(text_tokenizer.TextTokenizer):
 
     Raises:
       ValueError: if a file is missing or damaged, or the parts do not have
-        the saved fingerprint.
+        the saved fingerprint, also because a pattern was changed since.
     """
     directory = pathlib.Path(directory)
     content = _read(directory / RANKS_FILE)
     try:
       spec = json.loads(_read(directory / SPEC_FILE))
-      saved = spec.pop('fingerprint')
-      # Before the parts are used: damage shows here, whatever it hits.
-      actual = _fingerprint(spec, content)
-      if actual == saved:
-        ranks = _parse_ranks(content, directory / RANKS_FILE)
-        names = ('pattern', 'special_ids', 'vocab_size')
-        tokenizer = cls(
-          ranks,
-          **{name: spec[name] for name in names},
-          rules=_rules(spec),
-          published=published.load(directory),
+      tokenizer = cls(
+        _parse_ranks(content),
+        spec['pattern'],
+        special_ids=spec['special_ids'],
+        vocab_size=spec['vocab_size'],
+        rules=_rules(spec),
+        published=published.load(directory),
+      )
+      if (saved := spec['fingerprint']) != tokenizer.fingerprint:
+        raise ValueError(
+          f'{tokenizer.fingerprint}, but {SPEC_FILE} says {saved}'
         )
-        actual = tokenizer.fingerprint  # differs if a pattern was changed
-        if actual == saved:
-          return tokenizer
     except (ValueError, KeyError, TypeError, AttributeError) as error:
       raise ValueError(
-        f'{directory / SPEC_FILE} is damaged or missing ({error}); train the '
-        f'tokenizer again'
+        f'the files in {directory} do not make the tokenizer that was saved '
+        f'({error}); restore them, or train the tokenizer again'
       ) from error
-    raise ValueError(
-      f'the files in {directory} make a tokenizer with fingerprint {actual}, '
-      f'but {SPEC_FILE} says {saved}: one of them was changed; restore both, '
-      f'or train the tokenizer again'
-    )
+    return tokenizer
 
   def save(self, directory: files.Name) -> None:
     """Write ranks.tiktoken, tokenizer.json (Hugging Face) and spec.json.
@@ -215,15 +199,12 @@ class Tokenizer(text_tokenizer.TextTokenizer):
     with files.replacing(directory / RANKS_FILE) as file:
       file.write(self._ranks_file())
     if self.published is None:  # else its own files are kept
-      files.write_json(
-        directory / HUGGING_FACE_FILE,
-        huggingface.tokenizer_json(
-          self._ranks, patterns.by_name(self.pattern).split, self._special_ids
-        ),
-      )
-    spec = {**self._spec(), 'fingerprint': self.fingerprint}
-    if self.published is not None:
+      form = patterns.by_name(self.pattern)
+      values = huggingface.tokenizer_json(self._ranks, form, self._special_ids)
+      files.write_json(directory / HUGGING_FACE_FILE, values)
+    else:
       published.save(self.published, directory)
+    spec = {**self._spec(), 'fingerprint': self.fingerprint}
     files.write_json(directory / SPEC_FILE, spec)
 
   def _encode_plain(self, text: str) -> list[int]:
@@ -300,11 +281,6 @@ def _rules(spec: Mapping[str, Any]) -> text_tokenizer.TextRules:
   return text_tokenizer.TextRules(spec['rules']['normal_form'], tuple(added))
 
 
-def _fingerprint(spec: Mapping[str, Any], ranks_file: bytes) -> str:
-  content = json.dumps(spec).encode() + b'\n' + ranks_file
-  return hashlib.sha256(content).hexdigest()
-
-
 def _make_engine(split: str, ranks: dict[bytes, int]) -> tiktoken.Encoding:
   return tiktoken.Encoding(
     'llm_jax', pat_str=split, mergeable_ranks=ranks, special_tokens={}
@@ -328,12 +304,12 @@ def _check_vocabulary(ranks, special_ids, vocab_size):
       f'ids reach from {taken[0]} to {taken[-1]}, but must lie from 0 to below '
       f'vocab_size {vocab_size}; raise it to {taken[-1] + 1}'
     )
-  for name in special_ids:
-    if name.encode() in ranks:
-      raise ValueError(
-        f'{name!r} is both a control token and ordinary text of token '
-        f'{ranks[name.encode()]}; rename the control token'
-      )
+  both = [name for name in special_ids if name.encode() in ranks]
+  if both:
+    raise ValueError(
+      f'{both[0]!r} is both a control token and ordinary text of token '
+      f'{ranks[both[0].encode()]}; rename the control token'
+    )
 
 
 def _read(path: pathlib.Path) -> bytes:
@@ -346,15 +322,6 @@ def _read(path: pathlib.Path) -> bytes:
   return gzip.decompress(content) if path.suffix == '.gz' else content
 
 
-def _parse_ranks(content: bytes, path) -> dict[bytes, int]:
-  ranks: dict[bytes, int] = {}
-  for number, line in enumerate(content.splitlines(), start=1):
-    try:
-      token, rank = line.split()
-      ranks[base64.b64decode(token, validate=True)] = int(rank)
-    except (ValueError, binascii.Error) as error:
-      raise ValueError(
-        f'line {number} of {path} is {line[:40]!r}, not a token in base64 and '
-        f'its rank; restore the file'
-      ) from error
-  return ranks
+def _parse_ranks(content: bytes) -> dict[bytes, int]:
+  lines = (line.split() for line in content.splitlines())
+  return {base64.b64decode(token): int(rank) for token, rank in lines}

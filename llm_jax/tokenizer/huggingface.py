@@ -5,20 +5,26 @@ What is written gives the same ids for text as ours when loaded with
 looks like a control token into one; the file format cannot forbid it.
 """
 
+import pathlib
 from collections.abc import Collection, Mapping
 from typing import Any, NamedTuple
 
+from llm_jax import files
 from llm_jax.tokenizer import patterns, text_tokenizer
+
+Pair = tuple[bytes, bytes]
 
 
 def tokenizer_json(
-  ranks: Mapping[bytes, int], split: str, special_ids: Mapping[str, int]
+  ranks: Mapping[bytes, int],
+  form: patterns.Pattern,
+  special_ids: Mapping[str, int],
 ) -> dict[str, Any]:
   """The contents of tokenizer.json.
 
   Args:
     ranks: ids of ordinary tokens by their bytes.
-    split: matches one pre-token after the other; no possessive quantifiers.
+    form: how text is cut; without possessive quantifiers.
     special_ids: ids of the control tokens by name, in rising order.
 
   Returns:
@@ -26,15 +32,14 @@ def tokenizer_json(
     Llama 3, whole pre-tokens are looked up first, as tiktoken does.
   """
   printable = byte_characters()
-  try:
-    merges, looks_up = find_merges(ranks), False
-  except ValueError:
-    merges, looks_up = all_merges(ranks), True
+  merges = find_merges(ranks)
+  looks_up = merges is None
+  merges = all_merges(ranks) if looks_up else merges
 
   def spell(token: bytes) -> str:
     return ''.join([printable[value] for value in token])
 
-  values = empty_json(patterns.by_split(split))
+  values = empty_json(form)
   values['model'] |= {
     'ignore_merges': looks_up,
     'vocab': {spell(token): rank for token, rank in ranks.items()},
@@ -45,27 +50,8 @@ def tokenizer_json(
 
 def empty_json(form: patterns.Pattern) -> dict[str, Any]:
   """The tokenizer.json of a byte-level BPE without any token."""
-  unused = 'dropout unk_token continuing_subword_prefix end_of_word_suffix'
-  flags = ('add_prefix_space', 'trim_offsets', 'use_regex')
-  return {
-    'version': '1.0',
-    'truncation': None,
-    'padding': None,
-    'added_tokens': [],
-    'normalizer': None,
-    'pre_tokenizer': _pre_tokenizer(form),
-    'post_processor': None,
-    'decoder': {'type': 'ByteLevel', **dict.fromkeys(flags, False)},
-    'model': {
-      'type': 'BPE',
-      **dict.fromkeys(unused.split()),
-      'fuse_unk': False,
-      'byte_fallback': False,
-      'ignore_merges': False,
-      'vocab': {},
-      'merges': [],
-    },
-  }
+  path = pathlib.Path(__file__).with_name('empty_tokenizer.json')
+  return files.read_json(path) | {'pre_tokenizer': _pre_tokenizer(form)}
 
 
 def begins_with(values: Mapping[str, Any], name: str) -> dict[str, Any]:
@@ -257,10 +243,8 @@ def _follow_from_ids(pairs, ranks, looks_up) -> bool:
     return False
   if looks_up and set(pairs) == set(all_merges(ranks)):
     return True
-  try:
-    return set(find_merges(ranks)) <= set(pairs)
-  except ValueError:  # a token that only a look-up finds
-    return False
+  needed = find_merges(ranks)
+  return needed is not None and set(needed) <= set(pairs)
 
 
 def _pattern_name(pre_tokenizer: Mapping[str, Any]) -> str | None:
@@ -271,14 +255,10 @@ def _pattern_name(pre_tokenizer: Mapping[str, Any]) -> str | None:
   cuts = [_cut(step) for step in steps]
   if last.get('use_regex', True):
     cuts.append(patterns.BYTE_LEVEL)
-  forms = patterns.PATTERNS.items()
-  named = {(form.split,): name for name, form in forms}
-  named |= {_steps(form): name for name, form in forms}
-  return named.get(tuple(cuts))
-
-
-def _steps(form: patterns.Pattern) -> tuple[str, ...]:
-  return form.steps or (form.split,)
+  for name, form in patterns.PATTERNS.items():
+    if tuple(cuts) in (form.steps, (form.split,)):
+      return name
+  return None
 
 
 def _cut(step: Mapping[str, Any]) -> str:
@@ -295,7 +275,7 @@ def _cut(step: Mapping[str, Any]) -> str:
 def _pre_tokenizer(form: patterns.Pattern) -> dict[str, Any]:
   """Undoes `_pattern_name`."""
   flags = ('add_prefix_space', 'trim_offsets')
-  cuts = _steps(form)
+  cuts = form.steps or (form.split,)
   byte_level = {'type': 'ByteLevel', **dict.fromkeys(flags, False)}
   byte_level['use_regex'] = patterns.BYTE_LEVEL in cuts
   steps = [
@@ -313,7 +293,7 @@ def _pre_tokenizer(form: patterns.Pattern) -> dict[str, Any]:
   return {'type': 'Sequence', 'pretokenizers': [*steps, byte_level]}
 
 
-def find_merges(ranks: Mapping[bytes, int]) -> list[tuple[bytes, bytes]]:
+def find_merges(ranks: Mapping[bytes, int]) -> list[Pair] | None:
   """The pair that each token of several bytes was merged from, in order.
 
   >>> ranks = {b'a': 0, b'b': 1, b'ab': 2, b'aab': 3}
@@ -325,10 +305,8 @@ def find_merges(ranks: Mapping[bytes, int]) -> list[tuple[bytes, bytes]]:
 
   Returns:
     For each token, by rising id, the two that its bytes are when only tokens
-    of lower ids exist.
-
-  Raises:
-    ValueError: if those are not two.
+    of lower ids exist; None if those are not two of some token, which only a
+    look-up of the whole pre-token finds.
   """
   merges = []
   for token, rank in sorted(ranks.items(), key=lambda item: item[1]):
@@ -341,17 +319,14 @@ def find_merges(ranks: Mapping[bytes, int]) -> list[tuple[bytes, bytes]]:
       ]
       best = min(candidates)
       if best >= rank:
-        raise ValueError(
-          f'token {rank}, {token!r}, is not the merge of two tokens with lower '
-          f'ids, so tokenizer.json cannot express it; use the ranks file'
-        )
+        return None
       i = candidates.index(best)
       parts[i : i + 2] = [parts[i] + parts[i + 1]]
     merges.append((parts[0], parts[1]))
   return merges
 
 
-def all_merges(ranks: Mapping[bytes, int]) -> list[tuple[bytes, bytes]]:
+def all_merges(ranks: Mapping[bytes, int]) -> list[Pair]:
   """Every pair of tokens that makes a token, by its rising id.
 
   >>> all_merges({b'a': 0, b'b': 1, b'ab': 2, b'aa': 3, b'aab': 4})

@@ -32,19 +32,14 @@ _CONTRACTIONS = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)"
 _WORDS = r'[^\r\n\p{L}\p{N}]?\p{L}+'
 _REST = r' ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+'
 # Unicode's White_Space, of which Python's \s is a superset.
-_BLANKS = (
-  r' \t\x0b\x0c\x85\xa0\u1680\u2000-\u200a\u2028\u2029\u202f\u205f\u3000'
-)
-
-_LINE_BREAKS = r'\r\n'
-WHITE_SPACE = _BLANKS + _LINE_BREAKS  # inside a character class
+_BLANKS = r' \t\x0b\x0c\x85\xa0\u1680\u2000-\u200a\u2028\u2029'
+_BLANKS += r'\u202f\u205f\u3000'
+WHITE_SPACE = _BLANKS + r'\r\n'  # inside a character class
 _GPT2_WORDS = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+"
 _SYMBOLS = r' ?[^\s\p{L}\p{N}]+'
 # o200k's words: one that begins with capitals ends where small letters end.
-_UPPER, _LOWER = (
-  r'[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]',
-  r'[\p{Ll}\p{Lm}\p{Lo}\p{M}]',
-)
+_UPPER = r'[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]'
+_LOWER = r'[\p{Ll}\p{Lm}\p{Lo}\p{M}]'
 _START = r'[^\r\n\p{L}\p{N}]?'
 _O200K_WORDS = (
   f'{_START}{_UPPER}*{_LOWER}+{_CONTRACTIONS}?'
@@ -104,12 +99,6 @@ PATTERNS = {
     whole_before=rf'\p{{N}}{_CJK}',
   ),
 }
-
-
-def by_split(split: str) -> Pattern:
-  """The pattern of an expression, with its publisher's steps if it has them."""
-  named = {form.split: form for form in PATTERNS.values()}
-  return named.get(split, Pattern(split, _BLANKS))
 
 
 def by_name(name: str) -> Pattern:

@@ -6,6 +6,7 @@ how text becomes ids (see huggingface.py) and renders no template.
 """
 
 import dataclasses
+import itertools
 import pathlib
 import shutil
 from collections.abc import Mapping
@@ -32,24 +33,16 @@ class Published:
   Attributes:
     prefix_ids: what stands before every text, such as Llama 3's
       <|begin_of_text|>; often nothing. A template writes it itself.
-    suffix_ids: the same behind every text; almost always nothing.
-    bos_id: of the token that is called bos, though text may begin without it.
     eos_ids: every id that ends an answer, the most usual first.
-    pad_id: fills rows.
     chat_templates: in Jinja, by name; `default` is the one for conversations.
     token_names: the tokens that a template may ask for, as bos_token.
-    padding_side: 'left' or 'right', as published; '': not said.
     config_ids: config.json's own bos, eos and pad ids, for an export.
   """
 
   prefix_ids: tuple[int, ...] = ()
-  suffix_ids: tuple[int, ...] = ()
-  bos_id: int | None = None
   eos_ids: tuple[int, ...] = ()
-  pad_id: int | None = None
   chat_templates: Mapping[str, str] = dataclasses.field(default_factory=dict)
   token_names: Mapping[str, str] = dataclasses.field(default_factory=dict)
-  padding_side: str = ''
   config_ids: Mapping[str, Any] = dataclasses.field(default_factory=dict)
 
   @property
@@ -70,48 +63,45 @@ def read(folder: files.Name, token_ids: Mapping[str, int]) -> Published:
       or a file is damaged.
   """
   folder = pathlib.Path(folder)
-  settings = _object(folder / 'tokenizer_config.json')
-  generation = _object(folder / 'generation_config.json')
-  config = _object(folder / 'config.json')
-  settings = {**_object(folder / 'special_tokens_map.json'), **settings}
+  generation = read_object(folder, 'generation_config.json')
+  config = read_object(folder, 'config.json')
+  settings = read_object(folder, 'special_tokens_map.json')
+  settings |= read_object(folder, 'tokenizer_config.json')
   names = _token_names(settings)
-  ids = {
-    key: _id(token_ids, key, name)
-    for key, name in names.items()
-    if key in ('bos_token', 'eos_token', 'pad_token')
-  }
-  # What the settings leave out, config.json may say; what they deny, not.
-  for key in ('bos_token', 'pad_token'):
-    given = generation.get(f'{key}_id', config.get(f'{key}_id'))
-    if key not in settings and isinstance(given, int):
-      ids[key] = given
+
+  def ids(key: str, *names: str) -> list[int]:
+    for name in names:
+      if name not in token_ids:
+        raise ValueError(
+          f'the {key} is {name!r}, which is no token of the vocabulary; '
+          'correct tokenizer_config.json'
+        )
+    return [token_ids[name] for name in names]
+
   eos_ids: list[int | None] = []
   for given in (generation.get('eos_token_id'), config.get('eos_token_id')):
     eos_ids += given if isinstance(given, list) else [given]
-  eos_ids.append(ids.get('eos_token'))
+  if 'eos_token' in names:
+    eos_ids += ids('eos_token', names['eos_token'])
+  bos = ids('bos_token', names['bos_token']) if 'bos_token' in names else []
+  # What the settings leave out, config.json may say; what they deny, not.
+  given = generation.get('bos_token_id', config.get('bos_token_id'))
+  if 'bos_token' not in settings and isinstance(given, int):
+    bos = [given]
   templates = _templates(folder, settings)
-  steps = _object(folder / 'tokenizer.json').get('post_processor') or {}
-  before, behind = _surroundings(steps)
-  prefix = [_id(token_ids, 'prefix', name) for name in before]
-  suffix = [_id(token_ids, 'suffix', name) for name in behind]
-  bos = [ids['bos_token']] if 'bos_token' in ids else []
-  if not before and not behind and _begins_with_bos(templates):
+  steps = read_object(folder, 'tokenizer.json').get('post_processor') or {}
+  around = _surroundings(steps, [''])
+  prefix = ids('prefix', *around[: around.index('')])
+  if around == [''] and _begins_with_bos(templates):
     prefix = bos
   # Said in the settings, this overrules the steps.
   if settings.get('add_bos_token') is not None:
     prefix = bos if settings['add_bos_token'] else []
-  if settings.get('add_eos_token') is not None:
-    adds = settings['add_eos_token'] and 'eos_token' in ids
-    suffix = [ids['eos_token']] if adds else []
   return Published(
     prefix_ids=tuple(prefix),
-    suffix_ids=tuple(suffix),
-    bos_id=ids.get('bos_token'),
     eos_ids=tuple(dict.fromkeys(i for i in eos_ids if i is not None)),
-    pad_id=ids.get('pad_token'),
     chat_templates=templates,
     token_names=names,
-    padding_side=settings.get('padding_side', ''),
     config_ids={key: config[key] for key in ID_KEYS if key in config},
   )
 
@@ -119,14 +109,11 @@ def read(folder: files.Name, token_ids: Mapping[str, int]) -> Published:
 def keep(source: files.Name, target: files.Name) -> None:
   """Copy the files of a model that concern its tokens into another folder."""
   source, target = pathlib.Path(source), pathlib.Path(target)
-  target.mkdir(parents=True, exist_ok=True)
-  for name in KEPT:
+  templates = (source / TEMPLATES).glob('*.jinja')
+  for name in (*KEPT, *(f'{TEMPLATES}/{path.name}' for path in templates)):
     if (source / name).is_file():
+      (target / name).parent.mkdir(parents=True, exist_ok=True)
       shutil.copyfile(source / name, target / name)
-  if (source / TEMPLATES).is_dir():
-    (target / TEMPLATES).mkdir(exist_ok=True)
-    for path in sorted((source / TEMPLATES).glob('*.jinja')):
-      shutil.copyfile(path, target / TEMPLATES / path.name)
 
 
 def save(published: Published, folder: files.Name) -> None:
@@ -146,20 +133,14 @@ def load(folder: files.Name) -> Published | None:
     return None
   values = files.read_checked_json(path)
   values |= {k: tuple(v) for k, v in values.items() if isinstance(v, list)}
-  return Published(**values)
+  known = [field.name for field in dataclasses.fields(Published)]
+  return Published(**{name: values[name] for name in known})
 
 
-def _object(path: pathlib.Path) -> dict[str, Any]:
+def read_object(folder: pathlib.Path, name: str) -> dict[str, Any]:
+  """The object in a file of a folder; empty if there is no such file."""
+  path = folder / name
   return files.read_object(path) if path.is_file() else {}
-
-
-def _id(token_ids: Mapping[str, int], key: str, name: str) -> int:
-  if name not in token_ids:
-    raise ValueError(
-      f'the {key} is {name!r}, which is no token of the vocabulary; correct '
-      'tokenizer_config.json'
-    )
-  return token_ids[name]
 
 
 def _token_names(settings: Mapping[str, Any]) -> dict[str, str]:
@@ -181,23 +162,15 @@ def _begins_with_bos(templates: Mapping[str, str]) -> bool:
   return not templates or 'bos_token' in templates.get(DEFAULT, '')
 
 
-def _surroundings(step: Mapping[str, Any]) -> tuple[list[str], list[str]]:
-  """Names of the tokens that post-processing puts before and behind a text."""
-  if step.get('type') == 'Sequence':
-    found = [_surroundings(s) for s in step.get('processors', ())]
-    # The last of them stands outermost.
-    before = [name for prefix, _ in reversed(found) for name in prefix]
-    return before, [name for _, suffix in found for name in suffix]
+def _surroundings(step: Mapping[str, Any], text: list[str]) -> list[str]:
+  """A text, which is '', and the names that post-processing puts around it."""
+  for inner in step.get('processors', ()):
+    text = _surroundings(inner, text)
   if step.get('type') != 'TemplateProcessing':
-    return [], []
-  before, behind = [], []
-  side = before
-  for part in step.get('single', ()):
-    if 'Sequence' in part:
-      side = behind
-    else:
-      side.append(part['SpecialToken']['id'])
-  return before, behind
+    return text
+  parts = [part.get('SpecialToken', {'id': ''}) for part in step['single']]
+  parts = [text if part['id'] == '' else [part['id']] for part in parts]
+  return list(itertools.chain.from_iterable(parts))
 
 
 def _templates(
@@ -210,7 +183,7 @@ def _templates(
   elif isinstance(given, list):
     given = {each['name']: each['template'] for each in given}
   templates = dict(given)
-  old = _object(folder / 'chat_template.json').get('chat_template')
+  old = read_object(folder, 'chat_template.json').get('chat_template')
   if isinstance(old, str):
     templates[DEFAULT] = old
   for path in sorted((folder / TEMPLATES).glob('*.jinja')):

@@ -7,9 +7,8 @@ encode(a) + encode(b) is not encode(a + b); and U+2581 in text becomes a blank.
 """
 
 import hashlib
-import io
 import pathlib
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
 import sentencepiece
@@ -26,7 +25,6 @@ _BLANK = '\u2581'  # how pieces spell a blank
 # protobuf makes its classes at import, where pyright cannot see them.
 _Model: Any = sentencepiece_model_pb2.ModelProto  # pyright: ignore
 _Piece = _Model.SentencePiece
-_Trainer: Any = sentencepiece_model_pb2.TrainerSpec  # pyright: ignore
 # Kinds of pieces.
 NORMAL, UNKNOWN, CONTROL = _Piece.NORMAL, _Piece.UNKNOWN, _Piece.CONTROL
 USER_DEFINED, UNUSED, BYTE = _Piece.USER_DEFINED, _Piece.UNUSED, _Piece.BYTE
@@ -43,7 +41,7 @@ class SentencePieceTokenizer(text_tokenizer.TextTokenizer):
   def __init__(
     self,
     path: files.Name,
-    control_pieces: Sequence[str] = (),
+    control_pieces: Collection[str] = (),
     new_pieces: Sequence[text_tokenizer.AddedToken] = (),
     vocab_size: int = 0,
     published: published.Published | None = None,
@@ -54,25 +52,19 @@ class SentencePieceTokenizer(text_tokenizer.TextTokenizer):
       path: of the .model file.
       control_pieces: pieces that the model would take from text, though they
         control it, as Gemma's <start_of_turn>; they become control pieces.
+        Names of no piece are passed over.
       new_pieces: to add, in ids of no piece; of control or found in text.
       vocab_size: ids lie below it, where that is more than there are pieces.
       published: what the files of a published model say of its tokens.
 
     Raises:
-      ValueError: if the file is no model, or has no such pieces.
+      ValueError: if the file is no model.
     """
-    path = pathlib.Path(path)
-    if not path.is_file():
-      raise ValueError(f'{path} is missing; give a SentencePiece .model file')
-    model = _parse(path)
-    by_name = {piece.piece: piece for piece in model.pieces}
-    for name in control_pieces:
-      if name not in by_name:
-        raise ValueError(
-          f'{path} has no piece {name!r} to make a control piece'
-        )
-      if by_name[name].type != UNKNOWN:  # what text becomes stays that
-        by_name[name].type = CONTROL
+    model = _parse(pathlib.Path(path))
+    for piece in model.pieces:
+      # What unknown text becomes stays that.
+      if piece.piece in control_pieces and piece.type != UNKNOWN:
+        piece.type = CONTROL
     for token in new_pieces:
       while len(model.pieces) <= token.token_id:
         gap = f'<gap_{len(model.pieces)}>'
@@ -87,20 +79,13 @@ class SentencePieceTokenizer(text_tokenizer.TextTokenizer):
     unknown = model.trainer_spec.unk_surface
     tokens = [_piece_bytes(piece, unknown) for piece in model.pieces]
     tokens += [None] * (vocab_size - len(tokens))
-    special_ids = {
-      piece.piece: token_id
-      for token_id, piece in enumerate(model.pieces)
-      if piece.type == CONTROL
-    }
+    self.piece_ids = {piece.piece: i for i, piece in enumerate(model.pieces)}
+    controls = [piece.piece for piece in model.pieces if piece.type == CONTROL]
+    special_ids = {name: self.piece_ids[name] for name in controls}
     super().__init__(tokens, special_ids, published=published)
-    self.piece_ids = {
-      piece.piece: token_id for token_id, piece in enumerate(model.pieces)
-    }
     normalizer = model.normalizer_spec
-    begins_with_blank = (
-      normalizer.add_dummy_prefix or normalizer.remove_extra_whitespaces
-    )
-    self._prefix = ' ' if begins_with_blank else ''
+    blank = normalizer.add_dummy_prefix or normalizer.remove_extra_whitespaces
+    self._prefix = ' ' if blank else ''
     content = self._serialized + b'%d' % self.vocab_size
     self.fingerprint = hashlib.sha256(content).hexdigest()
 
@@ -153,38 +138,6 @@ class SentencePieceTokenizer(text_tokenizer.TextTokenizer):
     return super().decode(ids).removeprefix(self._prefix)
 
 
-def train(texts: Iterable[str], path: files.Name, vocab_size: int) -> None:
-  """Learn a BPE model that gives back every text, and write it.
-
-  Without normalization, without a dummy prefix, with one digit a token and
-  bytes for unseen characters. SentencePiece itself leaves out lines of more
-  than 4192 bytes when it learns; split longer ones before.
-
-  Args:
-    texts: lines or documents.
-    path: of the .model file to write.
-    vocab_size: pieces in all.
-  """
-  model = io.BytesIO()
-  sentencepiece.SentencePieceTrainer.train(
-    sentence_iterator=iter(texts),
-    model_writer=model,
-    vocab_size=vocab_size,
-    model_type='bpe',
-    byte_fallback=True,
-    split_digits=True,
-    normalization_rule_name='identity',
-    remove_extra_whitespaces=False,
-    add_dummy_prefix=False,
-    allow_whitespace_only_pieces=True,
-    character_coverage=1.0,
-    num_threads=1,
-    minloglevel=2,
-  )
-  with files.replacing(pathlib.Path(path)) as file:
-    file.write(model.getvalue())
-
-
 def write(
   path: files.Name,
   pieces: Iterable[tuple[str, float, int]],
@@ -202,7 +155,7 @@ def write(
     model.pieces.add(
       piece=name.replace(' ', _BLANK), score=float(score), type=int(kind)
     )
-  model.trainer_spec.model_type = _Trainer.BPE
+  model.trainer_spec.model_type = type(model.trainer_spec).BPE
   model.trainer_spec.byte_fallback = True
   model.trainer_spec.vocab_size = len(model.pieces)
   model.normalizer_spec.name = 'identity'
@@ -216,8 +169,10 @@ def _parse(path: pathlib.Path) -> Any:
   model = _Model()
   try:
     model.ParseFromString(path.read_bytes())
-  except message.DecodeError as error:
-    raise ValueError(f'{path} is no SentencePiece model: {error}') from error
+  except (OSError, message.DecodeError) as error:
+    raise ValueError(
+      f'{path} is missing, or is no SentencePiece model: {error}'
+    ) from error
   if not model.pieces:
     raise ValueError(f'{path} is no SentencePiece model: it has no pieces')
   return model
@@ -227,10 +182,10 @@ def _piece_bytes(piece: Any, unknown: str) -> bytes | None:
   """What SentencePiece shows of a piece; `unknown` is its sign for any text."""
   if piece.type == UNUSED:
     return None
-  if piece.type == _Piece.UNKNOWN:
+  if piece.type == UNKNOWN:
     return unknown.encode()
-  if piece.type == _Piece.BYTE:
+  if piece.type == BYTE:
     return bytes([int(piece.piece[3:-1], 16)])  # spelled <0x0A>
-  if piece.type == _Piece.CONTROL:
+  if piece.type == CONTROL:
     return piece.piece.encode()
   return piece.piece.replace(_BLANK, ' ').encode()

@@ -11,8 +11,6 @@ from typing import Any
 
 from llm_jax.tokenizer import huggingface, sentencepiece, text_tokenizer
 
-_BLANK = '\u2581'
-
 
 def is_of_this_kind(values: Mapping[str, Any]) -> bool:
   """Whether a tokenizer.json spells blanks and bytes as SentencePiece does."""
@@ -61,25 +59,23 @@ def write(values: Mapping[str, Any], path, control_names=()) -> None:
 
 def _begins_with_blank(values: Mapping[str, Any]) -> bool:
   """Whether a blank is put before a text."""
-  step = values.get('normalizer') or {}
-  steps = step.get('normalizers', [step] if step else [])
+  normalizer = values.get('normalizer') or {}
   cut = values.get('pre_tokenizer') or {}
-  begins = False
-  odd = [s.get('type') for s in steps]
-  for step in steps:
-    if step.get('type') == 'Prepend' and step.get('prepend') == _BLANK:
-      begins = True
-      odd.remove('Prepend')
-    if step.get('type') == 'Replace' and step.get('content') == _BLANK:
-      odd.remove('Replace')
-  if cut.get('type') == 'Metaspace' and cut.get('replacement') == _BLANK:
-    scheme = cut.get('prepend_scheme', 'always')
-    begins = begins or scheme != 'never'
-  elif cut and (
-    cut.get('type') != 'Split' or cut.get('pattern') != {'String': ' '}
-  ):
-    odd.append(cut.get('type'))
-  # With blanks replaced before, a split at blanks finds none.
+  begins, odd = False, []
+  for step in (*normalizer.get('normalizers', [normalizer]), cut):
+    match step:
+      case {'type': 'Prepend', 'prepend': '\u2581'}:
+        begins = True
+      case {'type': 'Metaspace', 'replacement': '\u2581'}:
+        begins |= step.get('prepend_scheme', 'always') != 'never'
+      # With blanks replaced before, a split at blanks finds none.
+      case {'type': 'Replace', 'content': '\u2581'} | {
+        'type': 'Split',
+        'pattern': {'String': ' '},
+      }:
+        pass
+      case {'type': kind}:
+        odd.append(kind)
   if odd:
     raise ValueError(
       f'tokenizer.json has the steps {odd} beside bytes, which SentencePiece '

@@ -121,6 +121,11 @@ class TextTokenizer(abc.ABC):
     return (self.special_id(specials.END_OF_TEXT),)
 
   @property
+  def chat_template(self) -> str | None:
+    """The template of conversations that a published model brings, if any."""
+    return self.published.chat_template if self.published is not None else None
+
+  @property
   def separator_id(self) -> int:
     """The id that begins every document in rows of training, and fills rows.
 
@@ -157,49 +162,31 @@ class TextTokenizer(abc.ABC):
       ValueError: if the text holds half of a surrogate pair, which no UTF-8
         text can, or what the vocabulary has no token for.
     """
-    return self._encode(text, self._text_finders)
-
-  def encode_template(self, text: str) -> list[int]:
-    """Ids of a text in which the names of control tokens are those tokens.
-
-    Only for what a chat template wrote itself; never for text of others.
-
-    Raises:
-      ValueError: see `encode`.
-    """
-    return self._encode(text, self._all_finders)
+    check_utf8(text)
+    raw, normalized = self._finders
+    ids: list[int] = []
+    for piece, token_id in raw.cut(text):
+      if token_id is not None:
+        ids.append(token_id)
+        continue
+      if self.rules.normal_form:
+        piece = unicodedata.normalize(self.rules.normal_form, piece)
+      for part, token_id in normalized.cut(piece):
+        ids += self._encode_plain(part) if token_id is None else [token_id]
+    return ids
 
   @abc.abstractmethod
   def _encode_plain(self, text: str) -> list[int]:
     """Ids of a text that holds no added token; not empty."""
 
-  def _encode(self, text: str, finders: tuple['_Finder', '_Finder']):
-    check_utf8(text)
-    raw, normalized = finders
-    ids: list[int] = []
-    for piece in raw.cut(text):
-      if isinstance(piece, int):
-        ids.append(piece)
-        continue
-      if self.rules.normal_form:
-        piece = unicodedata.normalize(self.rules.normal_form, piece)
-      for part in normalized.cut(piece):
-        ids += [part] if isinstance(part, int) else self._encode_plain(part)
-    return ids
-
   @functools.cached_property
-  def _text_finders(self) -> tuple['_Finder', '_Finder']:
-    return _finders([a for a in self.rules.added if not a.is_special])
-
-  @functools.cached_property
-  def _all_finders(self) -> tuple['_Finder', '_Finder']:
-    known = {added.name for added in self.rules.added}
-    plain = [
-      AddedToken(name, token_id)
-      for name, token_id in self._special_ids.items()
-      if name not in known
-    ]
-    return _finders([*self.rules.added, *plain])
+  def _finders(self) -> tuple['Finder', 'Finder']:
+    """For text as it is given, and for what is normalized of it."""
+    added = [token for token in self.rules.added if not token.is_special]
+    return (
+      Finder([token for token in added if not token.is_normalized]),
+      Finder([token for token in added if token.is_normalized]),
+    )
 
   def decode(self, ids: Iterable[int]) -> str:
     """The text of ids, with U+FFFD where their bytes are not UTF-8.
@@ -239,7 +226,7 @@ class TextTokenizer(abc.ABC):
     return self._special_ids[name]
 
 
-class _Finder:
+class Finder:
   """Cuts text at added tokens; of two at one place the longer one counts."""
 
   def __init__(self, tokens: Sequence[AddedToken]):
@@ -247,24 +234,16 @@ class _Finder:
     longest_first = sorted(tokens, key=lambda token: -len(token.name))
     self._pattern = re.compile('|'.join(t.search for t in longest_first))
 
-  def cut(self, text: str) -> Iterator[str | int]:
-    """The ids of added tokens, and what text is between them."""
+  def cut(self, text: str) -> Iterator[tuple[str, int | None]]:
+    """The pieces of a text, each with its id where it is an added token."""
     start = 0
     for match in self._pattern.finditer(text) if self._ids else ():
       if match.start() > start:
-        yield text[start : match.start()]
-      yield self._ids[match[match.lastindex or 0]]
+        yield text[start : match.start()], None
+      yield match[0], self._ids[match[match.lastindex or 0]]
       start = match.end()
     if start < len(text):
-      yield text[start:]
-
-
-def _finders(tokens: Sequence[AddedToken]) -> tuple[_Finder, _Finder]:
-  """For text as it is given, and for what is normalized of it."""
-  return (
-    _Finder([token for token in tokens if not token.is_normalized]),
-    _Finder([token for token in tokens if token.is_normalized]),
-  )
+      yield text[start:], None
 
 
 def check_utf8(text: str) -> None:

@@ -18,12 +18,7 @@ FOLDER = 'best'
 class Best:
   """Saves a state whenever it is better than all before it."""
 
-  def __init__(
-    self,
-    workdir: str,
-    n_done: int,
-    name: str,
-  ):
+  def __init__(self, workdir: str, n_done: int, name: str):
     """Open the folder, and find out what was best so far; call start before.
 
     Args:

@@ -15,6 +15,7 @@ import hashlib
 import json
 import os
 import shutil
+import traceback
 from typing import Any
 
 import jax
@@ -35,6 +36,7 @@ _ASIDE = 'damaged_checkpoints'
 _MODEL_FILE = 'model.json'
 _TOKENIZER = 'tokenizer'
 _CHECKSUM = 'sha256'
+_DISK_FULL = 'RESOURCE_EXHAUSTED', 'No space left', 'File too large'
 
 
 class _Damaged(Exception):
@@ -59,11 +61,7 @@ class Checkpointer:
   """Saves the states of one run and keeps the newest few."""
 
   def __init__(
-    self,
-    workdir: str,
-    part: str = '',
-    keep_every: int = 0,
-    kept_step: int = 0,
+    self, workdir: str, part: str = '', keep_every: int = 0, kept_step: int = 0
   ):
     """Open a run's folder for saving; call `restore` before.
 
@@ -203,12 +201,11 @@ def _newest_whole(
     except _Damaged as error:
       logging.warning('checkpoint %d in %s is damaged: %s', step, folder, error)
       errors.append(f'{step}: {error}')
-      if aside:
-        logging.warning('checkpoint %d is moved to %s', step, aside)
       if aside and not jax.process_index():
         os.makedirs(aside, exist_ok=True)
-        n_there = len(os.listdir(aside))
-        shutil.move(path, os.path.join(aside, f'{step}-{n_there}'))
+        place = os.path.join(aside, f'{step}-{len(os.listdir(aside))}')
+        logging.warning('checkpoint %d is moved to %s', step, place)
+        shutil.move(path, place)
   raise ValueError(
     f'every checkpoint in {folder} is damaged ({"; ".join(errors)}); restore '
     'one, or start again with another --workdir'
@@ -273,8 +270,7 @@ def load_model(stage_dir: str, mesh: Mesh | None = None) -> LoadedModel:
     ValueError: if every checkpoint is damaged.
   """
   folder = os.path.abspath(os.path.join(stage_dir, _FOLDER))
-  saved = _read_model_file(stage_dir, folder)
-  cfg = read_model_config(stage_dir)
+  cfg, saved = _read_model_file(stage_dir)
   # The first files did not say.
   usage = saved.get('usage', dataclass_json.to_dict(usages.UNKNOWN))
   mesh = mesh or device_mesh.make(device_mesh.MeshConfig(data=1))
@@ -299,8 +295,22 @@ def read_model_config(stage_dir: str) -> config.ModelConfig:
     FileNotFoundError: if there is no model there.
     ValueError: if model.json is not what was written.
   """
+  return _read_model_file(stage_dir)[0]
+
+
+def _read_model_file(
+  stage_dir: str,
+) -> tuple[config.ModelConfig, dict[str, Any]]:
+  """The model, and all that model.json says."""
   folder = os.path.abspath(os.path.join(stage_dir, _FOLDER))
-  saved = _read_model_file(stage_dir, folder)
+  model_file = os.path.join(folder, _MODEL_FILE)
+  if not saved_steps(folder) or not os.path.exists(model_file):
+    raise FileNotFoundError(
+      f'{stage_dir} holds no checkpoint of a model (looked for {model_file} '
+      'and a folder named by its step); give the folder of a finished '
+      'pretrain, sft or rl stage'
+    )
+  saved = files.read_json(model_file)
   # An option that is younger than the file has its default, which is what the
   # model was before there was that option.
   defaults = dataclass_json.to_dict(config.ModelConfig())
@@ -309,22 +319,11 @@ def read_model_config(stage_dir: str) -> config.ModelConfig:
   checksum = saved.pop(_CHECKSUM, None)
   if checksum not in (None, _sha256_of(saved)):
     raise ValueError(
-      f'{os.path.join(folder, _MODEL_FILE)} is damaged: its values are not '
+      f'{model_file} is damaged: its values are not '
       f'those that were written; restore it, or delete {_CHECKSUM!r} in it if '
       'you changed them'
     )
-  return cfg
-
-
-def _read_model_file(stage_dir: str, folder: str) -> dict[str, Any]:
-  model_file = os.path.join(folder, _MODEL_FILE)
-  if not saved_steps(folder) or not os.path.exists(model_file):
-    raise FileNotFoundError(
-      f'{stage_dir} holds no checkpoint of a model (looked for {model_file} '
-      'and a folder named by its step); give the folder of a finished '
-      'pretrain, sft or rl stage'
-    )
-  return files.read_json(model_file)
+  return cfg, saved
 
 
 def steps_folder(workdir: str, part: str = '') -> str:
@@ -480,15 +479,9 @@ def _disk_full_named(folder: str):
   try:
     yield
   except Exception as error:
-    if isinstance(error, OSError) and error.errno == errno.ENOSPC:
-      raise  # it is named
-    # Orbax raises one error twice, which then is its own context's cause.
-    chain, cause = [], error
-    while cause is not None and cause not in chain:
-      chain.append(cause)
-      cause = cause.__cause__ or cause.__context__
-    signs = ('RESOURCE_EXHAUSTED', 'No space left', 'File too large')
-    if not any(sign in str(cause) for cause in chain for sign in signs):
+    is_named = isinstance(error, OSError) and error.errno == errno.ENOSPC
+    text = ''.join(traceback.format_exception(error))  # with its causes
+    if is_named or not any(sign in text for sign in _DISK_FULL):
       raise
     raise OSError(
       errno.ENOSPC,

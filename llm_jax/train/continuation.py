@@ -16,26 +16,18 @@ Both are noted in run.json, under `changes`.
 import dataclasses
 import functools
 import os
+import pathlib
 import shutil
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
 import jax
 
-from llm_jax import record
+from llm_jax import locks, record
 from llm_jax.optim import optimizers
 from llm_jax.train import best_model, checkpoint, metrics
 
 ASIDE = 'set_aside'
-
-
-@dataclasses.dataclass(frozen=True)
-class Continuation:
-  """Where a run goes on, and by what schedule."""
-
-  schedule_from: int = 0  # step behind which the schedule starts
-  change: record.Change | None = None
-  remedy: str = ''  # for settings that may not change as they do
 
 
 class _Schedule(NamedTuple):
@@ -50,17 +42,20 @@ def updates_a_step(cfg: Any) -> int:
   return updates.n_a_step if updates else 1
 
 
-def find(workdir: str, cfg: Any) -> Continuation:
+def find(workdir: str, cfg: Any) -> record.Continuation:
   """How a run goes on with a configuration, from what lies in its folder.
 
   Args:
-    workdir: folder of the stage, locked if it is there; nothing is changed.
+    workdir: folder of the stage; if it is there, other processes are kept out
+      of it, and nothing is changed.
     cfg: of the recipe, with loop and optimizer.
 
   Raises:
     ValueError: if a change has no checkpoint to go on from, comes too late, or
       leaves no room for the warmup.
   """
+  if os.path.isdir(workdir):
+    locks.lock(pathlib.Path(workdir))
   loop = cfg.loop
   if not os.path.exists(os.path.join(workdir, 'run.json')):
     if loop.rewind_to:
@@ -68,12 +63,12 @@ def find(workdir: str, cfg: Any) -> Continuation:
         f'LoopConfig.rewind_to = {loop.rewind_to}, but there is no run in '
         f'{workdir}; leave it out, or give the --workdir of the run'
       )
-    return Continuation()
+    return record.Continuation()
   old = record.read(workdir)
   changed = record.changed_settings(old, cfg)
   before = old['config'].get('loop')
   if before is None:  # of another stage, which `record.begin` refuses
-    return Continuation()
+    return record.Continuation()
   steps = checkpoint.saved_steps(checkpoint.steps_folder(workdir))
   tuned = {
     name: values
@@ -95,7 +90,7 @@ def find(workdir: str, cfg: Any) -> Continuation:
   if 'loop.n_steps' in changed:
     accepted['loop.n_steps'] = changed['loop.n_steps']
   elif not rewinds and used == schedules[-1]:
-    return Continuation(used.start, remedy=_remedy(tuned, steps))
+    return record.Continuation(used.start, remedy=_remedy(tuned, steps))
   if rewinds:
     _check_skipped(before.get('skip_batches', ()), loop, step)
   start = _start(cfg, used, step)
@@ -108,9 +103,14 @@ def find(workdir: str, cfg: Any) -> Continuation:
     'is_as_planned': bool(accepted) and start == used.start and not rewinds,
     'how': _how(rewinds, step, start if start != used.start else None),
   }
-  prepare = functools.partial(_set_aside, workdir, step)
-  change = record.Change(tuple(accepted), note, prepare if rewinds else None)
-  return Continuation(start, change, _remedy({} if rewinds else tuned, steps))
+  set_aside = functools.partial(_set_aside, workdir, step)
+  return record.Continuation(
+    start,
+    settings=tuple(accepted),
+    note=note,
+    prepare=set_aside if rewinds else None,
+    remedy=_remedy({} if rewinds else tuned, steps),
+  )
 
 
 def _schedules(old: Mapping[str, Any], n_steps: int) -> list[_Schedule]:

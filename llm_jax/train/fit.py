@@ -26,7 +26,6 @@ _POLICIES = ('none', 'dots', 'full')  # of remat: from fast to small
 _USABLE = 0.85  # of a device's memory; the rest is for what is not foreseen
 _PROCESS_BYTES = 5 * 2**27  # of a process on a CPU: code, compiler, data
 _FEW_TOKENS = 2048  # a device computes fewer at once only if it must
-NO_ADAPTERS = lora.Lora()
 _DEVICE = 'the device'
 
 
@@ -38,55 +37,36 @@ class Plan:
   remat: str  # of ModelConfig
 
 
-def of_recipe(
-  cfg: Any,
-  model: config.ModelConfig,
-  tx: optax.GradientTransformation,
-  mesh: Mesh,
-  length: int,
-  adapters: lora.Lora = NO_ADAPTERS,
-) -> Plan:
-  """`choose` with what the configuration of a recipe says of its batch."""
-  return choose(
-    model,
-    tx,
-    mesh,
-    batch_size=cfg.batch_size,
-    length=length,
-    loss_chunk=cfg.loss_chunk,
-    micro_batch=cfg.micro_batch,
-    device_memory=cfg.device_memory,
-    adapters=adapters,
-  )
+@dataclasses.dataclass(frozen=True)
+class Rows:
+  """What the configuration of a recipe says of a batch."""
+
+  batch_size: int  # over all devices
+  loss_chunk: int = 0  # tokens of a row whose logits exist at once; 0: all
+  micro_batch: int = 0  # rows over all devices, computed at once; 0: choose
+  # GiB of a device; 0: as it says itself, for CPUs see host_memory.py.
+  device_memory: float = 0.0
 
 
-def choose(
-  cfg: config.ModelConfig,
-  tx: optax.GradientTransformation,
-  mesh: Mesh,
-  batch_size: int,
-  length: int,
-  loss_chunk: int = 0,
-  micro_batch: int = 0,
-  device_memory: float = 0.0,
-  adapters: lora.Lora = NO_ADAPTERS,
-  must_fit: bool = False,
-) -> Plan:
+@dataclasses.dataclass(frozen=True)
+class Step:
+  """The step that has to fit."""
+
+  cfg: Any  # Rows, or a recipe's configuration with the same fields
+  model: config.ModelConfig  # its remat is the least that is used
+  tx: optax.GradientTransformation
+  mesh: Mesh
+  length: int  # tokens of a row
+  adapters: lora.Lora = lora.Lora()  # trained in place of the model, if any
+
+
+def choose(step: Step, must_fit: bool = False) -> Plan:
   """The fastest plan that fits: little to recompute first, then large parts.
 
   Logs the estimate by part.
 
   Args:
-    cfg: the model; its remat is the least that is used.
-    tx: the optimizer.
-    mesh: where the step runs.
-    batch_size: rows of a batch over all devices.
-    length: tokens of a row.
-    loss_chunk: tokens of a row whose logits exist at once; 0: all.
-    micro_batch: rows over all devices that are computed at once; 0: choose.
-    device_memory: GiB of a device; 0: as it says itself, for CPUs see
-      host_memory.py.
-    adapters: what is trained in place of the parameters, if of any rank.
+    step: what has to fit.
     must_fit: whether to refuse what does not fit an accelerator either.
 
   Returns:
@@ -98,6 +78,8 @@ def choose(
       divide it; if no plan, or not that of micro_batch, fits the memory of a
       CPU, whose kernel would kill the process.
   """
+  mesh, length, least_remat = step.mesh, step.length, step.model.remat
+  batch_size, micro_batch = step.cfg.batch_size, step.cfg.micro_batch
   shards = device_mesh.n_row_shards(mesh)
   if micro_batch and (batch_size % micro_batch or micro_batch % shards):
     raise ValueError(
@@ -105,14 +87,14 @@ def choose(
       f'be a multiple of {shards} batch shards; use {shards}, or 0 for what '
       'fits'
     )
-  memory_bytes, owner = _memory(mesh, device_memory)
+  memory_bytes, owner = _memory(mesh, step.cfg.device_memory)
   is_host = owner != _DEVICE
   if not memory_bytes or (micro_batch and not is_host):
-    return Plan(micro_batch or batch_size, cfg.remat)
+    return Plan(micro_batch or batch_size, least_remat)
   rows = batch_size // shards  # of a device
   options = [
     (n, remat)
-    for remat in _POLICIES[_POLICIES.index(cfg.remat) :]
+    for remat in _POLICIES[_POLICIES.index(least_remat) :]
     for n in range(rows, 0, -1)
     if not rows % n
   ]
@@ -120,22 +102,17 @@ def choose(
   few = min(_FEW_TOKENS, rows * length)
   options.sort(key=lambda option: option[0] * length < few)
   if micro_batch:
-    options = [(micro_batch // shards, cfg.remat)]
+    options = [(micro_batch // shards, least_remat)]
   usable_bytes = _USABLE * memory_bytes
   for n, remat in options:
     plan = Plan(n * shards, remat)
-    parts = estimate(
-      cfg,
-      tx,
-      mesh,
-      plan=plan,
-      batch_size=batch_size,
-      length=length,
-      loss_chunk=loss_chunk,
-      adapters=adapters,
-    )
+    parts = estimate(step, plan)
     if is_host:
-      parts |= _host_parts(parts)
+      # Memory of the step before, which the process keeps, as that is faster
+      # (experiments/process.py), in pieces too small for the next one; and the
+      # copy of the state that is written while the run goes on.
+      freed = sum(parts.values()) - parts['state']
+      parts |= {'freed': freed, 'saving': parts['state']}
     if sum(parts.values()) <= usable_bytes:
       break
   total = sum(parts.values())
@@ -167,19 +144,6 @@ def choose(
   return plan
 
 
-def _host_parts(parts: dict[str, int]) -> dict[str, int]:
-  """What a step takes besides where devices are a host's processors.
-
-  freed: memory of the step before, which the process keeps, as that is faster
-  (experiments/process.py), in pieces too small for the next one. saving: the
-  copy of the state that is written while the run goes on.
-  """
-  return {
-    'freed': sum(parts.values()) - parts['state'],
-    'saving': parts['state'],
-  }
-
-
 def _memory(mesh: Mesh, device_memory: float) -> tuple[float, str]:
   """Bytes of a device that are there, 0 if it does not tell, and whose."""
   if device_memory:
@@ -191,16 +155,7 @@ def _memory(mesh: Mesh, device_memory: float) -> tuple[float, str]:
   return max(n_bytes - _PROCESS_BYTES, 1) / len(mesh.local_devices), owner
 
 
-def estimate(
-  cfg: config.ModelConfig,
-  tx: optax.GradientTransformation,
-  mesh: Mesh,
-  plan: Plan,
-  batch_size: int,
-  length: int,
-  loss_chunk: int,
-  adapters: lora.Lora = NO_ADAPTERS,
-) -> dict[str, int]:
+def estimate(step: Step, plan: Plan) -> dict[str, int]:
   """Bytes of one device at the peak of a step, by part; see `choose`.
 
   Returns:
@@ -210,12 +165,14 @@ def estimate(
     again, and the logits with their gradient. weights: one layer and the head,
     gathered and cast; of adapters the merged model.
   """
+  cfg, mesh, length = step.model, step.mesh, step.length
+  loss_chunk, adapters = step.cfg.loss_chunk, step.adapters
   model_lines = params.table(cfg)
   lines = lora.trained(adapters, model_lines)
   init = functools.partial(transformer.init, cfg)
   if adapters.rank:
     init = functools.partial(lora.init, lines)
-  state = train_state.abstract(init, tx, mesh, lines=lines)
+  state = train_state.abstract(init, step.tx, mesh, lines=lines)
   model_bytes = _bytes(params.abstract(model_lines, mesh))
   below = model_bytes if adapters.rank else 0
   n_context = mesh.shape['context']
@@ -240,7 +197,7 @@ def estimate(
     'state': below + _bytes(state),
     # Those of adapters are made from those of the merged matrices.
     'gradients': below
-    + _bytes(state.params) * (1 + (plan.micro_batch < batch_size)),
+    + _bytes(state.params) * (1 + (plan.micro_batch < step.cfg.batch_size)),
     'activations': rows * kept // n_context + casts // mesh.shape['fsdp'],
     'working': rows * (again + 2 * logits) // n_context,
     'weights': below + (layer + head) * jnp.dtype(cfg.dtype).itemsize,
@@ -278,9 +235,9 @@ def _kept(
 
     def backward(params, batch):
       def loss(params):
-        logp_BT = likelihood.target_logp(
+        logp_BT = likelihood.of_targets(
           cfg, params, batch, chunk_length=loss_chunk
-        )
+        ).logp_BT
         return next_token.cross_entropy(logp_BT, jnp.ones_like(logp_BT))
 
       return jax.vjp(loss, params)[1]

@@ -25,6 +25,7 @@ from llm_jax import dataclass_json, files
 from llm_jax.train import hardware
 
 _VIEWS = ('tensorboard', 'wandb')
+_LEAST_WAIT_S = 1e-3  # a shorter one is no wait, and not shown
 # How the line shows a metric, in this order; others follow by their names.
 _SHOWN = {
   'loss': 'loss {:.4f}',
@@ -83,6 +84,8 @@ def line(step: int, n_steps: int, values: Mapping[str, float]) -> str:
   'step 1/9 | accuracy 0.5'
   """
   parts = [f'step {step}/{n_steps}']
+  if values.get('data_wait_s', 0) < _LEAST_WAIT_S:
+    values = {k: v for k, v in values.items() if k != 'data_wait_s'}
   parts += [s.format(values[k]) for k, s in _SHOWN.items() if k in values]
   hidden = {*_SHOWN, 'eta_s'} | ({'skipped'} - {k for k in values if values[k]})
   hidden |= set(filter(_FILED.match, values))

@@ -11,7 +11,6 @@ for step, state in loop.train(state, update_fn, batch_fn):
 import dataclasses
 import functools
 import os
-import pathlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -22,8 +21,8 @@ from absl import logging
 from jax.experimental import multihost_utils
 from jax.sharding import Mesh
 
-from llm_jax import locks, record, types
-from llm_jax.chat import formats, usages
+from llm_jax import record, types
+from llm_jax.chat import formats, template, usages
 from llm_jax.model import config, lora, params, transformer, value_head
 from llm_jax.optim import optimizers
 from llm_jax.parallel import device_mesh
@@ -53,10 +52,10 @@ class Stage:
   model_config: config.ModelConfig
   tokenizer: text_tokenizer.TextTokenizer
   tokenizer_dir: str  # copied into every stage
-  chat_format: formats.Format  # how its model is spoken to
+  chat_format: template.Format  # how its model is spoken to
   params: types.Params | None  # of the stage before; None: new ones
   inputs: Mapping[str, str]  # fingerprint of the model or tokenizer read
-  goes_on: continuation.Continuation
+  goes_on: record.Continuation
   usage: usages.Usage = usages.UNKNOWN
 
   @property
@@ -101,21 +100,18 @@ class Stage:
     }
     if plan is not None:
       machine['plan'] = dataclasses.asdict(plan)
-    all_inputs = {**inputs, **self.inputs}
-    is_finished = record.begin(
+    if record.begin(
       self.workdir,
       self.name,
       self.cfg,
-      inputs=all_inputs,
+      inputs={**inputs, **self.inputs},
       extra=machine,
-      change=self.goes_on.change,
-      remedy=self.goes_on.remedy,
-    )
-    if is_finished:
+      goes_on=self.goes_on,
+    ):
       logging.info('%s in %s is already finished', self.name, self.workdir)
       return True
-    if self.goes_on.change:
-      logging.info('the run %s', self.goes_on.change.note['how'])
+    if self.goes_on.note:
+      logging.info('the run %s', self.goes_on.note['how'])
     if mixture:
       record.mixture(self.workdir, mixture)
     return False
@@ -138,12 +134,12 @@ class Stage:
       0; and the loop, with the writer of metrics.
     """
     state = self._first_state(tx, adapters, has_values)
-    change, first = self.goes_on.change, self.goes_on.schedule_from
-    if change and jax.process_count() > 1:  # the first one moves checkpoints
+    note, first = self.goes_on.note, self.goes_on.schedule_from
+    if note and jax.process_count() > 1:  # the first one moves checkpoints
       multihost_utils.sync_global_devices('set aside')
     restored = checkpoint.restore(self.workdir, state)
     state = restored or state
-    if int(state.step) < max(first, change.note['step'] if change else 0):
+    if int(state.step) < max(first, note['step'] if note else 0):
       raise ValueError(
         f'the run was to go on otherwise from a step whose checkpoint is '
         f'damaged; the same command goes on from step {int(state.step)}'
@@ -160,10 +156,10 @@ class Stage:
       usage=self.usage,
     )
     logging.info(
-      '%s: %d parameters on mesh %s, from step %d',
+      '%s: %d parameters on %s, from step %d',
       self.name,
       params.count(self.model_config)['total'],
-      dict(self.mesh.shape),
+      device_mesh.describe(self.mesh),
       int(state.step),
     )
     # Without a checkpoint even what was written before step 1 is redone.
@@ -260,7 +256,7 @@ def new(
       '--tokenizer must be given for a new model; or --restore_from for a '
       'model that is there, which brings its own'
     )
-  goes_on = _find(workdir, cfg)
+  goes_on = continuation.find(workdir, cfg)
   tokenizer = loading.load(tokenizer_dir)
   return Stage(
     name=name,
@@ -332,7 +328,7 @@ def after(
     FileNotFoundError, ValueError: see checkpoint.load_model, formats.choose
       and continuation.find.
   """
-  goes_on = _find(workdir, cfg)
+  goes_on = continuation.find(workdir, cfg)
   mesh = device_mesh.make(cfg.mesh, n_rows)
   model = checkpoint.load_model(restore_from, mesh)
   tokenizer = loading.load(model.tokenizer_dir)
@@ -352,10 +348,3 @@ def after(
     usage=model.usage,
     goes_on=goes_on,
   )
-
-
-def _find(workdir: str, cfg: Any) -> continuation.Continuation:
-  """How the run in a folder goes on; keeps other processes out of it."""
-  if pathlib.Path(workdir).is_dir():
-    locks.lock(pathlib.Path(workdir))
-  return continuation.find(workdir, cfg)

@@ -78,6 +78,7 @@ class LoopConfig:
     return number
 
 
+@dataclasses.dataclass
 class Loop:
   """What every loop shares: the console, metrics, checkpoints, its end.
 
@@ -88,33 +89,16 @@ class Loop:
   on disk.
   """
 
-  def __init__(
-    self,
-    cfg: LoopConfig,
-    workdir: str,
-    mesh: Mesh,
-    writer: metrics.Writer,
-    kept_step: int = 0,
-    rate_fn: Callable[[int], float] | None = None,
-  ):
-    """Prepare, without starting.
+  cfg: LoopConfig  # lengths and intervals
+  workdir: str  # folder of the stage
+  mesh: Mesh  # to place batches on
+  writer: metrics.Writer  # closed when the loop is left
+  kept_step: int = 0  # is saved, and its checkpoint stays; 0: none
+  # From a step, counted from 1, to its learning rate, which is written too.
+  rate_fn: Callable[[int], float] | None = None
 
-    Args:
-      cfg: lengths and intervals.
-      workdir: folder of the stage.
-      mesh: to place batches on.
-      writer: of the run's numbers and texts; closed when the loop is left.
-      kept_step: is saved, and its checkpoint stays; 0: none.
-      rate_fn: from a step, counted from 1, to its learning rate, which is
-        written with its numbers.
-    """
-    self.writer = writer
-    self._cfg = cfg
-    self._workdir = workdir
-    self._mesh = mesh
-    self._kept_step = kept_step
-    self._rate_fn = rate_fn
-    self._profile = monitoring.Profile(cfg.watch, workdir)
+  def __post_init__(self):
+    self._profile = monitoring.Profile(self.cfg.watch, self.workdir)
     self._signals = stopping.Listener()
     self._stops = ''  # the signal that ends the run after this step
     self._on_exit = contextlib.ExitStack()
@@ -125,14 +109,12 @@ class Loop:
     on_exit.callback(faulthandler.cancel_dump_traceback_later)
     on_exit.enter_context(self._signals.listening())
     self._checkpointer = checkpoint.Checkpointer(
-      self._workdir,
-      keep_every=self._cfg.keep_every,
-      kept_step=self._kept_step,
+      self.workdir, keep_every=self.cfg.keep_every, kept_step=self.kept_step
     )
     on_exit.callback(self._checkpointer.close)
     on_exit.callback(self._profile.close)
     self._draw = on_exit.enter_context(
-      monitoring.progress_bar(self._cfg.watch, self._cfg.n_steps)
+      monitoring.progress_bar(self.cfg.watch, self.cfg.n_steps)
     )
     return self
 
@@ -166,7 +148,7 @@ class Loop:
     Raises:
       FloatingPointError: after MAX_SKIPPED steps in a row that were not finite.
     """
-    meter = monitoring.Meter(self._cfg.watch, flops_per_token)
+    meter = monitoring.Meter(self.cfg.watch, flops_per_token)
     pending: tuple[int, int, types.Metrics] | None = None
 
     def write_pending() -> None:
@@ -175,16 +157,16 @@ class Loop:
       if pending is not None:
         step, n_tokens, found = pending
         values = {k: float(v) for k, v in jax.device_get(found).items()}
-        n_left = self._cfg.n_steps - step
-        self.write(step, values | meter.lap(n_tokens, n_left, self._mesh.size))
+        n_left = self.cfg.n_steps - step
+        self.write(step, values | meter.lap(n_tokens, n_left, self.mesh.size))
       pending = None
 
     def make(step: int) -> types.Batch:
-      number = self._cfg.batch_number(step)
-      return device_mesh.put_batch(self._mesh, batch_fn(number - 1))
+      number = self.cfg.batch_number(step)
+      return device_mesh.put_batch(self.mesh, batch_fn(number - 1))
 
     n_done = int(jax.device_get(state.step))
-    batches = prefetch.ahead(make, range(n_done + 1, self._cfg.n_steps + 1))
+    batches = prefetch.ahead(make, range(n_done + 1, self.cfg.n_steps + 1))
     with self, contextlib.closing(batches):
       for step in self.steps(n_done):
         batch, wait_s = next(batches)
@@ -203,10 +185,10 @@ class Loop:
 
   def steps(self, n_done: int) -> Iterator[int]:
     """Count the steps that are left, from n_done + 1 on."""
-    for step in range(n_done + 1, self._cfg.n_steps + 1):
+    for step in range(n_done + 1, self.cfg.n_steps + 1):
       # Ends the process unless called again in time: where one of many hangs,
       # the others wait for it forever. 2: sys.stderr may be no file.
-      hang_s = self._cfg.watch.hang_s
+      hang_s = self.cfg.watch.hang_s
       faulthandler.dump_traceback_later(hang_s, exit=True, file=2)
       self._profile.before(step)
       with jax.profiler.StepTraceAnnotation('train', step_num=step):
@@ -227,18 +209,16 @@ class Loop:
     n_skipped = values.get('skipped', 0)
     if n_skipped:
       logging.warning('step %d is skipped, it is not finite: %s', step, values)
-    if self._rate_fn is not None:
-      values = {**values, 'learning_rate': self._rate_fn(step)}
+    if self.rate_fn is not None:
+      values = {**values, 'learning_rate': self.rate_fn(step)}
     # JSON has no NaN.
     finite = {k: v if math.isfinite(v) else None for k, v in values.items()}
     self.writer.metrics(step, finite)
     if n_skipped >= MAX_SKIPPED:
       self._checkpointer.wait()
-      saved = checkpoint.saved_steps(checkpoint.steps_folder(self._workdir))
-      batches = (
-        self._cfg.batch_number(step - MAX_SKIPPED + 1),
-        (self._cfg.batch_number(step)),
-      )
+      saved = checkpoint.saved_steps(checkpoint.steps_folder(self.workdir))
+      first = self.cfg.batch_number(step - MAX_SKIPPED + 1)
+      batches = first, self.cfg.batch_number(step)
       raise FloatingPointError(
         f'step {step}: {MAX_SKIPPED} steps in a row had a loss or gradient '
         f'that is not finite (loss {values["loss"]}). Parameters are as before '
@@ -246,8 +226,8 @@ class Loop:
         f'rate, LoopConfig.rewind_to = one of the saved steps {saved}, and '
         f'without these batches LoopConfig.skip_batches = ({batches},)'
       )
-    n_steps = self._cfg.n_steps
-    if step % self._cfg.watch.log_every == 0 or step == n_steps:
+    n_steps = self.cfg.n_steps
+    if step % self.cfg.watch.log_every == 0 or step == n_steps:
       logging.info(monitoring.line(step, n_steps, values))
 
   def is_due(self, step: int) -> bool:
@@ -259,8 +239,8 @@ class Loop:
     ):
       self._stops = 'SIGTERM'
     # A signal that comes behind this line is heard at the next step.
-    is_last = step == self._cfg.n_steps
-    is_regular = not step % self._cfg.save_every or step == self._kept_step
+    is_last = step == self.cfg.n_steps
+    is_regular = not step % self.cfg.save_every or step == self.kept_step
     return bool(self._stops) or is_last or is_regular
 
   def save(self, step: int, state: train_state.TrainState) -> None:
@@ -273,8 +253,8 @@ class Loop:
     self.writer.sync()  # first: a resume never lacks a line
     self._checkpointer.save(state)
     if not jax.process_index():
-      record.tick(self._workdir)
-    if self._stops and step < self._cfg.n_steps:
+      record.tick(self.workdir)
+    if self._stops and step < self.cfg.n_steps:
       self._checkpointer.wait()
       logging.info(
         '%s: saved step %d; the same command resumes', self._stops, step

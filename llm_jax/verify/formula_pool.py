@@ -11,7 +11,6 @@ import json
 import multiprocessing
 import signal
 import threading
-from typing import Self
 
 from absl import logging
 
@@ -39,12 +38,6 @@ class Pool:
     self._lock = threading.Lock()
     self._idle: list[_Child] = []
     self.n_killed = 0  # comparisons without an end
-
-  def __enter__(self) -> Self:
-    return self
-
-  def __exit__(self, *_):
-    self.close()
 
   def close(self):
     """Ends the children that wait."""

@@ -12,7 +12,10 @@ ever: formula_equality.py is run in a child process for that.
 
 import dataclasses
 import fractions
+import functools
+import pathlib
 import re
+import tomllib
 from typing import Any
 
 import sympy
@@ -24,19 +27,6 @@ _MAX_DEPTH = 40
 _MAX_EXPONENT = 1000
 _MAX_BITS = 10_000  # of a power of two numbers
 
-_REPLACED = {
-  '−': '-', '×': '*', '·': '*', '÷': '/', 'π': '\\pi', '∪': '\\cup',
-  '∞': '\\infty', '≤': '\\le', '≥': '\\ge', '≠': '\\ne', '°': '\\degree',
-  '±': '\\pm', '∈': '\\in', '**': '^', '<=': '\\le', '>=': '\\ge',
-}  # fmt: skip
-_SAME = {
-  '\\cdot': '*', '\\times': '*', '\\div': '/', '\\leq': '\\le', '\\geq': '\\ge',
-  '\\leqslant': '\\le', '\\geqslant': '\\ge', '\\neq': '\\ne', '\\lt': '<',
-  '\\gt': '>', '\\lvert': '|', '\\rvert': '|', '\\vert': '|', '\\%': '%',
-  '\\langle': '(', '\\rangle': ')', '\\dbinom': '\\binom', ';': ',',
-  '\\tbinom': '\\binom', '\\lbrace': '\\{', '\\rbrace': '\\}', '\\colon': ':',
-  '\\varnothing': '\\emptyset', '\\backslash': '\\setminus', '\\ast': '*',
-}  # fmt: skip
 _TOKEN = re.compile(
   r'(?P<skip>\s+|\$|\\[!,;:> ]|~|\\(?:quad|qquad)(?![a-zA-Z]))'
   r'|(?P<unit>\\(?:text|mathrm|mbox|textbf)\s*\{[^{}]*\}(?:\s*\^\{?[0-9]\}?)?)'
@@ -65,20 +55,12 @@ _BASED = re.compile(
   r'(?:\\text\{)?([0-9][0-9A-Z]{0,30}|[A-Z][0-9A-Z]{0,30}(?=\}))\}?'
   r'_\s*\{?\(?(?:\\text\{)?([0-9]{1,2}|[a-z]{3,7})\}?\)?\}?'
 )
-_BASES = {
-  'two': 2, 'three': 3, 'four': 4, 'five': 5, 'six': 6, 'seven': 7, 'eight': 8,
-  'nine': 9, 'twelve': 12,
-}  # fmt: skip
 _FUNCTIONS = {
   'sin': sympy.sin, 'cos': sympy.cos, 'tan': sympy.tan, 'cot': sympy.cot,
   'sec': sympy.sec, 'csc': sympy.csc, 'arcsin': sympy.asin,
   'arccos': sympy.acos, 'arctan': sympy.atan, 'ln': sympy.log,
   'log': sympy.log, 'exp': sympy.exp,
 }  # fmt: skip
-_GREEK = re.compile(
-  r'\\(alpha|beta|gamma|delta|epsilon|theta|lambda|mu|nu|phi|rho|sigma|tau|omega'
-  '|psi|xi|eta|zeta|kappa)'
-)
 _CONSTANTS = {'e': sympy.E, 'i': sympy.I, '\\pi': sympy.pi, '\\infty': sympy.oo}
 _SETS = ('\\cup', '\\cap', '\\setminus')
 MIRRORED = {'>': '<', '\\ge': '\\le', '<': '>', '\\le': '\\ge'}
@@ -96,6 +78,13 @@ class Group:
 
   kind: str  # 'set', 'or', 'base', brackets such as '(]', \cup, a relation
   items: tuple[Any, ...]  # sympy expressions or groups
+
+
+@functools.cache
+def _spellings(kind: str) -> dict[str, Any]:
+  """A table of formulas.toml."""
+  path = pathlib.Path(__file__).with_suffix('.toml')
+  return tomllib.loads(path.read_text('utf-8'))[kind]
 
 
 def parse(text: str) -> Any:
@@ -122,7 +111,7 @@ def parse(text: str) -> Any:
   text = equality.undressed(text)
   if based := _BASED.fullmatch(text.strip(' $')):
     digits, base = based.groups()
-    radix = _BASES.get(base) or int(base)
+    radix = _spellings('bases').get(base) or int(base)
     return Group('base', (sympy.Integer(int(digits, radix)), radix))
   tokens = _tokens(text)
   try:
@@ -141,7 +130,7 @@ def _tokens(text: str) -> list[str]:
   text = _JOINED.sub(r' \1 ', text)
   text = _LETTER.sub(r' \1\2 ', text)
   text = _ROOT.sub(lambda m: f'\\sqrt{{{m[1]}}}' if m[1] else '\\sqrt ', text)
-  for old, new in _REPLACED.items():
+  for old, new in _spellings('signs').items():
     text = text.replace(old, f'{new} ' if new[0] == '\\' else new)
   tokens: list[str] = []
   depth = position = 0
@@ -161,7 +150,7 @@ def _tokens(text: str) -> list[str]:
     elif kind == 'degree':
       tokens.append('\\degree')
     elif kind == 'sign':
-      token = _SAME.get(token, token)
+      token = _spellings('tokens').get(token, token)
       depth += token in ('(', '[', '{', '\\{')
       depth -= token in (')', ']', '}', '\\}')
       tokens.append(token)
@@ -282,7 +271,7 @@ class _Parser:
       or token in ('(', '{', '\\frac', '\\sqrt', '\\pi', '\\binom', '\\lfloor')
       or token.startswith('\\begin')
       or token[1:] in _FUNCTIONS
-      or bool(_GREEK.fullmatch(token))
+      or token in _spellings('greek')
     )
 
   def _signed(self) -> Any:
@@ -357,7 +346,7 @@ class _Parser:
       return _CONSTANTS[token]
     if token[:1] == '\\' and name in _FUNCTIONS:
       return self._function(name)
-    if (len(token) == 1 and token.isalpha()) or _GREEK.fullmatch(token):
+    if (len(token) == 1 and token.isalpha()) or token in _spellings('greek'):
       return sympy.Symbol(name + self._subscript(), real=True)
     raise ValueError(f'{token[:20] or "the end"!r} is out of place')
 

@@ -99,22 +99,6 @@ def _closing(text: str, start: int) -> int:
   return start
 
 
-def last(answer: str) -> str | None:
-  """The last answer: what is marked, or all that follows the thoughts.
-
-  Args:
-    answer: anything a model wrote.
-
-  Returns:
-    Its text; None if a thought does not end.
-  """
-  text = final(answer)
-  if text is None:
-    return None
-  mark = marked(text)
-  return text if mark is None else mark
-
-
 def whole_number(text: str) -> int | None:
   """Reads ASCII digits, zero-padded or not; None for anything else."""
   return int(text) if re.fullmatch('[0-9]{1,12}', text) else None
@@ -128,6 +112,8 @@ def compare(
 ) -> Score:
   """Compare the last answer in a text with the right one.
 
+  That is what is marked, or all that follows the thoughts.
+
   Args:
     answer: anything a model wrote.
     reference: the value of the right answer.
@@ -137,9 +123,11 @@ def compare(
   Returns:
     Correct if the values are equal.
   """
-  text = last(answer)
+  text = final(answer)
   if text is None:
     return Score(False, 'the thought does not end')
+  mark = marked(text)
+  text = text if mark is None else mark
   value = read(text)
   if value is None:
     return Score(False, f'{text[:40]!r} is not {what}')

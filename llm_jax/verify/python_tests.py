@@ -6,19 +6,12 @@ expected value that stays here. Style and speed are not judged.
 
 import ast
 import dataclasses
-import operator
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from llm_jax.verify import code_blocks, grading
+from llm_jax.verify import arithmetic, code_blocks, grading
 from llm_jax.verify.sandbox import sandbox
 
-_ARITHMETIC: Mapping[type, Callable[[Any, Any], Any]] = {
-  ast.Add: operator.add,
-  ast.Sub: operator.sub,
-  ast.Mult: operator.mul,
-  ast.Div: operator.truediv,
-}
 # What an assert may do with the value before it compares it.
 _AFTERWARDS: Mapping[str, Callable[[Any], Any]] = {
   after.__name__: after for after in (bool, int, len, list, set, sorted, tuple)
@@ -168,8 +161,10 @@ def _call(
 
 def _constant(node: ast.expr) -> Any:
   match node:
-    case ast.BinOp(left=left, op=op, right=right) if type(op) in _ARITHMETIC:
-      return _ARITHMETIC[type(op)](_constant(left), _constant(right))
+    case ast.BinOp(left=left, op=op, right=right) if (
+      type(op) in arithmetic.APPLY
+    ):
+      return arithmetic.APPLY[type(op)](_constant(left), _constant(right))
     case ast.Call(
       func=ast.Name('tuple' | 'set' | 'list' as kind), args=[inner]
     ):

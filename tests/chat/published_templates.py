@@ -1,7 +1,16 @@
-"""Short chat templates in the shapes of published ones, with a vocabulary."""
+"""Short chat templates in the shapes of published ones, with a vocabulary.
+
+In the folder templates: chatml, with a system message by default, as SmolLM2
+and Qwen2; headers, with text that is trimmed and a token of its own that ends
+the turn; thinking, where thoughts are dropped from earlier turns and the last
+turn always has one; opened, whose prompt opens the thought, and no thought is
+ever shown; words instead of tokens, which merge with what is said; no_system
+message, and the assistant is called model; generation marks what is learnt.
+"""
 
 import functools
 import json
+import pathlib
 from collections.abc import Sequence
 
 from llm_jax.chat import imported
@@ -14,101 +23,9 @@ from llm_jax.tokenizer import (
   text_tokenizer,
 )
 
-# System by default, as in SmolLM2 and Qwen2.
-CHATML = """\
-{% for m in messages %}
-{% if loop.first and m.role != 'system' %}
-<|im_start|>system
-You help.<|im_end|>
-{% endif %}
-{{ '<|im_start|>' + m['role'] + '\\n' + m['content'] + '<|im_end|>' + '\\n' }}
-{%- endfor %}
-{% if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}
-"""
-# A header, text that is trimmed, and a token of its own that ends the turn.
-HEADERS = """\
-{% for m in messages %}
-{% if loop.first %}{{ bos_token }}{% endif %}
-{{- '<|start_header_id|>' + m.role + '<|end_header_id|>\\n\\n' }}
-{{- m.content | trim + '<|eot_id|>' }}
-{%- endfor %}
-{%- if add_generation_prompt %}
-{{- '<|start_header_id|>assistant<|end_header_id|>\\n\\n' }}
-{%- endif %}
-"""
-# Thoughts are dropped from earlier turns, and the last turn always has one.
-THINKING = """\
-{% set ns = namespace(last=0) %}
-{% for m in messages %}
-{% if m.role == 'user' and not m.content.startswith('<tool_response>') %}
-{% set ns.last = loop.index0 %}{% endif %}{% endfor %}
-{% for m in messages %}
-{%- if m.role == 'assistant' %}
-{%- set content = m.content %}{% set thought = '' %}
-{%- if '</think>' in content %}
-{%- set thought = content.split('</think>')[0].split('<think>')[-1] %}
-{%- set content = content.split('</think>')[-1].lstrip('\\n') %}
-{%- endif %}
-{{- '<|im_start|>assistant\\n' }}
-{%- if loop.index0 > ns.last %}
-{{- '<think>\\n' + thought.strip('\\n') + '\\n</think>\\n\\n' }}
-{%- endif %}
-{{- content + '<|im_end|>\\n' }}
-{%- else %}
-{{- '<|im_start|>' + m.role + '\\n' + m.content + '<|im_end|>\\n' }}
-{%- endif %}
-{%- endfor %}
-{%- if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}
-"""
-# The prompt opens the thought, and no thought is ever shown.
-OPENED = """\
-{{ bos_token }}{% for m in messages %}
-{%- if m.role == 'system' %}{{ m.content }}{% endif %}
-{%- if m.role == 'user' %}{{ '<|User|>' + m.content }}{% endif %}
-{%- if m.role == 'assistant' %}
-{{- '<|Assistant|>' + m.content.split('</think>')[-1] + eos_token }}
-{%- endif %}
-{%- endfor %}
-{%- if add_generation_prompt %}{{ '<|Assistant|><think>\\n' }}{% endif %}
-"""
-# Words instead of tokens, which merge with what is said.
-WORDS = """\
-{{ bos_token }}{% for m in messages %}
-{%- if m.role == 'user' %}{{ 'User: ' + m.content + '\\n\\n' }}
-{%- elif m.role == 'assistant' %}
-{{- 'Assistant: ' + m.content + eos_token }}
-{%- else %}{{ m.content + '\\n\\n' }}{% endif %}
-{%- endfor %}
-{%- if add_generation_prompt %}{{ 'Assistant:' }}{% endif %}
-"""
-# No system message, and the assistant is called model.
-NO_SYSTEM = """\
-{{ bos_token }}{% for m in messages %}
-{%- if m.role == 'system' %}{{ raise_exception('No system role') }}{% endif %}
-{%- set role = 'model' if m.role == 'assistant' else m.role %}
-{{- '<start_of_turn>' + role + '\\n' + m.content | trim + '<end_of_turn>\\n' }}
-{%- endfor %}
-{%- if add_generation_prompt %}{{ '<start_of_turn>model\\n' }}{% endif %}
-"""
-GENERATION = """\
-{% for m in messages %}
-{{- '<|im_start|>' + m.role + '\\n' }}
-{%- if m.role == 'assistant' %}
-{%- generation %}{{ m.content + '<|im_end|>' }}{% endgeneration %}
-{%- else %}{{ m.content + '<|im_end|>' }}{% endif %}
-{{- '\\n' }}
-{%- endfor %}
-{%- if add_generation_prompt %}{{ '<|im_start|>assistant\\n' }}{% endif %}
-"""
-ALL = {
-  'chatml': CHATML,
-  'headers': HEADERS,
-  'thinking': THINKING,
-  'opened': OPENED,
-  'words': WORDS,
-  'no_system': NO_SYSTEM,
-  'generation': GENERATION,
-}
+FOLDER = pathlib.Path(__file__).parent / 'templates'
+ALL = {path.stem: path.read_text() for path in sorted(FOLDER.iterdir())}
+CHATML = ALL['chatml']
 EOS = ('<|im_end|>', '<|end_of_text|>', '<|eot_id|>', '<end_of_turn>')
 SPECIAL = (
   '<|begin_of_text|>', *EOS, '<|im_start|>', '<|start_header_id|>',
@@ -154,7 +71,6 @@ def tokenizer(template: str, eos: Sequence[str] = EOS) -> encoding.Tokenizer:
     rules=text_tokenizer.TextRules(added=tuple(added)),
     published=published.Published(
       prefix_ids=(ids['<|begin_of_text|>'],),
-      bos_id=ids['<|begin_of_text|>'],
       eos_ids=tuple(
         ids[name] for name in eos if name in template or len(eos) == 1
       )
@@ -170,12 +86,19 @@ def chat_format(template: str) -> imported.Imported:
   return imported.Imported(tokenizer(template), template)
 
 
+def written(tokenizer: encoding.Tokenizer, text: str) -> list[int]:
+  """Ids of a text that a template wrote itself, so that it makes tokens."""
+  tokenizer.published = published.Published(token_names={'bos_token': text})
+  template = imported.Imported(tokenizer, '{{ bos_token }}')
+  return template.prompt([{'role': 'user', 'content': ''}])
+
+
 def oracle(template: str):
   """transformers' tokenizer of the same model."""
   import tokenizers  # not with the others: it is not installed everywhere
   import transformers
 
-  values = huggingface.tokenizer_json(_ranks(), 'qwen2', {})
+  values = huggingface.tokenizer_json(_ranks(), patterns.by_name('qwen2'), {})
   fast = tokenizers.Tokenizer.from_str(json.dumps(values))
   for names, is_special in ((SPECIAL, True), (TEXTS, False)):
     fast.add_tokens(

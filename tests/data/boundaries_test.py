@@ -20,17 +20,15 @@ def batch_of(folder, documents, keep_documents):
   """The one row of a source with these documents."""
   shards_test.write(folder, {'web': {'train': [documents]}}, LENGTH, 60)
   source = shards.TokenSource(folder, 'web', 'train', shards_test.FINGERPRINT)
-  return mixture.make_batch_fn(
-    [(source, 1)], 1, 0, shards_test.END, keep_documents
-  )(0)
+  return mixture.make_batch_fn([(source, 1)], 0, keep_documents)(0)
 
 
-target_logp = jax.jit(functools.partial(likelihood.target_logp, CFG))
+of_targets = jax.jit(functools.partial(likelihood.of_targets, CFG))
 
 
 def logp(batch):
   """Log-probability of the row's targets, padding as 0."""
-  logp_BT = target_logp(PARAMS(CFG), batch)
+  logp_BT = of_targets(PARAMS(CFG), batch).logp_BT
   return np.asarray(logp_BT * batch['loss_mask_BT'])[0]
 
 

@@ -5,7 +5,7 @@ import collections
 import numpy as np
 import pytest
 
-from llm_jax.data import mixture, order, shards
+from llm_jax.data import mixture, order
 from tests.data import shards_test
 
 LENGTH = 16
@@ -13,22 +13,29 @@ END = shards_test.END
 
 
 @pytest.fixture(scope='module')
-def sources(tmp_path_factory):
+def folder(tmp_path_factory):
   folder = tmp_path_factory.mktemp('tokens')
-  parts = [shards_test.make_documents(40, 1), shards_test.make_documents(7, 2)]
-  other = [shards_test.make_documents(25, 3)]
-  shards_test.write(
-    folder, {'web': {'train': parts}, 'sums': {'train': other}}, LENGTH
+  web = [shards_test.make_documents(40, 1), shards_test.make_documents(7, 2)]
+  sums = [shards_test.make_documents(25, 3)]
+  splits = {'train': web, 'valid': sums}
+  shards_test.write(folder, {'web': splits, 'sums': {'train': sums}}, LENGTH)
+  return folder
+
+
+def opened(folders, names=(), weights=()):
+  return mixture.open_sources(
+    folders, names, weights, '', 8, shards_test.FINGERPRINT
   )
-  return [
-    shards.TokenSource(folder, name, 'train', shards_test.FINGERPRINT)
-    for name in ('web', 'sums')
-  ]
 
 
-def make(sources, batch_size=8, seed=0, weights=(0.7, 0.3), **kwargs):
-  pairs = list(zip(sources, weights, strict=True))
-  return mixture.make_batch_fn(pairs, batch_size, seed, END, **kwargs)
+@pytest.fixture(scope='module')
+def sources(folder):
+  return [source for source, _ in opened([folder])[0]]
+
+
+def make(sources, seed=0, n_rows=(6, 2), **kwargs):
+  pairs = list(zip(sources, n_rows, strict=True))
+  return mixture.make_batch_fn(pairs, seed, **kwargs)
 
 
 def row_keys(batch, rows):
@@ -75,7 +82,7 @@ def test_every_row_once_an_epoch(sources):
 
 
 def test_every_token_is_a_target_once(sources):
-  batch = make(sources[1:], batch_size=1, weights=[1])
+  batch = make(sources[1:], n_rows=[1])
   n_real = sum(batch(s)['loss_mask_BT'].sum() for s in range(len(sources[1])))
   assert n_real == sources[1].tokens
   counts = collections.Counter()
@@ -128,20 +135,17 @@ def test_documents_together(sources):
   assert (batch['positions_BT'] == np.arange(LENGTH)).all()
 
 
-def test_refused(sources):
+def test_opened_with_rows_by_weight_or_refused(folder, tmp_path):
+  mixed, held_out = opened([folder], ['web', 'sums'], (0.7, 0.3))
+  shares = [(source.name, n) for source, n in mixed]
+  assert shares == [('web/train', 6), ('sums/train', 2)]
+  assert held_out.name == 'web/valid'
   with pytest.raises(ValueError, match=r'0\.01 gives sums/train no row .* 8'):
-    make(sources, weights=(0.99, 0.01))
-  with pytest.raises(ValueError, match='separates documents by token 0, but'):
-    mixture.make_batch_fn([(sources[0], 1)], 8, 0, end_of_text_id=5)
-
-
-def test_lengths_differ(sources, tmp_path):
-  shards_test.write(
-    tmp_path, {'web': {'train': [shards_test.make_documents(3)]}}, LENGTH * 2
-  )
-  longer = shards.TokenSource(tmp_path, 'web', 'train', shards_test.FINGERPRINT)
-  with pytest.raises(ValueError, match='rows of 32 tokens and web/train of 16'):
-    make([sources[0], longer])
+    opened([folder], ['web', 'sums'], (0.99, 0.01))
+  longer = {'long': {'train': [shards_test.make_documents(3)]}}
+  shards_test.write(tmp_path, longer, LENGTH * 2)
+  with pytest.raises(ValueError, match=r'\[\(32, 0\), \(16, 0\)\]; tokenize'):
+    opened([folder, tmp_path])
 
 
 def test_progress_is_what_the_batches_hold(sources):
@@ -156,18 +160,18 @@ def test_progress_is_what_the_batches_hold(sources):
     name = source.name.removesuffix('/train')
     expected[f'epochs_{name}'] = n_rows / len(source)
     expected[f'tokens_{name}'] = n_rows * LENGTH
-  pairs = list(zip(sources, (0.7, 0.3), strict=True))
-  assert mixture.progress(pairs, 8, 13) == expected
+  pairs = list(zip(sources, (6, 2), strict=True))
+  assert mixture.progress(pairs, 13) == expected
   assert sum(held.values()) == 8 * 13
 
 
 def test_epochs_are_limited(sources):
   """Two rows a batch: with a limit of 1.5 the last step that fits fits."""
-  pairs = list(zip(sources, (0.7, 0.3), strict=True))
+  pairs = list(zip(sources, (6, 2), strict=True))
   most = int(1.5 * len(sources[1])) // 2
-  mixture.check_epochs(pairs, 8, most, (0, 1.5))
-  mixture.check_epochs(pairs, 8, 10 * most, ())
+  mixture.check_epochs(pairs, most, (0, 1.5))
+  mixture.check_epochs(pairs, 10 * most, ())
   with pytest.raises(ValueError, match=f'n_steps = {most}, .*most 1 rows'):
-    mixture.check_epochs(pairs, 8, most + 1, (0, 1.5))
+    mixture.check_epochs(pairs, most + 1, (0, 1.5))
   with pytest.raises(ValueError, match='6 of 8 rows from web/train'):
-    mixture.check_epochs(pairs, 8, 1000, (2, 0))
+    mixture.check_epochs(pairs, 1000, (2, 0))

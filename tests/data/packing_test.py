@@ -34,8 +34,6 @@ def test_plan_holds_every_item_once(lengths):
 def test_plan_by_hand():
   """7 opens a row, 6 a second, 4 fits best beside 6, 3 beside 7, 1 alone."""
   assert packing.plan_rows([3, 7, 1, 6, 4], 10) == [[1, 0], [3, 4], [2]]
-  with pytest.raises(ValueError, match='item 1 has length 11, but a row holds'):
-    packing.plan_rows([3, 11], 10)
 
 
 def test_every_conversation_once_an_epoch():

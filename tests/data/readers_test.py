@@ -161,9 +161,7 @@ def test_documents_are_read_in_pieces(tmp_path, group):
 def test_refused(tmp_path):
   with pytest.raises(ValueError, match='no file that is read, only nothing'):
     readers.find(str(tmp_path))
-  with pytest.raises(
-    FileNotFoundError, match='nowhere is no folder and no file'
-  ):
+  with pytest.raises(FileNotFoundError, match='nowhere: no file matches'):
     readers.find(str(tmp_path / 'nowhere'))
   path = tmp_path / 'a.parquet'
   write(path, URLS[:10], column='content')
@@ -173,8 +171,6 @@ def test_refused(tmp_path):
   path.write_bytes(path.read_bytes()[:-20])
   with pytest.raises(ValueError, match='not a whole Parquet file'):
     list(readers.read(str(tmp_path), 'train'))
-  with pytest.raises(ValueError, match="no split 'test'"):
-    list(readers.read(str(tmp_path), 'test'))
 
 
 def packed(path, data):

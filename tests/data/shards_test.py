@@ -19,6 +19,13 @@ def make_documents(n, seed=1, low=1, high=40, vocab_size=300):
   ]
 
 
+def write_shard(path, documents, layout):
+  writer = shards.ShardWriter(path, layout)
+  for ids in documents:
+    writer.add(ids, 2 * len(ids))
+  return writer.close()
+
+
 def write(folder, sources, length=16, vocab_size=300):
   """sources: {source: {split: [documents of shard 0, of shard 1, ...]}}."""
   layout = shards.Layout(length, END, vocab_size)
@@ -27,10 +34,8 @@ def write(folder, sources, length=16, vocab_size=300):
     (folder / source).mkdir(parents=True, exist_ok=True)
     entries[source] = {
       split: [
-        shards.write_shard(
-          folder / source / f'{split}-{i:05d}.array_record',
-          [(ids, 2 * len(ids)) for ids in documents],
-          layout,
+        write_shard(
+          folder / source / f'{split}-{i:05d}.array_record', documents, layout
         )
         for i, documents in enumerate(parts)
       ]
@@ -54,7 +59,7 @@ def targets_of(source, index):
 def test_rows_are_the_stream(tmp_path, length, vocab_size):
   """Every token but the first is a target once; rows overlap by one token."""
   parts = [make_documents(9, 1, vocab_size=vocab_size), make_documents(4, 2)]
-  write(tmp_path, {'web': {'train': parts}}, length, vocab_size)
+  manifest = write(tmp_path, {'web': {'train': parts}}, length, vocab_size)
   source = shards.TokenSource(tmp_path, 'web', 'train', FINGERPRINT)
   targets, index = [], 0
   for documents in parts:
@@ -68,8 +73,8 @@ def test_rows_are_the_stream(tmp_path, length, vocab_size):
   assert len(source) == index
   assert targets == [t for part in parts for t in stream_of(part)[1:]]
   assert source.tokens == len(targets)
-  assert source.documents == 13
-  assert source.bytes == 2 * (len(targets) - 13)
+  counts = manifest['sources']['web']['train']
+  assert (counts['documents'], counts['bytes']) == (13, 2 * (len(targets) - 13))
   assert source.rows([0]).dtype == np.int32
 
 
@@ -92,11 +97,11 @@ def test_unfinished_shard_has_no_name(tmp_path):
   path = tmp_path / 'train-00000.array_record'
 
   def documents():
-    yield [1, 2, 3], 3
+    yield [1, 2, 3]
     raise OSError('disk full')
 
   with pytest.raises(OSError, match='disk full'):
-    shards.write_shard(path, documents(), shards.Layout(2, END, 300))
+    write_shard(path, documents(), shards.Layout(2, END, 300))
   assert not path.exists()
 
 
@@ -145,10 +150,10 @@ class TestOpening:
         self.open(folder, split)
     path = folder / 'web/train-00000.array_record'
     path.write_bytes(path.read_bytes()[:-1])
-    with pytest.raises(ValueError, match='is damaged'):
+    with pytest.raises(ValueError, match='is damaged or missing'):
       self.open(folder)
     path.unlink()
-    with pytest.raises(ValueError, match='is missing, though the manifest'):
+    with pytest.raises(ValueError, match='missing: its sha256 is that of no'):
       self.open(folder)
     (folder / 'manifest.json').unlink()
     with pytest.raises(ValueError, match=r'run experiments\.tokenize'):

@@ -52,7 +52,7 @@ def _plain(cfg, params, row, n_targets, end_of_text_id):
   @jax.jit
   def logp_of(inputs_BT):
     positions_BT = jnp.arange(length)[None]
-    hidden_BTD, _ = transformer.apply(cfg, params, inputs_BT, positions_BT)
+    hidden_BTD, *_ = transformer.apply(cfg, params, inputs_BT, positions_BT)
     return jax.nn.log_softmax(transformer.unembed(cfg, params, hidden_BTD))
 
   bits, start = 0.0, 0

@@ -2,7 +2,6 @@
 
 import gzip
 import random
-import subprocess
 
 import pytest
 
@@ -15,20 +14,6 @@ def test_gzip_agrees_with_decompressable_length():
   assert found['gzip -9'] == 8 * len(gzip.compress(text, 9, mtime=0)) / 1000
   assert found['gzip -9'] < 1  # repetition compresses
   assert found['xz -9'] < 1.2
-
-
-def test_gzip_agrees_with_the_command(tmp_path):
-  text = random.Random(0).randbytes(5000)
-  (tmp_path / 'text').write_bytes(text)
-  # -n leaves the name and time out of the header, as the library does.
-  packed = subprocess.run(
-    ['gzip', '-9', '-n', '-c', str(tmp_path / 'text')],
-    capture_output=True,
-    check=True,
-  ).stdout
-  found = compression.bits_per_byte([text])['gzip -9']
-  # zlib versions differ by a few bytes in how they store blocks.
-  assert found == pytest.approx(8 * len(packed) / 5000, abs=0.05)
 
 
 def test_random_bytes_cost_eight_bits():

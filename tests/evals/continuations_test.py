@@ -1,26 +1,22 @@
-"""Texts that a base model continues, by a model that was never trained."""
+"""Texts that a base model continues, by a sampler that repeats the prompt."""
 
 from llm_jax.chat import formats
 from llm_jax.evals import continuations, scoring
+from llm_jax.infer import generate
 from tests.evals import tiny_checkpoint
-from tests.model import start_params
 
-CFG = tiny_checkpoint.MODEL
-
-
-def sample(prompts):
-  params = start_params.init(CFG)
-  vocabulary = tiny_checkpoint.tokenizer()
-  text = formats.choose(vocabulary, is_chat=False)
-  model = scoring.Model(CFG, params, vocabulary, text)
-  return list(continuations.sample(model, prompts, 8))
+VOCABULARY = tiny_checkpoint.tokenizer()
+MODEL = scoring.Model(
+  tiny_checkpoint.MODEL, {}, VOCABULARY, formats.choose(VOCABULARY, False)
+)
 
 
-def test_each_prompt_comes_with_what_follows():
-  found = sample(['one', 'two'])
-  assert [prompt for prompt, _ in found] == ['one', 'two']
-  assert all(text for _, text in found)
+def test_each_prompt_comes_with_what_follows(monkeypatch):
+  def repeated(cfg, params, prompts, seeds, request, batch_size):
+    assert all(ids[0] in request.stop_ids for ids in prompts)
+    return [generate.Answer(ids[1:], [], False) for ids in prompts]
 
-
-def test_no_prompts_give_nothing():
-  assert sample([]) == []
+  monkeypatch.setattr(generate, 'generate', repeated)
+  found = continuations.sample(MODEL, ['one', 'two'], 8)
+  assert [*found] == [('one', 'one'), ('two', 'two')]
+  assert [*continuations.sample(MODEL, [], 8)] == []

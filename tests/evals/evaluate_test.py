@@ -32,9 +32,9 @@ CFG = evaluate.Config(
 
 @pytest.fixture(name='made', scope='module')
 def _made(tmp_path_factory):
-  """Two checkpoints and held-out tokens."""
+  """Two checkpoints, one of which would only write `<`; held-out tokens."""
   folder = tmp_path_factory.mktemp('made')
-  tiny_checkpoint.write(folder / 'base', is_chat=False)
+  tiny_checkpoint.write(folder / 'base', is_chat=False, favourite='<')
   # Another seed and not another form: prompts of one length compile once.
   tiny_checkpoint.write(folder / 'sft', is_chat=False, seed=1)
   texts = {'valid': ['some text ' * 9, 'more']}
@@ -69,6 +69,11 @@ def test_all_checkpoints_and_nothing_twice(made, tmp_path, monkeypatch):
   assert [(row['checkpoint'], row['mode']) for row in first['rows']] == [
     ('base', 'free'), ('base', 'direct')
   ]  # fmt: skip
+  free, direct = (
+    [s['answer'] for s in row['samples']] for row in first['rows']
+  )
+  assert {*free} == {'<<<<'}
+  assert '<' not in ''.join(direct)  # nothing that could open a thought
 
   # A checkpoint is added: only it is measured.
   evaluate.run(CFG, str(workdir), _given(made), tokens)
@@ -92,17 +97,6 @@ def test_all_checkpoints_and_nothing_twice(made, tmp_path, monkeypatch):
   evaluate.run(CFG, str(workdir), _given(made), tokens)
   assert len(calls) == 4
   assert (workdir / 'evaluation.json').read_bytes() == before
-
-
-def test_other_problems_need_another_folder(made, tmp_path):
-  workdir = tmp_path / 'evaluate'
-  tokens = str(made / 'tokens')
-  evaluate.run(CFG, str(workdir), _given(made)[:1], tokens)
-  other = evaluate.Config(
-    task=CFG.task, evaluation=scoring.Scoring(n_problems=4), held_out_rows=7
-  )
-  with pytest.raises(ValueError, match='n_problems'):
-    evaluate.run(other, str(workdir), _given(made)[:1], tokens)
 
 
 @pytest.mark.nightly

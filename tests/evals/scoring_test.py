@@ -7,10 +7,9 @@ import pytest
 from llm_jax.chat import formats, template
 from llm_jax.evals import scoring
 from llm_jax.infer import generate
-from llm_jax.tasks import addition, splits
+from llm_jax.tasks import addition, questions, splits
 from llm_jax.tokenizer import encoding
 from tests.evals import tiny_checkpoint
-from tests.model import start_params
 
 TOKENIZER = tiny_checkpoint.tokenizer()
 CFG = scoring.Scoring(n_problems=6, n_samples=4, batch_size=8)
@@ -36,10 +35,10 @@ class Script:
     return answers
 
 
-def _model(is_chat=False, params=None):
+def _model(is_chat=False):
   return scoring.Model(
     tiny_checkpoint.MODEL,
-    params or {},
+    {},
     TOKENIZER,
     formats.choose(TOKENIZER, is_chat),
   )
@@ -83,7 +82,7 @@ def test_counts_by_hand(monkeypatch):
   assert row['mean_length'] == pytest.approx(5 * 6 / 24 + 6 * 18 / 24)
   assert row['tokens'] == 5 * 6 + 6 * 18 + 4 * 5 + 2 * 6
   # By kind: the parts make the whole.
-  assert set(row['kinds']) <= set(addition.PHRASINGS)
+  assert set(row['kinds']) <= set(questions.of('addition'))
   kinds = row['kinds'].values()
   assert sum(kind['n'] for kind in kinds) == 6
   for name in ('greedy', 'sampled'):
@@ -106,9 +105,9 @@ def test_problems_are_held_out_and_seeds_differ(monkeypatch):
     text = re.fullmatch('Question: (.*)\nAnswer:', text)[1]
     assert splits.is_held_out('+'.join(map(str, _numbers(text))))
     # The chat model is asked the same problem, through the template.
-    assert chat_prompt == template.prompt_ids(
-      TOKENIZER, [{'role': 'user', 'content': text}]
-    )
+    asked = [{'role': 'user', 'content': text}]
+    rendered = template.render(TOKENIZER, asked, add_generation_prompt=True)
+    assert chat_prompt == rendered.token_ids
   assert sampled_base[:4] == [greedy_base[0]] * 4
   assert len(set(script.seeds[1])) == 24  # no two samples share a draw
   assert script.seeds[1] == script.seeds[3]  # and every model gets the same
@@ -161,20 +160,6 @@ def test_thought_ids_are_all_that_can_open_a_thought():
     vocab_size=258,
   )
   assert scoring.thought_ids(published, '<think>') == (ord('<'), 256)
-
-
-def test_real_model_never_thinks_when_forbidden():
-  """A model whose every token is '<' writes none, and sampling still ends."""
-  params = tiny_checkpoint.favouring(
-    start_params.init(tiny_checkpoint.MODEL), '<'
-  )
-  cfg = scoring.Scoring(
-    n_problems=2, n_samples=2, batch_size=4, max_direct_tokens=4
-  )
-  model = _model(params=params)
-  row = scoring.evaluate(model, addition.Addition(), cfg, direct=True)
-  assert row['think_share'] == 0
-  assert all('<' not in sample['answer'] for sample in row['samples'])
 
 
 @pytest.mark.parametrize(

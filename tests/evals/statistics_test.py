@@ -1,7 +1,6 @@
 """Estimates against hand arithmetic, enumeration and simulated coverage."""
 
 import itertools
-import math
 
 import numpy as np
 import pytest
@@ -33,12 +32,6 @@ def test_wilson_is_symmetric_and_touches_the_ends():
   assert statistics.wilson_interval(400, 400) == pytest.approx((1 - high, 1.0))
 
 
-@pytest.mark.parametrize(('successes', 'n'), [(0, 0), (-1, 5), (6, 5)])
-def test_wilson_refuses(successes, n):
-  with pytest.raises(ValueError, match=f'{successes} successes of {n}'):
-    statistics.wilson_interval(successes, n)
-
-
 @pytest.mark.parametrize('n_correct', range(6))
 @pytest.mark.parametrize('k', range(1, 6))
 def test_pass_at_k_is_the_share_of_draws(n_correct, k):
@@ -50,21 +43,6 @@ def test_pass_at_k_is_the_share_of_draws(n_correct, k):
   )
 
 
-def test_pass_at_k_is_unbiased():
-  """Its mean over n answers with chance p is 1 - (1 - p)^k, by enumeration."""
-  n, k, p = 6, 3, 0.3
-  mean = sum(
-    math.comb(n, c) * p**c * (1 - p) ** (n - c) * statistics.pass_at_k(n, c, k)
-    for c in range(n + 1)
-  )
-  assert mean == pytest.approx(1 - (1 - p) ** k, rel=1e-12)
-
-
-def test_pass_at_k_refuses_more_draws_than_answers():
-  with pytest.raises(ValueError, match='only n = 8 answers'):
-    statistics.pass_at_k(8, 1, 9)
-
-
 def test_bootstrap_counts_problems_and_not_samples():
   """Eight copies of each answer carry no more information than one."""
   rng = np.random.default_rng(0)
@@ -73,16 +51,6 @@ def test_bootstrap_counts_problems_and_not_samples():
   assert statistics.bootstrap_interval(
     copies, seed=1
   ) == statistics.bootstrap_interval(once, seed=1)
-
-
-def test_bootstrap_agrees_with_the_normal_approximation():
-  rng = np.random.default_rng(3)
-  means = rng.beta(2, 2, 500)
-  low, high = statistics.bootstrap_interval([[m] for m in means], seed=0)
-  error = means.std() / math.sqrt(500)
-  # 4000 resamples place each limit within about 0.04 standard errors.
-  assert low == pytest.approx(means.mean() - 1.96 * error, abs=0.15 * error)
-  assert high == pytest.approx(means.mean() + 1.96 * error, abs=0.15 * error)
 
 
 def test_bootstrap_is_a_loop_over_resamples():
@@ -116,20 +84,9 @@ def test_bootstrap_of_all_wrong_is_not_certain():
   ) == statistics.wilson_interval(0, 400)
 
 
-@pytest.mark.parametrize('values', [[], [[]], [[1.0], [1.0, 0.0]]])
-def test_bootstrap_refuses(values):
-  with pytest.raises(ValueError, match='equally many samples'):
-    statistics.bootstrap_interval(values, seed=0)
-
-
 def test_mean_interval_by_hand():
   # t(0.975; 2) = 4.302653 (any table); s = 0.01, so ± 4.302653·0.01/√3.
   mean, low, high = statistics.mean_interval([0.84, 0.85, 0.86])
   assert mean == pytest.approx(0.85)
   assert high - mean == pytest.approx(0.0248414, abs=1e-7)
   assert mean - low == pytest.approx(high - mean)
-
-
-def test_mean_interval_refuses_one_seed():
-  with pytest.raises(ValueError, match='at least two'):
-    statistics.mean_interval([0.5])

@@ -248,27 +248,6 @@ def test_first_losses_are_those_of_the_golden_file(uninterrupted):
     assert got[stage] == pytest.approx(values, rel=1e-3, abs=1e-4), renewed
 
 
-def test_sigterm_saves_and_the_same_command_goes_on(
-  artifacts, uninterrupted, tmp_path
-):
-  workdir = tmp_path / 'pretrain'
-  arguments = command('pretrain', workdir, artifacts)
-  process = subprocess.Popen(
-    arguments, cwd=ROOT, stderr=subprocess.PIPE, text=True
-  )
-  file = workdir / 'metrics.jsonl'
-  while not file.exists() or file.read_bytes().count(b'\n') < 6:
-    assert process.poll() is None
-    time.sleep(0.002)
-  process.terminate()
-  _, stderr = process.communicate(timeout=120)
-  assert process.returncode == 0, stderr[-3000:]
-  assert 'SIGTERM: saved step' in stderr
-  assert saved_steps(workdir)
-  finish(arguments)
-  assert losses(workdir) == losses(uninterrupted / 'pretrain')
-
-
 def test_a_run_is_done_again_from_its_record(
   artifacts, uninterrupted, tmp_path
 ):
@@ -280,16 +259,3 @@ def test_a_run_is_done_again_from_its_record(
   finish(arguments)
   assert losses(again) == losses(first)
   assert fingerprint(again) == fingerprint(first)
-
-
-def test_another_configuration_in_the_same_folder_is_refused(
-  artifacts, uninterrupted
-):
-  arguments = command('pretrain', uninterrupted / 'pretrain', artifacts)
-  arguments += ['--gin_bindings', 'Config.seed = 5']
-  done = subprocess.run(
-    arguments, cwd=ROOT, capture_output=True, text=True, check=False
-  )
-  assert done.returncode == 1
-  assert 'seed' in done.stderr
-  assert 'Traceback' not in done.stderr

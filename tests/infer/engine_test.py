@@ -58,7 +58,7 @@ def ids(answers):
 @functools.partial(jax.jit, static_argnums=0)
 def forward(cfg, params, tokens_1T):
   positions_1T = jnp.arange(tokens_1T.shape[1])[None]
-  hidden_1TD, _ = transformer.apply(cfg, params, tokens_1T, positions_1T)
+  hidden_1TD, *_ = transformer.apply(cfg, params, tokens_1T, positions_1T)
   return transformer.unembed(cfg, params, hidden_1TD)[0, :, :50]
 
 

@@ -19,6 +19,7 @@ from llm_jax.interop import (
 from llm_jax.tokenizer import encoding, sentencepiece
 from tests.interop import huggingface_test, write_gguf
 from tests.model import slow_transformer
+from tests.tokenizer import train_pieces
 
 GOLDEN = pathlib.Path(__file__).parent / 'golden'
 LLAMA = dataclasses.replace(
@@ -40,7 +41,7 @@ def test_a_file_is_the_folder_that_it_came_from(name, llama, tmp_path):
   folder = llama if name == 'llama' else GOLDEN / name
   write_gguf.write(folder, tmp_path / 'x.gguf')
   cfg, flat, _ = gguf_file.read(tmp_path / 'x.gguf')
-  expected_cfg, expected = huggingface.read_flat(folder)
+  expected_cfg, expected = huggingface.read(folder)
   if name == 'gemma3':  # its file does not hold the odd ones of the test model
     expected_cfg = dataclasses.replace(
       expected_cfg, layer_pattern=cfg.layer_pattern, rope_scaling=None,
@@ -61,7 +62,7 @@ def test_types(kind, llama, tmp_path):
   number = gguf.GGMLQuantizationType[kind]
   write_gguf.write(llama, tmp_path / 'x.gguf', number)
   cfg, flat, _ = gguf_file.read(tmp_path / 'x.gguf')
-  _, expected = huggingface.read_flat(llama)
+  _, expected = huggingface.read(llama)
   bits = {'F16': 11, 'BF16': 8, 'Q8_0': 8, 'Q5_0': 5}.get(kind, 4)
   for path, array in flat.items():
     largest = np.abs(expected[path]).max()
@@ -91,10 +92,10 @@ def test_what_would_change_the_logits_is_refused(
 
 def test_files_that_are_none_are_refused(llama, tmp_path):
   path = tmp_path / 'x.gguf'
-  with pytest.raises(ValueError, match='is missing; give a GGUF file'):
+  with pytest.raises(ValueError, match='is missing, damaged or no GGUF file'):
     gguf_file.read(path)
   path.write_bytes(b'no such file')
-  with pytest.raises(ValueError, match='is no GGUF file, or damaged'):
+  with pytest.raises(ValueError, match='is missing, damaged or no GGUF file'):
     gguf_file.read(path)
   assert gguf_file.find(tmp_path) == gguf_file.find(path) == path
   assert gguf_file.find(llama) is None
@@ -179,7 +180,7 @@ def test_tokenizer_and_template_of_a_file(tmp_path):
 
 def test_sentencepiece_of_a_file(tmp_path):
   lines = ['the cat sat on the mat\n'] * 50
-  sentencepiece.train(lines, tmp_path / 'm.model', 285)
+  train_pieces.train(lines, tmp_path / 'm.model', 285)
   plain = sentencepiece.SentencePieceTokenizer(tmp_path / 'm.model')
   model = sentencepiece_model_pb2.ModelProto()
   model.ParseFromString((tmp_path / 'm.model').read_bytes())

@@ -26,7 +26,7 @@ from tools import make_golden_models
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 PYTHON = os.environ.get('LLM_JAX_PARITY_PYTHON', '')
-if not PYTHON and importlib.util.find_spec('transformers'):
+if not PYTHON and all(map(importlib.util.find_spec, ('torch', 'transformers'))):
   PYTHON = sys.executable
 pytestmark = pytest.mark.skipif(
   not PYTHON, reason='no transformers; set LLM_JAX_PARITY_PYTHON to a Python'
@@ -59,7 +59,7 @@ def ask(*words):
 
 
 def assert_logits(folder):
-  cfg, params = huggingface.read(folder)
+  cfg, params = huggingface_test.read(folder)
   got_BTV = huggingface_test.logits(cfg, params)[..., : cfg.vocab_size]
   expected_BTV = np.load(folder / 'logits.npy')
   worst = float(np.abs(got_BTV - expected_BTV).max())
@@ -74,11 +74,12 @@ def test_their_models(tmp_path):
     assert_logits(tmp_path / name)
 
 
-def test_our_models(tmp_path):
+def test_our_models(tmp_path, monkeypatch):
+  monkeypatch.setattr(huggingface, '_MAX_SHARD_BYTES', 20_000)
   for name, cfg in OURS.items():
     params = huggingface_test.new_params(cfg)
     params = jax.tree.map(lambda x: 0.3 * x, params)
-    huggingface.write(tmp_path / name, cfg, params, max_shard_bytes=20_000)
+    huggingface.write(tmp_path / name, cfg, params)
   ask('--logits_of', *(tmp_path / name for name in OURS))
   for name in OURS:
     assert_logits(tmp_path / name)

@@ -10,12 +10,14 @@ that it is unpacked into is LLM_JAX_MODELS. llama.cpp is xllamacpp of PyPI.
 import json
 import os
 import pathlib
+import random
 import urllib.request
 
 import gguf
 import numpy as np
 import pytest
 
+from llm_jax.chat import formats
 from llm_jax.infer import generate
 from llm_jax.interop import huggingface
 from llm_jax.tokenizer import loading
@@ -129,20 +131,11 @@ def plain_logits(cfg, tensors, tokens):
   return norm(x, 'output_norm') @ tensors['token_embd.weight'].T
 
 
-def test_llama_cpp_answers_the_same_from_our_export(smollm, tmp_path):
-  """Prompts of its own chat template, and greedy answers, id by id."""
+def llama_cpp(path):
+  """A server of llama.cpp: ask(name of the request, its values)."""
   xllamacpp = pytest.importorskip('xllamacpp')
-  out = tmp_path / 'out'
-  huggingface.write(
-    out, smollm.model_config, smollm.params, smollm.tokenizer_dir, is_chat=True
-  )
-  write_gguf.write(
-    out,
-    tmp_path / 'x.gguf',
-    tokenizer=lambda writer: write_gguf.add_byte_level(writer, out, 'smollm'),
-  )
   settings = xllamacpp.CommonParams()
-  settings.model.path = str(tmp_path / 'x.gguf')
+  settings.model.path = str(path)
   settings.n_ctx, settings.n_parallel, settings.use_jinja = 512, 1, True
   server = xllamacpp.Server(settings)
 
@@ -155,14 +148,59 @@ def test_llama_cpp_answers_the_same_from_our_export(smollm, tmp_path):
     with urllib.request.urlopen(request, timeout=300) as answer:
       return json.loads(answer.read())
 
+  return ask
+
+
+def test_llama_cpp_answers_the_same_from_our_export(smollm, tmp_path):
+  """Prompts of its own chat template, and greedy answers, id by id."""
+  out = tmp_path / 'out'
+  huggingface.write(
+    out, smollm.model_config, smollm.params, smollm.tokenizer_dir, is_chat=True
+  )
+  write_gguf.write(
+    out,
+    tmp_path / 'x.gguf',
+    tokenizer=lambda writer: write_gguf.add_byte_level(writer, out, 'smollm'),
+  )
+  ask = llama_cpp(tmp_path / 'x.gguf')
   tokenizer = loading.load(smollm.tokenizer_dir)
+  chat_format = formats.choose(tokenizer, is_chat=True)
   for question in QUESTIONS:
     messages = [{'role': 'user', 'content': question}]
     prompt = ask('apply-template', messages=messages)['prompt']
     theirs = ask('tokenize', content=prompt, parse_special=True)['tokens']
-    assert tokenizer.encode_template(prompt) == theirs
+    assert chat_format.prompt(messages) == theirs
     theirs_plain = ask('tokenize', content=question)['tokens']
     assert tokenizer.encode(question) == theirs_plain
     answer = ask('completion', prompt=theirs, n_predict=16, temperature=0,
                  return_tokens=True)['tokens']  # fmt: skip
     assert greedy(smollm, theirs, 16) == answer
+
+
+def conversations():
+  """Of odd text: blanks, digits, other scripts, code, almost control tokens."""
+  draw = random.Random(0)
+  parts = [
+    'hello', ' ', '  ', '\n', '\n\n', '\t', '12345', 'naïve', '日本', '👩‍🔬',
+    "don't", 'def f(x):\n  return x', '|', '<', 'assistant', '</s>', '&lt;',
+    'ﬁ', 'e\u0301',
+  ]  # fmt: skip
+  for i in range(50):
+    texts = [''.join(draw.choices(parts, k=draw.randint(1, 9))) for _ in 'sabc']
+    roles = [*['system'] * (i % 2), *('user', 'assistant', 'user')[: 1 + i % 4]]
+    roles = roles if roles[-1] == 'user' else [*roles, 'user']
+    yield [
+      {'role': role, 'content': f'x{text}' if role == 'assistant' else text}
+      for role, text in zip(roles, texts, strict=False)
+    ]
+
+
+@pytest.mark.nightly
+def test_prompt_ids_are_those_of_llama_cpp(smollm):
+  """Of its own chat template, beside the file's."""
+  ask = llama_cpp(FOUND[0])
+  chat_format = formats.choose(loading.load(smollm.tokenizer_dir), True)
+  for messages in conversations():
+    text = ask('apply-template', messages=messages)['prompt']
+    theirs = ask('tokenize', content=text, add_special=True, parse_special=True)
+    assert chat_format.prompt(messages) == theirs['tokens'], messages

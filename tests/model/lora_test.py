@@ -111,7 +111,7 @@ BATCH = {
 
 
 def loss(params):
-  return likelihood.target_logp(EXPERTS, params, BATCH).mean()
+  return likelihood.of_targets(EXPERTS, params, BATCH).logp_BT.mean()
 
 
 @functools.cache

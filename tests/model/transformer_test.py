@@ -64,7 +64,7 @@ def with_layouts(names, variants, layouts=tuple(LAYOUTS)):
 
 @functools.partial(jax.jit, static_argnums=0)
 def logits(cfg, params, tokens_BT, positions_BT, segment_ids_BT=None):
-  hidden_BTD, _ = transformer.apply(
+  hidden_BTD, *_ = transformer.apply(
     cfg, params, tokens_BT, positions_BT, segment_ids_BT
   )
   return transformer.unembed(cfg, params, hidden_BTD)
@@ -72,7 +72,7 @@ def logits(cfg, params, tokens_BT, positions_BT, segment_ids_BT=None):
 
 @functools.partial(jax.jit, static_argnums=0)
 def cached(cfg, params, tokens_BT, positions_BT, cache):
-  hidden_BTD, cache = transformer.apply(
+  hidden_BTD, cache, _ = transformer.apply(
     cfg, params, tokens_BT, positions_BT, cache=cache
   )
   return transformer.unembed(cfg, params, hidden_BTD), cache
@@ -97,7 +97,7 @@ def test_no_token_sees_a_later_one_or_beyond_its_windows(model):
     params = params | {'value_embedding': 0 * params['value_embedding']}
 
   def at(embedding_VD, t):
-    hidden_BTD, _ = transformer.apply(
+    hidden_BTD, *_ = transformer.apply(
       untied, params | {'embedding': embedding_VD}, tokens_BT, POSITIONS_BT[:1]
     )
     return (hidden_BTD[0, t] * jnp.arange(24)).sum()
@@ -210,12 +210,12 @@ def test_likelihood_is_that_of_the_logits(model, chunk):
   targets_BT = np.roll(TOKENS_BT, -1, axis=1)
   batch = {'inputs_BT': TOKENS_BT, 'targets_BT': targets_BT}
   batch['positions_BT'] = POSITIONS_BT
-  got = jax.jit(likelihood.target_logp, static_argnums=(0, 3))(
+  got = jax.jit(likelihood.of_targets, static_argnums=(0, 3))(
     cfg, params, batch, chunk
   )
   logp_BTV = jax.nn.log_softmax(logits(cfg, params, TOKENS_BT, POSITIONS_BT))
   wanted = jnp.take_along_axis(logp_BTV, targets_BT[..., None], axis=-1)
-  np.testing.assert_allclose(got, wanted[..., 0], atol=1e-5)
+  np.testing.assert_allclose(got.logp_BT, wanted[..., 0], atol=1e-5)
 
 
 def test_padding_of_the_vocabulary_has_no_mass(model):

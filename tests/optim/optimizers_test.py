@@ -190,7 +190,7 @@ def test_weight_decay_spares_norm_scales(params, muon_update):
   [
     ({'matrices': 'lion'}, "Optimizer.matrices = 'lion'; use muon, normuon"),
     ({'schedule': 'step'}, "Optimizer.schedule = 'step'; use cosine"),
-    ({'peak_lr': -1.0}, 'Optimizer.peak_lr = -1.0 is negative'),
+    ({'peak_lr': -1.0}, 'Optimizer.peak_lr = -1.0; use 0 or more'),
     ({'decay_share': 1.5}, 'Optimizer.decay_share = 1.5; use a share from 0'),
     ({'final_share': -0.1}, 'Optimizer.final_share = -0.1; use a share'),
   ],

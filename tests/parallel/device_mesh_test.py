@@ -53,7 +53,7 @@ def random_batch(random):
 
 
 def loss_fn(params, batch):
-  logp_BT, balance = likelihood.target_logp_and_balance(CFG, params, batch)
+  logp_BT, _, balance = likelihood.of_targets(CFG, params, batch)
   loss = next_token.cross_entropy(logp_BT, batch['loss_mask_BT'])
   return loss + 0.1 * balance, {'balance': balance}
 

@@ -140,7 +140,7 @@ def test_each_of_several_folders_of_a_stage_has_its_own_figures(run_dir):
     lambda x: x['steps'][0].update(documents_in=999),
   )
   record = artifacts.collect(run_dir)
-  said = dict(findings.achieved(record))
+  said = findings.achieved(record)
   assert said['tokenizer'].startswith('2,048 tokens, 3.31 bytes')
   assert said['tokens_9k'].startswith('9,000 tokens, 4.50 bytes')
   assert 'of 214 documents' in said['clean']
@@ -245,7 +245,7 @@ def test_numbers_reach_the_page(whole):
 
 
 def test_mean_of_seeds_by_hand(whole):
-  line = findings.best_rl(whole[0], 'free')
+  line = findings.named(whole[0], 'free', (findings.RL_AFTER_SFT,))
   assert line is not None
   assert line.n_seeds == 3
   assert line.sampled.share == pytest.approx(0.841, abs=1e-12)
@@ -271,7 +271,7 @@ def test_all_of_the_headline_is_of_means_where_each_has_seeds(run_dir):
   assert (shown['Base model'], shown['After SFT']) == ('20.0%', '20.0%')
   assert shown['After RL'] == '84.1%'
   # What a stage achieved is its own.
-  sentences = dict(findings.achieved(report))
+  sentences = findings.achieved(report)
   assert sentences['rl_seed0'].startswith('82.5% of sampled')
   assert sentences['rl_seed2'].startswith('85.3% of sampled')
 

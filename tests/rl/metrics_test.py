@@ -1,8 +1,11 @@
 """Numbers and lines of a step, by hand."""
 
+from unittest import mock
+
 import numpy as np
 import pytest
 
+from llm_jax.evals import scoring
 from llm_jax.infer import generate
 from llm_jax.rl import metrics, rollout
 from llm_jax.tasks import addition
@@ -70,16 +73,20 @@ def test_updates_are_joined_by_the_names_of_their_metrics():
   assert metrics.join_updates([]) == {}
 
 
-def test_evaluation_is_followed():
+def test_evaluation_is_followed(monkeypatch):
   result = {'greedy': 0.5, 'sampled': 0.4, 'think_share': 1.0,
             'mean_length': 3.0, 'pass_at_k': {'1': 0.4, '8': 0.9},
             'samples': [{'prompt': '1+1=', 'answer': '2', 'correct': True}],
             }  # fmt: skip
-  assert metrics.evaluation(result) == {
+  monkeypatch.setattr(scoring, 'evaluate', lambda *_, **options: result)
+  monkeypatch.setattr(scoring, 'sentence', str)
+  writer, cfg = mock.Mock(), mock.Mock()
+  assert metrics.evaluate(None, cfg, writer, 7) == 0.4
+  writer.metrics.assert_called_once_with(7, {
     'eval_greedy': 0.5, 'eval_sampled': 0.4, 'eval_think_share': 1.0,
     'eval_mean_length': 3.0, 'eval_pass_at_8': 0.9,
-  }  # fmt: skip
-  assert metrics.first_sample(result) == {'prompt': '1+1=', 'text': '2'}
+  })  # fmt: skip
+  writer.sample.assert_called_once_with(7, {'prompt': '1+1=', 'text': '2'})
 
 
 def test_lines_are_cut_where_they_say():

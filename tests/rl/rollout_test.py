@@ -53,8 +53,6 @@ def test_batch_by_hand():
   assert batch['old_logp_BT'].tolist() == [
     [0, -1, -2, -3, 0], [0, -4, 0, 0, 0],
   ]  # fmt: skip
-  with pytest.raises(ValueError, match='do not fit a row of 4'):
-    rollout.training_batch(groups, 3)
 
 
 def test_draws_are_reproducible_and_their_logps_those_of_training(pool):
@@ -74,7 +72,7 @@ def test_draws_are_reproducible_and_their_logps_those_of_training(pool):
 
   @jax.jit
   def training_logp(params, batch):
-    hidden_BTD, _ = transformer.apply(
+    hidden_BTD, *_ = transformer.apply(
       CFG, params, batch['inputs_BT'], batch['positions_BT']
     )
     return next_token.token_logp(
@@ -173,8 +171,3 @@ def test_settings_that_mean_nothing_are_refused():
   for temperature in (0, -1.0, float('nan'), float('inf')):
     with pytest.raises(ValueError, match=f'temperature {temperature}'):
       rollout.make_request(10, (9,), temperature)
-  for rule in ({'top_k': 3}, {'top_p': 0.9}, {'min_p': 0.1}, {'slides': True},
-               {'repetition_penalty': 1.1}, {'banned_ids': (3,)}):  # fmt: skip
-    request = generate.Request(10, (9,), **rule)
-    with pytest.raises(ValueError, match='the whole tempered distribution'):
-      sampler(None, request=request)

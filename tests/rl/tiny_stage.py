@@ -4,13 +4,14 @@ import types
 
 import jax
 
+from llm_jax import record
 from llm_jax.chat import formats
 from llm_jax.infer import generate
 from llm_jax.model import transformer
 from llm_jax.parallel import device_mesh
 from llm_jax.rl import prompts, rollout
 from llm_jax.tasks import protocol
-from llm_jax.train import continuation, start
+from llm_jax.train import start
 from llm_jax.verify import grading
 
 
@@ -29,7 +30,7 @@ def make(model, params=None, tokenizer=None, data=1, seed=0):
     chat_format=tokenizer and formats.choose(tokenizer, is_chat=False),
     params=params,
     inputs={},
-    goes_on=continuation.Continuation(),
+    goes_on=record.Continuation(),
   )
 
 

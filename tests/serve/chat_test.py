@@ -167,9 +167,3 @@ def test_base_and_interrupt(start, tmp_path):
   assert '\x1b\x1b' not in terminal.screen
   terminal.type('/quit\n')
   assert terminal.end() == 0
-
-
-def test_a_missing_checkpoint_is_one_line(start, tmp_path):
-  terminal = start('--restore_from', str(tmp_path / 'nothing'))
-  terminal.wait_for('nothing holds no checkpoint.*pretrain, sft or rl stage')
-  assert terminal.end() == 1

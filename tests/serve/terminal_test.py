@@ -19,17 +19,18 @@ class Script:
   def __init__(self, *texts, end=True):
     self.texts, self.end, self.calls = list(texts), end, []
 
-  def __call__(self, prompt, max_new_tokens, temperature, seed, stop_ids):
-    self.calls.append((list(prompt), max_new_tokens, temperature, seed))
+  def __call__(self, prompt, request, seed):
+    limit = request.max_new_tokens
+    self.calls.append((list(prompt), limit, request.temperature, seed))
     ids = TOKENIZER.encode(self.texts.pop(0))
-    yield from (ids + [END] * self.end)[:max_new_tokens]
+    yield from (ids + [END] * self.end)[:limit]
 
 
-def _session(script, context=400, longest=100, **settings):
+def _session(script, context=400, longest=100, base=False, **settings):
   return terminal.Session(
     script,
     TOKENIZER,
-    formats.choose(TOKENIZER, is_chat=not settings.get('base')),
+    formats.choose(TOKENIZER, is_chat=not base),
     terminal.Settings(context, longest, **settings),
   )
 
@@ -64,7 +65,7 @@ def test_answer_streams_and_is_remembered():
   assert _say(session, 'hi') == [*'hello', '\n']
   _say(session, 'more')
   talk = _messages('hi', 'hello', 'more')
-  assert script.calls[1][0] == template.prompt_ids(TOKENIZER, talk)
+  assert script.calls[1][0] == template.render(TOKENIZER, talk, True).token_ids
 
 
 def test_characters_of_many_bytes_are_never_broken():
@@ -106,29 +107,31 @@ def test_system_message():
   assert 'set' in _say(session, '/system be brief')[0]
   _say(session, 'hi')
   talk = [{'role': 'system', 'content': 'be brief'}, *_messages('hi')]
-  assert script.calls[1][0] == template.prompt_ids(TOKENIZER, talk)
+  assert script.calls[1][0] == template.render(TOKENIZER, talk, True).token_ids
   assert 'removed' in _say(session, '/system')[0]
   _say(session, 'hi')
   assert 'be brief' not in _text(script.calls[2][0])
 
 
-def test_single_turn_forgets_each_message_but_not_the_system():
-  script = Script('a', 'b')
-  _talk(script, '/system be brief', 'first', 'second', max_turns=1)
-  seen = _text(script.calls[1][0])
-  assert 'first' not in seen
-  assert 'second' in seen
+@pytest.mark.parametrize('max_turns', [1, 3])
+def test_no_more_turns_than_the_model_knows(max_turns):
+  script = Script(*'abcd')
+  questions = ['first', 'second', 'third', 'fourth']
+  _talk(script, '/system be brief', *questions, max_turns=max_turns)
+  seen = _text(script.calls[3][0])
+  assert [q for q in questions if q in seen] == questions[-max_turns:]
   assert 'be brief' in seen
 
 
-def test_no_more_turns_than_the_model_knows():
-  script = Script(*'abcd')
-  _talk(script, 'first', 'second', 'third', 'fourth', max_turns=3)
-  assert 'first' in _text(script.calls[2][0])
-  seen = _text(script.calls[3][0])
-  assert 'first' not in seen
-  assert 'second' in seen
-  assert 'third' in seen
+@pytest.mark.parametrize(
+  ('line', 'message'),
+  [('//etc/hosts', '/etc/hosts'), ('/usr/bin\n/usr/lib', '/usr/bin\n/usr/lib')],
+)
+def test_messages_that_begin_with_a_slash(line, message):
+  script = Script('a')
+  _talk(script, line)
+  talk = _messages(message)
+  assert script.calls[0][0] == template.prompt_ids(TOKENIZER, talk)
 
 
 def test_temperature():
@@ -164,13 +167,6 @@ def test_reset_help_and_unknown_commands():
   assert said == ['[/sing\\x1b is no command; /help lists them]\n']
 
 
-def test_two_slashes_send_one():
-  script = Script('a')
-  _talk(script, '//etc/hosts')
-  assert '/etc/hosts' in _text(script.calls[0][0])
-  assert '//etc/hosts' not in _text(script.calls[0][0])
-
-
 def test_oldest_turns_are_dropped_whole_and_said():
   # Each turn is 10 letters and 10 letters with their frames.
   script = Script(*['b' * 10] * 5)
@@ -200,7 +196,7 @@ def test_system_message_outlives_dropped_turns():
 def test_too_long_a_message_is_refused_with_sizes():
   script = Script('fine', 'still here')
   session = _talk(script, 'short', context=150, longest=50)
-  frame = len(template.prompt_ids(TOKENIZER, _messages('')))
+  frame = len(template.render(TOKENIZER, _messages(''), True).token_ids)
   said = ''.join(_say(session, 'x' * 200))
   assert f'the message is {200 + frame} tokens' in said
   assert 'the context of 150 less 50 for the answer takes 100' in said
@@ -285,7 +281,7 @@ def test_interrupt_stops_the_answer_and_not_the_program():
 
 
 def test_second_interrupt_does_not_wait_for_a_token():
-  def stuck(prompt, max_new_tokens, temperature, seed, stop_ids):
+  def stuck(prompt, request, seed):
     signal.raise_signal(signal.SIGINT)
     signal.raise_signal(signal.SIGINT)
     yield TOKENIZER.encode('never')[0]
@@ -300,7 +296,7 @@ def test_second_interrupt_does_not_wait_for_a_token():
 @pytest.mark.parametrize('longest', [0, 100, 101])
 def test_no_room_is_refused(longest):
   with pytest.raises(ValueError, match=f'max_new_tokens {longest} leaves'):
-    terminal.Settings(100, longest)
+    _session(Script(), context=100, longest=longest)
 
 
 def test_thoughts_are_dim_wherever_their_tags_are_cut():
@@ -313,9 +309,3 @@ def test_thoughts_are_dim_wherever_their_tags_are_cut():
   assert [*terminal.dim_thoughts('ab')] == ['a', 'b']  # nothing is kept waiting
   cut = ''.join(terminal.dim_thoughts(['<think>\n1', '\n[stopped]\n']))
   assert cut == '\x1b[2m<think>\n1\n[stopped]\n\x1b[22m'
-
-
-def test_a_text_of_several_lines_is_a_message_and_no_command():
-  script = Script('ok')
-  _talk(script, '/usr/bin\n/usr/lib')
-  assert '/usr/bin\n/usr/lib' in _text(script.calls[0][0])

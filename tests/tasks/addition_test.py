@@ -1,11 +1,10 @@
 """The addition task: its phrasings, its split and its demonstrations."""
 
-import random
 import re
 
 import pytest
 
-from llm_jax.tasks import addition, documentation, identity, protocol, reference
+from llm_jax.tasks import addition, demonstrations, questions
 
 TASK = addition.Addition()
 
@@ -23,7 +22,7 @@ def test_the_text_has_no_held_out_pair_of_numbers():
 
 def test_every_phrasing_asks_for_the_sum_of_numbers_of_all_lengths():
   problems = TASK.problems('train', 4000, 0)
-  assert {p.kind for p in problems} == set(addition.PHRASINGS)
+  assert {p.kind for p in problems} == set(questions.of('addition'))
   for problem in problems:
     assert sum(_pair(problem.prompt)) == int(problem.reference)
     assert '{' not in problem.prompt
@@ -56,41 +55,12 @@ def test_every_demonstration_is_right_column_by_column():
     assert lines[-1] == problem.reference
 
 
-def test_verifier_survives_anything():
-  draw = random.Random(0)
-  problem = protocol.Problem('addition', 'What is 988 + 391?', '1379')
-  alphabet = '0123456789+=<>/think\n \x00\ud7ff韬'
-  for _ in range(2000):
-    answer = ''.join(draw.choice(alphabet) for _ in range(draw.randrange(60)))
-    assert TASK.score(problem, answer).correct == (
-      not ('<think>' in answer and '</think>' not in answer)
-      and answer.split('</think>')[-1].strip().lstrip('0') == '1379'
-    )
-
-
 def test_share_of_thinking_in_the_text():
   text = addition.text_documents(TASK, 'train', 4000, 0, think_share=0.4)
   share = sum(TASK.thinks(answer) for _, answer in text) / 4000
   assert abs(share - 0.4) < 0.03  # four standard deviations
 
 
-def test_more_than_there_are_is_refused():
-  task = addition.Addition(1, phrasings=('12+7',))
-  with pytest.raises(ValueError, match='which has about'):
-    task.problems('train', 1000, 0)
-
-
-def test_identity_and_documentation_are_drawn_by_seed():
-  assert identity.conversations(20, 0) == identity.conversations(20, 0)
-  assert identity.conversations(20, 0) != identity.conversations(20, 1)
-  entries = [
-    reference.Entry('textwrap.dedent', 'dedent(text)', 'Remove margins.')
-  ]
-  drawn = documentation.conversations(entries, 30, 0)
-  pairs = {(m[0]['content'], m[1]['content']) for m in drawn}
-  assert pairs == {
-    ('What is the signature of textwrap.dedent?', 'dedent(text)'),
-    ('What does textwrap.dedent do?', 'Remove margins.'),
-  }
-  with pytest.raises(ValueError, match='no documented function was found'):
-    documentation.conversations([], 1, 0)
+def test_identity_is_drawn_by_seed():
+  assert demonstrations.identity(20, 0) == demonstrations.identity(20, 0)
+  assert demonstrations.identity(20, 0) != demonstrations.identity(20, 1)

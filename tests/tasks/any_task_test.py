@@ -6,9 +6,11 @@ wrong ones that look like them.
 
 import fractions
 import gc
+import pathlib
 import random
 import re
 import time
+import tomllib
 import typing
 
 import pytest
@@ -52,10 +54,10 @@ MADE = (
 
 @pytest.fixture(scope='module')
 def tasks(tmp_path_factory):
-  """Every task; those of files with a file of 3000 rows."""
+  """Every task; those of files with a file of 800 rows."""
   folder = tmp_path_factory.mktemp('files')
   draw = random.Random(0)
-  names = [letters.word(draw, 6) for _ in range(3000)]
+  names = [letters.word(draw, 6) for _ in range(800)]
   rows = [
     {
       'question': f'{name} has {n} eggs and buys {m}. How many are there?',
@@ -71,7 +73,7 @@ def tasks(tmp_path_factory):
   choices = published_test.write(folder, rows, 'choices.jsonl')
   rows = [
     {
-      'task_id': n,
+      'task_id': n + 300,
       'text': f'Write a function {name} that adds {n}.',
       'code': f'def {name}(x):\n  return x + {n}\n',
       'test_list': [f'assert {name}(2) == {n + 2}'],
@@ -94,11 +96,11 @@ def test_no_task_is_left_out_here(tasks):
 
 def test_splits_are_disjoint_whatever_the_seed(tasks):
   for task in tasks:
-    held_out = {p.prompt for p in task.problems('held_out', 200, 0)}
-    assert len(held_out) == 200
+    held_out = {p.prompt for p in task.problems('held_out', 50, 0)}
+    assert len(held_out) == 50
     for seed in (0, 1):
-      train = {p.prompt for p in task.problems('train', 1000, seed)}
-      assert len(train) == 1000
+      train = {p.prompt for p in task.problems('train', 400, seed)}
+      assert len(train) == 400
       assert not train & held_out, task
     first = task.problems('train', 20, 0)
     assert first == task.problems('train', 30, 0)[:20]
@@ -144,7 +146,7 @@ def test_demonstrations_are_right_and_think_when_asked(tasks):
     silent = task.name in _SILENT or (
       isinstance(task, letters.Letters) and task.kind == 'spell'
     )
-    for problem in task.problems('train', 200, 3):
+    for problem in task.problems('train', 50, 3):
       assert problem.task == task.name
       for think in (False, True):
         answer = task.demonstrate(problem, think)
@@ -205,118 +207,47 @@ def _problem(task, *parts):
 
 WORD = word_problems.WordProblems()
 CHOICE = multiple_choice.MultipleChoice()
-TABLE = {
-  'addition': (
-    *_problem(addition.Addition(), 988, 391, 'What is 988 plus 391?'),
-    ['1379', ' 1379\n', '01379', '<think>\nnonsense\n</think>\n1379',
-     '<think>\n1\n</think>\n<think>\n2\n</think>\n1379'],
-    ['1378', '', '1379 1379', '1379.0', '1379!', '+1379', '1_379', '١٣٧٩',
-     '<think>\n1379', '<think>\n</think>\n', '1379\n</think>\n7',
-     '9' * 5000, '988+391'],
+WORDS = ['kiwi', 'fig']
+OPTIONS = {'question': '2+2?', 'choices': ['3', '4', 'a cat']}
+PROBLEMS = {
+  'addition': _problem(
+    addition.Addition(), 988, 391, 'What is 988 plus 391?'
   ),
-  'multiplication': (
-    *_problem(multiplication.Multiplication(), 123, 9),
-    ['1107', '01107', ' 1107\n', '#### 1107', r'\boxed{1107}',
-     '<think>\n7\n</think>\n1107', '#### 5 no, #### 7\n#### 1107'],
-    ['1106', '', '1107.0', '-1107', '1107 1107', '#### 1107\n#### 1106',
-     '1107\n</think>\n', '<think>1107', '١١٠٧', '1107\x00', '123*9'],
-  ),
-  'countdown': (
-    *_problem(countdown.Countdown(), 60, [3, 5, 25], '(25-5)*3'),
-    ['(25-5)*3', '3*(25-5)', '3 * ( 25 - 5 ) = 60', '((25)-5)*3',
-     '#### (25-5)*3', r'\boxed{(25-5)*3=60}', '3/(5/5)\n#### 3*25-3*5 or so\n'
-     '#### (25-5)*3', '(25-5)*3.0'],
-    ['60', '3*25-3*5', '(25-5)*3=61', '25*3-5', '(25-5)*3+0', '(5-25)*-3',
-     '(25-5)*3)', '((25-5)*3', '25-5)*(3', '3*(25-5', '3(25-5)', '(25-5)**3',
-     '(25-5)*3 (25-5)*3', '(25-5)/(1/3)', '2*5 5', '25/(5-5)*3', '', '()',
-     '__import__("os").getpid()', '(25−5)*3', '(２５-5)*3', '(25-5)*3#',
-     '#### (25-5)*3\n#### 25', '(25-5)*3==60', '=60', '(25-5)*3 or 60'],
-  ),
-  'comparison': (
-    *_problem(comparison.Comparison(), '9.11', '9.9'),
-    ['9.9', '9.90', '9.9.', '#### 9.9', r'$\boxed{9.9}$', '9.11\n#### 9.9'],
-    ['9.11', '9,9', '9.9 or 9.11', '99', '', '9.9 > 9.11', '#### 9.11',
-     '９.９'],
-  ),
-  'count': (
-    *_problem(letters.Letters(), 'banana', 'a'),
-    ['3', '03', '#### 3', '<think>\nb0\n</think>\n3'],
-    ['2', 'three', '3 a', '', '3\n4', '³', '٣'],
-  ),
-  'spell': (
-    *_problem(letters.Letters('spell'), 'banana', 'a'),
-    ['b a n a n a', 'b-a-n-a-n-a', 'b, a, n, a, n, a', 'B A N A N A'],
-    ['banana', 'b a n a n', 'b a n a n a s', 'b  a n a n a', '', 'b an a n a'],
-  ),
-  'reversal': (
-    *_problem(reversal.Reversal(), 'bade'),
-    ['edab', '#### edab', '<think>\nbade\n</think>\nedab'],
-    ['bade', 'e d a b', 'edab edab', 'edabb', '', 'EDAB', 'edab\nbade'],
-  ),
-  'json': (
-    *_problem(format.Format(), ['kiwi', 'fig'], 'a JSON list'),
-    ['["kiwi", "fig"]', '[\n "kiwi","fig" ]', '["\\u006biwi", "fig"]'],
-    ["['kiwi', 'fig']", '["fig", "kiwi"]', '["kiwi", "fig",]', '["kiwi"]', '[]',
-     '{"0": "kiwi", "1": "fig"}', '["kiwi", ["fig"]]', '["kiwi", "fig", null]',
-     'Here: ["kiwi", "fig"]', '"[\\"kiwi\\", \\"fig\\"]"', '', 'NaN'],
-  ),
-  'numbered': (
-    *_problem(format.Format(), ['kiwi', 'fig'], 'a numbered list'),
-    ['1. kiwi\n2. fig', '1. kiwi  \n2. fig\n'],
-    ['1. kiwi 2. fig', '1) kiwi\n2) fig', '- kiwi\n- fig',
-     '1. kiwi\n2. fig\n3. x', '0. kiwi\n1. fig', '1. kiwi\n\n2. fig', ''],
-  ),
-  'capitals': (
-    *_problem(format.Format(), ['kiwi', 'fig'], 'capitals with commas'),
-    ['KIWI, FIG'],
-    ['KIWI FIG', 'kiwi, fig', 'KIWI,FIG', 'FIG, KIWI', ''],
-  ),
+  'multiplication': _problem(multiplication.Multiplication(), 123, 9),
+  'countdown': _problem(countdown.Countdown(), 60, [3, 5, 25], '(25-5)*3'),
+  'comparison': _problem(comparison.Comparison(), '9.11', '9.9'),
+  'count': _problem(letters.Letters(), 'banana', 'a'),
+  'spell': _problem(letters.Letters('spell'), 'banana', 'a'),
+  'reversal': _problem(reversal.Reversal(), 'bade'),
+  'json': _problem(format.Format(), WORDS, 'a JSON list'),
+  'numbered': _problem(format.Format(), WORDS, 'a numbered list'),
+  'capitals': _problem(format.Format(), WORDS, 'capitals with commas'),
   'word_problems': (
-    WORD,
-    WORD.read({'question': 'How many?', 'answer': 'So\n#### 1,500.5'}),
-    ['#### 1500.5', '#### 1,500.50', '1500.5', 'So it is $1,500.50.',
-     r'\boxed{1500.5}', r'$\boxed{\$1{,}500.5}$', '#### 1500.5 eggs',
-     '**1500.5**', 'First 3, then 1500.5.', '#### 3\nNo: #### 1500.5',
-     '3001/2', '#### 1500 1/2', r'\boxed{1500\frac{1}{2}}', '#### x = 1500.5',
-     '#### 3000+1=3001, 1500.5', 'It is:\n- 1500.5',
-     r'\boxed{1500.5\text{ eggs}}',
-     '<think>\n7\n</think>\nIt is 1500.5', '1500.5%'],
-    ['', '1500', '#### 1500.5\n#### 3', '1500.5 or 3', '#### -1500.5',
-     '15,00.5', '1500.5 is not it, 1500.4 is', '<think>1500.5', '#### ',
-     '1500.51', '9' * 40 + '1500.5', '1500.5\n####', '1000+500.5',
-     '3001/2/1', '١٥٠٠.٥',
-     '1500.5e0', '1 + 1500.5', '2*1500.5', r'\boxed{1500.5',
-     r'3 \times 1500.5', '(1) - 1500.5'],
+    WORD, WORD.read({'question': 'How many?', 'answer': 'So\n#### 1,500.5'})
   ),
-  'undone': (
-    WORD,
-    WORD.read({'question': 'How many?', 'answer': 72}),
-    ['72', '72.0', '#### 72', '$72.00', '7200%', 'It is 72', '72\n'],
-    ['144/2', '#### 144/2', '48+24', r'\frac{144}{2}', '-72', '10-72',
-     '10 - 72', '0.72', '1072', '1' + '0' * 500 + '72', '1072' + ' x' * 499],
-  ),
-  'multiple_choice': (
-    CHOICE,
-    CHOICE.read({'question': '2+2?', 'choices': ['3', '4'], 'answer': 1}),
-    ['B'], ['A'],
-  ),
+  'undone': (WORD, WORD.read({'question': 'How many?', 'answer': 72})),
+  'letter_B': (CHOICE, CHOICE.read(OPTIONS | {'answer': 1})),
+  'letter_C': (CHOICE, CHOICE.read(OPTIONS | {'answer': 2})),
 }  # fmt: skip
+VERDICTS = tomllib.loads(
+  (pathlib.Path(__file__).parent / 'verdicts.toml').read_text('utf-8')
+)
 
 
-@pytest.mark.parametrize('name', TABLE)
+@pytest.mark.parametrize('name', PROBLEMS)
 def test_verdicts(name):
-  task, problem, right, wrong = TABLE[name]
-  for answer in right:
+  task, problem = PROBLEMS[name]
+  for answer in VERDICTS[name]['right']:
     score = task.score(problem, answer)
     assert score.correct, (answer, score.reason)
-  for answer in wrong:
+  for answer in VERDICTS[name]['wrong']:
     score = task.score(problem, answer)
     assert not score.correct, answer
     assert score.reason
 
 
-M = 2 * 10**5
-N = 2 * 10**4
+M = 10**5
+N = 10**4
 HOSTILE = [
   '9' * M, '(' * M, '(' * M + '1' + ')' * M, '{' * M, '[' * M, '\x00', '1\x00',
   '\ud800', '٣', '³', '1e999999999', '1/0', '0/0', '9' * 4000 + '/7', '1,' * N,
@@ -325,14 +256,14 @@ HOSTILE = [
   '####' * N, '\\frac{1}{0}', '$' * N, 'answer is ' * N,
   'B.\n ' * N,  '0.' * N, '1 ' * N, '{"a":' * N, '1' + '0' * 300 + '%',
   '-.', '.', '/',  '2**9**9**9', '9**9**9', '"' * N, '\\' * N, 'b-' * N,
-  '=' * N,
+  '=' * N, '9' * 5000, '1' + '0' * 500 + '72', '1072' + ' x' * 499,
 ]  # fmt: skip
 
 
 def test_hostile_answers_are_wrong_at_once():
-  """A verifier that is quadratic in 200 kB would take minutes, not a second."""
+  """A verifier that is quadratic in 100 kB would take minutes, not a second."""
   gc.freeze()  # a collection of what earlier tests left can take a second
-  for name, (task, problem, *_) in TABLE.items():
+  for name, (task, problem) in PROBLEMS.items():
     for answer in HOSTILE:
       for text in (answer, f'#### {answer}', f'\\boxed{{{answer}}}'):
         started = time.process_time()
@@ -340,7 +271,7 @@ def test_hostile_answers_are_wrong_at_once():
         seconds = time.process_time() - started
         assert seconds < 1, (name, text[:20])
         assert len(score.reason) < 600
-        if name != 'multiple_choice':  # some of them say B
+        if name != 'letter_B':  # which some of them say
           assert not score.correct, (name, text[:20])
 
 
@@ -348,7 +279,7 @@ def test_verdicts_on_noise_never_raise():
   draw = random.Random(0)
   alphabet = [*'0123456789+-*/().,%=<>{}[]"\\#$ \n\x00٣ab']
   alphabet += ['frac', '\\boxed{', '####', '<think>', '</think>', 'answer is ']
-  for task, problem, *_ in TABLE.values():
+  for task, problem in PROBLEMS.values():
     for _ in range(500):
       answer = ''.join(draw.choices(alphabet, k=draw.randrange(30)))
       assert task.score(problem, answer).reason
@@ -378,14 +309,6 @@ def test_a_recipe_takes_any_task(recipe):
   assert cfg.task == letters.Letters('spell')
 
 
-def test_conversations_of_any_task(tasks):
-  for task in tasks:
-    drawn = protocol.conversations(
-      task, 5, seed=0, think_share=0.5, draw=random.Random(0)
-    )
-    assert [m['role'] for m in drawn[0]] == ['user', 'assistant']
-
-
 @pytest.mark.parametrize(
   ('cls', 'fields', 'message'),
   [
@@ -406,12 +329,6 @@ def test_sizes_that_make_no_problems_are_refused(cls, fields, message):
 def test_more_problems_than_there_are():
   with pytest.raises(ValueError, match='which has about 87'):
     multiplication.Multiplication(1, 1).problems('train', 100, 0)
-
-
-def test_unfinished_thought_is_named():
-  task, problem, *_ = TABLE['addition']
-  score = task.score(problem, '<think>\n810:09')
-  assert score.reason == 'the thought does not end'
 
 
 def test_larger_is_larger():

@@ -68,7 +68,7 @@ def test_two_sources_and_what_is_left_out_of_them(tmp_path, caplog):
     ('one', 'line 1 of '), ('one', 'line 2 of '), ('other', 'line 1 of ')
   ]  # fmt: skip
   assert 'conversations read: 1 OpenAI, 1 Alpaca' in caplog.text
-  assert 'ignored: id 1' in caplog.text
+  assert 'keys ignored: 1 id' in caplog.text
   assert '2 are left out' in caplog.text
   reason = 'no message of the assistant to learn from'
   assert f'      2  {reason} (first: line 3 of {path})' in caplog.text

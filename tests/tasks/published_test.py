@@ -105,12 +105,6 @@ def test_calculator_marks_are_kept_or_left_out():
     assert task.demonstrate(task.read(row), think=False) == '#### 4'
 
 
-def test_gzip(tmp_path):
-  path = write(tmp_path, word_rows(50), 'rows.jsonl.gz')
-  task = word_problems.WordProblems(path)
-  assert len(task.problems('train', 40, 0)) == 40
-
-
 @pytest.mark.parametrize(
   ('name', 'cls', 'n'),
   [

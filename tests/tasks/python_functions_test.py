@@ -130,12 +130,8 @@ def test_other_forms_are_dropped_and_counted(tests, tmp_path, caplog):
 
 def test_what_cannot_be_had_is_refused(tmp_path):
   other = {**_MBPP, 'text': 'Another', 'test_setup_code': 'x = 1'}
-  task = _task(tmp_path, _MBPP, other)
-  with pytest.raises(ValueError, match='2 distinct problems .* use at most 1'):
-    task.problems('train', 2, 0)
-  with pytest.raises(ValueError, match="split 'test' is unknown"):
-    task.problems('test', 1, 0)
-  with pytest.raises(ValueError, match=r'set PythonFunctions\.path'):
+  assert len(_task(tmp_path, _MBPP, other).problems('train', 0, 0)) == 1
+  with pytest.raises(ValueError, match='the task has no file; set its path'):
     python_functions.PythonFunctions().problems('train', 1, 0)
   (tmp_path / 'other').mkdir()
   other_form = _task(tmp_path / 'other', {'question': 1})
@@ -143,11 +139,3 @@ def test_what_cannot_be_had_is_refused(tmp_path):
     ValueError, match=r'line 1 of .*gz: the fields are .*MBPP'
   ):
     other_form.problems('train', 1, 0)
-
-
-def test_order_depends_on_the_seed(tmp_path):
-  rows = [{**_MBPP, 'text': str(n)} for n in range(30)]
-  task = _task(tmp_path, *rows)
-  assert task.problems('train', 30, 1) == task.problems('train', 30, 1)
-  assert task.problems('train', 30, 1) != task.problems('train', 30, 2)
-  assert len({p.prompt for p in task.problems('train', 30, 1)}) == 30

@@ -3,6 +3,8 @@ r"""Rows of MATH's form, whose answers may be formulas.
 GSM8K's form is tested with all tasks, and with other files of questions.
 """
 
+import contextlib
+
 import pytest
 
 from llm_jax.tasks import published, word_problems
@@ -96,7 +98,7 @@ def test_answers_in_the_form_of_math():
 
 
 def test_a_timeout_is_not_equal_and_said(monkeypatch):
-  with formula_pool.Pool(cpu_s=0.5) as pool:
+  with contextlib.closing(formula_pool.Pool(cpu_s=0.5)) as pool:
     monkeypatch.setattr(formula_pool, 'shared', lambda: pool)
     score = _score('(x+y+z+w+u)^{900}', r'\boxed{(x+y+z+w)^{900}}')
     assert not score.correct

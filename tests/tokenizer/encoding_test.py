@@ -1,9 +1,8 @@
-"""Encoding against a plain version, published ids and Hugging Face."""
+"""Encoding against a plain version and published ids."""
 
 import argparse
 import inspect
 import itertools
-import json
 import os
 import textwrap
 import unicodedata
@@ -14,7 +13,7 @@ import pytest
 import regex
 from hypothesis import strategies as st
 
-from llm_jax.tokenizer import encoding, huggingface, patterns, specials
+from llm_jax.tokenizer import encoding, patterns, specials
 
 # Pieces of text that are hard to cut, to be put together at random.
 # fmt: off
@@ -212,7 +211,9 @@ class TestFiles:
       encoding.Tokenizer.load(tmp_path)
     own.save(tmp_path)
     (tmp_path / 'spec.json').unlink()
-    with pytest.raises(ValueError, match=r'spec\.json is damaged or missing'):
+    with pytest.raises(
+      ValueError, match=r'spec\.json is missing.*restore them'
+    ):
       encoding.Tokenizer.load(tmp_path)
 
   def test_other_ranks(self, own, texts, tmp_path):
@@ -229,12 +230,17 @@ class TestFiles:
     own.save(tmp_path)
     path = tmp_path / 'ranks.tiktoken'
     content = path.read_bytes()
-    path.write_bytes(content[:-3])
-    with pytest.raises(ValueError, match=f'says {own.fingerprint}: one of'):
-      encoding.Tokenizer.load(tmp_path)
-    path.write_bytes(content.replace(b'IQ== 33', b'IQ== 3x'))
-    with pytest.raises(ValueError, match=f'says {own.fingerprint}: one of'):
-      encoding.Tokenizer.load(tmp_path)
+    for damaged in (
+      content[:-3],
+      content[:-5],
+      content.replace(b'IQ== 33', b'IQ== 3x'),
+      content.replace(b'IQ== 33', b'IQ= 33'),
+    ):
+      path.write_bytes(damaged)
+      with pytest.raises(
+        ValueError, match='do not make the tokenizer that was'
+      ):
+        encoding.Tokenizer.load(tmp_path)
 
   def test_other_pattern(self, own, tmp_path):
     """A pattern that a newer version spells otherwise is noticed."""
@@ -242,7 +248,7 @@ class TestFiles:
     other = {**patterns.PATTERNS, 'qwen2': patterns.PATTERNS['cl100k']}
     with (
       unittest.mock.patch.object(patterns, 'PATTERNS', other),
-      pytest.raises(ValueError, match=f'says {own.fingerprint}: one of'),
+      pytest.raises(ValueError, match=f'says {own.fingerprint}\\); restore'),
     ):
       encoding.Tokenizer.load(tmp_path)
 
@@ -251,23 +257,6 @@ class TestFiles:
     path = tmp_path / 'ranks.tiktoken'
     with pytest.raises(ValueError, match='ranks of cl100k have 223921b76ee9'):
       encoding.Tokenizer.from_ranks(path)
-    with pytest.raises(ValueError, match="no preset 'llama'"):
-      encoding.Tokenizer.from_ranks(path, 'llama')
-
-
-def load_in_hugging_face(tokenizer):
-  tokenizers = pytest.importorskip('tokenizers', reason='compared with it')
-  split = patterns.by_name(tokenizer.pattern).split
-  ids = {name: tokenizer.special_id(name) for name in tokenizer.special_names}
-  saved = huggingface.tokenizer_json(ranks_of(tokenizer), split, ids)
-  loaded = tokenizers.Tokenizer.from_str(json.dumps(saved))
-  loaded.encode_special_tokens = True
-  return loaded
-
-
-@pytest.fixture(scope='module')
-def theirs(own):
-  return load_in_hugging_face(own)
 
 
 @pytest.fixture(scope='module')
@@ -276,42 +265,6 @@ def cl100k():
   if not path:
     pytest.skip('LLM_JAX_CL100K is not the path of cl100k_base.tiktoken')
   return encoding.Tokenizer.from_ranks(path)
-
-
-class TestHuggingFace:
-  @LIMITS
-  @hypothesis.given(HARD)
-  def test_same_ids(self, own, theirs, text):
-    ids = own.encode(text)
-    assert theirs.encode(text).ids == ids
-    assert theirs.decode(ids, skip_special_tokens=False) == text
-
-  def test_three_digits(self):
-    """`{1,3}+` would make Oniguruma take all digits at once, and merge 34."""
-    ours = encoding.Tokenizer.from_merges([(51, 52)], 'cl100k')
-    assert load_in_hugging_face(ours).encode('12345').ids == [*b'12345']
-    assert ours.encode('12345') == [*b'12345']
-
-  def test_every_byte(self):
-    tokenizers = pytest.importorskip('tokenizers', reason='compared with it')
-    alphabet = tokenizers.pre_tokenizers.ByteLevel.alphabet()
-    assert sorted(huggingface.byte_characters()) == sorted(alphabet)
-    text = ''.join(map(chr, range(0x800))) + '韬🙂'
-    ours = encoding.Tokenizer.from_merges([], 'qwen2')
-    assert load_in_hugging_face(ours).encode(text).ids == [*text.encode()]
-
-  def test_ids_with_gaps_are_kept(self):
-    ranks = {bytes([i]): i for i in range(256)}
-    names = {'<|im_start|>': 256, '<|im_end|>': 305}
-    gaps = encoding.Tokenizer(ranks, 'qwen2', names, 310)
-    theirs = load_in_hugging_face(gaps)
-    assert {name: theirs.token_to_id(name) for name in names} == names
-    assert theirs.encode('<|im_end|>').ids == gaps.encode('<|im_end|>')
-
-  def test_unreachable_token(self):
-    ranks = {bytes([i]): i for i in range(256)} | {b'abc': 256}
-    with pytest.raises(ValueError, match=r"token 256, b'abc', is not the"):
-      huggingface.find_merges(ranks)
 
 
 class TestCl100k:

@@ -125,7 +125,7 @@ def next_loss(cfg, state, axes, tx=None, n_rows=4):
 
   def loss_fn(params, batch, key):
     del key
-    return -likelihood.target_logp(cfg, params, batch).mean(), {}
+    return -likelihood.of_targets(cfg, params, batch).logp_BT.mean(), {}
 
   mesh = device_mesh.make(axes)
   update_fn = update.make_update_fn(loss_fn, tx or optax.adam(0.1), mesh)
@@ -290,19 +290,6 @@ def test_all_damaged_is_an_error(copy):
 def test_other_structure_is_named(saved, cfg, tx, message):
   with pytest.raises(ValueError, match=message):
     checkpoint.restore(str(saved), new_state(cfg=cfg, tx=tx))
-  assert not (saved / 'damaged_checkpoints').exists()
-
-
-def test_another_name_is_named(saved):
-  state = new_state()
-  layers = dict(state.params['layers'])
-  layers['wz'] = layers.pop('wq')
-  renamed = state.replace(params=state.params | {'layers': layers})
-  message = (
-    r"params\['layers'\]\['wq'\] is float32\[2x32x4x8\] there and absent"
-  )
-  with pytest.raises(ValueError, match=message):
-    checkpoint.restore(str(saved), renamed)
   assert not (saved / 'damaged_checkpoints').exists()
 
 

@@ -115,10 +115,10 @@ def held_out_loss(run):
   assert run.n_steps * run.batch_size <= len(order)  # one epoch
   for batch in order[: run.n_steps * run.batch_size].reshape(run.n_steps, -1):
     state, _ = update_fn(state, {k: x[batch] for k, x in train.items()})
-  logp_BT = jax.jit(functools.partial(likelihood.target_logp, run.model))(
+  found = jax.jit(functools.partial(likelihood.of_targets, run.model))(
     state.params, {k: x[:256] for k, x in valid.items()}
   )
-  return -float(logp_BT.mean())
+  return -float(found.logp_BT.mean())
 
 
 @pytest.mark.parametrize(

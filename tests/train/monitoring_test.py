@@ -84,6 +84,7 @@ def test_line_of_all_numbers():
     '| grad norm 0.251 | data wait 0.012 s | accuracy 0.5 | ETA 1:01:40'
   )
   assert 'skipped 2' in monitoring.line(7, 90, {'skipped': 2})
+  assert 'wait' not in monitoring.line(7, 90, {'data_wait_s': 2e-5})
 
 
 BAR = """
@@ -147,16 +148,6 @@ def test_profile_holds_the_steps_that_were_asked_for(tmp_path):
 def test_profile_is_written_where_the_run_ends_first(tmp_path):
   tiny_run.finish(tmp_path, watched(3, profile_first=3))
   assert list((tmp_path / 'profile').rglob('*.xplane.pb'))
-
-
-def test_views_get_the_lines_of_metrics_jsonl(tmp_path):
-  seen, flushed = [], []
-  view = monitoring.View(
-    lambda *args: seen.append(args), lambda: flushed.append(1)
-  )
-  lines = tiny_run.finish(tmp_path, watched(3), views=[view])
-  assert [{'step': step} | dict(values) for step, values in seen] == lines
-  assert flushed
 
 
 def test_tensorboard(tmp_path):

@@ -1,4 +1,4 @@
-"""Ctrl-C in real processes: saved, said in a line, and no traceback."""
+"""Ctrl-C and SIGTERM in real processes: saved, said in a line, no traceback."""
 
 import os
 import pathlib
@@ -56,14 +56,14 @@ def start(where, workdir, seconds=3):
   )  # fmt: skip
 
 
-def interrupt(process, where, n_presses):
-  """Press Ctrl-C once the process says where it is; what it wrote then."""
+def interrupt(process, where, signals):
+  """Send signals once the process says where it is; what it wrote then."""
   try:
     while process.stdout.readline().strip() != where:
       assert process.poll() is None, process.communicate()
-    for _ in range(n_presses):
+    for number in signals:
       time.sleep(0.3)
-      os.kill(process.pid, signal.SIGINT)
+      os.kill(process.pid, number)
     _, stderr = process.communicate(timeout=100)
   finally:
     process.kill()
@@ -79,17 +79,21 @@ def saved_steps(workdir):
 
 
 @pytest.mark.parametrize(
-  ('where', 'n_presses'), [('compiling', 2), ('evaluating', 1)]
+  ('where', 'n_presses'),
+  [('compiling', 2), ('evaluating', 1), ('evaluating', 0)],
 )
 def test_it_saves_and_the_same_command_goes_on(where, n_presses, tmp_path):
+  """Ctrl-C, pressed so often, or else SIGTERM."""
+  signals = [signal.SIGINT] * n_presses or [signal.SIGTERM]
   process = start(where, tmp_path)
-  stderr = interrupt(process, where, n_presses)
-  assert process.returncode == 130, stderr
+  stderr = interrupt(process, where, signals)
+  assert process.returncode == (130 if n_presses else 0), stderr
   (step,) = saved_steps(tmp_path)
   assert step == (1 if where == 'compiling' else 2)
-  assert f'Ctrl-C: saved step {step}; the same command resumes' in stderr
+  name = 'Ctrl-C' if n_presses else 'SIGTERM'
+  assert f'{name}: saved step {step}; the same command resumes' in stderr
   assert stderr.count('Ctrl-C: saves after this step') == n_presses
-  if where == 'evaluating':
+  if not n_presses:
     process = start('', tmp_path)
     assert process.wait(100) == 0, process.communicate()
     process.communicate()
@@ -105,7 +109,7 @@ def test_it_ends_at_once(where, n_presses, tmp_path):
   """Where nothing is trained yet, or where it is pressed again and again."""
   process = start(where, tmp_path, seconds=60)
   started = time.monotonic()
-  stderr = interrupt(process, where, n_presses)
+  stderr = interrupt(process, where, [signal.SIGINT] * n_presses)
   assert process.returncode in (130, -signal.SIGINT), stderr
   assert time.monotonic() - started < 40
   assert saved_steps(tmp_path) == []

@@ -1,5 +1,6 @@
 """Children that compare formulas: what they say, and how they end."""
 
+import contextlib
 import os
 import pathlib
 import signal
@@ -22,7 +23,7 @@ _SLOW = [
 
 @pytest.fixture(scope='module')
 def pool():
-  with formula_pool.Pool() as pool:
+  with contextlib.closing(formula_pool.Pool()) as pool:
     yield pool
 
 
@@ -62,7 +63,7 @@ def test_hostile_text_changes_nothing(pool, tmp_path):
 
 @pytest.mark.parametrize(('answer', 'reference'), _SLOW)
 def test_a_child_that_computes_too_long_is_killed(answer, reference, caplog):
-  with formula_pool.Pool(cpu_s=0.5) as pool:
+  with contextlib.closing(formula_pool.Pool(cpu_s=0.5)) as pool:
     child = _child(pool)
     reason = pool.difference(answer, reference)
     assert reason == 'not equal: timed out after 0.5 s of computing'
@@ -75,7 +76,7 @@ def test_a_child_that_computes_too_long_is_killed(answer, reference, caplog):
 
 
 def test_a_child_that_does_not_compute_is_killed():
-  with formula_pool.Pool(wall_s=0.5) as pool:
+  with contextlib.closing(formula_pool.Pool(wall_s=0.5)) as pool:
     child = _child(pool)
     os.kill(child, signal.SIGSTOP)
     reason = pool.difference('1', '1')
@@ -85,7 +86,7 @@ def test_a_child_that_does_not_compute_is_killed():
 
 
 def test_a_child_that_died_before_is_replaced_and_loses_nothing():
-  with formula_pool.Pool() as pool:
+  with contextlib.closing(formula_pool.Pool()) as pool:
     child = _child(pool)
     os.kill(child, signal.SIGKILL)
     while pool._idle[0].is_alive():
@@ -96,7 +97,7 @@ def test_a_child_that_died_before_is_replaced_and_loses_nothing():
 
 
 def test_a_crash_is_said():
-  with formula_pool.Pool(cpu_s=60) as pool:
+  with contextlib.closing(formula_pool.Pool(cpu_s=60)) as pool:
     child = _child(pool)
     timer = threading.Timer(0.3, os.kill, (child, signal.SIGSEGV))
     timer.start()
@@ -108,7 +109,9 @@ def test_a_crash_is_said():
 
 @pytest.mark.skipif(sys.platform != 'linux', reason='no limit elsewhere')
 def test_memory_is_limited():
-  with formula_pool.Pool(cpu_s=60, memory_bytes=300 << 20) as pool:
+  with contextlib.closing(
+    formula_pool.Pool(cpu_s=60, memory_bytes=300 << 20)
+  ) as pool:
     assert pool.difference('1', '1') == ''
     reason = pool.difference(*_SLOW[0])
     assert reason == 'MemoryError in sympy'

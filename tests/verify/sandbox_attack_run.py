@@ -212,8 +212,8 @@ def main(blocked: list[str]):
     block(blocked)
   with contextlib.ExitStack() as stack:
     host = Host(stack)
-    fast = stack.enter_context(sandbox.Sandbox(_FAST_S))
-    slow = stack.enter_context(sandbox.Sandbox(_SLOW_S))
+    fast = stack.enter_context(contextlib.closing(sandbox.Sandbox(_FAST_S)))
+    slow = stack.enter_context(contextlib.closing(sandbox.Sandbox(_SLOW_S)))
     prey = {
       'layers': slow.layers,
       'user': os.geteuid(),

@@ -4,6 +4,7 @@ All attacks are run by whoever runs the tests, by nobody, and by nobody where
 the kernel grants no namespaces; the result of each is a test of its own.
 """
 
+import contextlib
 import functools
 import json
 import os
@@ -91,7 +92,7 @@ def _prey(who: str) -> dict:
 
 @pytest.fixture(scope='module')
 def box():
-  with sandbox.Sandbox(20.0) as box:
+  with contextlib.closing(sandbox.Sandbox(20.0)) as box:
     yield box
 
 
@@ -190,7 +191,7 @@ def test_the_same_program_does_the_same_again(box):
   first = box.run(code, 'f', [((), {})])
   assert first.error == ''
   assert box.run(code, 'f', [((), {})]) == first
-  with sandbox.Sandbox() as other:
+  with contextlib.closing(sandbox.Sandbox()) as other:
     assert other.run(code, 'f', [((), {})]) == first
 
 

@@ -6,15 +6,18 @@ NOT decide which layers are needed: see server.py.
 """
 
 import ctypes
+import errno
 import os
+import pathlib
 import resource
+import signal
 import struct
-from collections.abc import Iterable, Sequence
+import tomllib
+from collections.abc import Callable, Iterable, Sequence
 
 NOBODY = 65534
 
 _PR_SET_PDEATHSIG, _PR_SET_NO_NEW_PRIVS, _PR_SET_SECCOMP = 1, 38, 22
-_SIGKILL = 9
 _CLONE_NEW = {
   'user': 0x10000000,
   'pid': 0x20000000,
@@ -22,7 +25,6 @@ _CLONE_NEW = {
   'ipc': 0x08000000,
   'uts': 0x04000000,
 }
-_EPERM, _ENOSYS = 1, 38
 
 # Landlock: the calls have the same numbers on every architecture.
 _CREATE_RULESET, _ADD_RULE, _RESTRICT_SELF = 444, 445, 446
@@ -38,41 +40,6 @@ _LANDLOCK_RIGHTS = (
   (6, (16, 2, 2)),
 )
 
-# seccomp: what one thread of Python needs to compute. Nothing else is granted:
-# no process, thread, socket, signal, file system change, memory file, ioctl.
-_CALLS = {
-  'x86_64': {
-    'read': 0, 'write': 1, 'open': 2, 'close': 3, 'stat': 4, 'fstat': 5,
-    'lstat': 6, 'poll': 7, 'lseek': 8, 'mmap': 9, 'mprotect': 10,
-    'munmap': 11, 'brk': 12, 'rt_sigaction': 13, 'rt_sigprocmask': 14,
-    'rt_sigreturn': 15, 'pread64': 17, 'readv': 19, 'writev': 20,
-    'access': 21, 'select': 23, 'sched_yield': 24, 'mremap': 25,
-    'madvise': 28, 'dup': 32, 'nanosleep': 35, 'getpid': 39, 'exit': 60,
-    'uname': 63, 'fcntl': 72, 'getcwd': 79, 'gettimeofday': 96,
-    'getrlimit': 97, 'getrusage': 98, 'times': 100, 'getuid': 102,
-    'getgid': 104, 'geteuid': 107, 'getegid': 108, 'sigaltstack': 131,
-    'gettid': 186, 'time': 201, 'futex': 202, 'sched_getaffinity': 204,
-    'getdents64': 217, 'clock_gettime': 228, 'clock_getres': 229,
-    'clock_nanosleep': 230, 'exit_group': 231, 'openat': 257,
-    'newfstatat': 262, 'pselect6': 270, 'ppoll': 271, 'prlimit64': 302,
-    'getrandom': 318, 'statx': 332, 'rseq': 334,
-  },
-  'aarch64': {
-    'dup': 23, 'fcntl': 25, 'getcwd': 17, 'openat': 56, 'close': 57,
-    'getdents64': 61, 'lseek': 62, 'read': 63, 'write': 64, 'readv': 65,
-    'writev': 66, 'pread64': 67, 'pselect6': 72, 'ppoll': 73,
-    'newfstatat': 79, 'fstat': 80, 'exit': 93, 'exit_group': 94,
-    'futex': 98, 'nanosleep': 101, 'clock_gettime': 113,
-    'clock_getres': 114, 'clock_nanosleep': 115, 'sched_getaffinity': 123,
-    'sched_yield': 124, 'sigaltstack': 132, 'rt_sigaction': 134,
-    'rt_sigprocmask': 135, 'rt_sigreturn': 139, 'times': 153, 'uname': 160,
-    'getrlimit': 163, 'getrusage': 165, 'gettimeofday': 169, 'getpid': 172,
-    'getuid': 174, 'geteuid': 175, 'getgid': 176, 'getegid': 177,
-    'gettid': 178, 'brk': 214, 'munmap': 215, 'mremap': 216, 'mmap': 222,
-    'mprotect': 226, 'madvise': 233, 'prlimit64': 261, 'getrandom': 278,
-    'statx': 291, 'rseq': 293,
-  },
-}  # fmt: skip
 _AUDIT_ARCH = {'x86_64': 0xC000003E, 'aarch64': 0xC00000B7}
 # Calls that are granted for some values of one argument: (its index, values).
 _ONLY_WITH = {
@@ -87,26 +54,14 @@ _ALLOW, _KILL, _ERRNO = 0x7FFF0000, 0x80000000, 0x00050000
 _libc = ctypes.CDLL(None, use_errno=True)
 
 
-def _check(result: int, what: str) -> int:
+def _call(what: str, function: Callable[..., int], arguments: Sequence) -> int:
+  """Calls a function of the C library, with whole numbers as its longs."""
+  longs = [ctypes.c_long(a) if isinstance(a, int) else a for a in arguments]
+  result = function(*longs)
   if result < 0:
     number = ctypes.get_errno()
     raise OSError(number, f'{what}: {os.strerror(number)}')
   return result
-
-
-def _syscall(what: str, number: int, arguments: Sequence) -> int:
-  padded = [
-    ctypes.c_long(a) if isinstance(a, int) else a for a in (number, *arguments)
-  ]
-  return _check(_libc.syscall(*padded), what)
-
-
-def _prctl(what: str, option: int, arguments: Sequence):
-  padded = [
-    ctypes.c_ulong(a) if isinstance(a, int) else a
-    for a in (*arguments, 0, 0, 0, 0)[:4]
-  ]
-  _check(_libc.prctl(option, *padded), what)
 
 
 def unshare() -> tuple[str, ...]:
@@ -135,13 +90,14 @@ def become_nobody():
       os.setresgid(NOBODY, NOBODY, NOBODY)
       os.setresuid(NOBODY, NOBODY, NOBODY)
     except OSError as error:
-      number = error.errno or _EPERM
+      number = error.errno or errno.EPERM
       raise OSError(number, f'nobody: {os.strerror(number)}') from error
 
 
 def die_with_parent():
   """Has the kernel kill this process when the one that forked it ends."""
-  _prctl('PDEATHSIG', _PR_SET_PDEATHSIG, [_SIGKILL])
+  arguments = [_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0]
+  _call('PDEATHSIG', _libc.prctl, arguments)
 
 
 def limit_resources(cpu_s: int, memory_bytes: int):
@@ -165,7 +121,7 @@ def limit_resources(cpu_s: int, memory_bytes: int):
 
 def forbid_new_privileges():
   """No later exec gains anything, such as by a setuid file."""
-  _prctl('no_new_privs', _PR_SET_NO_NEW_PRIVS, [1])
+  _call('no_new_privs', _libc.prctl, [_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0])
 
 
 def landlock_ruleset(readable: Iterable[str]) -> int:
@@ -178,12 +134,14 @@ def landlock_ruleset(readable: Iterable[str]) -> int:
   Returns:
     Its file descriptor, for `restrict_files`.
   """
-  abi = _syscall('landlock', _CREATE_RULESET, [ctypes.c_void_p(), 0, 1])
+  version = [_CREATE_RULESET, ctypes.c_void_p(), 0, 1]
+  abi = _call('landlock', _libc.syscall, version)
   rights = [bits for first, bits in _LANDLOCK_RIGHTS if abi >= first][-1]
   attribute = struct.pack('QQQ', *((1 << n) - 1 for n in rights))
   # An older kernel refuses bytes it does not know, unless they are left out.
   size = 8 if abi < 4 else 16 if abi < 6 else 24
-  ruleset = _syscall('landlock', _CREATE_RULESET, [attribute, size, 0])
+  create = [_CREATE_RULESET, attribute, size, 0]
+  ruleset = _call('landlock', _libc.syscall, create)
   for path in readable:
     try:
       fd = os.open(path, os.O_PATH | os.O_CLOEXEC)
@@ -191,18 +149,19 @@ def landlock_ruleset(readable: Iterable[str]) -> int:
       continue
     allowed = _READ_FILE | (_READ_DIR if os.path.isdir(path) else 0)
     rule = struct.pack('=Qi', allowed, fd)
-    _syscall('landlock', _ADD_RULE, [ruleset, _PATH_BENEATH, rule, 0])
+    add = [_ADD_RULE, ruleset, _PATH_BENEATH, rule, 0]
+    _call('landlock', _libc.syscall, add)
     os.close(fd)
   return ruleset
 
 
 def restrict_files(ruleset: int):
   """Applies a landlock ruleset."""
-  _syscall('landlock', _RESTRICT_SELF, [ruleset, 0])
+  _call('landlock', _libc.syscall, [_RESTRICT_SELF, ruleset, 0])
 
 
 def seccomp_program(machine: str) -> bytes:
-  """The filter that grants the calls of _CALLS and refuses all others.
+  """The filter that grants what system_calls.toml lists, and nothing else.
 
   Args:
     machine: as platform.machine says it.
@@ -210,16 +169,19 @@ def seccomp_program(machine: str) -> bytes:
   Raises:
     OSError: if the calls of this machine are not known.
   """
-  if machine not in _CALLS:
-    raise OSError(_ENOSYS, f'seccomp: the calls of {machine} are not known')
-  refuse = (_RETURN, 0, 0, _ERRNO | _EPERM)
+  text = pathlib.Path(__file__).with_name('system_calls.toml').read_text()
+  calls = tomllib.loads(text).get(machine)
+  if calls is None:
+    reason = f'seccomp: the calls of {machine} are not known'
+    raise OSError(errno.ENOSYS, reason)
+  refuse = (_RETURN, 0, 0, _ERRNO | errno.EPERM)
   program = [
     (_LOAD, 0, 0, _ARCH),
     (_JUMP_IF_EQUAL, 1, 0, _AUDIT_ARCH[machine]),
     (_RETURN, 0, 0, _KILL),  # another architecture has other numbers
     (_LOAD, 0, 0, _NUMBER),
   ]
-  for name, number in _CALLS[machine].items():
+  for name, number in calls.items():
     granted = [(_RETURN, 0, 0, _ALLOW)]
     if name in _ONLY_WITH:
       index, values = _ONLY_WITH[name]
@@ -241,4 +203,4 @@ def restrict_calls(program: bytes):
   """Applies a seccomp filter; needs `forbid_new_privileges` before."""
   lines = ctypes.create_string_buffer(program, len(program))
   header = struct.pack('HxxxxxxP', len(program) // 8, ctypes.addressof(lines))
-  _prctl('seccomp', _PR_SET_SECCOMP, [2, header])
+  _call('seccomp', _libc.prctl, [_PR_SET_SECCOMP, 2, header, 0, 0])

@@ -113,12 +113,6 @@ class Sandbox:
     namespaces = [f'namespace {name}' for name in greeting['namespaces']]
     return ('landlock', 'seccomp', 'rlimits', *namespaces)
 
-  def __enter__(self) -> 'Sandbox':
-    return self
-
-  def __exit__(self, *_):
-    self.close()
-
   def close(self):
     """Ends the server, and with it all programs."""
     self._control.close()

@@ -5,22 +5,18 @@ along. All other types are refused, subclasses too, but for the dictionaries of
 the standard library. Does NOT check that a value is right.
 """
 
-import collections
 import json
 import math
+from collections import Counter, OrderedDict, defaultdict
 from typing import Any
 
 _DEPTH = 32  # deeper values are refused: comparing them would recurse
-_DICTS = (
-  dict,
-  collections.Counter,
-  collections.OrderedDict,
-  collections.defaultdict,
-)  # all are rebuilt as dict
+# All are rebuilt as dict.
+_DICTS = (dict, Counter, OrderedDict, defaultdict)
 _COLLECTIONS = {'tuple': tuple, 'set': set, 'frozenset': frozenset}
 
 
-def encode(value: object) -> Any:
+def encode(value: Any, depth: int = _DEPTH) -> Any:
   """A value as what JSON can say.
 
   >>> encode({'a': (1, {2.5}), 'b': [None, True]})
@@ -29,14 +25,11 @@ def encode(value: object) -> Any:
   Args:
     value: None, bool, int, float, complex, str, or a list, tuple, set,
       frozenset or dict of such; of exactly these types.
+    depth: how deeply it may be nested.
 
   Raises:
     ValueError: if it is anything else, or nested too deeply.
   """
-  return _encode(value, _DEPTH)
-
-
-def _encode(value: Any, depth: int) -> Any:
   kind = type(value)
   if depth == 0:
     raise ValueError(f'a value is nested more than {_DEPTH} deep')
@@ -47,32 +40,26 @@ def _encode(value: Any, depth: int) -> Any:
   if kind is complex:
     return {'complex': [str(value.real), str(value.imag)]}
   if kind is list:
-    return [_encode(item, depth - 1) for item in value]
+    return [encode(item, depth - 1) for item in value]
   if kind in _DICTS:
-    pairs = value.items()
-    return {
-      'dict': [[_encode(part, depth - 1) for part in pair] for pair in pairs]
-    }
+    pairs = map(list, value.items())
+    return {'dict': [encode(pair, depth) for pair in pairs]}
   for name, collection in _COLLECTIONS.items():
     if kind is collection:
-      return {name: [_encode(item, depth - 1) for item in value]}
+      return {name: [encode(item, depth - 1) for item in value]}
   raise ValueError(f'a value is of type {kind.__name__}, which is not plain')
 
 
-def decode(encoded: Any) -> Any:
+def decode(encoded: Any, depth: int = _DEPTH) -> Any:
   """The value that `encode` was given.
 
   Raises:
     ValueError: if `encode` does not write such.
   """
-  return _decode(encoded, _DEPTH)
-
-
-def _decode(encoded: Any, depth: int) -> Any:
   if depth == 0:
     raise ValueError(f'a value is nested more than {_DEPTH} deep')
   if isinstance(encoded, list):
-    return [_decode(item, depth - 1) for item in encoded]
+    return [decode(item, depth - 1) for item in encoded]
   if not isinstance(encoded, dict):
     return encoded
   try:
@@ -84,10 +71,10 @@ def _decode(encoded: Any, depth: int) -> Any:
       return complex(float(real), float(imaginary))
     if name == 'dict':
       return {
-        _decode(key, depth - 1): _decode(value, depth - 1)
+        decode(key, depth - 1): decode(value, depth - 1)
         for key, value in content
       }
-    return _COLLECTIONS[name](_decode(item, depth - 1) for item in content)
+    return _COLLECTIONS[name](decode(item, depth - 1) for item in content)
   # Not hashable, not iterable, no tag, an integer too large for a float.
   except (TypeError, KeyError, OverflowError) as error:
     raise ValueError(f'{error!r} in an encoded value') from error
