@@ -79,7 +79,6 @@ def run(
     max_new_tokens=limit,
     temperature=cfg.temperature,
     seed=cfg.seed,
-    base=base,
     max_turns=max_turns,
   )
 

@@ -225,6 +225,7 @@ class TokenSource:
     sequence_length: targets in a row.
     end_of_text_id: the separator.
     tokens: targets in all rows, without padding.
+    bytes: of the documents' text in UTF-8.
   """
 
   def __init__(
@@ -283,6 +284,7 @@ class TokenSource:
     self.sequence_length: int = manifest['sequence_length']
     self.end_of_text_id: int = manifest['end_of_text_id']
     self.tokens: int = entry['tokens']
+    self.bytes: int = entry['bytes']
     self._dtype = manifest['dtype']
     # The plain reader: ArrayRecordDataSource starts threads for every call,
     # and takes three times as long for the rows of a batch.

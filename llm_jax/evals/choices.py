@@ -69,9 +69,6 @@ def evaluate(
       is_right = int(scores.argmax()) == _right(problem)
       right.setdefault(name, []).append(is_right)
   n = len(problems)
-  intervals = {
-    k: statistics.wilson_interval(sum(x), n) for k, x in right.items()
-  }
   return {
     'task': problems[0].task,
     'mode': 'likelihood',
@@ -79,7 +76,10 @@ def evaluate(
     'chance': sum(1 / len(p.choices) for p in problems) / n,
     'tokens': sum(map(len, logp)),
     'accuracy': {name: sum(values) / n for name, values in right.items()},
-    'interval': {name: list(both) for name, both in intervals.items()},
+    'interval': {
+      name: list(statistics.wilson_interval(sum(values), n))
+      for name, values in right.items()
+    },
   }
 
 

@@ -135,7 +135,8 @@ def evaluate(
   ask = functools.partial(
     _answers, model, task, asked=asked, cfg=cfg, direct=direct
   )
-  greedy, sampled = ask(n_samples=0), ask(n_samples=cfg.n_samples)
+  greedy = [answer for (answer,) in ask(n_samples=0)]
+  sampled = ask(n_samples=cfg.n_samples)
   verdicts = [[answer['correct'] for answer in answers] for answers in sampled]
   passes = {
     str(k): estimates
@@ -143,9 +144,8 @@ def evaluate(
       cfg.n_samples, [*map(sum, verdicts)]
     ).items()
   }
-  first = [answers[0] for answers in greedy]
   every = [answer for answers in sampled for answer in answers]
-  n_greedy = sum(answer['correct'] for answer in first)
+  n_greedy = sum(answer['correct'] for answer in greedy)
 
   def interval(values):
     return list(statistics.bootstrap_interval(values, cfg.seed))
@@ -168,7 +168,7 @@ def evaluate(
     'think_share': sum(task.thinks(a['answer']) for a in every) / len(every),
     'mean_length': sum(a['n_tokens'] for a in every) / len(every),
     'stopped_share': sum(a['stopped'] for a in every) / len(every),
-    'tokens': sum(a['n_tokens'] for a in [*every, *first]),
+    'tokens': sum(a['n_tokens'] for a in [*every, *greedy]),
     'kinds': _by_kind(asked, greedy, sampled),
     'samples': _examples(every),
   }
@@ -238,15 +238,22 @@ def _answers(
     request=request,
     batch_size=cfg.batch_size,
   )
-  scored = [
-    _scored(
-      task,
-      problem=asked[index // n_answers],
-      answer=answer,
-      text=model.chat_format.text(answer.token_ids, direct),
+  scored = []
+  for index, answer in enumerate(answers):
+    problem, n_tokens = asked[index // n_answers], len(answer.token_ids)
+    text = model.chat_format.text(answer.token_ids, direct)
+    score = grading.Score(False, f'no end within {n_tokens} tokens')
+    if answer.stopped:
+      score = task.score(problem, text)
+    scored.append(
+      {
+        'prompt': problem.prompt,
+        'answer': text,
+        **dataclasses.asdict(score),
+        'n_tokens': n_tokens,
+        'stopped': answer.stopped,
+      }
     )
-    for index, answer in enumerate(answers)
-  ]
   return [
     scored[start : start + n_answers]
     for start in range(0, len(scored), n_answers)
@@ -270,14 +277,14 @@ def sentence(row: Mapping[str, Any]) -> str:
 
 def _by_kind(
   problems: Sequence[protocol.Problem],
-  greedy: Sequence[Sequence[dict[str, Any]]],
+  greedy: Sequence[dict[str, Any]],
   sampled: Sequence[Sequence[dict[str, Any]]],
 ) -> dict[str, dict[str, Any]]:
   """Accuracy on the problems of each kind, in the order of the names."""
   result = {}
   for kind in sorted({problem.kind for problem in problems} - {''}):
     chosen = [i for i, problem in enumerate(problems) if problem.kind == kind]
-    n_greedy = sum(greedy[i][0]['correct'] for i in chosen)
+    n_greedy = sum(greedy[i]['correct'] for i in chosen)
     drawn = [answer['correct'] for i in chosen for answer in sampled[i]]
     result[kind] = {
       'n': len(chosen),
@@ -286,27 +293,6 @@ def _by_kind(
       'sampled': sum(drawn) / len(drawn),
     }
   return result
-
-
-def _scored(
-  task: protocol.Task,
-  problem: protocol.Problem,
-  answer: generate.Answer,
-  text: str,
-) -> dict[str, Any]:
-  """An answer with its verdict."""
-  n_tokens = len(answer.token_ids)
-  score = grading.Score(False, f'no end within {n_tokens} tokens')
-  if answer.stopped:
-    score = task.score(problem, text)
-  return {
-    'prompt': problem.prompt,
-    'answer': text,
-    'correct': score.correct,
-    'reason': score.reason,
-    'n_tokens': n_tokens,
-    'stopped': answer.stopped,
-  }
 
 
 def _examples(answers: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -44,16 +44,7 @@ class Settings:
   max_new_tokens: int
   temperature: float = 0.7
   seed: int = 0
-  base: bool = False  # plain continuation of the text, without the template
   max_turns: int = 0  # that the model sees, the new one with them; 0: any
-
-  def __post_init__(self):
-    if not self.base and not 0 < self.max_new_tokens < self.context_tokens:
-      raise ValueError(
-        f'max_new_tokens {self.max_new_tokens} leaves no room for a prompt in '
-        f'a context of {self.context_tokens} tokens; use 1 to '
-        f'{self.context_tokens - 1}'
-      )
 
 
 class Session:
@@ -66,6 +57,12 @@ class Session:
     chat_format: template.Format,
     settings: Settings,
   ):
+    limit, context = settings.max_new_tokens, settings.context_tokens
+    if chat_format.is_chat and not 0 < limit < context:
+      raise ValueError(
+        f'max_new_tokens {limit} leaves no room for a prompt in a context of '
+        f'{context} tokens; use 1 to {context - 1}'
+      )
     self._stream_fn = stream_fn
     self._tokenizer = tokenizer
     self._format = chat_format
@@ -128,7 +125,7 @@ class Session:
       self.turns.clear()
       return '[the conversation is forgotten]\n'
     if name == '/system':
-      if self._settings.base:
+      if not self._format.is_chat:
         return '[plain continuation knows no system message; leave --base]\n'
       self.system = value
       self.turns.clear()
@@ -157,40 +154,32 @@ class Session:
     """
     settings = self._settings
     kept = settings.max_new_tokens
-    if settings.base:
+    if not self._format.is_chat:
       kept = min(kept, settings.context_tokens // 2)
     room = settings.context_tokens - kept
-    alone = self._encode([], text)
-    if len(alone) > room:
+    system = [{'role': 'system', 'content': self.system}] * bool(self.system)
+
+    def encode(turns: Sequence[dict[str, str]]) -> list[int]:
+      return self._format.prompt([*system, *turns, *formats.question(text)])
+
+    if (n_alone := len(encode([]))) > room:
       raise ValueError(
-        f'the message is {len(alone)} tokens with its frame, but the context '
-        f'of {settings.context_tokens} less {kept} for the answer takes '
-        f'{room}; '
+        f'the message is {n_alone} tokens with its frame, but the context of '
+        f'{settings.context_tokens} less {kept} for the answer takes {room}; '
         'shorten it' + (' or the system message' if self.system else '')
       )
-    if settings.base:
-      return alone, 0
     n_dropped = 0
-    prompt = self._encode(self.turns, text)
-    while len(prompt) > room:
+    while len(prompt := encode(self.turns)) > room:
       del self.turns[:2]
       n_dropped += 1
-      prompt = self._encode(self.turns, text)
     return prompt, n_dropped
-
-  def _encode(self, turns: Sequence[dict[str, str]], text: str) -> list[int]:
-    """Ids of the conversation with a new message, ready to be continued."""
-    if self._settings.base:
-      return self._format.prompt(formats.question(text))
-    system = [{'role': 'system', 'content': self.system}] * bool(self.system)
-    return self._format.prompt([*system, *turns, *formats.question(text)])
 
   def _answer(self, prompt: list[int], text: str) -> Iterator[str]:
     """Stream an answer and keep the turn, also where it was stopped."""
     settings = self._settings
     limit, stop_ids = settings.max_new_tokens, self._format.stop_ids
     request = generate.Request(
-      limit, stop_ids, self.temperature, slides=settings.base
+      limit, stop_ids, self.temperature, slides=not self._format.is_chat
     )
     decoder = stream.StreamDecoder(self._tokenizer)
     drawn: list[int] = []
@@ -209,7 +198,7 @@ class Session:
         notice = '[stopped]'
         break
     yield visible_text.visible(decoder.flush())
-    if not settings.base:
+    if self._format.is_chat:
       self.turns += [
         {'role': 'user', 'content': text},
         {'role': 'assistant', 'content': self._format.text(drawn)},

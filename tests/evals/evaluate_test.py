@@ -99,17 +99,6 @@ def test_all_checkpoints_and_nothing_twice(made, tmp_path, monkeypatch):
   assert (workdir / 'evaluation.json').read_bytes() == before
 
 
-def test_other_problems_need_another_folder(made, tmp_path):
-  workdir = tmp_path / 'evaluate'
-  tokens = str(made / 'tokens')
-  evaluate.run(CFG, str(workdir), _given(made)[:1], tokens)
-  other = evaluate.Config(
-    task=CFG.task, evaluation=scoring.Scoring(n_problems=4), held_out_rows=7
-  )
-  with pytest.raises(ValueError, match='n_problems'):
-    evaluate.run(other, str(workdir), _given(made)[:1], tokens)
-
-
 @pytest.mark.nightly
 def test_kill_9_loses_no_finished_checkpoint(made, tmp_path):
   """Killed after the first checkpoint, it goes on with the second."""

@@ -32,12 +32,6 @@ def test_wilson_is_symmetric_and_touches_the_ends():
   assert statistics.wilson_interval(400, 400) == pytest.approx((1 - high, 1.0))
 
 
-@pytest.mark.parametrize(('successes', 'n'), [(0, 0), (-1, 5), (6, 5)])
-def test_wilson_refuses(successes, n):
-  with pytest.raises(ValueError, match=f'{successes} successes of {n}'):
-    statistics.wilson_interval(successes, n)
-
-
 @pytest.mark.parametrize('n_correct', range(6))
 @pytest.mark.parametrize('k', range(1, 6))
 def test_pass_at_k_is_the_share_of_draws(n_correct, k):
@@ -47,11 +41,6 @@ def test_pass_at_k_is_the_share_of_draws(n_correct, k):
   assert statistics.pass_at_k(5, n_correct, k) == pytest.approx(
     sum(draws) / len(draws)
   )
-
-
-def test_pass_at_k_refuses_more_draws_than_answers():
-  with pytest.raises(ValueError, match='only n = 8 answers'):
-    statistics.pass_at_k(8, 1, 9)
 
 
 def test_bootstrap_counts_problems_and_not_samples():
@@ -95,20 +84,9 @@ def test_bootstrap_of_all_wrong_is_not_certain():
   ) == statistics.wilson_interval(0, 400)
 
 
-@pytest.mark.parametrize('values', [[], [[]], [[1.0], [1.0, 0.0]]])
-def test_bootstrap_refuses(values):
-  with pytest.raises(ValueError, match='equally many samples'):
-    statistics.bootstrap_interval(values, seed=0)
-
-
 def test_mean_interval_by_hand():
   # t(0.975; 2) = 4.302653 (any table); s = 0.01, so ± 4.302653·0.01/√3.
   mean, low, high = statistics.mean_interval([0.84, 0.85, 0.86])
   assert mean == pytest.approx(0.85)
   assert high - mean == pytest.approx(0.0248414, abs=1e-7)
   assert mean - low == pytest.approx(high - mean)
-
-
-def test_mean_interval_refuses_one_seed():
-  with pytest.raises(ValueError, match='at least two'):
-    statistics.mean_interval([0.5])

@@ -108,19 +108,16 @@ def write_tokens(
   vocabulary = tokenizer()
   end = vocabulary.special_id('<|endoftext|>')
   layout = shards.Layout(sequence_length, end, vocabulary.vocab_size)
-  entries = {}
+  entries: dict[str, dict] = {}
   for source, splits in sources.items():
     (folder / source).mkdir(parents=True)
-    entries[source] = {
-      split: [
-        shards.write_shard(
-          folder / source / f'{split}-00000.array_record',
-          [(vocabulary.encode(text), len(text.encode())) for text in texts],
-          layout,
-        )
-      ]
-      for split, texts in splits.items()
-    }
+    entries[source] = {}
+    for split, texts in splits.items():
+      path = folder / source / f'{split}-00000.array_record'
+      writer = shards.ShardWriter(path, layout)
+      for text in texts:
+        writer.add(vocabulary.encode(text), len(text.encode()))
+      entries[source][split] = [writer.close()]
   shards.write_manifest(
     folder,
     shards=entries,

@@ -26,11 +26,11 @@ class Script:
     yield from (ids + [END] * self.end)[:limit]
 
 
-def _session(script, context=400, longest=100, **settings):
+def _session(script, context=400, longest=100, base=False, **settings):
   return terminal.Session(
     script,
     TOKENIZER,
-    formats.choose(TOKENIZER, is_chat=not settings.get('base')),
+    formats.choose(TOKENIZER, is_chat=not base),
     terminal.Settings(context, longest, **settings),
   )
 
@@ -113,23 +113,26 @@ def test_system_message():
   assert 'be brief' not in _text(script.calls[2][0])
 
 
-def test_single_turn_forgets_each_message_but_not_the_system():
-  script = Script('a', 'b')
-  _talk(script, '/system be brief', 'first', 'second', max_turns=1)
-  seen = _text(script.calls[1][0])
-  assert 'first' not in seen
-  assert 'second' in seen
+@pytest.mark.parametrize('max_turns', [1, 3])
+def test_no_more_turns_than_the_model_knows(max_turns):
+  script = Script(*'abcd')
+  questions = ['first', 'second', 'third', 'fourth']
+  _talk(script, '/system be brief', *questions, max_turns=max_turns)
+  seen = _text(script.calls[3][0])
+  assert [q for q in questions if q in seen] == questions[-max_turns:]
   assert 'be brief' in seen
 
 
-def test_no_more_turns_than_the_model_knows():
-  script = Script(*'abcd')
-  _talk(script, 'first', 'second', 'third', 'fourth', max_turns=3)
-  assert 'first' in _text(script.calls[2][0])
-  seen = _text(script.calls[3][0])
-  assert 'first' not in seen
-  assert 'second' in seen
-  assert 'third' in seen
+@pytest.mark.parametrize(
+  ('line', 'message'),
+  [('//etc/hosts', '/etc/hosts'), ('/usr/bin\n/usr/lib', '/usr/bin\n/usr/lib')],
+)
+def test_messages_that_begin_with_a_slash(line, message):
+  script = Script('a')
+  _talk(script, line)
+  talk = _messages(message)
+  rendered = template.render(TOKENIZER, talk, add_generation_prompt=True)
+  assert script.calls[0][0] == rendered.token_ids
 
 
 def test_temperature():
@@ -163,13 +166,6 @@ def test_reset_help_and_unknown_commands():
     assert command in _say(session, '/help')[0]
   said = _say(session, '/sing\x1b')
   assert said == ['[/sing\\x1b is no command; /help lists them]\n']
-
-
-def test_two_slashes_send_one():
-  script = Script('a')
-  _talk(script, '//etc/hosts')
-  assert '/etc/hosts' in _text(script.calls[0][0])
-  assert '//etc/hosts' not in _text(script.calls[0][0])
 
 
 def test_oldest_turns_are_dropped_whole_and_said():
@@ -301,7 +297,7 @@ def test_second_interrupt_does_not_wait_for_a_token():
 @pytest.mark.parametrize('longest', [0, 100, 101])
 def test_no_room_is_refused(longest):
   with pytest.raises(ValueError, match=f'max_new_tokens {longest} leaves'):
-    terminal.Settings(100, longest)
+    _session(Script(), context=100, longest=longest)
 
 
 def test_thoughts_are_dim_wherever_their_tags_are_cut():
@@ -314,9 +310,3 @@ def test_thoughts_are_dim_wherever_their_tags_are_cut():
   assert [*terminal.dim_thoughts('ab')] == ['a', 'b']  # nothing is kept waiting
   cut = ''.join(terminal.dim_thoughts(['<think>\n1', '\n[stopped]\n']))
   assert cut == '\x1b[2m<think>\n1\n[stopped]\n\x1b[22m'
-
-
-def test_a_text_of_several_lines_is_a_message_and_no_command():
-  script = Script('ok')
-  _talk(script, '/usr/bin\n/usr/lib')
-  assert '/usr/bin\n/usr/lib' in _text(script.calls[0][0])

@@ -31,6 +31,12 @@ _PRELOADED = (
 _RESULT = 3  # the prisoner's last descriptor, a socket
 _MAX_DESCRIPTORS = 64  # the server has fewer
 _LIBRARY = os.path.dirname(os.__file__)
+# What a program may read: the standard library and what it loads.
+_READABLE = (
+  *('/lib', '/lib64', '/usr/lib', '/usr/lib64', '/usr/share/zoneinfo'),
+  *('/etc/ld.so.cache', '/dev/null', '/dev/urandom'),
+  os.path.dirname(_LIBRARY),
+)
 _NAME = 'solution'  # of the program's module: code for '__main__' is left out
 
 
@@ -53,7 +59,7 @@ def main(control_fd: int, cpu_s: int, memory_bytes: int):
         os.waitpid(child, 0)
         return
     _keep_library()
-    ruleset = kernel.landlock_ruleset(_readable())
+    ruleset = kernel.landlock_ruleset(_READABLE)
     program = kernel.seccomp_program(platform.machine())
     kernel.become_nobody()
   except OSError as error:
@@ -87,15 +93,6 @@ def _fork(control: socket.socket, descriptors: list[int], imprison: Callable):
     os.close(pidfd)
   for fd in descriptors:
     os.close(fd)
-
-
-def _readable() -> list[str]:
-  """What a program may read: the standard library and what it loads."""
-  return [
-    os.path.dirname(_LIBRARY),
-    *('/lib', '/lib64', '/usr/lib', '/usr/lib64', '/usr/share/zoneinfo'),
-    *('/etc/ld.so.cache', '/dev/null', '/dev/urandom'),
-  ]
 
 
 def _keep_library():
