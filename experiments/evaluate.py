@@ -10,8 +10,7 @@ once as it likes and once without thinking, and multiple choice by likelihood
 too; see evals/choices.py. Of a file every question is asked, and a checkpoint
 that was trained on it is refused, unless only the tenth is asked for that no
 stage trains on. What a checkpoint achieved is on disk as soon as it is known;
-the same command asks only what is not there yet. Hardware and time stand in the
-header of each gin file.
+the same command asks only what is not there yet.
 """
 
 import dataclasses

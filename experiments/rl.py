@@ -80,7 +80,6 @@ def run(
 ) -> None:
   """Train the policy; the same workdir resumes."""
   algorithm = algorithms.choose(cfg.preset, cfg.algorithm)
-  n_steps = cfg.loop.n_steps
   n_rows = cfg.updates.rows(cfg.n_prompts * cfg.n_samples)  # of an update
   stage = start.after(
     'rl',
@@ -139,13 +138,8 @@ def run(
   using = opened.enter_context(cfg.tools.opened(stage.chat_format))
   sampler = rollout.Sampler(
     stage=stage,
-    cfg=cfg.rollouts,
-    task=cfg.task,
     problems=problems,
-    n_prompts=cfg.n_prompts,
-    n_samples=cfg.n_samples,
     request=request,
-    reward=cfg.reward,
     dead_groups=functools.partial(algorithms.dead_groups, algorithm),
     pool=futures.ThreadPoolExecutor(cfg.rollouts.n_threads),
     using=using,
@@ -175,7 +169,7 @@ def run(
       lines = metrics.lines(rollouts, cfg.rollouts.n_written)
       loop.writer.rollouts(step, lines)
       loop.write(step, learned | found | metrics.describe(rollouts, cfg.task))
-      if step % cfg.evaluate_every == 0 or step == n_steps:
+      if step % cfg.evaluate_every == 0 or step == cfg.loop.n_steps:
         evaluate(step)
       if loop.is_due(step):
         loop.save(step, state)

@@ -17,7 +17,6 @@ from llm_jax import dataclass_json, types
 from llm_jax.agent import turns
 from llm_jax.infer import generate
 from llm_jax.rl import prompts
-from llm_jax.tasks import protocol
 from llm_jax.train import start
 from llm_jax.verify import grading
 
@@ -44,14 +43,10 @@ class Rollouts:
 class Sampler:
   """All that it takes to draw and judge answers, but the parameters."""
 
+  # Its cfg says what a draw is: task, n_prompts, n_samples, reward, rollouts.
   stage: start.Stage
-  cfg: Rollouts
-  task: protocol.Task
   problems: Sequence[prompts.Prompt]  # of the run
-  n_prompts: int  # of a draw
-  n_samples: int  # answers to each
   request: generate.Request  # length limit, stop tokens and temperature
-  reward: str  # one of REWARDS
   dead_groups: Callable[[np.ndarray], np.ndarray]  # reward_PR -> is_dead_P
   pool: futures.Executor  # threads that judge
   using: turns.Tools | None = None  # that may be called
@@ -143,19 +138,19 @@ def collect(sampler: Sampler, params: types.Params, step: int) -> Collected:
 
   Source: arXiv:2503.14476 section 3.2, dynamic sampling.
   """
-  started, draws = time.monotonic(), []
-  for number in range(1 + sampler.cfg.max_refills):
+  cfg, started, draws = sampler.stage.cfg, time.monotonic(), []
+  for number in range(1 + cfg.rollouts.max_refills):
     draws.append(draw(sampler, params, step=step, number=number))
     reward_PR = np.concatenate([one.reward_PR for one in draws])
     is_dead_P = sampler.dead_groups(reward_PR)
-    if np.count_nonzero(~is_dead_P) >= sampler.n_prompts:
+    if np.count_nonzero(~is_dead_P) >= cfg.n_prompts:
       break
   rollout_s = sum(one.sample_s for one in draws)
   return Collected(
     groups=[group for one in draws for group in one.groups],
     reward_PR=reward_PR,
     is_dead_P=is_dead_P,
-    batch_P=np.sort(np.argsort(is_dead_P, kind='stable')[: sampler.n_prompts]),
+    batch_P=np.sort(np.argsort(is_dead_P, kind='stable')[: cfg.n_prompts]),
     rollout_s=rollout_s,
     score_s=time.monotonic() - started - rollout_s,
   )
@@ -178,9 +173,10 @@ def draw(
   Returns:
     The groups in the order of their prompts.
   """
-  seed, n_samples = sampler.stage.cfg.seed, sampler.n_samples
+  cfg = sampler.stage.cfg
+  seed, n_samples = cfg.seed, cfg.n_samples
   chosen = prompts.of_step(
-    sampler.problems, sampler.n_prompts, seed=seed, step=step, draw=number
+    sampler.problems, cfg.n_prompts, seed=seed, step=step, draw=number
   )
   rows = [prompt.token_ids for prompt in chosen for _ in range(n_samples)]
   first = number * len(rows)
@@ -208,13 +204,13 @@ def draw(
     prompts=rows,
     seeds=seeds,
     request=sampler.request,
-    batch_size=sampler.cfg.batch_size or len(rows),
+    batch_size=cfg.rollouts.batch_size or len(rows),
     mesh=sampler.stage.mesh,
     on_answer=on_answer,
   )
   sample_s = time.monotonic() - started
   groups = [judged[i].result() for i in range(len(chosen))]
-  if sampler.reward == 'random':
+  if cfg.reward == 'random':
     shape = len(groups), n_samples
     reward_PR = coins(shape, seed=seed, step=step, draw=number)
   else:
@@ -227,7 +223,7 @@ def _judge(sampler, prompt, answers) -> Group:
   chat_format = sampler.stage.chat_format
   texts = [chat_format.text(answer.token_ids) for answer in answers]
   last = [chat_format.text(answer.last_ids) for answer in answers]
-  scores = [sampler.task.score(prompt.problem, text) for text in last]
+  scores = [sampler.stage.cfg.task.score(prompt.problem, text) for text in last]
   score_s = time.monotonic() - started
   return Group(prompt, answers, texts=texts, scores=scores, score_s=score_s)
 

@@ -26,11 +26,14 @@ N_SAMPLES = 4
 
 
 def sampler(pool, **changes):
-  stage = tiny_stage.make(CFG, tokenizer=TOKENIZER, data=2)
+  cfg = {
+    'task': TASK, 'n_prompts': 2, 'n_samples': N_SAMPLES, 'reward': 'verifier',
+    'rollouts': rollout.Rollouts(),
+  }  # fmt: skip
+  cfg |= {name: changes.pop(name) for name in [*changes] if name in cfg}
+  stage = tiny_stage.make(CFG, tokenizer=TOKENIZER, data=2, **cfg)
   settings = {
-    'stage': stage, 'cfg': rollout.Rollouts(), 'task': TASK,
-    'problems': prompts.load(stage, TASK, 6), 'n_prompts': 2,
-    'n_samples': N_SAMPLES, 'reward': 'verifier', 'pool': pool,
+    'stage': stage, 'problems': prompts.load(stage, TASK, 6), 'pool': pool,
     'request': rollout.make_request(10, (9,), 1.0),
     'dead_groups': lambda reward_PR: np.ptp(reward_PR, axis=1) == 0,
   }  # fmt: skip
@@ -139,7 +142,7 @@ def test_dead_groups_are_replaced_until_the_batch_lives(
 
   monkeypatch.setattr(rollout, 'draw', draw)
   cfg = rollout.Rollouts(max_refills=max_refills)
-  found = rollout.collect(sampler(None, cfg=cfg), None, 1)
+  found = rollout.collect(sampler(None, rollouts=cfg), None, 1)
   assert found.groups == list(range(2 * n_draws))
   assert found.trained_groups == trained
   assert found.is_dead_P.nonzero()[0].tolist() == dead

@@ -15,13 +15,13 @@ from llm_jax.train import start
 from llm_jax.verify import grading
 
 
-def make(model, params=None, tokenizer=None, data=1, seed=0):
+def make(model, params=None, tokenizer=None, data=1, **cfg):
   """A stage with what RL reads of it; params are random unless given."""
   if params is None and model is not None:
     params = transformer.init(model, jax.random.key(1))
   return start.Stage(
     name='rl',
-    cfg=types.SimpleNamespace(seed=seed),
+    cfg=types.SimpleNamespace(**{'seed': 0, **cfg}),
     workdir='',
     mesh=device_mesh.make(device_mesh.MeshConfig(data=data)),
     model_config=model,
