@@ -117,8 +117,7 @@ class Plain(template.Format):
   def rows(self, messages):
     """Refused: a text has no turns."""
     raise ValueError(
-      f'{len(messages)} messages for a model that continues plain text; use a '
-      'chat format'
+      f'{len(messages)} messages for a model of plain text; use a chat format'
     )
 
   def prompt(self, messages, direct=False):

@@ -222,8 +222,7 @@ def _sizes(family: Family, left: dict[str, Any]) -> dict[str, Any]:
     left.pop(key, None)
     if key not in given:
       raise ValueError(
-        f'config.json has no {key}; add it, or read a folder that transformers '
-        'saved'
+        f'config.json has no {key}; add it, or save it by transformers'
       )
     is_cap = name.endswith('softcap')
     sizes[name] = given[key] or 0.0 if is_cap else given[key]
@@ -285,8 +284,7 @@ def _rope(
     scalings.add(_scaling(old))
   if len(thetas) > 1 or len(scalings) > 1:
     raise ValueError(
-      f'config.json has both {old} and rope_parameters {new}; delete the wrong '
-      'ones'
+      f'config.json has both {old} and rope_parameters {new}; delete one'
     )
   theta = thetas.pop() if thetas else absent
   return float(theta), scalings.pop() if scalings else None

@@ -47,8 +47,7 @@ def find(source: files.Name) -> pathlib.Path | None:
     return None
   if len(found) > 1:
     raise ValueError(
-      f'{path} has {len(found)} GGUF files, {found[0].name} and others; give '
-      'the path of one'
+      f'{path} has {len(found)} GGUF files; give the path of one'
     )
   return found[0]
 
@@ -84,8 +83,7 @@ def read(
     name = names.get_name(tensor.name, try_suffixes=('.weight', '.bias'))
     if name not in stored:
       raise ValueError(
-        f'{path} has no tensor {name}, which {architecture} has; fetch the '
-        'file again'
+        f'{path} has no tensor {name} of {architecture}; fetch it again'
       )
     left -= {name}
     array = _array(path, stored[name])
@@ -96,8 +94,7 @@ def read(
     tensors.fill(flat, tensor, array)
   if left:
     raise ValueError(
-      f'{path} has tensors that {architecture} has not: {sorted(left)[:3]}; is '
-      'it another class?'
+      f'{path} has tensors that {architecture} has not: {sorted(left)[:3]}'
     )
   return cfg, flat, known
 
@@ -179,8 +176,7 @@ def _scaling(
         'high_freq_factor': 4.0, 'original_max_position_embeddings': 8192,
       }  # fmt: skip
   raise ValueError(
-    f'{_FREQUENCIES} is not the scaling of a published Llama 3; read the '
-    'safetensors of the model'
+    f'{_FREQUENCIES} is not of a published Llama 3; read its safetensors'
   )
 
 

@@ -307,16 +307,14 @@ def _check_vocabulary(ranks, special_ids, vocab_size):
   both = [name for name in special_ids if name.encode() in ranks]
   if both:
     raise ValueError(
-      f'{both[0]!r} is both a control token and ordinary text of token '
-      f'{ranks[both[0].encode()]}; rename the control token'
+      f'{both[0]!r} is both a control token and ordinary text; rename the one'
     )
 
 
 def _read(path: pathlib.Path) -> bytes:
   if not path.is_file():
     raise ValueError(
-      f'{path} is missing; train a tokenizer into this folder with '
-      f'experiments.train_tokenizer, or give the path of one'
+      f'{path} is missing; give the path of a tokenizer, or train one there'
     )
   content = path.read_bytes()
   return gzip.decompress(content) if path.suffix == '.gz' else content

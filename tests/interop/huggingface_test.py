@@ -226,7 +226,7 @@ def test_every_named_size_survives_its_config(name):
     ({'hidden_act': 'gelu'}, "hidden_act = 'gelu'; only 'silu'"),
     ({'num_experts': 8}, 'num_experts = 8, unknown for Qwen3ForCausalLM'),
     ({'rope_theta': 5.0}, "has both {'rope_theta': 5.0} and rope_parameters"),
-    ({'rope_scaling': {'type': 'linear', 'factor': 2.0}}, 'delete the wrong'),
+    ({'rope_scaling': {'type': 'linear', 'factor': 2.0}}, '; delete one'),
     ({'rope_parameters': {'rope_type': 'yarn'}}, "rope type 'yarn'; only"),
     ({'rope_parameters': {'factor': 2.0}}, "['factor'] for the rope type"),
     ({'layer_types': ['chunked_attention'] * 2, 'use_sliding_window': True},

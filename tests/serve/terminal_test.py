@@ -131,7 +131,8 @@ def test_messages_that_begin_with_a_slash(line, message):
   script = Script('a')
   _talk(script, line)
   talk = _messages(message)
-  assert script.calls[0][0] == template.prompt_ids(TOKENIZER, talk)
+  rendered = template.render(TOKENIZER, talk, add_generation_prompt=True)
+  assert script.calls[0][0] == rendered.token_ids
 
 
 def test_temperature():
