@@ -65,7 +65,7 @@ class Step:
 
   def to_json(self) -> dict:
     """The counts as a JSON object, reasons by falling number."""
-    counts = dict(self._counts)
+    counts: dict[str, int] = {**self._counts}
     if self._gives_text:
       counts['tokens_kept'] = counts['bytes_kept'] // BYTES_PER_TOKEN
     reasons = sorted(

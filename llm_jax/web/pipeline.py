@@ -114,9 +114,9 @@ class Plan:
     return (*self.earlier, *(shard.filtered for shard in self.shards))
 
   @property
-  def first_id(self) -> np.uint64:
+  def first_id(self) -> int:
     """The first document of this run, behind those of earlier ones."""
-    return np.uint64(deduplication.document_id(len(self.earlier), 0))
+    return deduplication.document_id(len(self.earlier), 0)
 
 
 def plan(
@@ -332,8 +332,8 @@ def copies(
   todo: Plan, verified: Sequence[np.ndarray]
 ) -> dict[int, list[tuple[int, str]]]:
   """For each shard the rows that go, and why: `exact_copy` or `near_copy`."""
-  verified = np.concatenate(verified, axis=1)
-  ids, is_exact = deduplication.copies(verified, todo.first_id)
+  joined = np.concatenate(verified, axis=1)
+  ids, is_exact = deduplication.copies(joined, todo.first_id)
   gone: dict[int, list[tuple[int, str]]] = {}
   for i, exact in zip(ids.tolist(), is_exact.tolist(), strict=True):
     number, row = deduplication.file_and_row(i)
