@@ -139,17 +139,6 @@ def make_batch_fn(
   return batch
 
 
-def empty_batch(batch_size: int, length: int) -> Batch:
-  """A batch of padding, with the arrays that `make_batch_fn` gives."""
-  tokens_BT = np.zeros((batch_size, length + 1), np.int32)
-  return arrays(
-    tokens_BT,
-    lengths=np.zeros(batch_size, int),
-    end_of_text_id=0,
-    keep_documents=True,
-  )
-
-
 def rows_of_each(weights: Sequence[float], batch_size: int) -> list[int]:
   """Share out the rows of a batch by the method of the largest remainder.
 

@@ -112,7 +112,7 @@ def _config_values(
   known: Mapping[str, Any], stored: Mapping[str, Any]
 ) -> dict[str, Any]:
   """The config.json of the model that the metadata describes."""
-  architecture = known.get('general.architecture')
+  architecture = str(known.get('general.architecture'))
   architectures = tables()['architectures']
   if architecture not in architectures:
     raise ValueError(

@@ -40,7 +40,7 @@ def _say(monkeypatch, capsys):
     )
     described = dict.fromkeys(described, 'help')
     if recipe is sft:
-      described = dict.fromkeys(('documents', 'conversations'), 'help')
+      described = {'conversations': 'help'}
     code = command_line.execute(
       recipe.Config, recipe.run, described, argv=argv, explain=lines
     )
