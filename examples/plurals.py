@@ -36,9 +36,8 @@ NOUNS = """
 """
 PHRASINGS = (
   'What is the plural of "{}"? Answer with one word.',
-  'Give me the plural of the noun "{}", and nothing else.',
-  'One {}, two what? Answer with one word.',
-  'Write "{}" in the plural. Say only that word.',
+  'Answer with one word: what is the plural of "{}"?',
+  'What is the plural of the noun "{}"? Say only that word.',
 )
 ODD = {
   'tooth': 'teeth',

@@ -93,10 +93,7 @@ def run(
   with record.correctable(workdir):
     dataset = make_dataset(cfg, workdir, sources)
     laid_out, left_out = given.lay_out(
-      dataset,
-      stage.chat_format.rows,
-      length=limit,
-      too_long=cfg.too_long,
+      dataset, stage.chat_format.rows, length=limit, too_long=cfg.too_long
     )
     batch_fn, n_rows = packing.make_batch_fn(
       [row.rendered for row in laid_out],

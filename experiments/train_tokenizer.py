@@ -45,11 +45,7 @@ def run(
   o200k_ranks: str | None = None,
 ) -> None:
   """Learn, save, and measure on documents that were not learnt from."""
-  published = {
-    'cl100k': cl100k_ranks,
-    'gpt2': gpt2_ranks,
-    'o200k': o200k_ranks,
-  }
+  published = {'cl100k': cl100k_ranks, 'gpt2': gpt2_ranks, 'o200k': o200k_ranks}
   compared = {
     name: encoding.Tokenizer.from_ranks(path, name)
     for name, path in published.items()

@@ -297,10 +297,7 @@ def _nearest(name: str, options: Iterable[str]) -> str:
 
 
 def _build(
-  cls: type,
-  given: Mapping[str, Any],
-  bound: _Bound,
-  imported: Sequence[type],
+  cls: type, given: Mapping[str, Any], bound: _Bound, imported: Sequence[type]
 ) -> Any:
   """Builds a class, taking what it uses out of `bound`.
 

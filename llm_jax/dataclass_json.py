@@ -355,10 +355,7 @@ def _from_tagged(
 
 
 def _explain(
-  cfg: Any,
-  at: str,
-  default: Any,
-  comments: Callable[[type], Mapping[str, str]],
+  cfg: Any, at: str, default: Any, comments: Callable[[type], Mapping[str, str]]
 ) -> Iterator[str]:
   hints, said = typing.get_type_hints(type(cfg)), comments(type(cfg))
   for field in dataclasses.fields(cfg):

@@ -33,7 +33,9 @@ NIGHTLY = {
     'test_losses_after_kills_equal_an_uninterrupted_run': 'a kill a stage of 4',
   },
   'model/transformer_test.py': {
-    'test_cache_equals_no_cache_with_ragged_rows': 'a layout scanned or not',
+    'test_cache_equals_no_cache_with_ragged_rows': '5 layouts scanned or not',
+    'test_no_token_sees_a_later_one_or_beyond_its_windows': '3 layouts of 10',
+    'test_packed_documents_equal_documents_alone': '3 layouts of 10',
     'test_scan_and_remat_change_no_gradient': 'one way of four a layout',
     'test_likelihood_is_that_of_the_logits': 'a layout in chunks or whole',
   },

@@ -6,6 +6,7 @@ arrays. What the lint cannot see: the shape that an array really has.
 """
 
 import ast
+import functools
 import io
 import pathlib
 import re
@@ -22,6 +23,7 @@ FOLDERS = ('llm_jax', 'experiments', 'tools', 'tests')
 
 _SUFFIX = re.compile(r'_*[a-z]\w*_([A-Z1]+)')
 _SAME_SHAPE_METHODS = ('astype', 'copy', 'conj')
+parse = functools.cache(ast.parse)  # several rules read each file
 
 
 def faults(text: str, dimensions: Collection[str]) -> list[str]:
@@ -34,7 +36,7 @@ def faults(text: str, dimensions: Collection[str]) -> list[str]:
   Returns:
     Lines such as `3: x_BQ: Q is no dimension`.
   """
-  tree = ast.parse(text)
+  tree = parse(text)
   result = []
   for name, line in _named(tree):
     for letter in dict.fromkeys(_suffix(name) or ''):
@@ -217,6 +219,8 @@ def test_planted_fault(text, fault):
 
 def fmt_skips(text: str) -> list[str]:
   """Calls that no longer look as the formatter has them: `1: f(...)`."""
+  if 'fmt: skip' not in text:
+    return []
   skipped = {
     token.start[0]
     for token in tokenize.generate_tokens(io.StringIO(text).readline)
@@ -224,7 +228,7 @@ def fmt_skips(text: str) -> list[str]:
   }
   return [
     f'{node.lineno}: {ast.unparse(node.func)}(...) under fmt: skip'
-    for node in ast.walk(ast.parse(text))
+    for node in ast.walk(parse(text))
     if isinstance(node, ast.Call) and node.end_lineno in skipped
   ]
 
@@ -233,7 +237,7 @@ def lib_aliases(text: str) -> list[str]:
   """`1: update as update_lib`."""
   return [
     f'{node.lineno}: {alias.name} as {alias.asname}'
-    for node in ast.walk(ast.parse(text))
+    for node in ast.walk(parse(text))
     if isinstance(node, (ast.Import, ast.ImportFrom))
     for alias in node.names
     if (alias.asname or '').endswith('_lib')

@@ -116,15 +116,15 @@ def _conversations(
     read
     for path in conversations.find(source)
     for read in forms.read_rows(
-      conversations.rows(path), tally, lambda number: f'row {number}'
+      ((f'row {n}', row) for n, row in conversations.rows(path)), tally
     )
   )
   shown = 0
-  for number, messages in itertools.islice(found, n_shown):
+  for place, messages in itertools.islice(found, n_shown):
     # Some templates learn a row for each answer.
     for row in layout.rows(messages):
       n, n_learnt = len(row.token_ids), sum(row.loss_mask)
-      print(f'row {number}: {n} tokens, {n_learnt} learnt')
+      print(f'{place}: {n} tokens, {n_learnt} learnt')
       print(show(tokenizer, *row, in_colour=in_colour))
     shown += 1
   for reason, (count, place) in tally.rejects.items():

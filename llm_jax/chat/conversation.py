@@ -40,8 +40,7 @@ def check(messages: Sequence[Message]) -> None:
   """
   if isinstance(messages, Mapping | str) or not isinstance(messages, Sequence):
     raise ValueError(
-      f'a conversation is a list of messages, not {type(messages).__name__}; '
-      f'put the message into a list'
+      f'a conversation is a list of messages, not {type(messages).__name__}'
     )
   if not messages:
     raise ValueError('the conversation has no messages; give at least one')
@@ -82,8 +81,7 @@ def check_answerable(messages: Sequence[Message]) -> None:
 def _check_message(index: int, message: Message) -> None:
   if not isinstance(message, Mapping):
     raise ValueError(
-      f'message {index} is {type(message).__name__}, not an object; write '
-      f'{{"role": ..., "content": ...}}'
+      f'message {index} is {type(message).__name__}; make it an object'
     )
   role, content = message.get('role'), message.get('content')
   if role not in ROLES:
@@ -97,6 +95,5 @@ def _check_message(index: int, message: Message) -> None:
   unknown = sorted(message.keys() - _KEYS)
   if unknown:
     raise ValueError(
-      f'message {index} has {unknown[0]!r}, which the format does not show; '
-      f'leave it out'
+      f'message {index} has {unknown[0]!r}, which the format does not show'
     )

@@ -106,7 +106,7 @@ class Own(template.Format):
   def prompt(self, messages, direct=False):
     """See Format; it opens no thought."""
     del direct
-    return template.prompt_ids(self._tokenizer, messages)
+    return template.render(self._tokenizer, messages, True).token_ids
 
 
 class Plain(template.Format):
@@ -117,8 +117,7 @@ class Plain(template.Format):
   def rows(self, messages):
     """Refused: a text has no turns."""
     raise ValueError(
-      f'{len(messages)} messages for a model that continues plain text; use a '
-      'chat format'
+      f'{len(messages)} messages for a model of plain text; use a chat format'
     )
 
   def prompt(self, messages, direct=False):

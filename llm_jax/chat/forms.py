@@ -77,39 +77,36 @@ class Tally:
 
 
 class Read(NamedTuple):
-  """A conversation, and the number of the row that it was read from."""
+  """A conversation, and where the row stands that it was read from."""
 
-  number: int
+  place: str
   messages: Messages
 
 
 def read_rows(
-  rows: Iterable[tuple[int, Mapping[str, Any] | str]],
-  tally: Tally,
-  place: Callable[[int], str],
+  rows: Iterable[tuple[str, Mapping[str, Any] | str]], tally: Tally
 ) -> Iterator[Read]:
   """The conversations of a file's rows.
 
   Args:
-    rows: with their numbers; text says why there is no row.
+    rows: with what names their places; text says why there is no row.
     tally: is kept.
-    place: names the row of a number.
 
   Yields:
     Conversations that `conversation.check` accepts and in which the assistant
     says something to be learnt; OASST's messages at the end.
   """
-  tree: dict[str, tuple[int, Mapping[str, Any]]] = {}
+  tree: dict[str, tuple[str, Mapping[str, Any]]] = {}
   trees: list[_Node] = []
-  for number, row in rows:
-    with tally.rejecting(place(number)):
+  for place, row in rows:
+    with tally.rejecting(place):
       if isinstance(row, str):
         raise ValueError(row)
       row = {key: value for key, value in row.items() if value is not None}
       if {'message_id', 'text', 'role'} <= row.keys():
-        tree[row['message_id']] = number, row
+        tree[row['message_id']] = place, row
       elif {'message_tree_id', 'prompt'} <= row.keys():
-        trees.append(_from_tree(number, row['prompt']))
+        trees.append(_from_tree(place, row['prompt']))
       else:
         form = _form_of(row)
         messages = form.read(row)
@@ -117,11 +114,11 @@ def read_rows(
         known = f'{form.needs} {form.more}'.split()
         tally.ignored.update(key for key in row if key not in known)
         tally.forms[form.name] += 1
-        yield Read(number, messages)
-  for root in itertools.chain(trees, _from_messages(tree, tally, place)):
-    with tally.rejecting(place(root.number)):
+        yield Read(place, messages)
+  for root in itertools.chain(trees, _from_messages(tree, tally)):
+    with tally.rejecting(root.place):
       for read in list(_from_paths(_paths(root, [], tally))):
-        with tally.rejecting(place(read.number)):
+        with tally.rejecting(read.place):
           _check(read.messages, tally)
           tally.forms['OASST'] += 1
           yield read
@@ -267,22 +264,20 @@ def _list(value: Any, name: str) -> Sequence[Any]:
 
 
 class _Node(NamedTuple):
-  """A message of a tree of OASST, in which row it stood, and its replies."""
+  """A message of a tree of OASST, where its row stands, and its replies."""
 
-  number: int
+  place: str
   message: Mapping[str, Any]
   replies: Sequence['_Node']
 
 
-def _from_tree(number: int, message: Mapping[str, Any]) -> _Node:
-  replies = [_from_tree(number, r) for r in message.get('replies') or ()]
-  return _Node(number, message, replies)
+def _from_tree(place: str, message: Mapping[str, Any]) -> _Node:
+  replies = [_from_tree(place, r) for r in message.get('replies') or ()]
+  return _Node(place, message, replies)
 
 
 def _from_messages(
-  rows: Mapping[str, tuple[int, Mapping[str, Any]]],
-  tally: Tally,
-  place: Callable[[int], str],
+  rows: Mapping[str, tuple[str, Mapping[str, Any]]], tally: Tally
 ) -> Iterator[_Node]:
   """Trees of messages that name their parents, in whatever order."""
   replies: dict[str | None, list[str]] = collections.defaultdict(list)
@@ -295,9 +290,9 @@ def _from_messages(
     return _Node(*rows[name], [node(reply) for reply in replies[name]])
 
   yield from map(node, replies[None])
-  for name, (number, _) in rows.items():
+  for name, (place, _) in rows.items():
     if name in missing:
-      tally.reject('the first message of its tree is not there', place(number))
+      tally.reject('the first message of its tree is not there', place)
 
 
 def _paths(
@@ -335,7 +330,7 @@ def _from_paths(paths: Sequence[Sequence[_Node]]) -> Iterator[Read]:
       if message['role'] == conversation.ASSISTANT and n_paths[id(node)] > 1:
         message['weight'] = 0
       messages.append(_message(message))
-    yield Read(path[-1].number, messages)
+    yield Read(path[-1].place, messages)
 
 
 _FORMS = (

@@ -132,14 +132,6 @@ def render(
   return Rendered(token_ids, loss_mask)
 
 
-def prompt_ids(
-  tokenizer: text_tokenizer.TextTokenizer,
-  messages: Sequence[conversation.Message],
-) -> list[int]:
-  """The ids that a model continues with its answer; see `render`."""
-  return render(tokenizer, messages, add_generation_prompt=True).token_ids
-
-
 def _header(tokenizer: text_tokenizer.TextTokenizer, role: str) -> list[int]:
   return [
     tokenizer.special_id(specials.IM_START),

@@ -283,8 +283,7 @@ def _text(row: Mapping[str, Any], name: str) -> str | None:
     value = value.decode() if isinstance(value, bytes) else value
   except UnicodeDecodeError as error:
     raise ValueError(
-      f'column {name!r} holds bytes that are not UTF-8 ({error}); convert them '
-      'to text'
+      f'column {name!r} holds bytes that are not UTF-8 ({error}); convert it'
     ) from None
   if not isinstance(value, str | None):
     raise ValueError(

@@ -170,8 +170,7 @@ def read_manifest(directory: files.Name) -> dict[str, Any]:
   path = pathlib.Path(directory) / MANIFEST
   if not path.is_file():
     raise ValueError(
-      f'{path} is missing: {directory} holds no finished token shards; run '
-      f'experiments.tokenize with --workdir {directory}'
+      f'{path} is missing; run experiments.tokenize with --workdir {directory}'
     )
   return files.read_json(path)
 

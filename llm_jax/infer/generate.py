@@ -99,9 +99,7 @@ def stream(
 
 
 def check(
-  cfg: config.ModelConfig,
-  prompts: Sequence[Sequence[int]],
-  request: Request,
+  cfg: config.ModelConfig, prompts: Sequence[Sequence[int]], request: Request
 ) -> None:
   """Refuse prompts that cannot be continued as asked; see requests.check.
 

@@ -31,10 +31,7 @@ class Rules(NamedTuple):
 
 
 def sample(
-  logits_BV: jax.Array,
-  rules: Rules,
-  seed_B: jax.Array,
-  position_B: jax.Array,
+  logits_BV: jax.Array, rules: Rules, seed_B: jax.Array, position_B: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
   """Draw one token a row by inverting the distribution function.
 

@@ -6,9 +6,11 @@ because transformers 4 reads one of each, without an error where it is missing,
 and transformers 5 the other. Does not touch arrays.
 """
 
-import dataclasses
-from collections.abc import Mapping
-from typing import Any
+import functools
+import pathlib
+import tomllib
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 from absl import logging
 
@@ -16,129 +18,39 @@ from llm_jax import dataclass_json
 from llm_jax.interop import config_keys
 from llm_jax.model import config
 
-_KEYS = {
-  'vocab_size': 'vocab_size', 'n_layers': 'num_hidden_layers',
-  'd_model': 'hidden_size', 'n_heads': 'num_attention_heads',
-  'n_kv_heads': 'num_key_value_heads', 'head_dim': 'head_dim',
-  'd_ff': 'intermediate_size', 'max_length': 'max_position_embeddings',
-  'norm_eps': 'rms_norm_eps', 'tied_embeddings': 'tie_word_embeddings',
-}  # fmt: skip
-_GPT2_KEYS = {
-  'vocab_size': 'vocab_size', 'n_layers': 'n_layer', 'd_model': 'n_embd',
-  'n_heads': 'n_head', 'd_ff': 'n_inner', 'max_length': 'n_positions',
-  'norm_eps': 'layer_norm_epsilon', 'tied_embeddings': 'tie_word_embeddings',
-}  # fmt: skip
-_QWEN3_MOE_KEYS = _KEYS | {
-  'd_ff': 'moe_intermediate_size', 'n_experts': 'num_experts',
-  'n_experts_per_token': 'num_experts_per_tok',
-  'normalize_router': 'norm_topk_prob',
-}  # fmt: skip
-_MIXTRAL_KEYS = _KEYS | {
-  'n_experts': 'num_local_experts',
-  'n_experts_per_token': 'num_experts_per_tok',
-}
-_GEMMA3_KEYS = _KEYS | {
-  'query_pre_attn_scalar': 'query_pre_attn_scalar',
-  'logit_softcap': 'final_logit_softcapping',
-}
-_GEMMA2_KEYS = _GEMMA3_KEYS | {'attention_softcap': 'attn_logit_softcapping'}
-# The keys of each kind of rotary scaling, and our names of them.
-_SCALINGS: dict[str, dict[str, str]] = {
-  'default': {},
-  'linear': {'factor': 'factor'},
-  'llama3': {
-    'factor': 'factor',
-    'low_freq_factor': 'low_freq_factor',
-    'high_freq_factor': 'high_freq_factor',
-    'original_max_position_embeddings': 'original_max_length',
-  },
-}
 _KINDS = {'full_attention': 'G', 'sliding_attention': 'L'}
-_ROPE = ('rope_theta', 'rope_scaling')
-_WINDOW = ('layer_pattern', 'window')
-# Their values are no part of ModelConfig's layout.
-_ANY_VALUE = {*_KEYS, 'unused_ids', 'dtype', 'unroll_layers', 'remat'}
+# Their values are no part of ModelConfig's layout, nor are those of all keys.
+_ANY_VALUE = ('unused_ids', 'dtype', 'unroll_layers', 'remat')
 
 
-@dataclasses.dataclass(frozen=True)
-class Family:
-  """A published class.
-
-  Attributes:
-    model_type: its name in config.json.
-    architecture: the class in transformers.
-    fixed: options whose value differs from ModelConfig's default.
-    free: options that config.json holds in a form of their own.
-    constants: keys of config.json with the one value that is supported.
-    keys: the key of each other option.
-    tied: what an absent tie_word_embeddings means.
-  """
+class Family(NamedTuple):
+  """A published class, as families.toml explains it."""
 
   model_type: str
   architecture: str
   fixed: Mapping[str, Any]
-  free: tuple[str, ...]
+  free: Sequence[str]
   constants: Mapping[str, Any]
-  keys: Mapping[str, str] = dataclasses.field(default_factory=lambda: _KEYS)
-  tied: bool = False
+  keys: Mapping[str, str]
+  tied: bool
 
 
-_GEMMA = {
-  'activation': 'gelu_gated', 'norm': 'rms_plus_one', 'post_norms': True,
-  'embedding_scale': True,
-}  # fmt: skip
-_GEMMA_CONSTANTS = {
-  'hidden_activation': 'gelu_pytorch_tanh', 'attention_bias': False,
-  'use_bidirectional_attention': False,
-}  # fmt: skip
-_ALL_SPARSE = {
-  'decoder_sparse_step': 1, 'mlp_only_layers': [], 'use_sliding_window': False,
-}  # fmt: skip
-_GPT2 = {
-  'activation': 'gelu', 'norm': 'layer', 'qk_norm': False, 'bias': 'all',
-  'positions': 'learned',
-}  # fmt: skip
-_GPT2_CONSTANTS = {
-  'activation_function': 'gelu_new', 'scale_attn_weights': True,
-  'scale_attn_by_inverse_layer_idx': False, 'add_cross_attention': False,
-}  # fmt: skip
-_SILU = {'hidden_act': 'silu', 'attention_bias': False}
-_GPT2_FREE = (*_ROPE, 'local_rope_theta')  # without effect on learned positions
-# Behind each model_type the other attributes of its class; the rows are in the
-# order in which they are tried for writing.
-_TABLE: dict[str, tuple] = {
-  'qwen3': ('Qwen3ForCausalLM', {}, (*_ROPE, *_WINDOW), _SILU),
-  'llama': (
-    'LlamaForCausalLM', {'qk_norm': False}, _ROPE, _SILU | {'mlp_bias': False},
-  ),
-  'mistral': (
-    'MistralForCausalLM', {'qk_norm': False}, _ROPE,
-    _SILU | {'sliding_window': None},
-  ),
-  'qwen2': (
-    'Qwen2ForCausalLM', {'qk_norm': False, 'bias': 'qkv'}, (*_ROPE, *_WINDOW),
-    {'hidden_act': 'silu'},
-  ),
-  'qwen3_moe': (
-    'Qwen3MoeForCausalLM', {}, _ROPE, _SILU | _ALL_SPARSE, _QWEN3_MOE_KEYS,
-  ),
-  'mixtral': (
-    'MixtralForCausalLM', {'qk_norm': False}, _ROPE,
-    {'hidden_act': 'silu', 'sliding_window': None}, _MIXTRAL_KEYS,
-  ),
-  'gemma3_text': (
-    'Gemma3ForCausalLM', _GEMMA, (*_ROPE, 'local_rope_theta', *_WINDOW),
-    {**_GEMMA_CONSTANTS, 'attn_logit_softcapping': None}, _GEMMA3_KEYS, True,
-  ),
-  'gemma2': (
-    'Gemma2ForCausalLM', {**_GEMMA, 'qk_norm': False},
-    ('rope_theta', *_WINDOW), _GEMMA_CONSTANTS, _GEMMA2_KEYS, True,
-  ),
-  'gpt2': (
-    'GPT2LMHeadModel', _GPT2, _GPT2_FREE, _GPT2_CONSTANTS, _GPT2_KEYS, True,
-  ),
-}  # fmt: skip
-_FAMILIES = {name: Family(name, *rest) for name, rest in _TABLE.items()}
+@functools.cache
+def _tables() -> dict[str, Any]:
+  path = pathlib.Path(__file__).with_suffix('.toml')
+  return tomllib.loads(path.read_text(encoding='utf-8'))
+
+
+@functools.cache
+def _families() -> dict[str, Family]:
+  found = {}
+  for name, row in _tables()['classes'].items():
+    row = {'fixed': {}, 'tied': False, 'null': (), **row}
+    row['constants'] = row['constants'] | dict.fromkeys(row.pop('null'))
+    keys = _tables()['keys'] | row.get('keys', {})
+    row['keys'] = {option: key for option, key in keys.items() if key}
+    found[name] = Family(name, **row)
+  return found
 
 
 def of_model(cfg: config.ModelConfig) -> Family:
@@ -153,7 +65,7 @@ def of_model(cfg: config.ModelConfig) -> Family:
   Raises:
     ValueError: if there is none, with the options that block the nearest.
   """
-  found = [(family, _blockers(family, cfg)) for family in _FAMILIES.values()]
+  found = [(family, _blockers(family, cfg)) for family in _families().values()]
   nearest, blockers = min(found, key=lambda each: len(each[1]))
   if blockers:
     raise ValueError(
@@ -170,12 +82,12 @@ def of_json(values: Mapping[str, Any]) -> Family:
     ValueError: if it is none of ours.
   """
   model_type = values.get('model_type')
-  if model_type not in _FAMILIES:
+  if model_type not in _families():
     raise ValueError(
       f'config.json has model_type {model_type!r}, which cannot be read; use a '
-      f'checkpoint of {", ".join(_FAMILIES)}'
+      f'checkpoint of {", ".join(_families())}'
     )
-  return _FAMILIES[model_type]
+  return _families()[model_type]
 
 
 def _blockers(family: Family, cfg: config.ModelConfig) -> list[str]:
@@ -183,7 +95,7 @@ def _blockers(family: Family, cfg: config.ModelConfig) -> list[str]:
   # Options without effect while another one is 0.
   of_experts = ('n_experts_per_token', 'normalize_router')
   needs = dict.fromkeys(of_experts, 'n_experts') | {'layer_pattern': 'window'}
-  free = {*_ANY_VALUE, *family.free, *family.keys}
+  free = {*_ANY_VALUE, *_tables()['keys'], *family.free, *family.keys}
   free |= {name for name, other in needs.items() if not getattr(cfg, other)}
   for name, has in vars(cfg).items():
     wanted = family.fixed.get(name, getattr(default, name))
@@ -278,8 +190,8 @@ def from_json(values: Mapping[str, Any]) -> config.ModelConfig:
     left.pop('hidden_act', None)  # in old files; hidden_activation counts
   dtype = left.get('dtype') or left.get('torch_dtype')
   options['dtype'] = 'bfloat16' if dtype == 'bfloat16' else 'float32'
-  given = {key for key, value in left.items() if value is not None}
-  rest = sorted(given.difference(config_keys.IGNORED.split()))
+  rest = [k for k in sorted(left) if not config_keys.is_ignored(k)]
+  rest = [key for key in rest if left[key] is not None]
   neutral = [key for key in rest if config_keys.is_neutral(key, left[key])]
   unknown = [f'{k} = {left[k]!r}' for k in rest if k not in neutral]
   if unknown:
@@ -310,8 +222,7 @@ def _sizes(family: Family, left: dict[str, Any]) -> dict[str, Any]:
     left.pop(key, None)
     if key not in given:
       raise ValueError(
-        f'config.json has no {key}; add it, or read a folder that transformers '
-        'saved'
+        f'config.json has no {key}; add it, or save it by transformers'
       )
     is_cap = name.endswith('softcap')
     sizes[name] = given[key] or 0.0 if is_cap else given[key]
@@ -326,7 +237,7 @@ def _rope_to_json(cfg: config.ModelConfig, family: Family) -> dict[str, Any]:
   scaling = cfg.rope_scaling
   given = None
   if scaling is not None:
-    keys = _SCALINGS[scaling.kind].items()
+    keys = _tables()['scalings'][scaling.kind].items()
     given = {'rope_type': scaling.kind}
     given |= {key: getattr(scaling, name) for key, name in keys}
   flat = {'rope_type': 'default', **(given or {}), 'rope_theta': cfg.rope_theta}
@@ -373,8 +284,7 @@ def _rope(
     scalings.add(_scaling(old))
   if len(thetas) > 1 or len(scalings) > 1:
     raise ValueError(
-      f'config.json has both {old} and rope_parameters {new}; delete the wrong '
-      'ones'
+      f'config.json has both {old} and rope_parameters {new}; delete one'
     )
   theta = thetas.pop() if thetas else absent
   return float(theta), scalings.pop() if scalings else None
@@ -382,12 +292,13 @@ def _rope(
 
 def _scaling(values: Mapping[str, Any]) -> config.RopeScaling | None:
   kind = values.get('rope_type', values.get('type', 'default'))
-  if str(kind) not in _SCALINGS:
+  known = _tables()['scalings']
+  if str(kind) not in known:
     raise ValueError(
-      f'config.json has the rope type {kind!r}; only default, linear and '
-      'llama3 are supported'
+      f'config.json has the rope type {kind!r}; only '
+      f'{", ".join(known)} are supported'
     )
-  names, others = _SCALINGS[kind], ('rope_type', 'type', 'rope_theta')
+  names, others = known[kind], ('rope_type', 'type', 'rope_theta')
   left = {k: v for k, v in values.items() if k not in others and v is not None}
   if left.keys() != names.keys():
     raise ValueError(

@@ -7,7 +7,9 @@ What the metadata says of tokens is in gguf_tokenizer.py. Nothing is written
 but by `tools.export_gguf`.
 """
 
+import functools
 import pathlib
+import tomllib
 from collections.abc import Mapping
 from typing import Any
 
@@ -18,37 +20,17 @@ from llm_jax import files
 from llm_jax.interop import families, tensors
 from llm_jax.model import config
 
-# Keys of the metadata, behind the name of the architecture, and config.json's.
-_KEYS = {
-  'context_length': 'max_position_embeddings',
-  'embedding_length': 'hidden_size', 'block_count': 'num_hidden_layers',
-  'feed_forward_length': 'intermediate_size', 'vocab_size': 'vocab_size',
-  'attention.head_count': 'num_attention_heads',
-  'attention.head_count_kv': 'num_key_value_heads',
-  'attention.key_length': 'head_dim', 'rope.freq_base': 'rope_theta',
-  'attention.layer_norm_rms_epsilon': 'rms_norm_eps',
-}  # fmt: skip
-_GEMMA_KEYS = _KEYS | {
-  'attention.sliding_window': 'sliding_window',
-  'final_logit_softcapping': 'final_logit_softcapping',
-}
-_CAP = 'attn_logit_softcapping'
-_GEMMA2_KEYS = _GEMMA_KEYS | {_CAP: _CAP}
-# By architecture: model_type, the class's own values, keys, and the number of
-# layers of the one size whose scores are not over the root of head_dim.
-_ARCHITECTURES: dict[str, tuple[str, dict[str, Any], dict[str, str], int]] = {
-  'llama': ('llama', {'hidden_act': 'silu'}, _KEYS, 0),
-  'qwen2': ('qwen2', {'hidden_act': 'silu'}, _KEYS, 0),
-  'qwen3': ('qwen3', {'hidden_act': 'silu'}, _KEYS, 0),
-  'gemma2': ('gemma2', {}, _GEMMA2_KEYS, 46),
-  'gemma3': ('gemma3_text', {'final_logit_softcapping': None}, _GEMMA_KEYS, 62),
-}
-# Without effect on logits, or equal to what is read from other keys.
-_IGNORED = 'attention.value_length rope.dimension_count tensor_data_layout'
 TYPES = ('F32', 'F16', 'BF16', 'Q8_0', 'Q4_0', 'Q4_1', 'Q5_0', 'Q4_K', 'Q6_K')
 _FREQUENCIES = 'rope_freqs.weight'
 # Llama 3.1 to 3.3 and Llama 3.2, of whose scaling only its result is stored.
 _LLAMA3_FACTORS = (8.0, 32.0)
+
+
+@functools.cache
+def tables() -> dict[str, Any]:
+  """What is known of such files; see gguf_file.toml."""
+  path = pathlib.Path(__file__).with_suffix('.toml')
+  return tomllib.loads(path.read_text(encoding='utf-8'))
 
 
 def find(source: files.Name) -> pathlib.Path | None:
@@ -65,8 +47,7 @@ def find(source: files.Name) -> pathlib.Path | None:
     return None
   if len(found) > 1:
     raise ValueError(
-      f'{path} has {len(found)} GGUF files, {found[0].name} and others; give '
-      'the path of one'
+      f'{path} has {len(found)} GGUF files; give the path of one'
     )
   return found[0]
 
@@ -102,8 +83,7 @@ def read(
     name = names.get_name(tensor.name, try_suffixes=('.weight', '.bias'))
     if name not in stored:
       raise ValueError(
-        f'{path} has no tensor {name}, which {architecture} has; fetch the '
-        'file again'
+        f'{path} has no tensor {name} of {architecture}; fetch it again'
       )
     left -= {name}
     array = _array(path, stored[name])
@@ -114,8 +94,7 @@ def read(
     tensors.fill(flat, tensor, array)
   if left:
     raise ValueError(
-      f'{path} has tensors that {architecture} has not: {sorted(left)[:3]}; is '
-      'it another class?'
+      f'{path} has tensors that {architecture} has not: {sorted(left)[:3]}'
     )
   return cfg, flat, known
 
@@ -134,19 +113,20 @@ def _config_values(
 ) -> dict[str, Any]:
   """The config.json of the model that the metadata describes."""
   architecture = known.get('general.architecture')
-  if architecture not in _ARCHITECTURES:
+  architectures = tables()['architectures']
+  if architecture not in architectures:
     raise ValueError(
       f'the GGUF file has the architecture {architecture!r}, which cannot be '
-      f'read; use one of {", ".join(_ARCHITECTURES)}'
+      f'read; use one of {", ".join(architectures)}'
     )
-  model_type, constants, keys, odd_layers = _ARCHITECTURES[architecture]
+  row, prefix = architectures[architecture], f'{architecture}.'
+  keys, ignored = tables()['keys'] | row.get('keys', {}), tables()['ignored']
   own = {
-    key.removeprefix(f'{architecture}.'): _plain(value)
+    key.removeprefix(prefix): _plain(value)
     for key, value in known.items()
-    if key.startswith(f'{architecture}.')
-    and not key.endswith(tuple(_IGNORED.split()))
+    if key.startswith(prefix) and key.removeprefix(prefix) not in ignored
   }
-  values = {'model_type': model_type, **constants}
+  values = {'model_type': row['model_type']}
   values |= {keys[key]: own.pop(key) for key in [*own] if key in keys}
   values['rope_scaling'] = _scaling(own, values, stored)
   if own := {key: value for key, value in own.items() if value}:
@@ -158,8 +138,9 @@ def _config_values(
   values['tie_word_embeddings'] = 'output.weight' not in stored
   n_heads, width = values['num_attention_heads'], values['hidden_size']
   values.setdefault('head_dim', width // n_heads)
-  if model_type.startswith('gemma'):
-    is_odd = values['num_hidden_layers'] == odd_layers
+  if architecture.startswith('gemma'):
+    values.setdefault('final_logit_softcapping', None)
+    is_odd = values['num_hidden_layers'] == row['odd_layers']
     scalar = width // n_heads if is_odd else values['head_dim']
     values['query_pre_attn_scalar'] = scalar
   if stored['blk.0.attn_q.weight'].tensor_type.name == 'BF16':
@@ -195,8 +176,7 @@ def _scaling(
         'high_freq_factor': 4.0, 'original_max_position_embeddings': 8192,
       }  # fmt: skip
   raise ValueError(
-    f'{_FREQUENCIES} is not the scaling of a published Llama 3; read the '
-    'safetensors of the model'
+    f'{_FREQUENCIES} is not of a published Llama 3; read its safetensors'
   )
 
 

@@ -10,16 +10,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from llm_jax import files
+from llm_jax.interop import gguf_file
 from llm_jax.tokenizer import huggingface, patterns, sentencepiece
 
-# Our pattern, by llama.cpp's name of the way that text is cut.
-_PATTERNS = {
-  'gpt-2': 'gpt2', 'smollm': 'smollm', 'starcoder': 'smollm',
-  'refact': 'smollm', 'command-r': 'smollm', 'llama-bpe': 'cl100k',
-  'llama3': 'cl100k', 'llama-v3': 'cl100k', 'dbrx': 'cl100k',
-  'smaug-bpe': 'cl100k', 'qwen2': 'qwen2', 'deepseek-r1-qwen': 'qwen2',
-  'gpt-4o': 'o200k', 'llama4': 'o200k', 'deepseek-v3': 'deepseek3',
-}  # fmt: skip
 _LOOKS_UP = ('cl100k', 'o200k')  # whole pre-tokens, before merging
 _NORMALIZES = 'qwen2'  # brings text into form NFC
 _NAMED = {'bos': 'bos', 'eos': 'eos', 'unknown': 'unk', 'padding': 'pad'}
@@ -101,12 +94,13 @@ def _write_settings(
 
 def _tokenizer_json(own: Mapping[str, Any]) -> dict[str, Any]:
   pre = own.get('pre', 'default')
-  if pre not in _PATTERNS:
+  known = gguf_file.tables()['patterns']
+  if pre not in known:
     raise ValueError(
       f'the GGUF file cuts text as {pre!r}, which is not ours; only '
-      f'{", ".join(_PATTERNS)} can be read'
+      f'{", ".join(known)} can be read'
     )
-  name = _PATTERNS[pre]
+  name = known[pre]
   kinds = own['token_type']
 
   def ids_of(kind: int) -> dict[str, int]:  # the same numbers in both formats

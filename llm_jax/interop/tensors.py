@@ -1,68 +1,21 @@
 """Where each published tensor lies in our parameters, and in which form.
 
 Ours are stacked over layers and keep heads as an axis; theirs are one matrix
-a layer, mostly transposed. Does not read or write files.
+a layer, mostly transposed. The names stand in tensors.toml. Does not read or
+write files of models.
 """
 
 import dataclasses
+import functools
 import math
+import pathlib
+import tomllib
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
 
 from llm_jax.model import config, params
-
-_LAYER = {
-  'input_layernorm.weight': 'attention_norm/scale',
-  'self_attn.q_proj.weight': 'wq', 'self_attn.k_proj.weight': 'wk',
-  'self_attn.v_proj.weight': 'wv', 'self_attn.q_proj.bias': 'bq',
-  'self_attn.k_proj.bias': 'bk', 'self_attn.v_proj.bias': 'bv',
-  'self_attn.q_norm.weight': 'q_norm/scale',
-  'self_attn.k_norm.weight': 'k_norm/scale', 'self_attn.o_proj.weight': 'wo',
-  'mlp.gate_proj.weight': 'gate', 'mlp.up_proj.weight': 'up',
-  'mlp.down_proj.weight': 'down',
-}  # fmt: skip
-_EXPERTS = {
-  'qwen3_moe': {
-    'mlp.gate.weight': 'router',
-    'mlp.experts.{}.gate_proj.weight': 'expert_gate',
-    'mlp.experts.{}.up_proj.weight': 'expert_up',
-    'mlp.experts.{}.down_proj.weight': 'expert_down',
-  },
-  'mixtral': {
-    'block_sparse_moe.gate.weight': 'router',
-    'block_sparse_moe.experts.{}.w1.weight': 'expert_gate',
-    'block_sparse_moe.experts.{}.w3.weight': 'expert_up',
-    'block_sparse_moe.experts.{}.w2.weight': 'expert_down',
-  },
-}
-_ONE_NORM = {'post_attention_layernorm.weight': 'mlp_norm/scale'}
-_POST_NORMS = {
-  'post_attention_layernorm.weight': 'post_attention_norm/scale',
-  'pre_feedforward_layernorm.weight': 'mlp_norm/scale',
-  'post_feedforward_layernorm.weight': 'post_mlp_norm/scale',
-}
-_GPT2_LAYER = {
-  'ln_1.weight': 'attention_norm/scale', 'ln_1.bias': 'attention_norm/bias',
-  'attn.c_attn.weight': 'wq wk wv', 'attn.c_attn.bias': 'bq bk bv',
-  'attn.c_proj.weight': 'wo', 'attn.c_proj.bias': 'bo',
-  'ln_2.weight': 'mlp_norm/scale', 'ln_2.bias': 'mlp_norm/bias',
-  'mlp.c_fc.weight': 'up', 'mlp.c_fc.bias': 'b_up', 'mlp.c_proj.weight': 'down',
-  'mlp.c_proj.bias': 'b_down',
-}  # fmt: skip
-_TOP = {
-  'model.embed_tokens.weight': 'embedding',
-  'model.norm.weight': 'final_norm/scale',
-  'lm_head.weight': 'head',
-}
-_GPT2_TOP = {
-  'transformer.wte.weight': 'embedding',
-  'transformer.wpe.weight': 'position_embedding',
-  'transformer.ln_f.weight': 'final_norm/scale',
-  'transformer.ln_f.bias': 'final_norm/bias', 'lm_head.weight': 'head',
-}  # fmt: skip
-
 
 DTYPES = ('float32', 'bfloat16', 'float16')  # that tensors may have
 Shape = tuple[int, ...]
@@ -105,6 +58,12 @@ class Tensor:
     return np.ascontiguousarray(array.T if self.transposed else array)
 
 
+@functools.cache
+def _tables() -> dict[str, dict[str, str]]:
+  path = pathlib.Path(__file__).with_suffix('.toml')
+  return tomllib.loads(path.read_text(encoding='utf-8'))
+
+
 def of_model(cfg: config.ModelConfig, model_type: str) -> list[Tensor]:
   """List a model's tensors in the order of their files.
 
@@ -116,11 +75,13 @@ def of_model(cfg: config.ModelConfig, model_type: str) -> list[Tensor]:
     One entry a tensor; together they hold every array.
   """
   lines, is_gpt2 = params.table(cfg), model_type == 'gpt2'
-  top, layer = _TOP, _LAYER | (_POST_NORMS if cfg.post_norms else _ONE_NORM)
-  layer |= _EXPERTS.get(model_type, {})
-  prefix = 'model.layers.'
+  tables, prefix = _tables(), 'model.layers.'
+  norms = tables['post_norms' if cfg.post_norms else 'one_norm']
+  layer = tables['layer'] | norms | tables.get(model_type, {})
+  top = tables['top']
   if is_gpt2:
-    top, layer, prefix = _GPT2_TOP, _GPT2_LAYER, 'transformer.h.'
+    top, layer = tables['gpt2_top'], tables['gpt2_layer']
+    prefix = 'transformer.h.'
   tensors = []
 
   def add(name, paths, index, prefix=''):

@@ -195,9 +195,7 @@ def _write_own_tokenizer(folder, cfg, tokenizer_dir, is_chat) -> dict[str, Any]:
     folder / 'tokenizer_config.json',
     {
       'tokenizer_class': 'PreTrainedTokenizerFast',
-      'bos_token': end,
-      'eos_token': end,
-      'pad_token': end,
+      **dict.fromkeys(('bos_token', 'eos_token', 'pad_token'), end),
       'model_max_length': cfg.max_length,
       # Or transformers 4 adds token_type_ids, which generate() refuses.
       'model_input_names': ['input_ids', 'attention_mask'],

@@ -177,10 +177,7 @@ def dead_groups(cfg: Algorithm, reward_PR: np.ndarray) -> np.ndarray:
 
 
 def make_loss_fn(
-  cfg: Algorithm,
-  model_cfg: config.ModelConfig,
-  first: int,
-  temperature: float,
+  cfg: Algorithm, model_cfg: config.ModelConfig, first: int, temperature: float
 ) -> Callable[..., tuple[jax.Array, types.Metrics]]:
   """The loss as update.make_update_fn takes it.
 

@@ -109,9 +109,7 @@ def evaluate(
   return values['eval_sampled']
 
 
-def join_updates(
-  updates: Sequence[Mapping[str, Any]],
-) -> dict[str, float]:
+def join_updates(updates: Sequence[Mapping[str, Any]]) -> dict[str, float]:
   """One number for each metric of the updates of a step.
 
   The largest of max_*, the smallest of min_*, the last of skipped, the first

@@ -71,9 +71,7 @@ def load(stage: start.Stage, task: protocol.Task, count: int) -> list[Prompt]:
 
 
 def check(
-  cfg: config.ModelConfig,
-  prompts: Sequence[Prompt],
-  request: generate.Request,
+  cfg: config.ModelConfig, prompts: Sequence[Prompt], request: generate.Request
 ) -> tuple[int, int]:
   """Refuse prompts that cannot be answered, and measure rows.
 
@@ -95,11 +93,7 @@ def check(
 
 
 def of_step(
-  prompts: Sequence[Prompt],
-  n_prompts: int,
-  seed: int,
-  step: int,
-  draw: int = 0,
+  prompts: Sequence[Prompt], n_prompts: int, seed: int, step: int, draw: int = 0
 ) -> list[Prompt]:
   """The prompts of one draw of a step.
 

@@ -60,13 +60,10 @@ def read(sources: Mapping[str, str]) -> Iterator[Item]:
     tally = forms.Tally()
     for path in conversations.find(source):
       unit = 'row' if path.suffix.lower() == '.parquet' else 'line'
-
-      def place(number: int, path=path, unit=unit) -> str:
-        return f'{unit} {number} of {files.show(path)}'
-
-      rows = conversations.rows(path)
-      for found in forms.read_rows(rows, tally, place):
-        yield Item(name, place(found.number), found.messages)
+      shown, numbered = files.show(path), conversations.rows(path)
+      rows = ((f'{unit} {n} of {shown}', row) for n, row in numbered)
+      for place, messages in forms.read_rows(rows, tally):
+        yield Item(name, place, messages)
     source = f'--conversations {name}={source}'
     for what, counts in (
       ('conversations read', tally.forms),

@@ -147,13 +147,14 @@ class Tokenizer(text_tokenizer.TextTokenizer):
       ValueError: if the file is missing or is not the published one.
     """
     content = _read(pathlib.Path(path))
-    sha256, known = hashlib.sha256(content).hexdigest(), specials.SHA256[preset]
+    sha256 = hashlib.sha256(content).hexdigest()
+    known = specials.published()['sha256'][preset]
     if sha256 != known:
       raise ValueError(
         f'{path} has sha256 {sha256}, but the ranks of {preset} have {known}; '
         'fetch the file again'
       )
-    ids = specials.PUBLISHED_IDS[preset]
+    ids = specials.published()['ids'][preset]
     n = max(ids.values()) + 1
     return cls(_parse_ranks(content), preset, special_ids=ids, vocab_size=n)
 
@@ -306,16 +307,14 @@ def _check_vocabulary(ranks, special_ids, vocab_size):
   both = [name for name in special_ids if name.encode() in ranks]
   if both:
     raise ValueError(
-      f'{both[0]!r} is both a control token and ordinary text of token '
-      f'{ranks[both[0].encode()]}; rename the control token'
+      f'{both[0]!r} is both a control token and ordinary text; rename the one'
     )
 
 
 def _read(path: pathlib.Path) -> bytes:
   if not path.is_file():
     raise ValueError(
-      f'{path} is missing; train a tokenizer into this folder with '
-      f'experiments.train_tokenizer, or give the path of one'
+      f'{path} is missing; give the path of a tokenizer, or train one there'
     )
   content = path.read_bytes()
   return gzip.decompress(content) if path.suffix == '.gz' else content

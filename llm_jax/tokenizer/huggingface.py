@@ -5,9 +5,11 @@ What is written gives the same ids for text as ours when loaded with
 looks like a control token into one; the file format cannot forbid it.
 """
 
+import pathlib
 from collections.abc import Collection, Mapping
 from typing import Any, NamedTuple
 
+from llm_jax import files
 from llm_jax.tokenizer import patterns, text_tokenizer
 
 Pair = tuple[bytes, bytes]
@@ -48,27 +50,8 @@ def tokenizer_json(
 
 def empty_json(form: patterns.Pattern) -> dict[str, Any]:
   """The tokenizer.json of a byte-level BPE without any token."""
-  unused = 'dropout unk_token continuing_subword_prefix end_of_word_suffix'
-  flags = ('add_prefix_space', 'trim_offsets', 'use_regex')
-  return {
-    'version': '1.0',
-    'truncation': None,
-    'padding': None,
-    'added_tokens': [],
-    'normalizer': None,
-    'pre_tokenizer': _pre_tokenizer(form),
-    'post_processor': None,
-    'decoder': {'type': 'ByteLevel', **dict.fromkeys(flags, False)},
-    'model': {
-      'type': 'BPE',
-      **dict.fromkeys(unused.split()),
-      'fuse_unk': False,
-      'byte_fallback': False,
-      'ignore_merges': False,
-      'vocab': {},
-      'merges': [],
-    },
-  }
+  path = pathlib.Path(__file__).with_name('empty_tokenizer.json')
+  return files.read_json(path) | {'pre_tokenizer': _pre_tokenizer(form)}
 
 
 def begins_with(values: Mapping[str, Any], name: str) -> dict[str, Any]:

@@ -50,8 +50,7 @@ def write(values: Mapping[str, Any], path, control_names=()) -> None:
     kind = kinds.get(name) or _kind(name)
     if kind == sentencepiece.NORMAL and len(name) > 1 and name not in scores:
       raise ValueError(
-        f'tokenizer.json has the token {name!r}, which no merge makes, so it '
-        'cannot be converted; give tokenizer.model beside it'
+        f'the token {name!r}, which no merge makes, needs a tokenizer.model'
       )
     pieces.append((name, scores.get(name, 0.0), kind))
   sentencepiece.write(path, pieces, begins_with_blank)
@@ -78,8 +77,7 @@ def _begins_with_blank(values: Mapping[str, Any]) -> bool:
         odd.append(kind)
   if odd:
     raise ValueError(
-      f'tokenizer.json has the steps {odd} beside bytes, which SentencePiece '
-      'has not; give tokenizer.model beside it'
+      f'tokenizer.json with the steps {odd} beside bytes needs tokenizer.model'
     )
   return begins
 
@@ -113,8 +111,7 @@ def _scores(
     name = left + right
     if name in scores and name != last and name not in added:
       raise ValueError(
-        f'tokenizer.json makes {name!r} by merges that do not stand together, '
-        'so it cannot be converted; give tokenizer.model beside it'
+        f'merges to {name!r} do not stand together; give tokenizer.model too'
       )
     scores.setdefault(name, -float(rank + 1))
     last = name

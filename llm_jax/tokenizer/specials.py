@@ -3,6 +3,11 @@
 Only names and numbers; that text can never make one is up to the tokenizers.
 """
 
+import functools
+import pathlib
+import tomllib
+from typing import Any
+
 END_OF_TEXT = '<|endoftext|>'
 IM_START = '<|im_start|>'
 IM_SEP = '<|im_sep|>'
@@ -36,27 +41,12 @@ def own_special_ids(first_id: int) -> dict[str, int]:
   return {name: first_id + i for i, name in enumerate([*NAMES, *reserved])}
 
 
-# Of published ranks files, by name: the sha256, and the control tokens.
-# Hashes and ids as in openai/tiktoken, tiktoken_ext/openai_public.py. The im_
-# tokens are not in it: they are the chat layout of the same models. The tools'
-# tokens fill four of the thirteen ids that cl100k leaves unused.
-SHA256 = {
-  'cl100k': '223921b76ee99bde995b7ff738513eef100fb51d18c93597a113bcffe865b2a7',
-  'o200k': '446a9538cb6c348e3516120d7c08b09f57c36495e2acfffe59a5bf8b0cfb1a2d',
-  'gpt2': '306cd27f03c1a714eca7108e03d66b7dc042abe8c258b44c199a7ed9838dd930',
-}
-PUBLISHED_IDS = {
-  'cl100k': {
-    END_OF_TEXT: 100257, FIM_PREFIX: 100258, FIM_MIDDLE: 100259,
-    FIM_SUFFIX: 100260, IM_START: 100264, IM_END: 100265, IM_SEP: 100266,
-    SEARCH_START: 100267, SEARCH_END: 100268, PYTHON_START: 100269,
-    PYTHON_END: 100270, '<|endofprompt|>': 100276,
-  },
-  'o200k': {
-    END_OF_TEXT: 199999, '<|endofprompt|>': 200018, FIM_PREFIX: 200019,
-    FIM_MIDDLE: 200020, FIM_SUFFIX: 200021, SEARCH_START: 200022,
-    SEARCH_END: 200023, PYTHON_START: 200024, PYTHON_END: 200025,
-    IM_START: 200264, IM_END: 200265, IM_SEP: 200266,
-  },
-  'gpt2': {END_OF_TEXT: 50256},
-}  # fmt: skip
+@functools.cache
+def published() -> dict[str, Any]:
+  """The sha256 of published ranks files, and the ids of their control tokens.
+
+  Returns:
+    What specials.toml holds: `sha256` and `ids`, each by the file's name.
+  """
+  path = pathlib.Path(__file__).with_suffix('.toml')
+  return tomllib.loads(path.read_text(encoding='utf-8'))

@@ -220,8 +220,7 @@ class TextTokenizer(abc.ABC):
     """
     if name not in self._special_ids:
       raise ValueError(
-        f'the tokenizer has no control token {name!r}; it has '
-        f'{", ".join(self.special_names)}'
+        f'there is no control token {name!r}, only {self.special_names}'
       )
     return self._special_ids[name]
 

@@ -22,13 +22,7 @@ from jax.sharding import Mesh
 from llm_jax import dataclass_json, record, types
 from llm_jax.data import prefetch
 from llm_jax.parallel import device_mesh
-from llm_jax.train import (
-  checkpoint,
-  metrics,
-  monitoring,
-  stopping,
-  train_state,
-)
+from llm_jax.train import checkpoint, metrics, monitoring, stopping, train_state
 
 MAX_SKIPPED = 10  # non-finite steps in a row that end a run
 

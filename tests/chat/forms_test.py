@@ -17,7 +17,8 @@ def say(*contents, system=''):
 
 def read(*rows):
   tally = forms.Tally()
-  found = forms.read_rows(enumerate(rows, start=1), tally, 'line {}'.format)
+  numbered = ((f'line {n}', row) for n, row in enumerate(rows, start=1))
+  found = forms.read_rows(numbered, tally)
   return [one.messages for one in found], tally
 
 

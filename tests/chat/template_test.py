@@ -37,7 +37,7 @@ class TestRender:
 
   def test_generation_prompt(self):
     question = [say('user', 'q')]
-    ids = template.prompt_ids(BYTES, question)
+    ids = template.render(BYTES, question, True).token_ids
     rendered = template.render(BYTES, question)
     assert ids == [*rendered.token_ids, START, *b'assistant', SEP]
     assert sum(template.render(BYTES, question, True).loss_mask) == 0
@@ -47,7 +47,8 @@ class TestRender:
     st.lists(st.sampled_from(['<|im_end|>', '<|im_start|>', 'system', 'x', '']))
   )
   def test_content_cannot_end_its_message(self, parts):
-    ids = template.prompt_ids(BYTES, [say('user', ''.join(parts))])
+    question = [say('user', ''.join(parts))]
+    ids = template.render(BYTES, question, True).token_ids
     control = [i for i in ids if i in BYTES.special_ids]
     assert control == [START, SEP, END, START, SEP]
 
@@ -55,7 +56,7 @@ class TestRender:
     answered = [say('user', 'q'), say('assistant', 'a')]
     for last in ([say('system', 's')], answered):
       with pytest.raises(ValueError, match='nothing to answer'):
-        template.prompt_ids(BYTES, last)
+        template.render(BYTES, last, True)
 
 
 @pytest.mark.parametrize(

@@ -105,9 +105,9 @@ def test_problems_are_held_out_and_seeds_differ(monkeypatch):
     text = re.fullmatch('Question: (.*)\nAnswer:', text)[1]
     assert splits.is_held_out('+'.join(map(str, _numbers(text))))
     # The chat model is asked the same problem, through the template.
-    assert chat_prompt == template.prompt_ids(
-      TOKENIZER, [{'role': 'user', 'content': text}]
-    )
+    asked = [{'role': 'user', 'content': text}]
+    rendered = template.render(TOKENIZER, asked, add_generation_prompt=True)
+    assert chat_prompt == rendered.token_ids
   assert sampled_base[:4] == [greedy_base[0]] * 4
   assert len(set(script.seeds[1])) == 24  # no two samples share a draw
   assert script.seeds[1] == script.seeds[3]  # and every model gets the same

@@ -133,7 +133,7 @@ def test_scaling_of_llama_3_is_known_by_its_factors():
     return gguf_file._scaling({}, {'rope_theta': 500_000.0}, stored)
 
   assert scaling(factors)['factor'] == 32.0
-  with pytest.raises(ValueError, match='is not the scaling of a published'):
+  with pytest.raises(ValueError, match='is not of a published Llama 3'):
     scaling(np.ones(32) * 2)
 
 

@@ -154,11 +154,7 @@ def test_first_files_of_gpt2_are_read(tmp_path):
   tensors = {k.removeprefix('transformer.'): v for k, v in tensors.items()}
   tensors['h.0.attn.bias'] = np.ones((1, 1, 16, 16), np.float32)
   safetensors_numpy.save_file(tensors, old / 'model.safetensors')
-  jax.tree.map(
-    np.testing.assert_array_equal,
-    read(old),
-    read(GOLDEN / 'gpt2'),
-  )
+  jax.tree.map(np.testing.assert_array_equal, read(old), read(GOLDEN / 'gpt2'))
 
 
 def test_one_tensor_beside_the_model_while_reading(tmp_path):
@@ -230,7 +226,7 @@ def test_every_named_size_survives_its_config(name):
     ({'hidden_act': 'gelu'}, "hidden_act = 'gelu'; only 'silu'"),
     ({'num_experts': 8}, 'num_experts = 8, unknown for Qwen3ForCausalLM'),
     ({'rope_theta': 5.0}, "has both {'rope_theta': 5.0} and rope_parameters"),
-    ({'rope_scaling': {'type': 'linear', 'factor': 2.0}}, 'delete the wrong'),
+    ({'rope_scaling': {'type': 'linear', 'factor': 2.0}}, '; delete one'),
     ({'rope_parameters': {'rope_type': 'yarn'}}, "rope type 'yarn'; only"),
     ({'rope_parameters': {'factor': 2.0}}, "['factor'] for the rope type"),
     ({'layer_types': ['chunked_attention'] * 2, 'use_sliding_window': True},

@@ -19,7 +19,7 @@ from tests.rl import tiny_stage
 TASK = addition.Addition(2, phrasings=('12+7=',))
 TOKENIZER = encoding.Tokenizer.from_merges([], 'qwen2')
 CFG = config.ModelConfig(
-  vocab_size=TOKENIZER.vocab_size, n_layers=2, d_model=16, n_heads=2,
+  vocab_size=TOKENIZER.vocab_size, n_layers=1, d_model=16, n_heads=2,
   n_kv_heads=1, head_dim=8, d_ff=24, max_length=64,
 )  # fmt: skip
 N_SAMPLES = 4

@@ -65,7 +65,7 @@ def test_answer_streams_and_is_remembered():
   assert _say(session, 'hi') == [*'hello', '\n']
   _say(session, 'more')
   talk = _messages('hi', 'hello', 'more')
-  assert script.calls[1][0] == template.prompt_ids(TOKENIZER, talk)
+  assert script.calls[1][0] == template.render(TOKENIZER, talk, True).token_ids
 
 
 def test_characters_of_many_bytes_are_never_broken():
@@ -107,7 +107,7 @@ def test_system_message():
   assert 'set' in _say(session, '/system be brief')[0]
   _say(session, 'hi')
   talk = [{'role': 'system', 'content': 'be brief'}, *_messages('hi')]
-  assert script.calls[1][0] == template.prompt_ids(TOKENIZER, talk)
+  assert script.calls[1][0] == template.render(TOKENIZER, talk, True).token_ids
   assert 'removed' in _say(session, '/system')[0]
   _say(session, 'hi')
   assert 'be brief' not in _text(script.calls[2][0])
@@ -131,7 +131,8 @@ def test_messages_that_begin_with_a_slash(line, message):
   script = Script('a')
   _talk(script, line)
   talk = _messages(message)
-  assert script.calls[0][0] == template.prompt_ids(TOKENIZER, talk)
+  rendered = template.render(TOKENIZER, talk, add_generation_prompt=True)
+  assert script.calls[0][0] == rendered.token_ids
 
 
 def test_temperature():
@@ -196,7 +197,7 @@ def test_system_message_outlives_dropped_turns():
 def test_too_long_a_message_is_refused_with_sizes():
   script = Script('fine', 'still here')
   session = _talk(script, 'short', context=150, longest=50)
-  frame = len(template.prompt_ids(TOKENIZER, _messages('')))
+  frame = len(template.render(TOKENIZER, _messages(''), True).token_ids)
   said = ''.join(_say(session, 'x' * 200))
   assert f'the message is {200 + frame} tokens' in said
   assert 'the context of 150 less 50 for the answer takes 100' in said

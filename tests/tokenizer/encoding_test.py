@@ -172,7 +172,7 @@ class TestVocabulary:
       make(byte_ranks, 'qwen2', {'<s>': 7}, 300)
     with pytest.raises(ValueError, match='below vocab_size 300; raise it to 9'):
       make(byte_ranks, 'qwen2', {'<s>': 998}, 300)
-    with pytest.raises(ValueError, match=r"'<s>' is both .* token 256"):
+    with pytest.raises(ValueError, match="'<s>' is both a control token"):
       make({**byte_ranks, b'<s>': 256}, 'qwen2', {'<s>': 257}, 300)
     with pytest.raises(ValueError, match="no split pattern 'qwen'"):
       make(byte_ranks, 'qwen', {}, 300)

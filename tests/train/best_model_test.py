@@ -13,13 +13,7 @@ import optax
 from llm_jax.model import transformer, value_head
 from llm_jax.optim import optimizers
 from llm_jax.parallel import device_mesh
-from llm_jax.train import (
-  best_model,
-  checkpoint,
-  metrics,
-  start,
-  training_loop,
-)
+from llm_jax.train import best_model, checkpoint, metrics, start, training_loop
 from tests.evals import tiny_checkpoint
 
 MODEL = tiny_checkpoint.MODEL

@@ -45,10 +45,7 @@ class Config:
 
 def make(schedule='constant', decay_share=0.5, peak=PEAK, **loop):
   optimizer = dataclasses.replace(
-    Config().optimizer,
-    schedule=schedule,
-    decay_share=decay_share,
-    peak_lr=peak,
+    Config().optimizer, schedule=schedule, decay_share=decay_share, peak_lr=peak
   )
   loop = training_loop.LoopConfig(**({'save_every': 2} | loop))
   return Config(optimizer=optimizer, loop=loop)
@@ -117,11 +114,10 @@ def changes(workdir):
 @pytest.mark.parametrize(
   ('schedule', 'stop_at', 'options'),
   [
-    ('constant', None, {}),  # it was finished
     ('constant', 7, {}),
     ('cosine', 3, {}),  # its only checkpoint is within the warmup
-    ('wsd', 5, {}),
-    ('wsd', None, {'rewind_to': 5}),  # the checkpoint before its decay is kept
+    # It was finished; the checkpoint before its decay is kept.
+    ('wsd', None, {'rewind_to': 5}),
   ],
 )
 def test_longer_run_is_as_if_it_had_been_planned(

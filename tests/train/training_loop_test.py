@@ -27,7 +27,7 @@ def finish(steps):
 
 
 def test_resume_from_every_step_is_exact(tmp_path, monkeypatch):
-  whole, n_steps = tmp_path / 'whole', 20
+  whole, n_steps = tmp_path / 'whole', 10
   with monkeypatch.context() as patch:
     patch.setattr(checkpoint, 'N_KEPT', n_steps)
     cfg = training_loop.LoopConfig(n_steps=n_steps, save_every=1)

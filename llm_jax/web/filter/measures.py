@@ -61,8 +61,9 @@ def of_text(text: str) -> Words:
   >>> measures.lengths.tolist(), measures.is_plain.tolist()
   ([2, 5, 1], [True, True, False])
   """
-  table = np.frombuffer(b''.join(map(_rows_of_chunk, text.split())), _ROW)
-  if table['is_joined'].any():
+  chunks = text.split()
+  table = np.frombuffer(b''.join(map(_rows_of_chunk, chunks)), _ROW)
+  if table['is_joined'].any() and words_of.neighbours_change(text, chunks):
     return of_words(words_of.split(text))
   return _words(table)
 
@@ -93,7 +94,7 @@ def _words(table: np.ndarray) -> Words:
 @functools.lru_cache(_CACHE_SIZE)
 def _rows_of_chunk(chunk: str) -> bytes:
   words, pieces = words_of.cut(chunk)
-  # Neighbours can hinder that pieces are put together again, as words.py does.
+  # Neighbours can hinder that pieces are put together again.
   return b''.join(_row_of_word(word, words != pieces) for word in words)
 
 
