@@ -18,6 +18,7 @@ from experiments import process
 NIGHTLY = {
   'experiments/stories_test.py': {
     'test_it_becomes_a_chat_model_and_learns_what_pays': 'tiny models',
+    'test_continued_pretraining_lowers_its_loss': 'tiny models',
   },
   'interop/published_models_test.py': {
     'test_prompt_ids_are_those_of_llama_cpp': 'templates of its shape',

@@ -54,26 +54,27 @@ def read(
 
   Raises:
     ValueError: all rows were read, and their text does not have the length
-      that the manifest says.
+      that the manifest says, though the tokenizer changes no text.
   """
   n_rows = min(max_rows, len(source))
   tokens_BT = source.rows(range(n_rows))
   lengths = source.n_targets(range(n_rows))
-  pieces = [bytearray()]
+  ids: list[list[int]] = [[]]
   for row, length in zip(tokens_BT[:, 1:].tolist(), lengths, strict=True):
     for token in row[:length]:
       if token == source.end_of_text_id:
-        pieces.append(bytearray())
+        ids.append([])
       else:
-        pieces[-1] += tokenizer.token_bytes(token)
-  documents = [bytes(piece) for piece in pieces if piece]
+        ids[-1].append(token)
+  documents = [tokenizer.text_bytes(own) for own in ids if own]
   held_out = HeldOut(
     tokens_BT=tokens_BT,
     lengths=lengths,
     end_of_text_id=source.end_of_text_id,
     documents=documents,
   )
-  if n_rows == len(source) and held_out.n_bytes != source.bytes:
+  is_whole = n_rows == len(source) and tokenizer.keeps_text
+  if is_whole and held_out.n_bytes != source.bytes:
     raise ValueError(
       f'the rows of {source.name} hold {held_out.n_bytes} bytes of text, the '
       f'manifest says {source.bytes}; tokenize again'

@@ -85,7 +85,7 @@ class SentencePieceTokenizer(text_tokenizer.TextTokenizer):
     super().__init__(tokens, special_ids, published=published)
     normalizer = model.normalizer_spec
     blank = normalizer.add_dummy_prefix or normalizer.remove_extra_whitespaces
-    self._prefix = ' ' if blank else ''
+    self._prefix = b' ' if blank else b''
     content = self._serialized + b'%d' % self.vocab_size
     self.fingerprint = hashlib.sha256(content).hexdigest()
 
@@ -127,15 +127,20 @@ class SentencePieceTokenizer(text_tokenizer.TextTokenizer):
   def _encode_plain(self, text: str) -> list[int]:
     return self._processor.encode(text)
 
-  def decode(self, ids: Iterable[int]) -> str:
-    """The text of ids, without the blank of a dummy prefix.
+  def text_bytes(self, ids: Iterable[int]) -> bytes:
+    """The bytes of the text of ids, without the blank of a dummy prefix.
 
     StreamDecoder keeps that blank: it cannot know whether a text begins.
 
     Raises:
       ValueError: if an id is not in the vocabulary.
     """
-    return super().decode(ids).removeprefix(self._prefix)
+    return super().text_bytes(ids).removeprefix(self._prefix)
+
+  @property
+  def keeps_text(self) -> bool:
+    """No: the model normalizes as its own file says."""
+    return False
 
 
 def write(

@@ -142,6 +142,12 @@ class TextTokenizer(abc.ABC):
       )
     return candidates[0]
 
+  @property
+  def keeps_text(self) -> bool:
+    """Whether every text comes back as it was, byte by byte."""
+    strips = any(a.strips_left or a.strips_right for a in self.rules.added)
+    return not (self.rules.normal_form or strips)
+
   @functools.cached_property
   def unused_ids(self) -> tuple[int, ...]:
     """Ids below vocab_size without a token; a model must not draw them."""
@@ -194,8 +200,11 @@ class TextTokenizer(abc.ABC):
     Raises:
       ValueError: if an id is not in the vocabulary.
     """
-    text = b''.join([self.token_bytes(token_id) for token_id in ids])
-    return text.decode('utf-8', errors='replace')
+    return self.text_bytes(ids).decode('utf-8', errors='replace')
+
+  def text_bytes(self, ids: Iterable[int]) -> bytes:
+    """The bytes of the text of ids; see `decode`."""
+    return b''.join([self.token_bytes(token_id) for token_id in ids])
 
   def token_bytes(self, token_id: int) -> bytes:
     """The bytes of one token; of a control token, its name.

@@ -1,6 +1,7 @@
 """Bits per byte against a plain loop over documents, and against the text."""
 
 import math
+import unicodedata
 
 import jax
 import jax.numpy as jnp
@@ -10,6 +11,12 @@ import pytest
 from llm_jax.data import shards
 from llm_jax.evals import bits_per_byte
 from llm_jax.model import transformer
+from llm_jax.tokenizer import (
+  encoding,
+  published,
+  sentencepiece,
+  text_tokenizer,
+)
 from tests.evals import tiny_checkpoint
 from tests.model import start_params
 
@@ -37,6 +44,40 @@ def test_first_rows_only(source):
   # 32 targets, of which one is the end of the first document.
   assert text.n_bytes == 31
   assert b'\n'.join(text.documents) == joined[:32]
+
+
+def normalizing(folder):
+  del folder
+  rules = text_tokenizer.TextRules(normal_form='NFC')
+  ranks = {bytes([i]): i for i in range(256)}
+  return encoding.Tokenizer(ranks, 'qwen2', {'<|endoftext|>': 256}, 257, rules)
+
+
+def with_dummy_prefix(folder):
+  """As Llama 2: a blank before every text, and bytes for what is unknown."""
+  kinds = sentencepiece
+  pieces = [('<unk>', 0, kinds.UNKNOWN), ('<s>', 0, kinds.CONTROL)]
+  pieces += [(f'<0x{i:02X}>', 0, kinds.BYTE) for i in range(256)]
+  pieces += [(letter, 0, kinds.NORMAL) for letter in ' abcdefo']
+  sentencepiece.write(folder / 'a.model', pieces, begins_with_blank=True)
+  return sentencepiece.SentencePieceTokenizer(
+    folder / 'a.model',
+    published=published.Published(prefix_ids=(1,), eos_ids=(1,)),
+  )
+
+
+@pytest.mark.parametrize('make', [normalizing, with_dummy_prefix])
+def test_vocabularies_that_change_text_are_measured(make, tmp_path):
+  """On the text that they code, which need not have the manifest's length."""
+  vocabulary = make(tmp_path)
+  texts = ['e\u0301 a', ' b']
+  folder = tiny_checkpoint.write_tokens(
+    tmp_path / 'tokens', {'d': {'valid': texts}}, vocabulary=vocabulary
+  )
+  source = shards.TokenSource(folder, 'd', 'valid', vocabulary.fingerprint)
+  found = bits_per_byte.read(source, vocabulary, max_rows=9).documents
+  form = vocabulary.rules.normal_form or 'NFD'
+  assert found == [unicodedata.normalize(form, t).encode() for t in texts]
 
 
 def test_wrong_length_is_refused(source):

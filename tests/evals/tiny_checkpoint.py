@@ -12,7 +12,7 @@ from llm_jax.data import shards
 from llm_jax.model import config as model_config
 from llm_jax.model import params, transformer
 from llm_jax.parallel import device_mesh
-from llm_jax.tokenizer import encoding
+from llm_jax.tokenizer import encoding, text_tokenizer
 from llm_jax.train import checkpoint, train_state
 
 MODEL = model_config.ModelConfig(
@@ -94,6 +94,7 @@ def write_tokens(
   folder: pathlib.Path,
   sources: dict[str, dict[str, list[str]]],
   sequence_length: int = 32,
+  vocabulary: text_tokenizer.TextTokenizer | None = None,
 ) -> pathlib.Path:
   """Write texts as a folder of token shards.
 
@@ -101,12 +102,13 @@ def write_tokens(
     folder: of the shards.
     sources: documents by source and split.
     sequence_length: of the rows.
+    vocabulary: None: that of the checkpoint.
 
   Returns:
     The folder.
   """
-  vocabulary = tokenizer()
-  end = vocabulary.special_id('<|endoftext|>')
+  vocabulary = vocabulary or tokenizer()
+  end = vocabulary.separator_id
   layout = shards.Layout(sequence_length, end, vocabulary.vocab_size)
   entries: dict[str, dict] = {}
   for source, splits in sources.items():
