@@ -206,7 +206,7 @@ class TestRerun:
     path = tmp_path / 'old' / 'run.json'
     path.write_text(text or path.read_text())
     argv = ['x', f'--rerun={path}', f'--workdir={tmp_path}/new']
-    flags = {'documents': 'folder', 'conversations': 'files'}
+    flags = {'conversations': 'files'}
     assert command_line.execute(sft.Config, sft.run, flags, argv) == 1
     written = capsys.readouterr().err
     assert message in written

@@ -67,6 +67,7 @@ class Published(protocol.Thinking):
   A dataclass of it has a path, a held_out_path and `read`.
   """
 
+  name: str  # in records
   path: str
   held_out_path: str
   read: ReadFn[protocol.Problem]
