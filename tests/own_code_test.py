@@ -197,7 +197,7 @@ class Odd:
     ('Optimizer.schedule = @Nobody()', 'write a class of your own that --imp'),
     ('Optimizer.schedule = 3', r'for a class of your own write @ClassName\(\)'),
     ('Config.task = @Nobody()', 'or a class of your own that --import brings'),
-    ('Half.name = 1', 'no field takes the imported class Half'),
+    ('Half.name = 1', 'no field takes a class Half; the classes are Config'),
   ],
 )
 def test_classes_that_are_not_what_a_field_takes(binding, message, tmp_path):
