@@ -136,7 +136,9 @@ def classes(
   """Yields every class of the type graph, and the field that holds it."""
   if cls in above:
     raise ValueError(f'{cls.__name__} contains itself at {owner}')
-  yield dataclass_json.require_frozen(cls), owner
+  if fault := dataclass_json.faults(cls, protocol=object):
+    raise ValueError(f'{cls.__name__} {fault[0]}')
+  yield cls, owner
   hints = typing.get_type_hints(cls)
   for field in dataclasses.fields(cls):
     hint, name = hints[field.name], f'{cls.__name__}.{field.name}'
@@ -173,26 +175,21 @@ def _parse_bindings(texts: Sequence[str]) -> list[_Binding]:
 
 def _statements(text: str, source: str) -> Iterator[tuple[Any, str]]:
   """Yields gin's statements with `file:line`; turns its errors into ours."""
-  where, parser = source, None
+  parser = None
   try:
     parser = config_parser.ConfigParser(text, _Delegate())
     for statement in parser:
-      where = f'{source}:{statement.location.line_num}'
-      yield statement, where
+      yield statement, f'{source}:{statement.location.line_num}'
   except (SyntaxError, tokenize.TokenError, RecursionError) as error:
-    line = getattr(error, 'lineno', None)
-    if isinstance(error, tokenize.TokenError):
-      line = error.args[1][0]
-    elif isinstance(error, RecursionError) and parser:
-      line = parser.current_token.start[0]
-    where = f'{source}:{line}' if line else where
+    line = parser.current_token.start[0] if parser else 1
+    line = getattr(error, 'lineno', None) or line
     # Of a wrong value gin says "malformed node ...", then the text itself.
     reason = str(error.args[0] if error.args else error).splitlines()[-1]
     reason = textwrap.shorten(reason, 80)
     raise ValueError(
-      f'{where}: not understood ({reason}); write `Class.field = '
-      'value`, where a value is a number, text in quotes, True, False, None '
-      'or a tuple of these'
+      f'{source}:{line}: not understood ({reason}); write `Class.field = value`'
+      ', where a value is a number, text in quotes, True, False, None or a '
+      'tuple of these'
     ) from None
 
 

@@ -15,7 +15,7 @@ import typing
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
-_T = TypeVar('_T')
+_T = TypeVar('_T', bound=Any)
 
 _EXAMPLES = {
   bool: 'True or False',
@@ -99,7 +99,7 @@ def from_dict(
       f'{at or config_class.__name__}: expected a dictionary, got '
       f'{short(mapping)}'
     )
-  names = [f.name for f in dataclasses.fields(require_frozen(config_class))]
+  names = [f.name for f in dataclasses.fields(config_class)]
   wrong = [f'unknown key {short(key)}' for key in mapping if key not in names]
   wrong += [f'missing key {name!r}' for name in names if name not in mapping]
   if wrong:
@@ -168,7 +168,7 @@ def is_optional(annotation: Any) -> bool:
 
 def nested_classes(annotation: Any) -> list[type]:
   """The dataclasses that a field may hold; empty for a plain value."""
-  return [o for o in options(annotation) if dataclasses.is_dataclass(o)]
+  return [*filter(dataclasses.is_dataclass, options(annotation))]
 
 
 def protocols(annotation: Any) -> list[type]:
@@ -178,7 +178,7 @@ def protocols(annotation: Any) -> list[type]:
 
 def choices(annotation: Any, imported: Sequence[type]) -> list[type]:
   """The classes that a field may hold, a user's own among them."""
-  classes = nested_classes(annotation)
+  classes: list[type] = nested_classes(annotation)
   for protocol in protocols(annotation):
     classes += [cls for cls in imported if not faults(cls, protocol)]
   return classes
@@ -198,16 +198,6 @@ def faults(cls: type, protocol: type) -> list[str]:
     if not name.startswith('_') and is_empty and name not in fields:
       found.append(f'lacks {name}')
   return found
-
-
-def require_frozen(cls: type) -> type:
-  """Returns the class, or says why it cannot be a configuration."""
-  parameters = getattr(cls, '__dataclass_params__', None)
-  if parameters is None or not parameters.frozen:
-    raise ValueError(
-      f'{cls.__name__} must be declared @dataclasses.dataclass(frozen=True)'
-    )
-  return cls
 
 
 def field_default(field: dataclasses.Field) -> Any:

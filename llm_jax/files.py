@@ -37,6 +37,7 @@ Name = str | os.PathLike[str]  # of a path; text may be a URL
 _Row = TypeVar('_Row')
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_MAKE_ROOM = 'make room and give the same command again: what is done is kept'
 _LISTS = ('.paths', '.paths.gz')
 _PACKED = {'.gz': ('gzip', gzip.open), '.zst': ('zstd', zstd.open)}
 _CHECKSUM = 'sha256'
@@ -196,13 +197,8 @@ def explain_full(folder: Path) -> Iterator[None]:
   except OSError as error:
     if error.errno not in _FULL:
       raise
-    reason = os.strerror(error.errno)
-    raise OSError(
-      error.errno,
-      f'{reason}; make room and give the same command again, what was '
-      'finished is kept',
-      str(folder),
-    ) from error
+    reason = f'{os.strerror(error.errno)}; {_MAKE_ROOM}'
+    raise OSError(error.errno, reason, str(folder)) from error
 
 
 def unfinished(path: pathlib.Path) -> pathlib.Path:

@@ -234,7 +234,7 @@ class TestClassesThatCannotBeConfigured:
   @pytest.mark.parametrize(
     ('field', 'frozen', 'message'),
     [
-      ((int, 0), False, 'Made must be declared'),
+      ((int, 0), False, 'Made is not declared @dataclass'),
       ((list[int], None), True, 'a field cannot be list'),
       ((int, 0.5), True, r'the default of Made\.x = 0\.5'),
     ],
