@@ -11,10 +11,10 @@ import time
 import pytest
 
 from llm_jax import pool
-from llm_jax.web.extract import html_text
+from llm_jax.web.extract import html_text, warc
 
-_PAGE = html_text.Page(
-  b'<html><body><p>It rains, and it rains, and it rains.</p></body></html>'
+_PAGE = warc.Record(
+  body=b'<html><body><p>It rains, and it rains, and it rains.</p></body></html>'
 )
 
 

@@ -8,7 +8,6 @@ NOT write files.
 
 import dataclasses
 import functools
-import itertools
 import os
 import threading
 from collections.abc import Iterator
@@ -85,14 +84,22 @@ class Lists:
   evaluation: files.Path
 
 
+def _judge(cfg: language_id.Language, text: str) -> tuple[_Language, bool]:
+  """The language of a text, and whether it is kept."""
+  language = language_id.identify(text)
+  return language, not language_id.reject(cfg, *language)
+
+
 @functools.cache
-def _extractor(cfg: html_text.Extraction, thread: int) -> html_text.Extractor:
+def _extractor(
+  cfg: html_text.Extraction, language: language_id.Language, thread: int
+) -> html_text.Extractor:
   """One child for all files of a thread: it takes a second to start.
 
   Beam runs several threads in a process, and a child serves one at a time.
   """
   del thread
-  return html_text.Extractor(cfg)
+  return html_text.Extractor(cfg, functools.partial(_judge, language))
 
 
 class Chain:
@@ -114,30 +121,15 @@ class Chain:
   def run(self, path: files.Path) -> Iterator[documents.Document]:
     """The documents of a WARC or WET file that pass, in the file's order."""
     self._file_path = files.name(path)
-    languages: dict[int, _Language] = {}
-
-    def is_kept(i: int, text: str) -> bool:
-      languages[i] = language_id.identify(text)
-      return not language_id.reject(self._cfg.language, *languages[i])
-
+    extractor = _extractor(
+      self._cfg.extraction, self._cfg.language, threading.get_ident()
+    )
     with path.open('rb') as file:
-      groups, asked = itertools.tee(self._groups(file))
-      sources = (
-        [
-          html_text.Page(p.body, p.charset, p.kind == 'conversion')
-          for p in group
+      for pages, replies in extractor.extract(self._groups(file)):
+        found = [
+          self._with_text(page, *reply)
+          for page, reply in zip(pages, replies, strict=True)
         ]
-        for group in asked
-      )
-      extractor = _extractor(self._cfg.extraction, threading.get_ident())
-      answers = extractor.extract(sources, is_kept)
-      for pages, texts in zip(groups, answers, strict=True):
-        found = []
-        for i, page in enumerate(pages):
-          language, (text, reason) = languages.pop(i, None), texts[i]
-          found.append(
-            self._with_text(page, text=text, reason=reason, language=language)
-          )
         yield from filter(None, map(self._filter, filter(None, found)))
 
   def _groups(self, file: BinaryIO) -> Iterator[list[warc.Record]]:
@@ -174,13 +166,12 @@ class Chain:
     return self._steps['url'].take(reason, (n_bytes, n_bytes), page.url)
 
   def _with_text(
-    self, page: warc.Record, text: str, reason: str, language: _Language | None
+    self, page: warc.Record, text: str, reason: str, language: _Language
   ) -> documents.Document | None:
     """A page with its text, unless that or its language removes it."""
     sizes = len(page.body), len(text.encode())
     if not self._steps['extraction'].take(reason, sizes, page.url):
       return None
-    code, score = language or language_id.identify(text)
     document = documents.Document(
       text=text,
       id=page.record_id,
@@ -188,10 +179,10 @@ class Chain:
       url=page.url,
       date=page.date,
       file_path=self._file_path,
-      language=code,
-      language_score=score,
+      language=language[0],
+      language_score=language[1],
     )
-    reason = language_id.reject(self._cfg.language, code, score)
+    reason = language_id.reject(self._cfg.language, *language)
     return self._pass('language', reason, document, text=text)
 
   def _filter(self, document: documents.Document) -> documents.Document | None:

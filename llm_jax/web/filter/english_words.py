@@ -79,33 +79,7 @@ def symbols() -> frozenset[str]:
 @functools.cache
 def exceptions() -> dict[str, tuple[str, ...]]:
   """Chunks of text that are not cut by rule, and their words."""
-  found: dict[str, tuple[str, ...]] = {
-    w: (w,) for w in tables()['whole'].split()
-  }
-  found |= {f'{c}.': (f'{c}.',) for c in 'abcdefghijklmnopqrstuvwxyz'}
-  uncut = tables()['words'].split()
-  for words, endings in tables()['contractions']:
-    for word, ending in itertools.product(words.split(), endings.split()):
-      for stem in (word, word.title()):
-        parts = (stem, *ending.split('|'))
-        bare = tuple(part.replace("'", '') for part in parts)
-        found[''.join(parts)] = parts
-        if ''.join(bare).lower() not in uncut:
-          found[''.join(bare)] = bare
-  for cut in tables()['cut_with_title'].split():
-    for parts in (cut.split('|'), (cut[0].upper() + cut[1:]).split('|')):
-      found[''.join(parts)] = tuple(parts)
-  found |= {"y'all": ("y'", 'all'), 'yall': ('y', 'all')}
-  for word in tables()['whole_with_title'].split():
-    found[word] = (word,)
-    found[word.title()] = (word.title(),)
-  for hour, half in itertools.product(range(1, 13), 'ap'):
-    for period in (f'{half}m', f'{half}.m.'):
-      found[f'{hour}{period}'] = (str(hour), period)
-  for unit in 'cfkCFK':
-    found[f'°{unit}.'] = ('°', unit, '.')
-  curly = {
-    word.replace("'", '’'): tuple(part.replace("'", '’') for part in parts)
-    for word, parts in found.items()
-  }
-  return found | curly
+  entries = [(word,) for word in tables()['whole'].split()]
+  entries += [tuple(entry.split('|')) for entry in tables()['cut'].split()]
+  entries += [tuple(w.replace("'", '’') for w in words) for words in entries]
+  return {''.join(words): words for words in entries}
