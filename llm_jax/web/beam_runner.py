@@ -8,7 +8,7 @@ up a cluster, and does not upload this library: the options of the runner do
 """
 
 import gc
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 
 from llm_jax.web import pipeline
 
@@ -41,17 +41,11 @@ def clean(todo: pipeline.Plan, options: Sequence[str]) -> dict:
         done
         # One number, when all is done.
         | f'before {name}' >> beam.combiners.Count.Globally()
-        | f'tasks of {name}' >> beam.FlatMap(_tasks, tasks_of, todo)
+        | f'tasks of {name}' >> beam.FlatMap(lambda _, get: get(todo), tasks_of)
         | f'spread {name}' >> beam.Reshuffle()
         | name >> beam.Map(_call, function, todo)
       )
   return pipeline.summarize(todo)
-
-
-def _tasks(
-  _: int, tasks_of: Callable[..., Iterable[tuple]], todo: pipeline.Plan
-) -> Iterable[tuple]:
-  return tasks_of(todo)
 
 
 def _call(task: tuple, function: Callable[..., None], todo: pipeline.Plan):

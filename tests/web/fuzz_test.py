@@ -4,6 +4,7 @@ Eleven thousand by night, every tenth of them on every change.
 """
 
 import collections
+import contextlib
 import gzip
 import io
 import random
@@ -179,7 +180,7 @@ def test_pages(extractor, part):
   cfg = html_text.Extraction(extractor, deadline_s=5.0, max_wall_s=60.0)
   outcomes = collections.Counter()
   n_pages = int(part * N_PAGES[extractor])
-  with html_text.Extractor(cfg, _judge) as child:
+  with contextlib.closing(html_text.Extractor(cfg, _judge)) as child:
     for _ in range(n_pages):
       body = mutate_page(generator)
       name = generator.choice(CHARSETS)

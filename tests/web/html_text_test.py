@@ -1,5 +1,6 @@
 """Text out of pages, well formed and hostile."""
 
+import contextlib
 import json
 import os
 import pydoc
@@ -109,7 +110,7 @@ def test_cascade_asks_before_the_slow_extractor():
     *(page(long.encode()), page(b'<p></p>')),
     *(text_page(' One. '), page(HARD.encode())),
   ]
-  with html_text.Extractor(cfg, judge_length) as extractor:
+  with contextlib.closing(html_text.Extractor(cfg, judge_length)) as extractor:
     assert texts_of(extractor, [group]) == [
       [
         (long_fast, '', len(long_fast)),
@@ -128,7 +129,9 @@ def test_groups_keep_their_order_and_one_is_read_ahead():
       asked.append(i)
       yield [text_page(f'{i} {j}') for j in range(i, 3)]
 
-  with html_text.Extractor(html_text.Extraction('resiliparse')) as extractor:
+  with contextlib.closing(
+    html_text.Extractor(html_text.Extraction('resiliparse'))
+  ) as extractor:
     found = extractor.extract(groups())
     pages, replies = next(found)
     assert [page.body for page in pages] == [b'0 0', b'0 1', b'0 2']
@@ -141,7 +144,9 @@ def test_groups_keep_their_order_and_one_is_read_ahead():
 
 def test_texts_that_nobody_took_are_not_given_to_the_next():
   first, second = text_page('1'), text_page('2')
-  with html_text.Extractor(html_text.Extraction('resiliparse')) as extractor:
+  with contextlib.closing(
+    html_text.Extractor(html_text.Extraction('resiliparse'))
+  ) as extractor:
     found = extractor.extract([[first], [first]])
     next(found)
     found.close()
@@ -182,7 +187,7 @@ def outcomes(extractor: html_text.Extractor, *bodies: bytes) -> list[str]:
 def test_child_survives_hostile_pages():
   cfg = html_text.Extraction('resiliparse', max_depth=10**6, deadline_s=0.7)
   good = PAGE.encode()
-  with html_text.Extractor(cfg) as extractor:
+  with contextlib.closing(html_text.Extractor(cfg)) as extractor:
     for body, reason in [
       (b'<div>' * 40_000 + b'x', 'deadline'),  # quadratic in nesting
       (b'<a ' + b'b=1 ' * 20_000, 'html_too_many_attributes'),
@@ -195,7 +200,7 @@ def test_child_survives_hostile_pages():
 
 def test_child_that_is_killed_loses_one_page():
   cfg = html_text.Extraction('resiliparse', max_depth=10**6, deadline_s=60)
-  with html_text.Extractor(cfg) as extractor:
+  with contextlib.closing(html_text.Extractor(cfg)) as extractor:
     assert outcomes(extractor, PAGE.encode()) == ['']
 
     def kill():
@@ -214,7 +219,7 @@ def test_child_that_is_killed_loses_one_page():
 
 def test_child_that_hangs_loses_one_page():
   cfg = html_text.Extraction('resiliparse', max_wall_s=3.0)
-  with html_text.Extractor(cfg) as extractor:
+  with contextlib.closing(html_text.Extractor(cfg)) as extractor:
     assert outcomes(extractor, PAGE.encode()) == ['']
     os.kill(extractor._child.pid, signal.SIGSTOP)
     assert outcomes(extractor, *[PAGE.encode()] * 2) == ['parser_hang', '']

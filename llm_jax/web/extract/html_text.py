@@ -193,12 +193,6 @@ class Extractor:
       self._child.start()
     theirs.close()  # so that the pipe ends when the child does
 
-  def __enter__(self):
-    return self
-
-  def __exit__(self, *_):
-    self.close()
-
   def close(self):
     """Ends the child."""
     self._pipe.close()
