@@ -128,9 +128,7 @@ class Chain:
         for page, (text, reason, language) in zip(pages, replies, strict=True):
           sizes = len(page.body), len(text.encode())
           if self._steps['extraction'].take(reason, sizes, page.url):
-            document = self._filter(page, text, *language)
-            if document:
-              yield document
+            yield from self._filter(page, text, *language)
 
   def _groups(self, file: BinaryIO) -> Iterator[list[warc.Record]]:
     """The pages of a file, as many together as go through a step together."""
@@ -167,16 +165,16 @@ class Chain:
 
   def _filter(
     self, page: warc.Record, text: str, language: str, score: float
-  ) -> documents.Document | None:
-    """The text as the rules leave it, or None at the first one broken."""
+  ) -> Iterator[documents.Document]:
+    """The text as the rules leave it; nothing where it breaks one."""
     reason = language_id.reject(self._cfg.language, language, score)
     rules = itertools.chain([('language', reason, text)], self._judge(text))
     for name, reason, result in rules:
       sizes = len(text.encode()), len(result.encode())
       if not self._steps[name].take(reason, sizes, page.url, text=text):
-        return None
+        return
       text = result
-    return documents.Document(
+    yield documents.Document(
       text=text,
       id=page.record_id,
       dump=self._cfg.dump,

@@ -1,17 +1,16 @@
 """From WARC files to documents: the whole chain as functions of one shard.
 
   filter_shard   WARC file -> filtered documents, their keys and counts
-  find_pairs     one key of all documents -> pairs that share it
-  verify_pairs   pairs whose later document is in a shard -> pairs of copies
+  candidates     keys of all shards -> pairs of documents
+  verify         pairs whose later document is in a shard -> pairs of copies
   write_shard    filtered documents and which of them go -> Parquet file
 
-Each writes its files under a temporary name and renames them. Filtered and
-written shards have a last file with a key of the input, the code and the
-configuration, and are not done again where that is there already. So a rerun
-does what is missing, and the result depends on no number of workers, runner or
-kill. Only keys and integers leave a shard, and no step holds a corpus in
-memory. `clean` runs them in processes of this machine, `beam_runner.clean` on
-Apache Beam.
+Each writes its files under a temporary name and renames them, the one that
+says `finished` last, and does nothing where that is there already with the same
+key: of the input, the code and the configuration. So a rerun does what is
+missing, and the result depends on no number of workers, runner or kill. Only
+keys and integers leave a shard, and no step holds a corpus in memory. `clean`
+runs them in processes of this machine, `beam_runner.clean` on Apache Beam.
 """
 
 import dataclasses
@@ -113,10 +112,6 @@ class Plan:
   def parts(self) -> tuple[Part, ...]:
     """What is compared, in the order that decides which copy survives."""
     return (*self.earlier, *(shard.filtered for shard in self.shards))
-
-  def pairs(self, place: int) -> files.Path:
-    """The file of the pairs that share the key at this place."""
-    return self.output / _INTERMEDIATE / f'pairs-{place:02d}.npy'
 
   @property
   def first_id(self) -> int:
@@ -227,9 +222,7 @@ def _digest(values: Sequence) -> str:
   return hashlib.sha256(json.dumps(values).encode()).hexdigest()[:16]
 
 
-def clean(
-  todo: Plan, n_workers: int, on_shard: Callable[[], object] = lambda: None
-) -> dict:
+def clean(todo: Plan, n_workers: int, on_shard: Callable[[], object]) -> dict:
   """Runs the chain in processes of this machine.
 
   Args:
@@ -246,22 +239,25 @@ def clean(
   """
   sizes = [shard.warc.stat().st_size for shard in todo.shards]
   logging.info('%d WARC files, %.1f MB', len(sizes), sum(sizes) / 1e6)
+  numbers = [(shard.number,) for shard in todo.shards]
   modules = [__name__]
   if todo.cfg.extraction.extractor != 'resiliparse':
     modules.append('trafilatura')  # which is loaded late
-  with pool.Pool(todo, min(n_workers, len(sizes)), modules) as workers:
-    for tasks_of, function in STEPS:
-      n_bytes = sum(sizes) if function is filter_shard else 0
-      workers.run(function, tasks_of(todo), on_shard, total_bytes=n_bytes)
+  with pool.Pool(todo, min(n_workers, len(numbers)), modules) as workers:
+    workers.run(filter_shard, numbers, on_shard, total_bytes=sum(sizes))
+    pairs = candidates(todo)
+    shards, _ = deduplication.file_and_row(pairs[0] - todo.first_id)
+    starts = np.searchsorted(shards, range(len(numbers)))
+    parts = np.split(pairs, starts[1:], axis=1)
+    workers.run(write_verified, [*enumerate(parts)], on_shard)
+    verified = (shard.intermediate(_VERIFIED) for shard in todo.shards)
+    gone = copies(todo, [files.read_array(path) for path in verified])
+    workers.run(write_shard, gone, on_shard)
   return summarize(todo)
 
 
 def _is_done(path: files.Path, key: str) -> bool:
   return path.exists() and files.read_json(path)['key'] == key
-
-
-def _shards(todo: Plan) -> list[tuple[int]]:
-  return [(shard.number,) for shard in todo.shards]
 
 
 def filter_shard(todo: Plan, number: int):
@@ -283,52 +279,37 @@ def filter_shard(todo: Plan, number: int):
   files.write_json(counts, {'key': key, 'steps': steps.to_json()})
 
 
-def _keys(todo: Plan) -> list[tuple[int]]:
-  return [(i,) for i in range(deduplication.n_keys(todo.cfg.minhash))]
+def candidates(todo: Plan) -> np.ndarray:
+  """Pairs of documents that share a key, and whose later one is of this run.
 
-
-def find_pairs(todo: Plan, place: int):
-  """Finds pairs that share a key, and whose later document is of this run.
-
-  In parts of the keys' range, so that each fits memory.
-
-  Args:
-    todo: the run.
-    place: of the key among a document's keys.
+  Found in parts of the keys' range, so that each fits memory.
   """
   n_documents = sum(files.read_array(p.keys).shape[1] for p in todo.parts)
   n = max(1, math.ceil(n_documents / _MAX_SORTED))
   found = []
   for low, end in itertools.pairwise((i << 64) // n for i in range(n + 1)):
-    values, ids = [], []
-    for i, part in enumerate(todo.parts):
-      keys = np.asarray(files.read_array(part.keys)[place])
-      inside = np.flatnonzero((keys >= low) & (keys <= end - 1))
-      values.append(keys[inside])
-      base = np.uint64(deduplication.document_id(i, 0))
-      ids.append(inside.astype('u8') + base)
-    key_values, documents_ = np.concatenate(values), np.concatenate(ids)
-    pairs = deduplication.pairs(key_values, documents_, place)
-    found.append(pairs[:, pairs[0] >= todo.first_id])
-  files.write_array(todo.pairs(place), np.concatenate(found, axis=1))
+    for row in range(deduplication.n_keys(todo.cfg.minhash)):
+      values, ids = [], []
+      for i, part in enumerate(todo.parts):
+        keys = np.asarray(files.read_array(part.keys)[row])
+        inside = np.flatnonzero((keys >= low) & (keys <= end - 1))
+        values.append(keys[inside])
+        base = np.uint64(deduplication.document_id(i, 0))
+        ids.append(inside.astype('u8') + base)
+      key_values, documents_ = np.concatenate(values), np.concatenate(ids)
+      pairs = deduplication.pairs(key_values, documents_, row)
+      found.append(pairs[:, pairs[0] >= todo.first_id])
+  return deduplication.unique_pairs(np.concatenate(found, axis=1))
 
 
-def _pairs_by_shard(todo: Plan) -> list[tuple[int, np.ndarray]]:
-  found = [files.read_array(todo.pairs(place)) for (place,) in _keys(todo)]
-  pairs = deduplication.unique_pairs(np.concatenate(found, axis=1))
-  numbers, _ = deduplication.file_and_row(pairs[0] - todo.first_id)
-  starts = np.searchsorted(numbers, range(len(todo.shards)))
-  return [*enumerate(np.split(pairs, starts[1:], axis=1))]
+def write_verified(todo: Plan, number: int, pairs: np.ndarray):
+  """Verifies the candidates whose later document is in a shard."""
+  path = todo.shards[number].intermediate(_VERIFIED)
+  files.write_array(path, verify(todo, pairs))
 
 
-def verify_pairs(todo: Plan, number: int, pairs: np.ndarray):
-  """Keeps the pairs that are copies; see `deduplication.verify`.
-
-  Args:
-    todo: the run.
-    number: of the shard that has the later documents.
-    pairs: 3 rows, (later, earlier, band), ascending.
-  """
+def verify(todo: Plan, pairs: np.ndarray) -> np.ndarray:
+  """The pairs that are copies; see `deduplication.verify`."""
 
   def texts_of(ids: Sequence[int]) -> Mapping[int, str]:
     texts = {}
@@ -340,18 +321,15 @@ def verify_pairs(todo: Plan, number: int, pairs: np.ndarray):
         texts[deduplication.document_id(number, row)] = text
     return texts
 
-  verified = deduplication.verify(todo.cfg.minhash, pairs, texts_of)
-  files.write_array(todo.shards[number].intermediate(_VERIFIED), verified)
+  return deduplication.verify(todo.cfg.minhash, pairs, texts_of)
 
 
-def _copies_by_shard(todo: Plan) -> list[tuple[int, list[tuple[int, str]]]]:
+def copies(
+  todo: Plan, verified: Sequence[np.ndarray]
+) -> list[tuple[int, list[tuple[int, str]]]]:
   """For each shard the rows that go, and why: `exact_copy` or `near_copy`."""
-  verified = [
-    files.read_array(shard.intermediate(_VERIFIED)) for shard in todo.shards
-  ]
-  ids, is_exact = deduplication.copies(
-    np.concatenate(verified, axis=1), todo.first_id
-  )
+  joined = np.concatenate([np.zeros((4, 0), 'u8'), *verified], axis=1)
+  ids, is_exact = deduplication.copies(joined, todo.first_id)
   gone: list[list[tuple[int, str]]] = [[] for _ in todo.shards]
   for i, exact in zip(ids.tolist(), is_exact.tolist(), strict=True):
     number, row = deduplication.file_and_row(i)
@@ -396,16 +374,6 @@ def write_shard(todo: Plan, number: int, gone: Sequence[tuple[int, str]]):
   files.write_json(
     counts, {'key': key, 'steps': [step.to_json()], 'file': file}
   )
-
-
-# The tasks of each step, known once the one before is done, and what is done
-# with each of them.
-STEPS = (
-  (_shards, filter_shard),
-  (_keys, find_pairs),
-  (_pairs_by_shard, verify_pairs),
-  (_copies_by_shard, write_shard),
-)
 
 
 def summarize(todo: Plan) -> dict:

@@ -8,6 +8,7 @@ import importlib.util
 import json
 import os
 import pathlib
+import random
 import shutil
 import socket
 import subprocess
@@ -21,7 +22,7 @@ import pytest
 from pyarrow import parquet
 
 from llm_jax import files, locks
-from llm_jax.web import chain, documents, pipeline
+from llm_jax.web import beam_runner, chain, documents, pipeline
 from llm_jax.web.crawl import warc_write
 from llm_jax.web.dedup import deduplication
 from llm_jax.web.extract import html_text
@@ -330,12 +331,6 @@ def _plan(folder: pathlib.Path, paths) -> pipeline.Plan:
   return todo
 
 
-def _pairs_by_shard(todo: pipeline.Plan):
-  for (place,) in pipeline._keys(todo):
-    pipeline.find_pairs(todo, place)
-  return pipeline._pairs_by_shard(todo)
-
-
 def test_keys_in_parts_of_their_range_give_the_same_pairs(
   warcs, tmp_path, monkeypatch
 ):
@@ -349,13 +344,12 @@ def test_keys_in_parts_of_their_range_give_the_same_pairs(
   files.write_array(todo.shards[0].filtered.keys, keys)
   for n_sorted in (12, 4):
     monkeypatch.setattr(pipeline, '_MAX_SORTED', n_sorted)
-    ((_, pairs),) = _pairs_by_shard(todo)
-    assert pairs.T.tolist() == [
+    assert pipeline.candidates(todo).T.tolist() == [
       *([1, 0, 0], [3, 2, 0], [5, 4, 1], [7, 6, 2], [9, 8, 3], [11, 10, 4])
     ]
 
 
-def test_files_and_memory_agree_on_survivors(tmp_path):
+def test_engines_agree_on_survivors(tmp_path):
   """Groups that join late and in parts, the first file being an index.
 
   Texts of the index resemble each other too, and a new one may join them.
@@ -364,33 +358,25 @@ def test_files_and_memory_agree_on_survivors(tmp_path):
   todo = pipeline.plan(CFG, {tmp_path / f'{i}': 'x' for i in (1, 2)}, tmp_path)
   index = pipeline.Shard(tmp_path, 0, tmp_path, '').written
   todo = dataclasses.replace(todo, earlier=(index,))
-  all_keys, text_of = [], {}
   for part, texts in zip(todo.parts, golden, strict=True):
     with documents.writing(part.documents) as write:
       for text in texts:
         write(documents.Document(text, *([''] * 6), 0.0))
     keys = [deduplication.keys(CFG.minhash, text) for text in texts]
-    all_keys.append(np.stack(keys, axis=1))
-    files.write_array(part.keys, all_keys[-1])
-    first = deduplication.document_id(len(all_keys) - 1, 0)
-    text_of |= {first + i: text for i, text in enumerate(texts)}
+    files.write_array(part.keys, np.stack(keys, axis=1))
 
-  for task in _pairs_by_shard(todo):
-    pipeline.verify_pairs(todo, *task)
-  ours = pipeline._copies_by_shard(todo)
-  ids = np.array([*text_of], 'u8')
-  pairs = [
-    deduplication.pairs(row, ids, place)
-    for place, row in enumerate(np.concatenate(all_keys, axis=1))
-  ]
-  pairs = deduplication.unique_pairs(np.concatenate(pairs, axis=1))
-  verified = deduplication.verify(CFG.minhash, pairs, lambda _: text_of)
-  expected, _ = deduplication.copies(verified, todo.first_id)
-  assert expected.tolist() == [
-    deduplication.document_id(number + 1, row)
-    for number, rows in ours
-    for row, _ in rows
-  ]
+  verified = pipeline.verify(todo, pipeline.candidates(todo))
+  ours = pipeline.copies(todo, [verified])
+  elements = [0, 1, 2]
+  for step in (beam_runner._keys, beam_runner._pairs):
+    elements = [pair for e in elements for pair in step(e, todo)]
+    grouped: dict = {}
+    random.Random(0).shuffle(elements)  # a shuffle gives any order
+    for key, value in elements:
+      grouped.setdefault(key, []).append(value)
+    elements = list(grouped.items())
+  theirs = [beam_runner._verify(group, todo) for group in elements]
+  assert ours == pipeline.copies(todo, theirs)
   assert min(len(rows) for _, rows in ours) > 200
 
 

@@ -270,19 +270,16 @@ def _serve(cfg: Extraction, judge: Judge, pipe: connection.Connection):
   # Trees hold no cycles, so the collector would walk their elements in vain.
   gc.freeze()
   gc.disable()
-  while True:
-    try:
-      pages: Sequence[warc.Record] = pipe.recv()
-    except EOFError:
-      return
-    for page in pages:
-      pipe.send(_reply(cfg, judge, page))
-    gc.collect()
-    # What trees of large pages leave free goes back to the system, or a child
-    # keeps what its largest pages took, and grows by half.
-    is_large = max(len(page.body) for page in pages) > _LARGE_BYTES
-    if is_large and hasattr(_LIBC, 'malloc_trim'):  # of glibc
-      _LIBC.malloc_trim(0)
+  with contextlib.suppress(EOFError):  # at the end of the pipe
+    while pages := pipe.recv():
+      for page in pages:
+        pipe.send(_reply(cfg, judge, page))
+      gc.collect()
+      # What trees of large pages leave free goes back to the system, or a child
+      # keeps what its largest pages took, and grows by half.
+      is_large = max(len(page.body) for page in pages) > _LARGE_BYTES
+      if is_large and hasattr(_LIBC, 'malloc_trim'):  # of glibc
+        _LIBC.malloc_trim(0)
 
 
 def _reply(cfg: Extraction, judge: Judge, page: warc.Record) -> Reply:

@@ -27,12 +27,13 @@ def _ranges(name: str) -> Iterator[tuple[int, int]]:
     yield int(first, 16), int(last or first, 16)
 
 
-def _characters(name: str) -> frozenset[str]:
+def characters(name: str) -> frozenset[str]:
+  """The characters of a table of ranges."""
   codes = (range(first, last + 1) for first, last in _ranges(name))
   return frozenset(map(chr, itertools.chain(*codes)))
 
 
-def _as_class(name: str) -> str:
+def as_class(name: str) -> str:
   """A table of ranges as the inside of a regular expression's [...]."""
   return ''.join(
     rf'\U{first:08x}-\U{last:08x}' for first, last in _ranges(name)
@@ -42,38 +43,32 @@ def _as_class(name: str) -> str:
 @functools.cache
 def letters() -> tuple[str, str, str]:
   """Insides of [...] for lower-case, upper-case and all letters."""
-  cased, uncased = sorted(_characters('cased')), _as_class('uncased')
+  cased, uncased = sorted(characters('cased')), as_class('uncased')
   lower, upper = (
     ''.join(c for c in cased if unicodedata.category(c) == category)
     for category in ('Ll', 'Lu')
   )
   # The glottal stop has no case, U+03A2 is no letter; the table has them so.
   lower, upper = f'{lower}ʔ{uncased}', f'{upper}\u03a2{uncased}'
-  return lower, upper, _as_class('cased') + uncased
-
-
-@functools.cache
-def icons() -> tuple[str, frozenset[str]]:
-  """Symbols and emoji: the inside of [...], and the characters."""
-  return _as_class('icons'), _characters('icons')
+  return lower, upper, as_class('cased') + uncased
 
 
 @functools.cache
 def sentence_ends() -> frozenset[str]:
   """Characters that end a sentence when they are a word of their own."""
-  return _characters('sentence_ends')
+  return characters('sentence_ends')
 
 
 @functools.cache
 def line_ends() -> frozenset[str]:
   """Characters that end a line that is a sentence: datatrove's set."""
-  return sentence_ends() | _characters('more_line_ends')
+  return sentence_ends() | characters('more_line_ends')
 
 
 @functools.cache
 def symbols() -> frozenset[str]:
   """Characters that make no word by themselves: datatrove's set."""
-  return line_ends() | _characters('more_symbols')
+  return line_ends() | characters('more_symbols')
 
 
 @functools.cache
