@@ -87,12 +87,6 @@ def collect(run_dir: pathlib.Path | str) -> dict[str, Any]:
     rest = {key: value for key, value in run.items() if key != 'config'}
     rest['config_fingerprint'] = _fingerprint(run.get('config'))
     report['provenance'][name] = rest
-    for kind, key, file in (
-      ('clean', 'funnels', 'funnel.json'),
-      ('train_tokenizer', 'tokenizers', 'report.json'),
-    ):
-      if stage == kind and (found := _read(folder / file, missing)):
-        report[key][name] = found
     if stage == 'evaluate' and report['evaluation']:
       missing.append(f'{name}/: another evaluation is shown already')
     elif stage == 'evaluate':
@@ -105,10 +99,14 @@ def collect(run_dir: pathlib.Path | str) -> dict[str, Any]:
     if stage in _TRAINING:
       rows = _read(folder / 'metrics.jsonl', missing) or ()
       report['training'][name] = {'stage': stage, 'series': series(rows)}
-      if rows := _read(folder / 'samples.jsonl', missing):
-        report['samples'][name] = spread(rows)
-    if stage == 'rl' and (rows := _read(folder / 'rollouts.jsonl', missing)):
-      report['rollouts'][name] = rollouts(rows)
+    for stages, key, file, shown_of in (
+      (('clean',), 'funnels', 'funnel.json', dict),
+      (('train_tokenizer',), 'tokenizers', 'report.json', dict),
+      (_TRAINING, 'samples', 'samples.jsonl', spread),
+      (('rl',), 'rollouts', 'rollouts.jsonl', rollouts),
+    ):
+      if stage in stages and (found := _read(folder / file, missing)):
+        report[key][name] = shown_of(found)
   return report
 
 
@@ -193,22 +191,15 @@ def spread(rows: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
   Returns:
     At most a page of them, in order of step, with the last step among them.
   """
-  by_step: dict[int, dict[tuple[str, str], dict[str, Any]]] = {}
-  for row in rows:
-    sample = {
-      'step': row['step'],
-      'mode': row.get('mode') or '',
-      'prompt': row['prompt'],
-      'text': row['text'],
-    }
+  samples = []
+  for own in _of_steps(rows, _MAX_SAMPLE_STEPS):
     # After a resume the same step is drawn again: the last one counts.
-    key = (sample['prompt'], sample['mode'])
-    by_step.setdefault(row['step'], {})[key] = sample
-  return [
-    sample
-    for step in _spread(sorted(by_step), _MAX_SAMPLE_STEPS)
-    for sample in list(by_step[step].values())[:_MAX_SAMPLES_PER_STEP]
-  ]
+    by_prompt = {(row['prompt'], row.get('mode') or ''): row for row in own}
+    samples += [
+      {'step': row['step'], 'mode': mode, 'prompt': prompt, 'text': row['text']}
+      for (prompt, mode), row in by_prompt.items()
+    ][:_MAX_SAMPLES_PER_STEP]
+  return samples
 
 
 def rollouts(rows: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
@@ -222,30 +213,30 @@ def rollouts(rows: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
     text, reason, correct, reward, tokens, finished, trained.
   """
   shown = [name for name in _forms()['rollouts.jsonl'] if name not in _OF_STEP]
-  by_step: dict[int, list[Mapping[str, Any]]] = {}
-  for row in rows:
-    by_step.setdefault(row['step'], []).append(row)
   return [
-    {
-      'step': step,
-      'of': by_step[step][0]['of'],
+    {name: own[0][name] for name in _OF_STEP}
+    | {
       'answers': [
         {name: row[name] for name in shown}
-        for row in by_step[step][:_MAX_ROLLOUTS_PER_STEP]
-      ],
+        for row in own[:_MAX_ROLLOUTS_PER_STEP]
+      ]
     }
-    for step in _spread(sorted(by_step), _MAX_ROLLOUT_STEPS)
+    for own in _of_steps(rows, _MAX_ROLLOUT_STEPS)
   ]
 
 
-def _spread(steps: list[int], limit: int) -> list[int]:
-  """At most so many steps, evenly, the first and the last among them."""
-  if len(steps) <= limit:
-    return steps
-  return [
-    steps[round(index * (len(steps) - 1) / (limit - 1))]
-    for index in range(limit)
-  ]
+def _of_steps(
+  rows: Iterable[Mapping[str, Any]], limit: int
+) -> list[list[Mapping[str, Any]]]:
+  """The rows of at most so many steps, evenly, first and last among them."""
+  by_step: dict[float, list[Mapping[str, Any]]] = {}
+  for row in rows:
+    by_step.setdefault(row['step'], []).append(row)
+  steps = sorted(by_step)
+  if len(steps) > limit:
+    last = len(steps) - 1
+    steps = [steps[round(i * last / (limit - 1))] for i in range(limit)]
+  return [by_step[step] for step in steps]
 
 
 def _stage_folders(
