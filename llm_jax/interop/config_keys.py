@@ -4,11 +4,10 @@ They stand in config_keys.toml. All others are known to a class (families.py)
 or refused by name.
 """
 
-import functools
-import pathlib
 import re
-import tomllib
 from typing import Any
+
+from llm_jax import files
 
 _EMPTY = {
   'pruned_heads': {},
@@ -19,10 +18,8 @@ _EMPTY = {
 _TOOLS = re.compile(r'unsloth|axolotl|llamafactory|peft|transformers\.js|mlx')
 
 
-@functools.cache
 def _words(kind: str) -> list[str]:
-  path = pathlib.Path(__file__).with_suffix('.toml')
-  return tomllib.loads(path.read_text(encoding='utf-8'))[kind].split()
+  return files.tables_of(__file__)[kind].split()
 
 
 def is_ignored(key: str) -> bool:

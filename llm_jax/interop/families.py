@@ -7,14 +7,12 @@ and transformers 5 the other. Does not touch arrays.
 """
 
 import functools
-import pathlib
-import tomllib
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from absl import logging
 
-from llm_jax import dataclass_json
+from llm_jax import dataclass_json, files
 from llm_jax.interop import config_keys
 from llm_jax.model import config
 
@@ -35,10 +33,7 @@ class Family(NamedTuple):
   tied: bool
 
 
-@functools.cache
-def _tables() -> dict[str, Any]:
-  path = pathlib.Path(__file__).with_suffix('.toml')
-  return tomllib.loads(path.read_text(encoding='utf-8'))
+_tables = functools.partial(files.tables_of, __file__)
 
 
 @functools.cache

@@ -9,7 +9,6 @@ but by `tools.export_gguf`.
 
 import functools
 import pathlib
-import tomllib
 from collections.abc import Mapping
 from typing import Any
 
@@ -24,13 +23,8 @@ TYPES = ('F32', 'F16', 'BF16', 'Q8_0', 'Q4_0', 'Q4_1', 'Q5_0', 'Q4_K', 'Q6_K')
 _FREQUENCIES = 'rope_freqs.weight'
 # Llama 3.1 to 3.3 and Llama 3.2, of whose scaling only its result is stored.
 _LLAMA3_FACTORS = (8.0, 32.0)
-
-
-@functools.cache
-def tables() -> dict[str, Any]:
-  """What is known of such files; see gguf_file.toml."""
-  path = pathlib.Path(__file__).with_suffix('.toml')
-  return tomllib.loads(path.read_text(encoding='utf-8'))
+# What is known of such files.
+tables = functools.partial(files.tables_of, __file__)
 
 
 def find(source: files.Name) -> pathlib.Path | None:

@@ -6,15 +6,13 @@ write files of models.
 """
 
 import dataclasses
-import functools
 import math
-import pathlib
-import tomllib
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
 
+from llm_jax import files
 from llm_jax.model import config, params
 
 DTYPES = ('float32', 'bfloat16', 'float16')  # that tensors may have
@@ -58,12 +56,6 @@ class Tensor:
     return np.ascontiguousarray(array.T if self.transposed else array)
 
 
-@functools.cache
-def _tables() -> dict[str, dict[str, str]]:
-  path = pathlib.Path(__file__).with_suffix('.toml')
-  return tomllib.loads(path.read_text(encoding='utf-8'))
-
-
 def of_model(cfg: config.ModelConfig, model_type: str) -> list[Tensor]:
   """List a model's tensors in the order of their files.
 
@@ -75,7 +67,7 @@ def of_model(cfg: config.ModelConfig, model_type: str) -> list[Tensor]:
     One entry a tensor; together they hold every array.
   """
   lines, is_gpt2 = params.table(cfg), model_type == 'gpt2'
-  tables, prefix = _tables(), 'model.layers.'
+  tables, prefix = files.tables_of(__file__), 'model.layers.'
   norms = tables['post_norms' if cfg.post_norms else 'one_norm']
   layer = tables['layer'] | norms | tables.get(model_type, {})
   top = tables['top']
