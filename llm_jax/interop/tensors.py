@@ -17,6 +17,7 @@ from llm_jax.model import config, params
 
 DTYPES = ('float32', 'bfloat16', 'float16')  # that tensors may have
 Shape = tuple[int, ...]
+Flat = dict[str, np.ndarray]  # parameters by path
 
 
 @dataclasses.dataclass(frozen=True)
@@ -105,7 +106,7 @@ def of_model(cfg: config.ModelConfig, model_type: str) -> list[Tensor]:
   return tensors
 
 
-def zeros(cfg: config.ModelConfig) -> dict[str, np.ndarray]:
+def zeros(cfg: config.ModelConfig) -> Flat:
   """Our arrays by path, to be filled; float32."""
   return {
     path: np.zeros(line.shape, np.float32)
@@ -113,9 +114,7 @@ def zeros(cfg: config.ModelConfig) -> dict[str, np.ndarray]:
   }
 
 
-def fill(
-  flat: Mapping[str, np.ndarray], tensor: Tensor, array: np.ndarray
-) -> None:
+def fill(flat: Flat, tensor: Tensor, array: np.ndarray) -> None:
   """Copy a published array into its place in our arrays.
 
   Raises:

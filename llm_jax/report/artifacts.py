@@ -25,6 +25,9 @@ STAGES = (
 _FOLDERS = {'train_tokenizer': 'tokenizer', 'tokenize': 'tokens'}
 _TRAINING = ('pretrain', 'sft', 'rl')
 
+Row = Mapping[str, Any]  # of a JSONL file
+Series = list[list[float | None]]  # points, each x and y
+
 # Enough for a chart of 400 units; the means of equal bins keep the shape.
 _MAX_POINTS = 220
 _MAX_SAMPLE_STEPS = 6
@@ -156,9 +159,7 @@ def _forms() -> dict[str, Any]:
   return json.loads(path.read_text(encoding='utf-8'))
 
 
-def series(
-  rows: Iterable[Mapping[str, Any]],
-) -> dict[str, list[list[float | None]]]:
+def series(rows: Iterable[Row]) -> dict[str, Series]:
   """Turn the lines of metrics.jsonl into one series for each metric.
 
   A run that was killed repeats some steps after it resumes; the last line of
@@ -182,7 +183,7 @@ def series(
   }
 
 
-def spread(rows: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+def spread(rows: Iterable[Row]) -> list[dict[str, Any]]:
   """Choose samples from first to last step, a few prompts of each.
 
   Args:
@@ -202,7 +203,7 @@ def spread(rows: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
   return samples
 
 
-def rollouts(rows: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+def rollouts(rows: Iterable[Row]) -> list[dict[str, Any]]:
   """Choose steps of rl from first to last, and the first answers of each.
 
   Args:
@@ -225,11 +226,9 @@ def rollouts(rows: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
   ]
 
 
-def _of_steps(
-  rows: Iterable[Mapping[str, Any]], limit: int
-) -> list[list[Mapping[str, Any]]]:
+def _of_steps(rows: Iterable[Row], limit: int) -> list[list[Row]]:
   """The rows of at most so many steps, evenly, first and last among them."""
-  by_step: dict[float, list[Mapping[str, Any]]] = {}
+  by_step: dict[float, list[Row]] = {}
   for row in rows:
     by_step.setdefault(row['step'], []).append(row)
   steps = sorted(by_step)
@@ -319,12 +318,10 @@ def _read(path: pathlib.Path, missing: list[str]) -> Any:
   return value
 
 
-def _binned(
-  points: list[tuple[float, float | None]],
-) -> list[list[float | None]]:
+def _binned(points: list[tuple[float, float | None]]) -> Series:
   """At most _MAX_POINTS points; a bin with a value that is None is None."""
   size = -(-len(points) // _MAX_POINTS)
-  result: list[list[float | None]] = []
+  result: Series = []
   for start in range(0, len(points), max(size, 1)):
     part = points[start : start + size]
     known = [y for _, y in part if y is not None]

@@ -75,9 +75,7 @@ class Made(protocol.Thinking):
     del problem
     return grading.whole_number, 'a number'
 
-  def problems(
-    self, split: str, count: int, seed: int
-  ) -> list[protocol.Problem]:
+  def problems(self, split: str, count: int, seed: int) -> protocol.Problems:
     """Draw distinct problems of one split.
 
     Args:
@@ -106,8 +104,7 @@ class Made(protocol.Thinking):
       if n_vain == _MAX_VAIN:
         raise ValueError(
           f'{count} distinct problems asked of the split {split} of '
-          f'{self.name}, which has about {len(chosen)}; ask for fewer or make '
-          'it larger'
+          f'{self.name}, which has about {len(chosen)}; ask for fewer'
         )
     return list(chosen.values())
 

@@ -80,8 +80,7 @@ def learn_merges(
     if pair is None:
       raise ValueError(
         f'the text has pairs for {len(merges)} merges only, not {n_merges}; '
-        f'use a Config.vocab_size that is {n_merges - len(merges)} less, or '
-        f'more text'
+        f'use more text or a Config.vocab_size {n_merges - len(merges)} less'
       )
     corpus.merge(*pair, new=N_BYTES + len(merges))
     merges.append(pair)

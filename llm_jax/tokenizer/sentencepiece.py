@@ -106,9 +106,8 @@ class SentencePieceTokenizer(text_tokenizer.TextTokenizer):
     )
     if tokenizer.fingerprint != spec['fingerprint']:
       raise ValueError(
-        f'{directory / MODEL_FILE} makes a tokenizer with fingerprint '
-        f'{tokenizer.fingerprint}, but {SPEC_FILE} says {spec["fingerprint"]}: '
-        'it was changed; restore it, or import the model again'
+        f'{directory / MODEL_FILE} has fingerprint {tokenizer.fingerprint}, '
+        f'not {spec["fingerprint"]}; restore it, or import the model again'
       )
     return tokenizer
 
