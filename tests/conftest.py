@@ -16,6 +16,10 @@ import pytest
 from experiments import process
 
 NIGHTLY = {
+  'experiments/smollm_test.py': {
+    'test_200_conversations_lower_the_loss_on_others': 'tiny models',
+    'test_a_verifier_teaches_what_it_half_knows': 'tiny models',
+  },
   'experiments/stories_test.py': {
     'test_it_becomes_a_chat_model_and_learns_what_pays': 'tiny models',
     'test_continued_pretraining_lowers_its_loss': 'tiny models',
