@@ -76,9 +76,7 @@ def open_sources(
   return list(zip(sources, n_rows, strict=True)), source(valid_name, 'valid')
 
 
-def check_lists(
-  sources: Sequence[str], lists: Mapping[str, Sequence[float]]
-) -> None:
+def check_lists(sources: Sequence[str], lists: Mapping[str, Sequence[float]]):
   """Refuse lists that have not a number for each of the named sources.
 
   Raises:
@@ -195,9 +193,7 @@ def table(sources: Sources, n_steps: int) -> list[dict[str, Any]]:
   ]
 
 
-def check_epochs(
-  sources: Sources, n_steps: int, limits: Sequence[float]
-) -> None:
+def check_epochs(sources: Sources, n_steps: int, limits: Sequence[float]):
   """Refuse a run that would read a source more often than it may.
 
   At the start rather than when the source runs out, so that the mixture is

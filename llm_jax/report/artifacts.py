@@ -37,14 +37,8 @@ _MAX_ROLLOUTS_PER_STEP = 8
 _TOO_LARGE = 1e100  # to be a measurement; sums of smaller ones stay finite
 
 _OF_STEP = ('step', 'of')  # and not of an answer
-_TYPES = {
-  'text': str,
-  'number': int | float,
-  'integer': int,
-  'truth': bool,
-  'object': dict,
-  'list': list,
-}
+_TYPES: dict[str, Any] = {'number': int | float}
+_TYPES |= {kind.__name__: kind for kind in (str, int, bool, dict, list)}
 
 
 def collect(run_dir: pathlib.Path | str) -> dict[str, Any]:
@@ -116,7 +110,7 @@ def collect(run_dir: pathlib.Path | str) -> dict[str, Any]:
 def has_form(value: Any, form: Any) -> bool:
   """Whether a value that was read from JSON has a form.
 
-  >>> form = {'name': 'text', 'limits?': ['number']}
+  >>> form = {'name': 'str', 'limits?': ['number']}
   >>> has_form({'name': 'a', 'limits': [1, 2.5]}, form)
   True
   >>> has_form({'name': 'a', 'limits': None}, form), has_form({}, form)
@@ -124,7 +118,7 @@ def has_form(value: Any, form: Any) -> bool:
 
   Args:
     value: of any kind.
-    form: 'text', 'number' and so on, or a name of forms.json; `{name: form}`
+    form: 'str', 'number' and so on, or a name of forms.json; `{name: form}`
       for an object with these keys, where one that ends in `?` may be absent
       or null, and `*` stands for every key; `[form]` for a list, and
       `[form, form]` for one of that length.
@@ -136,7 +130,7 @@ def has_form(value: Any, form: Any) -> bool:
     if form not in _TYPES:
       return has_form(value, _forms()[form])
     # Python counts truth values among the integers.
-    is_truth = isinstance(value, bool) == (form == 'truth')
+    is_truth = isinstance(value, bool) == (form == 'bool')
     return isinstance(value, _TYPES[form]) and is_truth
   if isinstance(form, dict):
     return isinstance(value, dict) and all(

@@ -16,10 +16,7 @@ from llm_jax.report import artifacts
 RL_AFTER_SFT = r'(?s)^rl(?!.*zero)'
 # rl_seed0, rl_seed1, ... are runs of one recipe that differ in the seed only.
 _SEED = re.compile(r'(?P<recipe>.+?)_?seed_?\d+')
-_AVERAGED = (
-  *('greedy', 'sampled', 'think_share', 'mean_tokens'),
-  *('pass_at_k', 'kinds'),
-)
+_AVERAGED = 'greedy sampled think_share mean_tokens pass_at_k kinds'
 
 
 class Estimate(NamedTuple):
@@ -304,7 +301,7 @@ def _mean(recipe: str, group: Sequence[Accuracy]) -> Accuracy:
     n_seeds=len(group),
     **{
       name: _over_seeds([getattr(line, name) for line in group])
-      for name in _AVERAGED
+      for name in _AVERAGED.split()
     },
   )
 

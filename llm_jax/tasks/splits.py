@@ -14,6 +14,7 @@ from llm_jax.verify import grading
 
 HELD_OUT_SHARE = 10  # one key in ten is never trained on
 _MAX_VAIN = 10_000  # draws in a row without a new problem
+Reader = tuple[Callable[[str], Any], str]  # with what it reads, in words
 _Problem = TypeVar('_Problem', bound=protocol.Problem)
 
 
@@ -68,9 +69,7 @@ class Made(protocol.Thinking):
     del problem
     return []
 
-  def _reader(
-    self, problem: protocol.Problem
-  ) -> tuple[Callable[[str], Any], str]:
+  def _reader(self, problem: protocol.Problem) -> Reader:
     """What reads the value of an answer, None if it has none; and its name."""
     del problem
     return grading.whole_number, 'a number'

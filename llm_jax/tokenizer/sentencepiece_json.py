@@ -13,11 +13,6 @@ from llm_jax import files
 from llm_jax.tokenizer import huggingface, sentencepiece, text_tokenizer
 
 
-def is_of_this_kind(values: Mapping[str, Any]) -> bool:
-  """Whether a tokenizer.json spells blanks and bytes as SentencePiece does."""
-  return bool(values.get('model', {}).get('byte_fallback'))
-
-
 def write(values: Mapping[str, Any], path: files.Name) -> None:
   """Write the model.
 
