@@ -19,6 +19,7 @@ import pathlib
 import shutil
 import sys
 import tempfile
+import tomllib
 import urllib.parse
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -310,6 +311,13 @@ def read_json(path: Name | Path) -> Any:
       f'{path} is damaged: {error}; restore this file, or remove it and run '
       'again what wrote it'
     ) from None
+
+
+@functools.cache
+def tables_of(module: str) -> dict[str, Any]:
+  """The TOML file beside a module, by its `__file__`; not to be changed."""
+  path = pathlib.Path(module).with_suffix('.toml')
+  return tomllib.loads(path.read_text(encoding='utf-8'))
 
 
 def read_object(path: Name | Path) -> dict[str, Any]:

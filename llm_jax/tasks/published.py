@@ -72,9 +72,7 @@ class Published(protocol.Thinking):
   held_out_path: str
   read: ReadFn[protocol.Problem]
 
-  def problems(
-    self, split: str, count: int, seed: int
-  ) -> list[protocol.Problem]:
+  def problems(self, split: str, count: int, seed: int) -> protocol.Problems:
     """Distinct problems of one split; one story with other numbers is of one.
 
     Args:

@@ -6,18 +6,13 @@ quality.py apply them. They do NOT follow later releases of spaCy.
 
 import functools
 import itertools
-import pathlib
-import tomllib
 import unicodedata
 from collections.abc import Iterator
-from typing import Any
 
+from llm_jax import files
 
-@functools.cache
-def tables() -> dict[str, Any]:
-  """Characters and words by the name of their table, as the file has them."""
-  path = pathlib.Path(__file__).with_suffix('.toml')
-  return tomllib.loads(path.read_text(encoding='utf-8'))
+# Characters and words by the name of their table, as the file has them.
+tables = functools.partial(files.tables_of, __file__)
 
 
 def _ranges(name: str) -> Iterator[tuple[int, int]]:
