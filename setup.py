@@ -148,7 +148,7 @@ setuptools.setup(
     'llm_jax.recipes.gin_configs': ['*.gin'],
     'llm_jax.web.filter': ['blocklist/*/domains', 'english_words.toml'],
     'llm_jax.interop': ['*.toml'],
-    'llm_jax.report': ['templates/*'],
+    'llm_jax.report': ['page.toml', 'templates/*'],
     'llm_jax.tasks': ['questions.toml'],
     'llm_jax.tokenizer': ['empty_tokenizer.json', 'specials.toml'],
     'llm_jax.verify': ['formulas.toml'],

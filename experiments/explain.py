@@ -149,7 +149,7 @@ def _count(model: config.ModelConfig) -> int:
 def _restored(arguments: Mapping[str, Any]) -> Iterator[config.ModelConfig]:
   """The model of --restore_from, if it was given."""
   if arguments.get('restore_from'):
-    yield checkpoint.read_model_config(arguments['restore_from'])
+    yield checkpoint.read_model_file(arguments['restore_from'])[0]
 
 
 def _is_there(folder: str) -> bool:

@@ -30,7 +30,7 @@ from llm_jax import dataclass_json
 
 _Config = TypeVar('_Config')
 
-_MAX_FILE_BYTES = 1 << 20  # a gin file has some 25 lines; more is a mistake
+_MAX_CHARS = 1 << 20  # a gin file has some 25 lines; more is a mistake
 
 # A recipe finds everything about its configuration in this module.
 explain = dataclass_json.explain
@@ -39,7 +39,7 @@ from_dict = dataclass_json.from_dict
 
 
 @dataclasses.dataclass(frozen=True)
-class _Reference:
+class Reference:
   """`@Class()`, `@function` or `%macro`, before anything is looked up."""
 
   text: str
@@ -65,10 +65,10 @@ class _Delegate(config_parser.ParserDelegate):
   """Keeps references as values; gin would look them up and call them."""
 
   def configurable_reference(self, scoped_configurable_name, evaluate):
-    return _Reference(f'@{scoped_configurable_name}{"()" * evaluate}')
+    return Reference(f'@{scoped_configurable_name}{"()" * evaluate}')
 
   def macro(self, macro_name):
-    return _Reference(f'%{macro_name}')
+    return Reference(f'%{macro_name}')
 
 
 def load(
@@ -94,8 +94,7 @@ def load(
   Raises:
     ValueError: for anything in the text that is not a value of the right
       type for a field that is used; it names the file, line and remedy. And
-      for a class that cannot be configured.
-    FileNotFoundError: for a gin file that is not there.
+      for a file that is no text, or a class that cannot be configured.
   """
   owners: dict[str, str] = {}
   known: dict[str, type] = {}
@@ -111,7 +110,7 @@ def load(
   for layer in [*map(_parse_file, gin_files), _parse_bindings(gin_bindings)]:
     own: _Bound = {}
     for binding in layer:
-      _refuse_unknown(binding, known, imported)
+      _refuse_unknown(binding, known)
       first = own.setdefault((binding.class_name, binding.field), binding)
       if first is not binding:
         raise ValueError(
@@ -137,19 +136,15 @@ def classes(
   """Yields every class of the type graph, and the field that holds it."""
   if cls in above:
     raise ValueError(f'{cls.__name__} contains itself at {owner}')
-  yield dataclass_json.require_frozen(cls), owner
+  if fault := dataclass_json.faults(cls, protocol=object):
+    raise ValueError(f'{cls.__name__} {fault[0]}')
+  yield cls, owner
   hints = typing.get_type_hints(cls)
   for field in dataclasses.fields(cls):
     hint, name = hints[field.name], f'{cls.__name__}.{field.name}'
-    nested = dataclass_json.nested_classes(hint)
-    options = dataclass_json.union_options(hint) or (hint,)
-    n_known = len(nested) + dataclass_json.is_optional(hint)
-    n_known += len(dataclass_json.protocols(hint))
-    if nested and n_known != len(options):
-      raise ValueError(f'{name} mixes classes with values')
     if not field.init:
       raise ValueError(f'{name} has init=False; use a property')
-    for option in [*nested, *dataclass_json.offered(hint, imported)]:
+    for option in dataclass_json.choices(hint, imported):
       yield from classes(option, imported, owner=name, above=(*above, cls))
 
 
@@ -157,20 +152,15 @@ def classes(
 
 
 def _parse_file(path: str | pathlib.Path) -> list[_Binding]:
-  path = pathlib.Path(path)
-  if not path.exists():
-    raise FileNotFoundError(f'gin file {path} does not exist; check the path')
-  if not path.is_file():
-    raise ValueError(f'gin file {path} is not a file; name a .gin file')
-  if path.stat().st_size > _MAX_FILE_BYTES:
-    raise ValueError(
-      f'gin file {path} has {path.stat().st_size} bytes, more than '
-      f'{_MAX_FILE_BYTES}; is it another kind of file?'
-    )
   try:
-    text = path.read_text(encoding='utf-8')
-  except UnicodeDecodeError as error:
-    raise ValueError(f'gin file {path} is not UTF-8 text: {error}') from None
+    with open(path, encoding='utf-8') as file:
+      text = file.read(_MAX_CHARS + 1)
+    if len(text) > _MAX_CHARS:
+      raise ValueError(f'more than {_MAX_CHARS} characters')
+  except (OSError, ValueError) as error:
+    raise ValueError(
+      f'gin file {path} cannot be read ({error}); check the path'
+    ) from None
   return [_binding(*each) for each in _statements(text, str(path))]
 
 
@@ -185,106 +175,65 @@ def _parse_bindings(texts: Sequence[str]) -> list[_Binding]:
 
 def _statements(text: str, source: str) -> Iterator[tuple[Any, str]]:
   """Yields gin's statements with `file:line`; turns its errors into ours."""
-  where, parser = source, None
+  parser = None
   try:
     parser = config_parser.ConfigParser(text, _Delegate())
     for statement in parser:
-      where = f'{source}:{statement.location.line_num}'
-      yield statement, where
+      yield statement, f'{source}:{statement.location.line_num}'
   except (SyntaxError, tokenize.TokenError, RecursionError) as error:
-    line = getattr(error, 'lineno', None)
-    if isinstance(error, tokenize.TokenError):
-      line = error.args[1][0]
-    elif isinstance(error, RecursionError) and parser:
-      line = parser.current_token.start[0]
-    where = f'{source}:{line}' if line else where
+    line = parser.current_token.start[0] if parser else 1
+    line = getattr(error, 'lineno', None) or line
     # Of a wrong value gin says "malformed node ...", then the text itself.
     reason = str(error.args[0] if error.args else error).splitlines()[-1]
     reason = textwrap.shorten(reason, 80)
     raise ValueError(
-      f'{where}: not understood ({reason}); write `Class.field = '
-      'value`, where a value is a number, text in quotes, True, False, None '
-      'or a tuple of these'
+      f'{source}:{line}: not understood ({reason}); write `Class.field = value`'
+      ', where a value is a number, text in quotes, True, False, None or a '
+      'tuple of these'
     ) from None
 
 
 def _binding(statement: Any, where: str) -> _Binding:
-  if isinstance(statement, config_parser.ImportStatement):
+  is_binding = isinstance(statement, config_parser.BindingStatement)
+  if not is_binding or not (statement.selector and statement.arg_name):
     raise ValueError(
-      f'{where}: `{statement.format()}` is refused, because a configuration '
-      'runs no code; delete the line'
-    )
-  if isinstance(statement, config_parser.IncludeStatement):
-    raise ValueError(
-      f'{where}: include is refused; give both files with --gin_file, '
-      f'{statement.filename!r} first'
-    )
-  if not isinstance(statement, config_parser.BindingStatement):
-    raise ValueError(f'{where}: write `Class.field = value` instead of a block')
-  value, key = statement.value, f'{statement.selector}.{statement.arg_name}'
-  if not statement.selector or not statement.arg_name:
-    raise ValueError(
-      f'{where}: {statement.arg_name or statement.selector} is no field, and '
-      'macros are refused; write `Class.field = value`'
+      f'{where}: import, include, blocks and macros are refused, because a '
+      'configuration runs no code; write `Class.field = value` in each line, '
+      'and give several files with --gin_file'
     )
   if statement.scope:
     raise ValueError(
-      f'{where}: the scope {statement.scope!r} is refused; write `{key} = ...`'
+      f'{where}: the scope {statement.scope!r} is refused; write '
+      f'`{statement.selector}.{statement.arg_name} = ...`'
     )
-  for part in _flatten(value):
-    text = part.text if isinstance(part, _Reference) else ''
-    if text.startswith('%'):
-      raise ValueError(f'{where}: the macro {text} is refused; write its value')
-    if text and (part is not value or not text.endswith('()')):
-      raise ValueError(
-        f'{where}: {key} = {dataclass_json.short(value)}: functions are '
-        'refused; write a value, or @Class() where a field offers classes'
-      )
   return _Binding(
     class_name=statement.selector,
     field=statement.arg_name,
-    value=value,
+    value=statement.value,
     where=where,
   )
-
-
-def _flatten(value: Any) -> Iterator[Any]:
-  if isinstance(value, Mapping):
-    value = [*value.keys(), *value.values()]
-  if isinstance(value, (list, tuple)):
-    for part in value:
-      yield from _flatten(part)
-  else:
-    yield value
 
 
 # Bindings -> instance ------------------------------------------------------
 
 
-def _refuse_unknown(
-  binding: _Binding, classes: Mapping[str, type], imported: Sequence[type]
-) -> None:
+def _refuse_unknown(binding: _Binding, known: Mapping[str, type]) -> None:
   """Refuses what is not a field of a class, with the nearest that is."""
   where, name, field = binding.where, binding.class_name, binding.field
-  if name not in classes and name in [cls.__name__ for cls in imported]:
+  if name not in known:
     raise ValueError(
-      f'{where}: no field takes the imported class {name}; is it what '
-      f'`Config.task = @{name}()` or another field wants?'
-    )
-  if name not in classes:
-    raise ValueError(
-      f'{where}: unknown class {name}{_nearest(name, classes)}; the classes '
-      f'are {", ".join(classes)}'
+      f'{where}: no field takes a class {name}{_nearest(name, known)}; the '
+      f'classes are {", ".join(known)}'
     )
   fields = {
     cls_name: [f.name for f in dataclasses.fields(cls)]
-    for cls_name, cls in classes.items()
+    for cls_name, cls in known.items()
   }
   if field not in fields[name]:
-    others = [other for other in fields if field in fields[other]]
+    others = [f'{other}.{field}' for other in fields if field in fields[other]]
     hint = _nearest(field, fields[name])
     if others:
-      hint = f'; did you mean {others[0]}.{field}?'
+      hint = f'; did you mean {others[0]}?'
     raise ValueError(
       f'{where}: {name} has no field {field}{hint}; its fields are '
       f'{", ".join(fields[name])}'
@@ -315,10 +264,9 @@ def _build(
     binding = bound.pop((cls.__name__, field.name), None)
     if binding:
       used.append(binding.where)
-    is_own = bool(dataclass_json.protocols(hint)) and isinstance(
-      binding.value if binding else None, _Reference
-    )
-    if dataclass_json.nested_classes(hint) or is_own:
+    value = binding.value if binding else default
+    is_chosen = isinstance(value, Reference) and dataclass_json.protocols(hint)
+    if dataclass_json.nested_classes(hint) or is_chosen:
       chosen = _choose(
         name, hint, default=default, binding=binding, imported=imported
       )
@@ -326,27 +274,19 @@ def _build(
       values[field.name] = chosen and _build(
         chosen, own, bound=bound, imported=imported
       )
-    elif binding and isinstance(binding.value, _Reference):
-      raise ValueError(
-        f'{binding.where}: {name} offers no classes, so {binding.value} is '
-        'refused; write a value'
-      )
-    elif binding:
-      values[field.name] = dataclass_json.checked(
-        binding.value, hint, sequence=tuple, name=f'{binding.where}: {name}'
-      )
-      if cls not in imported:
-        _check_range(binding, field.name)
-    elif default is dataclasses.MISSING:
+    elif value is dataclasses.MISSING:
       raise ValueError(
         f'{name} has no default and is not set; add `{name} = ...` to the gin '
         'file'
       )
     else:
       # A default in the code is checked too: 1 for a float becomes 1.0.
+      where = f'{binding.where}:' if binding else 'the default of'
       values[field.name] = dataclass_json.checked(
-        default, hint, sequence=tuple, name=f'the default of {name}'
+        value, hint, sequence=tuple, name=f'{where} {name}'
       )
+      if binding and cls not in imported:
+        _check_range(binding, field.name)
   try:
     return cls(**values)
   except ValueError as error:
@@ -374,45 +314,35 @@ def _choose(
   imported: Sequence[type],
 ) -> type | None:
   """The class that a field holds, as `@Class()` says it in a union."""
-  classes = dataclass_json.nested_classes(hint)
-  classes += dataclass_json.offered(hint, imported)
-  choices: dict[str, type | None] = {f'@{c.__name__}()': c for c in classes}
+  protocols = dataclass_json.protocols(hint)
+  classes = dataclass_json.choices(hint, imported)
+  choices: dict[str, Any] = {f'@{cls.__name__}()': cls for cls in classes}
   if dataclass_json.is_optional(hint):
     choices['None'] = None
-  only = None
-  if len(choices) == 1 and not dataclass_json.protocols(hint):
-    only = next(iter(choices.values()))
-  if binding and only:
+  only = classes[0] if len(choices) == 1 and not protocols else None
+  if not binding and default is not dataclasses.MISSING:
+    return None if default is None else type(default)
+  if not binding and not only:
+    raise ValueError(f'{name} has no default; set it to {" or ".join(choices)}')
+  if not binding:
+    return only
+  if only:
     raise ValueError(
       f'{binding.where}: {name} is always a {only.__name__}; set its fields, '
       f'such as {only.__name__}.{dataclasses.fields(only)[0].name}'
     )
-  if binding and repr(binding.value) not in choices:
-    offers = [*choices]
-    if dataclass_json.protocols(hint):
-      offers.append('a class of your own that --import brings')
-    raise ValueError(
-      f'{binding.where}: {name} = {dataclass_json.short(binding.value)}: '
-      f'{_why_not(str(binding.value), hint, imported)}write '
-      f'{" or ".join(offers)}'
-    )
-  if binding:
+  if repr(binding.value) in choices:
     return choices[repr(binding.value)]
-  if default is not dataclasses.MISSING:
-    return None if default is None else type(default)
-  if only:
-    return only
-  raise ValueError(f'{name} has no default; set it to {" or ".join(choices)}')
-
-
-def _why_not(reference: str, hint: Any, imported: Sequence[type]) -> str:
-  """What an imported class lacks to be what a field takes."""
-  for cls in imported:
-    for protocol in dataclass_json.protocols(hint):
-      if reference == f'@{cls.__name__}()':
-        found = ', '.join(dataclass_json.faults(cls, protocol))
-        return (
-          f'{cls.__module__}.{cls.__name__} {found} (see {protocol.__name__} '
-          f'in {protocol.__module__}); or '
-        )
-  return ''
+  lacks = [
+    f'{cls.__module__}.{cls.__name__} '
+    f'{", ".join(dataclass_json.faults(cls, protocol))} (see '
+    f'{protocol.__name__} in {protocol.__module__}); or '
+    for cls in imported
+    for protocol in protocols
+    if repr(binding.value) == f'@{cls.__name__}()'
+  ]
+  own = ['a class of your own that --import brings'] * bool(protocols)
+  raise ValueError(
+    f'{binding.where}: {name} = {dataclass_json.short(binding.value)}: '
+    f'{"".join(lacks[:1])}write {" or ".join([*choices, *own])}'
+  )

@@ -15,7 +15,7 @@ import typing
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
-_T = TypeVar('_T')
+_T = TypeVar('_T', bound=Any)
 
 _EXAMPLES = {
   bool: 'True or False',
@@ -39,11 +39,8 @@ def explain(
     Lines such as `model.d_model = 128   # default 64`, and with comments
     `model.d_model = 128   # default 64; width of the residual stream`.
   """
-  comments = comments or (lambda _: {})
-  lines = _explain(
-    cfg, '', default=default_instance(type(cfg)), comments=comments
-  )
-  return '\n'.join(lines)
+  usual = default_instance(type(cfg))
+  return '\n'.join(_explain(cfg, usual, comments or (lambda _: {})))
 
 
 def to_dict(cfg: Any) -> dict[str, Any]:
@@ -102,7 +99,7 @@ def from_dict(
       f'{at or config_class.__name__}: expected a dictionary, got '
       f'{short(mapping)}'
     )
-  names = [f.name for f in dataclasses.fields(require_frozen(config_class))]
+  names = [f.name for f in dataclasses.fields(config_class)]
   wrong = [f'unknown key {short(key)}' for key in mapping if key not in names]
   wrong += [f'missing key {name!r}' for name in names if name not in mapping]
   if wrong:
@@ -158,29 +155,33 @@ def leaves(tree: Any, _at: str = '') -> dict[str, Any]:
   return result
 
 
+def options(annotation: Any) -> tuple[Any, ...]:
+  """What `A | B` offers; of anything but a union itself."""
+  is_union = typing.get_origin(annotation) in (typing.Union, types.UnionType)
+  return typing.get_args(annotation) if is_union else (annotation,)
+
+
+def is_optional(annotation: Any) -> bool:
+  """Whether a union offers None."""
+  return types.NoneType in options(annotation)
+
+
 def nested_classes(annotation: Any) -> list[type]:
   """The dataclasses that a field may hold; empty for a plain value."""
-  options = union_options(annotation) or (annotation,)
-  return [
-    option
-    for option in options
-    if isinstance(option, type) and dataclasses.is_dataclass(option)
-  ]
+  return [*filter(dataclasses.is_dataclass, options(annotation))]
 
 
 def protocols(annotation: Any) -> list[type]:
   """The Protocols of a field, any class with whose members it may hold."""
-  options = union_options(annotation) or (annotation,)
-  return [o for o in options if getattr(o, '_is_protocol', False)]
+  return [o for o in options(annotation) if getattr(o, '_is_protocol', False)]
 
 
-def offered(annotation: Any, imported: Sequence[type]) -> list[type]:
-  """Those of a user's own classes that a field may hold."""
-  return [
-    cls
-    for cls in imported
-    if any(not faults(cls, protocol) for protocol in protocols(annotation))
-  ]
+def choices(annotation: Any, imported: Sequence[type]) -> list[type]:
+  """The classes that a field may hold, a user's own among them."""
+  classes: list[type] = nested_classes(annotation)
+  for protocol in protocols(annotation):
+    classes += [cls for cls in imported if not faults(cls, protocol)]
+  return classes
 
 
 def faults(cls: type, protocol: type) -> list[str]:
@@ -197,28 +198,6 @@ def faults(cls: type, protocol: type) -> list[str]:
     if not name.startswith('_') and is_empty and name not in fields:
       found.append(f'lacks {name}')
   return found
-
-
-def union_options(annotation: Any) -> tuple[Any, ...]:
-  """What `A | B` offers; empty for anything but a union."""
-  origin = typing.get_origin(annotation)
-  is_union = origin in (typing.Union, types.UnionType)
-  return typing.get_args(annotation) if is_union else ()
-
-
-def is_optional(annotation: Any) -> bool:
-  """Whether a union offers None."""
-  return types.NoneType in union_options(annotation)
-
-
-def require_frozen(cls: type) -> type:
-  """Returns the class, or says why it cannot be a configuration."""
-  parameters = getattr(cls, '__dataclass_params__', None)
-  if parameters is None or not parameters.frozen:
-    raise ValueError(
-      f'{cls.__name__} must be declared @dataclasses.dataclass(frozen=True)'
-    )
-  return cls
 
 
 def field_default(field: dataclasses.Field) -> Any:
@@ -262,6 +241,8 @@ def checked(value: Any, annotation: Any, sequence: type, name: str) -> Any:
   """
   try:
     return _convert(value, annotation, sequence)
+  except OverflowError:
+    raise ValueError(f'{name} = {short(value)} is too large') from None
   except ValueError as error:
     raise ValueError(f'{name} = {short(value)} {error}') from None
 
@@ -274,7 +255,7 @@ def short(value: Any) -> str:
 
 def _convert(value: Any, annotation: Any, sequence: type) -> Any:
   args = typing.get_args(annotation)
-  if union_options(annotation):
+  if len(options(annotation)) > 1:
     return _convert_union(value, args, sequence)
   if typing.get_origin(annotation) is typing.Literal:
     if any(type(value) is type(arg) and value == arg for arg in args):
@@ -288,8 +269,6 @@ def _convert(value: Any, annotation: Any, sequence: type) -> Any:
       'None, tuple[...], Literal, a frozen dataclass or a union of these'
     )
   if annotation is float and type(value) is int:
-    if abs(value) >= 2**1023:
-      raise ValueError('is too large for a float; write a smaller number')
     value = float(value)
   if type(value) is not annotation:
     remedy = _EXAMPLES[annotation]
@@ -343,7 +322,7 @@ def _from_tagged(
   tag = value.get('class') if isinstance(value, Mapping) else None
   if tag is None and len(classes) == 1:
     return from_dict(classes[0], value, imported, at=at)
-  names = {cls.__name__: cls for cls in [*classes, *offered(hint, imported)]}
+  names = {cls.__name__: cls for cls in choices(hint, imported)}
   if tag not in names:
     own = ', or of a module that --import names' if protocols(hint) else ''
     raise ValueError(
@@ -355,34 +334,29 @@ def _from_tagged(
 
 
 def _explain(
-  cfg: Any, at: str, default: Any, comments: Callable[[type], Mapping[str, str]]
+  cfg: Any,
+  default: Any,
+  comments: Callable[[type], Mapping[str, str]],
+  at: str = '',
 ) -> Iterator[str]:
   hints, said = typing.get_type_hints(type(cfg)), comments(type(cfg))
   for field in dataclasses.fields(cfg):
     value, name = getattr(cfg, field.name), at + field.name
     usual = getattr(default, field.name, field_default(field))
-    comment = said.get(field.name, '')
-    if not dataclasses.is_dataclass(value):
-      mark = _mark(value != usual, usual, comment)
-      yield f'{name} = {value!r}{mark}'
-      continue
-    hint = hints[field.name]
-    if is_optional(hint) or nested_classes(hint) != [type(value)]:
-      mark = _mark(type(value) is not type(usual), usual, comment)
+    hint, is_class = hints[field.name], dataclasses.is_dataclass(value)
+    is_same = type(value) is type(usual) if is_class else value == usual
+    words = [] if is_same else [f'default {_show(usual)}']
+    if usual is dataclasses.MISSING:
+      words = ['no default']
+    words += [said[field.name]] if field.name in said else []
+    mark = f'   # {"; ".join(words)}' if words else ''
+    if (
+      not is_class or is_optional(hint) or nested_classes(hint) != [type(value)]
+    ):
       yield f'{name} = {_show(value)}{mark}'
-    if type(usual) is not type(value):
-      usual = default_instance(type(value))
-    yield from _explain(value, f'{name}.', default=usual, comments=comments)
-
-
-def _mark(is_changed: bool, usual: Any, comment: str) -> str:
-  """What stands behind a value: its default, if it has another, and comment."""
-  words = [comment] if comment else []
-  if usual is dataclasses.MISSING:
-    words.insert(0, 'no default')
-  elif is_changed:
-    words.insert(0, f'default {_show(usual)}')
-  return f'   # {"; ".join(words)}' if words else ''
+    if is_class:
+      usual = usual if is_same else default_instance(type(value))
+      yield from _explain(value, usual, comments, at=f'{name}.')
 
 
 def _show(value: Any) -> str:

@@ -19,6 +19,7 @@ import pathlib
 import shutil
 import sys
 import tempfile
+import tomllib
 import urllib.parse
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -37,6 +38,7 @@ Name = str | os.PathLike[str]  # of a path; text may be a URL
 _Row = TypeVar('_Row')
 
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
+_MAKE_ROOM = 'make room and give the same command again: what is done is kept'
 _LISTS = ('.paths', '.paths.gz')
 _PACKED = {'.gz': ('gzip', gzip.open), '.zst': ('zstd', zstd.open)}
 _CHECKSUM = 'sha256'
@@ -196,13 +198,8 @@ def explain_full(folder: Path) -> Iterator[None]:
   except OSError as error:
     if error.errno not in _FULL:
       raise
-    reason = os.strerror(error.errno)
-    raise OSError(
-      error.errno,
-      f'{reason}; make room and give the same command again, what was '
-      'finished is kept',
-      str(folder),
-    ) from error
+    reason = f'{os.strerror(error.errno)}; {_MAKE_ROOM}'
+    raise OSError(error.errno, reason, str(folder)) from error
 
 
 def unfinished(path: pathlib.Path) -> pathlib.Path:
@@ -314,6 +311,13 @@ def read_json(path: Name | Path) -> Any:
       f'{path} is damaged: {error}; restore this file, or remove it and run '
       'again what wrote it'
     ) from None
+
+
+@functools.cache
+def tables_of(module: str) -> dict[str, Any]:
+  """The TOML file beside a module, by its `__file__`; not to be changed."""
+  path = pathlib.Path(module).with_suffix('.toml')
+  return tomllib.loads(path.read_text(encoding='utf-8'))
 
 
 def read_object(path: Name | Path) -> dict[str, Any]:

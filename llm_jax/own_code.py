@@ -74,21 +74,17 @@ def _import(module: str, name: str) -> ModuleType:
     ]
     if isinstance(error, SyntaxError) and error.filename:
       where, line = f'{error.filename}:{error.lineno}', error.text or ''
-      reason = f'{type(error).__name__}: {error.msg}'
     elif frames:
       # The deepest line beside the user's file, not of a library it calls.
       folder = os.path.dirname(frames[0].filename)
       own = [f for f in frames if os.path.dirname(f.filename) == folder][-1]
       where, line = f'{own.filename}:{own.lineno}', own.line or ''
-      reason = f'{type(error).__name__}: {error}'
-    elif isinstance(error, ModuleNotFoundError):
-      raise ValueError(
-        f'--import {name}: there is no module {error.name} in {os.getcwd()} or '
-        'among the installed ones; give the path of its .py file, or run the '
-        'command in the folder that holds it'
-      ) from None
     else:
-      raise ValueError(f'--import {name}: {error}') from error
+      raise ValueError(
+        f'--import {name}: {error}; give the path of a .py file, or run the '
+        'command in the folder that holds the module'
+      ) from error
+    reason = f'{type(error).__name__}: {error}'
     raise ValueError(
       f'--import {name} fails at {where}: `{line.strip()}`: {reason}'
     ) from error

@@ -9,6 +9,7 @@ From `begin` to `finish` the folder is locked, as two processes would store each
 line twice. Imports no JAX: devices and mesh are handed in by the recipe.
 """
 
+import argparse
 import contextlib
 import dataclasses
 import importlib.metadata
@@ -48,8 +49,8 @@ class Continuation:
   """How a run goes on, where it may do so otherwise than it was begun."""
 
   schedule_from: int = 0  # step behind which the schedule starts
-  settings: tuple[str, ...] = ()  # other ones from here on, on purpose
-  # What run.json says of that, under `changes`; None: nothing is otherwise.
+  # What run.json says of that, under `changes`, with the `settings` that are
+  # other ones from here on, on purpose; None: nothing is otherwise.
   note: Mapping[str, Any] | None = None
   prepare: Callable[[], None] | None = None  # is called before run.json says so
   remedy: str = ''  # for settings that may not change as they do
@@ -105,7 +106,7 @@ def begin(
         f'{workdir} holds another run',
         record,
         wanted,
-        accepted=goes_on.settings,
+        accepted=goes_on.note['settings'] if goes_on.note else (),
         remedy=f'{goes_on.remedy}give another --workdir',
       )
       if goes_on.note is None and (workdir / 'done.json').exists():
@@ -115,9 +116,7 @@ def begin(
     with files.replacing(workdir / 'config.txt') as file:
       file.write(dataclass_json.explain(cfg).encode() + b'\n')
     files.write_json(workdir / 'run.json', record)
-    seconds = _clock(workdir)['seconds']
-    clock = {'seconds': seconds, 'mark': time.monotonic()}
-    files.write_json(workdir / 'clock.json', clock)
+    tick(workdir, was_stopped=True)
     return False
   except BaseException:
     if is_new:
@@ -209,24 +208,6 @@ def _resume(workdir: pathlib.Path, record, new, goes_on) -> None:
   record.update(new)
 
 
-def _clock(workdir: pathlib.Path) -> dict[str, float]:
-  """What clock.json says; a damaged one is no reason to stop a run."""
-  path = workdir / 'clock.json'
-  zero = {'seconds': 0.0, 'mark': time.monotonic()}
-  if not path.exists():
-    return zero
-  try:
-    clock = files.read_json(path)
-    return {name: float(clock[name]) for name in zero}
-  except (KeyError, TypeError, ValueError) as error:
-    logging.warning(
-      '%s is damaged (%s) and written anew: working seconds count from 0',
-      path,
-      error,
-    )
-    return zero
-
-
 def history(stage_dir: files.Name) -> Iterator[dict[str, Any]]:
   """The records of a stage and of those it goes back to, as far as there are.
 
@@ -247,18 +228,10 @@ def history(stage_dir: files.Name) -> Iterator[dict[str, Any]]:
       return
     found = files.read_json(path)
     yield found
-    folder = _value_of('restore_from', found['argv'])
+    parser = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    parser.add_argument('-restore_from', '--restore_from')
+    folder = parser.parse_known_args(found['argv'])[0].restore_from
     folder = folder and os.path.normpath(os.path.join(found['cwd'], folder))
-
-
-def _value_of(flag: str, argv: Sequence[str]) -> str | None:
-  """The last value of a flag, written `--flag value` or `--flag=value`."""
-  found = None
-  for word, after in zip(argv, [*argv[1:], ''], strict=True):
-    name, is_one_word, value = word.lstrip('-').partition('=')
-    if word.startswith('-') and name == flag:
-      found = value if is_one_word else after
-  return found
 
 
 def rerun(workdir: files.Name, earlier: Mapping[str, Any]) -> None:
@@ -286,20 +259,27 @@ def rerun(workdir: files.Name, earlier: Mapping[str, Any]) -> None:
   files.write_json(workdir / 'rerun_of.json', earlier)
 
 
-def tick(workdir: files.Name) -> float:
+def tick(workdir: files.Name, was_stopped: bool = False) -> float:
   """Stores the seconds worked so far, so that a kill loses only the rest.
 
-  Returns:
-    Working seconds of this stage, over all resumes.
+  Args:
+    workdir: the stage's folder.
+    was_stopped: whether the time since the last call was no work.
 
-  Raises:
-    FileNotFoundError: if the stage was not begun.
+  Returns:
+    Working seconds of this stage, over all resumes; a damaged clock.json is no
+    reason to stop a run.
   """
-  path = pathlib.Path(workdir) / 'clock.json'
-  if not path.exists():
-    raise FileNotFoundError(f'{path} is not there; call begin first')
-  clock, now = _clock(path.parent), time.monotonic()
-  seconds = clock['seconds'] + now - clock['mark']
+  path, now = pathlib.Path(workdir) / 'clock.json', time.monotonic()
+  seconds, mark = 0.0, now
+  try:
+    if path.exists():
+      clock = files.read_json(path)
+      seconds, mark = float(clock['seconds']), float(clock['mark'])
+  except (KeyError, TypeError, ValueError) as error:
+    text = '%s is damaged (%s) and written anew: working seconds count from 0'
+    logging.warning(text, path, error)
+  seconds += 0.0 if was_stopped else now - mark
   files.write_json(path, {'seconds': seconds, 'mark': now})
   return seconds
 
@@ -338,17 +318,13 @@ def mixture(
   files.write_json(
     path, {**files.read_json(path), 'mixture': list(rows), **more}
   )
-  shown = [
-    [
-      f'{value:.1%}' if name == 'share'
-      else f'{value:,.2f}' if isinstance(value, float)
-      else f'{value:,}' if isinstance(value, int)
-      else str(value)
-      for name, value in row.items()
-    ]
-    for row in rows
-  ]  # fmt: skip
-  lines = [list(rows[0]), *shown]
+  forms = {float: ',.2f', int: ','}
+  lines = [list(rows[0])]
+  for row in rows:
+    values = {**row, 'share': f'{row["share"]:.1%}'}.values()
+    lines.append(
+      [format(value, forms.get(type(value), '')) for value in values]
+    )
   widths = [max(map(len, column)) for column in zip(*lines, strict=True)]
   for first, *others in lines:
     cells = [first.ljust(widths[0])]
@@ -399,14 +375,11 @@ def _compare_with_earlier(old: Mapping[str, Any], new: Mapping[str, Any]):
   _refuse_other_run(what, old, new, accepted=(), remedy=remedy)
   own = {'stage', 'config', 'inputs', 'argv', 'start', 'cwd', 'resumed'}
   parts = [name for name in new if name not in own]
-  changes = [
-    _show(part, _differences(old.get(part), new[part])) for part in parts
-  ]
+  changes = [_show(x, _differences(old.get(x), new[x])) for x in parts]
   if old.get('git_dirty') or new['git_dirty']:
     changes.append('files differ from the commit')
-  if any(changes):
-    changes = list(filter(None, changes))
-    logging.warning('numbers may differ from the earlier run: %s', changes)
+  if shown := [*filter(None, changes)]:
+    logging.warning('numbers may differ from the earlier run: %s', shown)
 
 
 def _differences(
@@ -471,23 +444,15 @@ def _versions() -> dict[str, str]:
 def _git() -> dict[str, Any]:
   """The commit that runs, and whether the files differ from it."""
   root = pathlib.Path(__file__).resolve().parent.parent
-
-  def ask(*arguments: str) -> str | None:
-    try:
-      done = subprocess.run(
-        ['git', '-C', str(root), *arguments],
-        capture_output=True,
-        text=True,
-        timeout=20,
-      )
-    except (OSError, subprocess.TimeoutExpired):
-      return None
-    return done.stdout.strip() if done.returncode == 0 else None
-
-  if not (root / '.git').exists():  # installed, perhaps into another's checkout
+  # Not that of another's checkout into which this is installed.
+  git = ['git', f'--git-dir={root}/.git', f'--work-tree={root}']
+  try:
+    sha, changed = (
+      subprocess.check_output(
+        [*git, *words], stderr=subprocess.DEVNULL, text=True, timeout=20
+      ).strip()
+      for words in (('rev-parse', 'HEAD'), ('status', '--porcelain'))
+    )
+  except (OSError, subprocess.SubprocessError):
     return {'git_sha': 'unknown', 'git_dirty': None}
-  changed = ask('status', '--porcelain')
-  return {
-    'git_sha': ask('rev-parse', 'HEAD') or 'unknown',
-    'git_dirty': None if changed is None else bool(changed),
-  }
+  return {'git_sha': sha, 'git_dirty': bool(changed)}

@@ -16,6 +16,10 @@ import pytest
 from experiments import process
 
 NIGHTLY = {
+  'experiments/smollm_test.py': {
+    'test_200_conversations_lower_the_loss_on_others': 'tiny models',
+    'test_a_verifier_teaches_what_it_half_knows': 'tiny models',
+  },
   'experiments/stories_test.py': {
     'test_it_becomes_a_chat_model_and_learns_what_pays': 'tiny models',
     'test_continued_pretraining_lowers_its_loss': 'tiny models',
@@ -24,6 +28,7 @@ NIGHTLY = {
     'test_prompt_ids_are_those_of_llama_cpp': 'templates of its shape',
   },
   'train/checkpoint_test.py': {
+    'test_checkpoint_of_one_mesh_is_restored_on_any_other': 'two of seven',
     'test_it_goes_on_with_any_other_mesh': 'one mesh of seven',
     'test_no_flipped_bit_goes_unnoticed': '8 bits of 60',
   },

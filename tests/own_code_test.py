@@ -197,7 +197,7 @@ class Odd:
     ('Optimizer.schedule = @Nobody()', 'write a class of your own that --imp'),
     ('Optimizer.schedule = 3', r'for a class of your own write @ClassName\(\)'),
     ('Config.task = @Nobody()', 'or a class of your own that --import brings'),
-    ('Half.name = 1', 'no field takes the imported class Half'),
+    ('Half.name = 1', 'no field takes a class Half; the classes are Config'),
   ],
 )
 def test_classes_that_are_not_what_a_field_takes(binding, message, tmp_path):
@@ -216,8 +216,8 @@ def test_a_name_that_is_taken(tmp_path):
   ('name', 'text', 'message'),
   [
     ('gone.py', None, 'gone.py: there is no such file; check the path'),
-    ('no_such_module', None, 'there is no module no_such_module in .*give the'),
-    ('os.no_such', None, 'there is no module os.no_such in'),
+    ('no_such_module', None, 'No module named .no_such_module.; give the path'),
+    ('os.no_such', None, 'No module named .os.no_such.*; give the path'),
     ('a.b.py', '', 'has no dot in its name; rename the file'),
     ('json.py', '', 'the name json is that of .*json.*; rename the file'),
     ('m1.py', 'x = 1\nimport nowhere_x\n', 'm1.py:2: `import nowhere_x`: Mod'),

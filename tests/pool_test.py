@@ -1,5 +1,6 @@
 """Tests of llm_jax.pool: where workers come from, and that they end."""
 
+import contextlib
 import json
 import os
 import pathlib
@@ -11,16 +12,18 @@ import time
 import pytest
 
 from llm_jax import pool
-from llm_jax.web.extract import html_text
+from llm_jax.web.extract import html_text, warc
 
-_PAGE = html_text.Page(
-  b'<html><body><p>It rains, and it rains, and it rains.</p></body></html>'
+_PAGE = warc.Record(
+  body=b'<html><body><p>It rains, and it rains, and it rains.</p></body></html>'
 )
 
 
 def _write_facts(folder: pathlib.Path, number: int):
   """What a worker, and the child that extracts for it, see of themselves."""
-  with html_text.Extractor(html_text.Extraction('resiliparse')) as extractor:
+  with contextlib.closing(
+    html_text.Extractor(html_text.Extraction('resiliparse'))
+  ) as extractor:
     next(extractor.extract([[_PAGE]]))
     assert extractor._child is not None
     child = pathlib.Path(f'/proc/{extractor._child.pid}')
@@ -62,7 +65,9 @@ with pool.Pool(folder, 2, ['llm_jax.web.extract.html_text']) as workers:
 
 
 def _wait(folder: pathlib.Path, number: int):
-  with html_text.Extractor(html_text.Extraction('resiliparse')) as extractor:
+  with contextlib.closing(
+    html_text.Extractor(html_text.Extraction('resiliparse'))
+  ) as extractor:
     next(extractor.extract([[_PAGE]]))
     assert extractor._child is not None
     pids = f'{os.getpid()} {os.getppid()} {extractor._child.pid}'

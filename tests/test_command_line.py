@@ -97,7 +97,11 @@ def test_help(capsys):
     (['--wrkdir=w'], 2, "Unknown command line flag 'wrkdir'"),
     (['--workdir=w', '--warc=a', 'b'], 2, 'unexpected arguments: b'),
     (['--restore_from=r'], 1, 'error: --restore_from r: this recipe takes'),
-    (['--gin_file=nowhere.gin'], 1, 'error: gin file nowhere.gin does not'),
+    (
+      ['--gin_file=nowhere.gin'],
+      1,
+      'error: gin file nowhere.gin cannot be read',
+    ),
     (['--gin_bindings=Config.sed = 1'], 1, 'did you mean seed?'),
   ],
 )
@@ -206,7 +210,7 @@ class TestRerun:
     path = tmp_path / 'old' / 'run.json'
     path.write_text(text or path.read_text())
     argv = ['x', f'--rerun={path}', f'--workdir={tmp_path}/new']
-    flags = {'documents': 'folder', 'conversations': 'files'}
+    flags = {'conversations': 'files'}
     assert command_line.execute(sft.Config, sft.run, flags, argv) == 1
     written = capsys.readouterr().err
     assert message in written

@@ -17,7 +17,7 @@ import typing
 
 import pytest
 
-from experiments import command_line, process
+from experiments import command_line, process, rerun
 from llm_jax import dataclass_json, record
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
@@ -83,7 +83,7 @@ def _parse(command: str, monkeypatch) -> None:
 
   monkeypatch.chdir(ROOT)
   monkeypatch.setattr(command_line, 'main', main)
-  monkeypatch.setattr(command_line, '_take_over', take_over)
+  monkeypatch.setattr(rerun, 'take_over', take_over)
   monkeypatch.setattr(record, 'rerun', lambda *_: None)
   monkeypatch.setattr(process, 'set_up_logging', lambda verbosity: None)
   runpy.run_path(str(path), run_name='__main__')
@@ -121,7 +121,7 @@ def test_every_gin_file_is_the_subject_of_a_command():
 
 def test_every_recipe_is_shown():
   text = ' '.join(command for _, command in _all_commands())
-  no_recipes = ('command_line', 'explain', 'process', 'recipe_flags')
+  no_recipes = ('command_line', 'explain', 'process', 'recipe_flags', 'rerun')
   for path in sorted((ROOT / 'experiments').glob('[a-z]*.py')):
     if path.stem not in no_recipes:
       assert f'python -m experiments.{path.stem} ' in text

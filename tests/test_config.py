@@ -120,21 +120,21 @@ class TestLoad:
 
 
 HOSTILE = [
-  ('import os', 'runs no code; delete the line'),
+  ('import os', 'runs no code; write'),
   ('from os import system', 'runs no code'),
   ('from __gin__ import dynamic_registration', 'runs no code'),
   ("import os\nos.system.command = 'touch pwned'", 'runs no code'),
-  ('Config.seed = @os.system()', 'offers no classes'),
-  ('Config.seed = @os.system', 'functions are refused'),
-  ('Config.optimizer = @Muon', 'functions are refused'),
+  ('Config.seed = @os.system()', '@os.system() is Reference, not int'),
+  ('Config.seed = @os.system', '@os.system is Reference, not int'),
+  ('Config.optimizer = @Muon', 'write @AdamW() or @Muon()'),
   ('Config.optimizer = @a/Muon()', 'write @AdamW() or @Muon()'),
-  ('Config.optimizer = (@Muon(),)', 'functions are refused'),
+  ('Config.optimizer = (@Muon(),)', 'write @AdamW() or @Muon()'),
   ('size = 3', 'macros are refused'),
-  ('Config.seed = %size', 'the macro %size is refused'),
-  ('ModelConfig.windows = (1, %size)', 'the macro %size is refused'),
-  ("include '/etc/passwd'", 'include is refused; give both files with --gin_'),
-  ("Config.seed = 1\ninclude 'x.gin'", "'x.gin' first"),
-  ('Config:\n  seed = 1', 'instead of a block'),
+  ('Config.seed = %size', '%size is Reference, not int'),
+  ('ModelConfig.windows = (1, %size)', 'is Reference, not int'),
+  ("include '/etc/passwd'", 'give several files with --gin_file'),
+  ("Config.seed = 1\ninclude 'x.gin'", 'import, include, blocks'),
+  ('Config:\n  seed = 1', 'write `Class.field = value` in each line'),
   ('Config.seed = 1 + 1', 'not understood'),
   ("Config.seed = __import__('os')", 'not understood'),
   ('Config.seed = (1', 'not understood'),
@@ -147,7 +147,7 @@ HOSTILE = [
   ('Muon.momentum = 0.5', 'add `Config.optimizer = @Muon()`'),
   ('Schedule.warmup = 3', 'add `Config.schedule = @Schedule()`'),
   ('Modelconfig.d_model = 2', 'did you mean ModelConfig?'),
-  ('Trainer.steps = 2', 'unknown class Trainer; the classes are Config'),
+  ('Trainer.steps = 2', 'takes a class Trainer; the classes are Config'),
   ('ModelConfig.d_modle = 2', 'did you mean d_model?'),
   ('Config.d_model = 2', 'did you mean ModelConfig.d_model?'),
   ('ModelConfig.bogus = 2', 'its fields are d_model, n_layers'),
@@ -202,17 +202,18 @@ class TestRefusals:
     assert gin.config_str() == ''
 
   def test_files(self, tmp_path):
-    with pytest.raises(FileNotFoundError, match='nowhere.gin does not exist'):
-      config.load(Config, ['nowhere.gin'])
-    with pytest.raises(ValueError, match='is not a file'):
-      config.load(Config, [str(tmp_path)])
-    path = tmp_path / 'a.gin'
-    path.write_bytes(b'Config.seed = 1 # \xff\n')
-    with pytest.raises(ValueError, match='not UTF-8'):
-      config.load(Config, [str(path)])
-    path.write_bytes(b'#' * (1 << 21))
-    with pytest.raises(ValueError, match='is it another kind of file'):
-      config.load(Config, [str(path)])
+    latin, long = tmp_path / 'latin.gin', tmp_path / 'long.gin'
+    latin.write_bytes(b'Config.seed = 1 # \xff\n')
+    long.write_bytes(b'#' * (1 << 21))
+    for path, reason in (
+      ('nowhere.gin', 'No such file'),
+      (tmp_path, 'Is a directory'),
+      (latin, "'utf-8' codec can't decode"),
+      (long, 'more than 1048576 characters'),
+    ):
+      message = f'gin file {path} cannot be read .*{reason}.*; check the path'
+      with pytest.raises(ValueError, match=message):
+        config.load(Config, [str(path)])
 
   def test_value_without_default(self):
     @dataclasses.dataclass(frozen=True)
@@ -233,7 +234,7 @@ class TestClassesThatCannotBeConfigured:
   @pytest.mark.parametrize(
     ('field', 'frozen', 'message'),
     [
-      ((int, 0), False, 'Made must be declared'),
+      ((int, 0), False, 'Made is not declared @dataclass'),
       ((list[int], None), True, 'a field cannot be list'),
       ((int, 0.5), True, r'the default of Made\.x = 0\.5'),
     ],

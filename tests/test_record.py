@@ -140,10 +140,6 @@ class TestStage:
     (tmp_path / 'run.json').rename(tmp_path / 'old')
     assert not record.begin(tmp_path, 'sft', Config())
 
-  def test_tick_without_begin(self, tmp_path):
-    with pytest.raises(FileNotFoundError, match=r'clock\.json'):
-      record.tick(tmp_path)
-
   def test_no_git(self, tmp_path, monkeypatch):
     monkeypatch.setenv('PATH', '')
     record.begin(tmp_path, 'sft', Config())

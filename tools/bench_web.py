@@ -75,11 +75,11 @@ def _pages(data: pathlib.Path) -> Iterator[tuple[str, str, bytes]]:
   names = ['web-pages/real-pages', 'warc-samples/iah-2008-archive-org']
   names.append('warc-samples/commoncrawl-16-responses')
   for name in names:
-    for page in warc.read(data / f'{name}.warc.gz', 4 << 20):
-      if (
-        not page.problem and page.status == 200 and 'html' in page.content_type
-      ):
-        yield page.url, page.charset, page.body
+    with open(data / f'{name}.warc.gz', 'rb') as file:
+      for page in warc.read(file, 4 << 20):
+        is_page = not page.problem and page.status == 200
+        if is_page and 'html' in page.content_type:
+          yield page.url, page.charset, page.body
   for name in ('newspaper', 'readability'):
     path = data / 'web-pages' / f'{name}-pages.jsonl.gz'
     with gzip.open(path, 'rt') as lines:

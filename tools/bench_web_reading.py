@@ -105,12 +105,12 @@ def _gold(folder: pathlib.Path) -> tuple[list, dict[str, list]]:
     row['url'].strip(): row
     for row in _rows(folder / 'real-pages-gold.jsonl.gz')
   }
-  records = warc.read(folder / 'real-pages.warc.gz', _MAX_BYTES)
-  segments = [
-    (charset.decode(record.body, record.charset), labels[record.url])
-    for record in records
-    if not record.problem
-  ]
+  with open(folder / 'real-pages.warc.gz', 'rb') as file:
+    segments = [
+      (charset.decode(record.body, record.charset), labels[record.url])
+      for record in warc.read(file, _MAX_BYTES)
+      if not record.problem
+    ]
   news = _rows(folder / 'newspaper-pages.jsonl.gz')
   articles = _rows(folder / 'readability-pages.jsonl.gz')
   return segments, {

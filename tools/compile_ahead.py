@@ -147,7 +147,12 @@ def compile_step(
   )
   init = functools.partial(transformer.init, cfg.model)
   state = train_state.abstract(init, tx, mesh, lines=params.table(cfg.model))
-  batch = mixture.empty_batch(cfg.batch_size, length)
+  batch = mixture.arrays(
+    np.zeros((cfg.batch_size, length + 1), np.int32),
+    lengths=np.zeros(cfg.batch_size, int),
+    end_of_text_id=0,
+    keep_documents=True,
+  )
   lowered = update_fn.lower(state, device_mesh.abstract_batch(mesh, batch))
   compiled = lowered.compile()
 

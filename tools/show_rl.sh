@@ -140,8 +140,7 @@ for seed in 1 2; do
   stage sft --workdir "runs/show/paths/sft_seed$seed" \
     --gin_file gin_configs/sft_tiny.gin \
     --gin_bindings "Config.seed = $seed" \
-    --restore_from "runs/show/paths/pretrain_seed$seed" \
-    --documents runs/speedrun/clean
+    --restore_from "runs/show/paths/pretrain_seed$seed"
   stage rl --workdir "runs/show/paths/rl_seed$seed" \
     --gin_file gin_configs/rl_tiny.gin --gin_bindings "Config.seed = $seed" \
     --restore_from "runs/show/paths/sft_seed$seed"

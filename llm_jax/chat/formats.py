@@ -139,12 +139,6 @@ class Plain(template.Format):
 
   is_chat = False
 
-  def rows(self, messages):
-    """Refused: a text has no turns."""
-    raise ValueError(
-      f'{len(messages)} messages for a model of plain text; use a chat format'
-    )
-
   def prompt(self, messages, direct=False):
     """The text of the only message, behind what begins every document.
 

@@ -70,13 +70,13 @@ class Format(abc.ABC):
     known = {*calls.OPENINGS} & {*names}
     self.call_ids = frozenset(map(tokenizer.special_id, known))
 
-  @abc.abstractmethod
   def rows(self, messages: Sequence[conversation.Message]) -> list[Rendered]:
     """What is learnt from a conversation, in one row or several.
 
     Raises:
       ValueError: if it is no conversation, or none that the format can lay out.
     """
+    raise ValueError(f'a text of {len(messages)} messages; use a chat format')
 
   @abc.abstractmethod
   def prompt(

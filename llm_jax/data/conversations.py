@@ -32,6 +32,9 @@ class Item(NamedTuple):
   messages: Conversation
 
 
+MakeFn = Callable[[], Iterable[Item]]
+
+
 class Conversations(tfds.core.GeneratorBasedBuilder):
   """The data set; use `build` and `read`."""
 
@@ -40,9 +43,7 @@ class Conversations(tfds.core.GeneratorBasedBuilder):
   # search needs importlib_resources, which TFDS does not install.
   code_path = None
 
-  def __init__(
-    self, *, make: Callable[[], Iterable[Item]] | None = None, **kwargs: Any
-  ):
+  def __init__(self, *, make: MakeFn | None = None, **kwargs: Any):
     self._make = make
     super().__init__(file_format='array_record', **kwargs)
 
@@ -85,7 +86,7 @@ def join_turns(
   return joined
 
 
-def build(make: Callable[[], Iterable[Item]], directory: files.Name) -> None:
+def build(make: MakeFn, directory: files.Name) -> None:
   """Make the data set in a folder; nothing is done where it is finished.
 
   Args:

@@ -57,17 +57,15 @@ def open_sources(
   valid_name = valid_name or next((n for n in names if n in known), '')
   if not valid_name:
     raise ValueError(
-      f'no source of {", ".join(map(str, folders))} holds documents out from '
-      'training; tokenize more documents, or give --tokens of others too and '
-      'name their source as Config.valid_source'
+      f'no source of {", ".join(map(str, folders))} holds documents out; '
+      'tokenize more, or name one of other --tokens as Config.valid_source'
     )
   n_rows = rows_of_each(weights, batch_size)
   for one, weight, n in zip(sources, weights, n_rows, strict=True):
     if not n:
       raise ValueError(
         f'weight {weight} gives {one.name} no row in a batch of {batch_size}; '
-        'raise it in Config.weights, or Config.batch_size, or leave the source '
-        'out of Config.sources'
+        'raise one of them, or leave the source out of Config.sources'
       )
     layouts = [(s.sequence_length, s.end_of_text_id) for s in (one, sources[0])]
     if layouts[0] != layouts[1]:
@@ -78,9 +76,7 @@ def open_sources(
   return list(zip(sources, n_rows, strict=True)), source(valid_name, 'valid')
 
 
-def check_lists(
-  sources: Sequence[str], lists: Mapping[str, Sequence[float]]
-) -> None:
+def check_lists(sources: Sequence[str], lists: Mapping[str, Sequence[float]]):
   """Refuse lists that have not a number for each of the named sources.
 
   Raises:
@@ -137,17 +133,6 @@ def make_batch_fn(
     )
 
   return batch
-
-
-def empty_batch(batch_size: int, length: int) -> Batch:
-  """A batch of padding, with the arrays that `make_batch_fn` gives."""
-  tokens_BT = np.zeros((batch_size, length + 1), np.int32)
-  return arrays(
-    tokens_BT,
-    lengths=np.zeros(batch_size, int),
-    end_of_text_id=0,
-    keep_documents=True,
-  )
 
 
 def rows_of_each(weights: Sequence[float], batch_size: int) -> list[int]:
@@ -208,9 +193,7 @@ def table(sources: Sources, n_steps: int) -> list[dict[str, Any]]:
   ]
 
 
-def check_epochs(
-  sources: Sources, n_steps: int, limits: Sequence[float]
-) -> None:
+def check_epochs(sources: Sources, n_steps: int, limits: Sequence[float]):
   """Refuse a run that would read a source more often than it may.
 
   At the start rather than when the source runs out, so that the mixture is
@@ -232,9 +215,8 @@ def check_epochs(
       raise ValueError(
         f'{n_steps} steps with {n} of {batch_size} rows from {source.name} '
         f'read its {len(source)} rows {n_steps * n / len(source):.2f} times, '
-        f'but Config.max_epochs is {limit} for it; raise that, or use at most '
-        f'LoopConfig.n_steps = {int(most / n)}, or a weight in Config.weights '
-        f'for at most {int(most / n_steps)} rows'
+        f'but its Config.max_epochs is {limit}; raise that, or use at most '
+        f'LoopConfig.n_steps = {int(most / n)} or {int(most / n_steps)} rows'
       )
 
 

@@ -102,9 +102,8 @@ def named(given: Sequence[str], flag: str, taken: Sequence[str] = ()):
     name, source = match.groups() if match else (flag, text)
     if name in sources or name in taken:
       raise ValueError(
-        f'--{flag} {text}: the name {name!r} is taken; write '
-        f'--{flag} another-name={source}, or one pattern for all files of a '
-        'name'
+        f'--{flag} {text}: the name {name!r} is taken; write --{flag} '
+        f'another-name={source}, or one pattern for all files of a name'
       )
     sources[name] = source
   return sources

@@ -83,9 +83,8 @@ class ShardWriter:
     if wrong.any():
       raise ValueError(
         f'document {self._counts["documents"]} of the shard holds token '
-        f'{tokens[wrong][0]}, which is the separator {end} or outside the '
-        f'vocabulary of {vocab_size}; encode it with the tokenizer of the '
-        f'other documents'
+        f'{tokens[wrong][0]}, the separator {end} or outside the vocabulary of '
+        f'{vocab_size}; encode it with the tokenizer of the others'
       )
     if self._writer is None:
       self._writer = array_record_module.ArrayRecordWriter(
@@ -206,8 +205,7 @@ def find_source(directories: Sequence[files.Name], source: str) -> files.Name:
   if len(found) != 1:
     raise ValueError(
       f'{len(found)} of the folders of --tokens have a source {source!r}, not '
-      f'one: {known}; name others in Config.sources and Config.valid_source, '
-      f'give other folders, or tokenize again with another name'
+      f'one: {known}; name others, or tokenize again with another name'
     )
   return found[0]
 
@@ -250,12 +248,11 @@ class TokenSource:
         or the manifest has no such source and split.
     """
     manifest = read_manifest(directory)
-    if manifest['tokenizer_fingerprint'] != tokenizer_fingerprint:
+    of_tokens = manifest['tokenizer_fingerprint']
+    if of_tokens != tokenizer_fingerprint:
       raise ValueError(
-        f'the tokens in {directory} are of tokenizer '
-        f'{manifest["tokenizer_fingerprint"]}, but the one in use is '
-        f'{tokenizer_fingerprint}; tokenize again with it, or give the other '
-        f'as --tokenizer'
+        f'the tokens in {directory} are of tokenizer {of_tokens}, not of '
+        f'{tokenizer_fingerprint}; tokenize again, or give that as --tokenizer'
       )
     known = {
       f'{name}/{split}': entry
@@ -266,9 +263,8 @@ class TokenSource:
     self.name = f'{source}/{split}'
     if self.name not in known:
       raise ValueError(
-        f'{directory} holds no tokens of {self.name}; it has '
-        f'{", ".join(known) or "none"}: name those as Config.sources and '
-        f'Config.valid_source, in evaluate as Config.held_out_source'
+        f'{directory} holds no tokens of {self.name}; it has {[*known]}; set '
+        'Config.sources and valid_source, in evaluate held_out_source'
       )
     entry = known[self.name]
     folder = pathlib.Path(directory) / source
@@ -277,9 +273,8 @@ class TokenSource:
       actual = files.sha256(path) if path.is_file() else 'that of no file'
       if actual != shard['sha256']:
         raise ValueError(
-          f'{path} is damaged or missing: its sha256 is {actual}, the manifest '
-          f'says {shard["sha256"]}; restore it, or delete the folder of tokens '
-          'and tokenize again'
+          f'{path} is damaged or missing: its sha256 is {actual}, not '
+          f'{shard["sha256"]}; restore it, or tokenize again into a new folder'
         )
     self.sequence_length: int = manifest['sequence_length']
     self.end_of_text_id: int = manifest['end_of_text_id']

@@ -11,7 +11,9 @@ from typing import Any
 
 from llm_jax import files
 from llm_jax.data import readers, shards
-from llm_jax.tokenizer import loading, text_tokenizer
+from llm_jax.tokenizer import loading
+
+load_tokenizer = functools.cache(loading.load)  # once in each process
 
 
 @dataclasses.dataclass(frozen=True)
@@ -83,9 +85,3 @@ def read_entries(
     ]
     for split in readers.SPLITS
   }
-
-
-@functools.cache
-def load_tokenizer(folder: str) -> text_tokenizer.TextTokenizer:
-  """A tokenizer, read once by each process."""
-  return loading.load(folder)

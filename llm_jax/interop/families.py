@@ -7,20 +7,23 @@ and transformers 5 the other. Does not touch arrays.
 """
 
 import functools
-import pathlib
-import tomllib
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from absl import logging
 
-from llm_jax import dataclass_json
-from llm_jax.interop import config_keys
+from llm_jax import dataclass_json, files
 from llm_jax.model import config
 
 _KINDS = {'full_attention': 'G', 'sliding_attention': 'L'}
+# Keys of fine-tuning tools and of converters, whatever they say.
+_TOOLS = re.compile(r'unsloth|axolotl|llamafactory|peft|transformers\.js|mlx')
 # Their values are no part of ModelConfig's layout, nor are those of all keys.
 _ANY_VALUE = ('unused_ids', 'dtype', 'unroll_layers', 'remat')
+
+
+Json = dict[str, Any]  # an object
 
 
 class Family(NamedTuple):
@@ -35,10 +38,7 @@ class Family(NamedTuple):
   tied: bool
 
 
-@functools.cache
-def _tables() -> dict[str, Any]:
-  path = pathlib.Path(__file__).with_suffix('.toml')
-  return tomllib.loads(path.read_text(encoding='utf-8'))
+_tables = functools.partial(files.tables_of, __file__)
 
 
 @functools.cache
@@ -75,21 +75,6 @@ def of_model(cfg: config.ModelConfig) -> Family:
   return nearest
 
 
-def of_json(values: Mapping[str, Any]) -> Family:
-  """The class that a config.json names.
-
-  Raises:
-    ValueError: if it is none of ours.
-  """
-  model_type = values.get('model_type')
-  if model_type not in _families():
-    raise ValueError(
-      f'config.json has model_type {model_type!r}, which cannot be read; use a '
-      f'checkpoint of {", ".join(_families())}'
-    )
-  return _families()[model_type]
-
-
 def _blockers(family: Family, cfg: config.ModelConfig) -> list[str]:
   default, blockers = config.ModelConfig(), []
   # Options without effect while another one is 0.
@@ -117,9 +102,7 @@ def _blockers(family: Family, cfg: config.ModelConfig) -> list[str]:
   return blockers
 
 
-def to_json(
-  cfg: config.ModelConfig, family: Family, dtype: str
-) -> dict[str, Any]:
+def to_json(cfg: config.ModelConfig, family: Family, dtype: str) -> Json:
   """The config.json of a model.
 
   Args:
@@ -167,7 +150,13 @@ def from_json(values: Mapping[str, Any]) -> config.ModelConfig:
     ValueError: for a class, key or value that would change the logits and is
       not supported, by name.
   """
-  family, left = of_json(values), dict(values)
+  model_type, left = values.get('model_type'), dict(values)
+  if model_type not in _families():
+    raise ValueError(
+      f'config.json has model_type {model_type!r}, which cannot be read; use a '
+      f'checkpoint of {", ".join(_families())}'
+    )
+  family = _families()[model_type]
   options: dict[str, Any] = dict(family.fixed)
   for key, supported in family.constants.items():
     has = left.pop(key, supported)
@@ -190,9 +179,9 @@ def from_json(values: Mapping[str, Any]) -> config.ModelConfig:
     left.pop('hidden_act', None)  # in old files; hidden_activation counts
   dtype = left.get('dtype') or left.get('torch_dtype')
   options['dtype'] = 'bfloat16' if dtype == 'bfloat16' else 'float32'
-  rest = [k for k in sorted(left) if not config_keys.is_ignored(k)]
-  rest = [key for key in rest if left[key] is not None]
-  neutral = [key for key in rest if config_keys.is_neutral(key, left[key])]
+  ignored = _without_effect('ignored')
+  rest = [k for k in sorted(left) if k not in ignored and left[k] is not None]
+  neutral = [key for key in rest if _is_neutral(key, left[key])]
   unknown = [f'{k} = {left[k]!r}' for k in rest if k not in neutral]
   if unknown:
     raise ValueError(
@@ -211,7 +200,23 @@ def from_json(values: Mapping[str, Any]) -> config.ModelConfig:
   return cfg
 
 
-def _sizes(family: Family, left: dict[str, Any]) -> dict[str, Any]:
+def _without_effect(kind: str) -> list[str]:
+  return _tables()['without_effect'][kind].split()
+
+
+def _is_neutral(key: str, value: Any) -> bool:
+  """Whether a key that no class knows changes nothing at its value."""
+  if key in _without_effect('any') or _TOOLS.match(key.lstrip('_')):
+    return True
+  neutral: dict[str, Any] = dict.fromkeys(_without_effect('off'), False)
+  neutral |= dict.fromkeys(_without_effect('one'), 1.0)
+  neutral |= _tables()['without_effect']['at']
+  # In Python False == 0 and True == 1.0; a switch is no number.
+  same_kind = isinstance(neutral.get(key), bool) == isinstance(value, bool)
+  return key in neutral and same_kind and neutral[key] == value
+
+
+def _sizes(family: Family, left: Json) -> Json:
   """The sizes, with the classes' own values where they may be absent."""
   given: dict[str, Any] = {'tie_word_embeddings': family.tied}
   given |= {'rms_norm_eps': 1e-6, 'layer_norm_epsilon': 1e-5}
@@ -233,7 +238,7 @@ def _sizes(family: Family, left: dict[str, Any]) -> dict[str, Any]:
   return sizes
 
 
-def _rope_to_json(cfg: config.ModelConfig, family: Family) -> dict[str, Any]:
+def _rope_to_json(cfg: config.ModelConfig, family: Family) -> Json:
   scaling = cfg.rope_scaling
   given = None
   if scaling is not None:
@@ -253,7 +258,7 @@ def _rope_to_json(cfg: config.ModelConfig, family: Family) -> dict[str, Any]:
   return values
 
 
-def _rope_from_json(family: Family, left: dict[str, Any]) -> dict[str, Any]:
+def _rope_from_json(family: Family, left: Json) -> Json:
   """Rotary positions from either spelling, or from both if they agree."""
   new = left.pop('rope_parameters', None) or {}
   old = {'rope_theta': left.pop('rope_theta', None)}
@@ -310,9 +315,7 @@ def _scaling(values: Mapping[str, Any]) -> config.RopeScaling | None:
   return config.RopeScaling(kind, **{names[k]: v for k, v in left.items()})
 
 
-def _window_from_json(
-  family: Family, left: dict[str, Any], n_layers: int
-) -> dict[str, Any]:
+def _window_from_json(family: Family, left: Json, n_layers: int) -> Json:
   """layer_pattern and window; older files say every how many are global."""
   window = left.pop('sliding_window', None)
   types = left.pop('layer_types', None)

@@ -9,8 +9,6 @@ but by `tools.export_gguf`.
 
 import functools
 import pathlib
-import tomllib
-from collections.abc import Mapping
 from typing import Any
 
 import gguf
@@ -21,16 +19,12 @@ from llm_jax.interop import families, tensors
 from llm_jax.model import config
 
 TYPES = ('F32', 'F16', 'BF16', 'Q8_0', 'Q4_0', 'Q4_1', 'Q5_0', 'Q4_K', 'Q6_K')
+Json = families.Json
 _FREQUENCIES = 'rope_freqs.weight'
 # Llama 3.1 to 3.3 and Llama 3.2, of whose scaling only its result is stored.
 _LLAMA3_FACTORS = (8.0, 32.0)
-
-
-@functools.cache
-def tables() -> dict[str, Any]:
-  """What is known of such files; see gguf_file.toml."""
-  path = pathlib.Path(__file__).with_suffix('.toml')
-  return tomllib.loads(path.read_text(encoding='utf-8'))
+# What is known of such files.
+tables = functools.partial(files.tables_of, __file__)
 
 
 def find(source: files.Name) -> pathlib.Path | None:
@@ -52,9 +46,7 @@ def find(source: files.Name) -> pathlib.Path | None:
   return found[0]
 
 
-def read(
-  path: files.Name,
-) -> tuple[config.ModelConfig, dict[str, np.ndarray], dict[str, Any]]:
+def read(path: files.Name) -> tuple[config.ModelConfig, tensors.Flat, Json]:
   """Read a model.
 
   Args:
@@ -108,11 +100,9 @@ def _open(path: files.Name) -> gguf.GGUFReader:
     ) from error
 
 
-def _config_values(
-  known: Mapping[str, Any], stored: Mapping[str, Any]
-) -> dict[str, Any]:
+def _config_values(known: Json, stored: Json) -> Json:
   """The config.json of the model that the metadata describes."""
-  architecture = known.get('general.architecture')
+  architecture = str(known.get('general.architecture'))
   architectures = tables()['architectures']
   if architecture not in architectures:
     raise ValueError(
@@ -153,9 +143,7 @@ def _plain(value: Any) -> Any:
   return float(str(np.float32(value))) if isinstance(value, float) else value
 
 
-def _scaling(
-  own: dict[str, Any], values: Mapping[str, Any], stored: Mapping[str, Any]
-) -> dict[str, Any] | None:
+def _scaling(own: Json, values: Json, stored: Json) -> Json | None:
   """rope_scaling; takes its keys out of `own`."""
   kind = own.pop('rope.scaling.type', 'none')
   factor = own.pop('rope.scaling.factor', None)

@@ -25,16 +25,14 @@ from llm_jax.interop import families, tensors, tokenizer_files
 from llm_jax.model import config, params
 from llm_jax.tokenizer import published
 
+Model = tuple[config.ModelConfig, tensors.Flat]
 _INDEX = 'model.safetensors.index.json'
 _MAX_SHARD_BYTES = 4 << 30  # of tensors in a file, unless one is larger
 # Buffers in old files that are computed anew: masks of GPT-2, frequencies.
 _COMPUTED = re.compile(r'\.attn\.(masked_)?bias$|\.rotary_emb\.inv_freq$')
 
 
-Flat = dict[str, np.ndarray]  # parameters by path
-
-
-def read(folder: files.Name) -> tuple[config.ModelConfig, Flat]:
+def read(folder: files.Name) -> Model:
   """Read a published model.
 
   Args:
@@ -73,9 +71,7 @@ def read(folder: files.Name) -> tuple[config.ModelConfig, Flat]:
   return cfg, flat
 
 
-def grow(
-  cfg: config.ModelConfig, flat: Flat, vocab_size: int
-) -> tuple[config.ModelConfig, Flat]:
+def grow(cfg: config.ModelConfig, flat: tensors.Flat, vocab_size: int) -> Model:
   """The model with more tokens; a new one is the mean of all others.
 
   So it is neither drawn often nor far from where training moves it.
@@ -99,7 +95,9 @@ def grow(
   return grown, flat
 
 
-def place(cfg: config.ModelConfig, flat: Flat, mesh: Mesh) -> types.Params:
+def place(
+  cfg: config.ModelConfig, flat: tensors.Flat, mesh: Mesh
+) -> types.Params:
   """The parameters on a mesh, each part only where the mesh wants it.
 
   Args:
@@ -210,9 +208,9 @@ def _refuse_other_names(folder, files, wanted, cfg):
   unknown = sorted(files.keys() - set(wanted) - spare)
   if missing or unknown:
     raise ValueError(
-      f'the tensors in {folder} are not those of its config.json: '
-      f'{len(missing)} missing {missing[:3]}, {len(unknown)} unknown '
-      f'{unknown[:3]}; is it another class, or a quantised model?'
+      f'the tensors in {folder} are not those of its config.json; is it '
+      f'quantised? {len(missing)} missing {missing[:3]}, {len(unknown)} '
+      f'unknown {unknown[:3]}'
     )
 
 

@@ -6,19 +6,18 @@ write files of models.
 """
 
 import dataclasses
-import functools
 import math
-import pathlib
-import tomllib
 from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
 
+from llm_jax import files
 from llm_jax.model import config, params
 
 DTYPES = ('float32', 'bfloat16', 'float16')  # that tensors may have
 Shape = tuple[int, ...]
+Flat = dict[str, np.ndarray]  # parameters by path
 
 
 @dataclasses.dataclass(frozen=True)
@@ -58,12 +57,6 @@ class Tensor:
     return np.ascontiguousarray(array.T if self.transposed else array)
 
 
-@functools.cache
-def _tables() -> dict[str, dict[str, str]]:
-  path = pathlib.Path(__file__).with_suffix('.toml')
-  return tomllib.loads(path.read_text(encoding='utf-8'))
-
-
 def of_model(cfg: config.ModelConfig, model_type: str) -> list[Tensor]:
   """List a model's tensors in the order of their files.
 
@@ -75,7 +68,7 @@ def of_model(cfg: config.ModelConfig, model_type: str) -> list[Tensor]:
     One entry a tensor; together they hold every array.
   """
   lines, is_gpt2 = params.table(cfg), model_type == 'gpt2'
-  tables, prefix = _tables(), 'model.layers.'
+  tables, prefix = files.tables_of(__file__), 'model.layers.'
   norms = tables['post_norms' if cfg.post_norms else 'one_norm']
   layer = tables['layer'] | norms | tables.get(model_type, {})
   top = tables['top']
@@ -113,7 +106,7 @@ def of_model(cfg: config.ModelConfig, model_type: str) -> list[Tensor]:
   return tensors
 
 
-def zeros(cfg: config.ModelConfig) -> dict[str, np.ndarray]:
+def zeros(cfg: config.ModelConfig) -> Flat:
   """Our arrays by path, to be filled; float32."""
   return {
     path: np.zeros(line.shape, np.float32)
@@ -121,9 +114,7 @@ def zeros(cfg: config.ModelConfig) -> dict[str, np.ndarray]:
   }
 
 
-def fill(
-  flat: Mapping[str, np.ndarray], tensor: Tensor, array: np.ndarray
-) -> None:
+def fill(flat: Flat, tensor: Tensor, array: np.ndarray) -> None:
   """Copy a published array into its place in our arrays.
 
   Raises:

@@ -57,7 +57,8 @@ def read(folder: files.Name, vocab_size: int, grows: bool = False) -> Tokenizer:
   values['added_tokens'] = _added_tokens(folder, values)
   added = huggingface.added_tokens(values)
   with tempfile.TemporaryDirectory() as scratch:
-    if not model.is_file() and sentencepiece_json.is_of_this_kind(values):
+    is_like_it = values.get('model', {}).get('byte_fallback')
+    if is_like_it and not model.is_file():
       model = pathlib.Path(scratch) / _MODEL
       sentencepiece_json.write(values, model)
     plain = None

@@ -25,6 +25,9 @@ STAGES = (
 _FOLDERS = {'train_tokenizer': 'tokenizer', 'tokenize': 'tokens'}
 _TRAINING = ('pretrain', 'sft', 'rl')
 
+Row = Mapping[str, Any]  # of a JSONL file
+Series = list[list[float | None]]  # points, each x and y
+
 # Enough for a chart of 400 units; the means of equal bins keep the shape.
 _MAX_POINTS = 220
 _MAX_SAMPLE_STEPS = 6
@@ -34,14 +37,8 @@ _MAX_ROLLOUTS_PER_STEP = 8
 _TOO_LARGE = 1e100  # to be a measurement; sums of smaller ones stay finite
 
 _OF_STEP = ('step', 'of')  # and not of an answer
-_TYPES = {
-  'text': str,
-  'number': int | float,
-  'integer': int,
-  'truth': bool,
-  'object': dict,
-  'list': list,
-}
+_TYPES: dict[str, Any] = {'number': int | float}
+_TYPES |= {kind.__name__: kind for kind in (str, int, bool, dict, list)}
 
 
 def collect(run_dir: pathlib.Path | str) -> dict[str, Any]:
@@ -87,12 +84,6 @@ def collect(run_dir: pathlib.Path | str) -> dict[str, Any]:
     rest = {key: value for key, value in run.items() if key != 'config'}
     rest['config_fingerprint'] = _fingerprint(run.get('config'))
     report['provenance'][name] = rest
-    for kind, key, file in (
-      ('clean', 'funnels', 'funnel.json'),
-      ('train_tokenizer', 'tokenizers', 'report.json'),
-    ):
-      if stage == kind and (found := _read(folder / file, missing)):
-        report[key][name] = found
     if stage == 'evaluate' and report['evaluation']:
       missing.append(f'{name}/: another evaluation is shown already')
     elif stage == 'evaluate':
@@ -105,17 +96,21 @@ def collect(run_dir: pathlib.Path | str) -> dict[str, Any]:
     if stage in _TRAINING:
       rows = _read(folder / 'metrics.jsonl', missing) or ()
       report['training'][name] = {'stage': stage, 'series': series(rows)}
-      if rows := _read(folder / 'samples.jsonl', missing):
-        report['samples'][name] = spread(rows)
-    if stage == 'rl' and (rows := _read(folder / 'rollouts.jsonl', missing)):
-      report['rollouts'][name] = rollouts(rows)
+    for stages, key, file, shown_of in (
+      (('clean',), 'funnels', 'funnel.json', dict),
+      (('train_tokenizer',), 'tokenizers', 'report.json', dict),
+      (_TRAINING, 'samples', 'samples.jsonl', spread),
+      (('rl',), 'rollouts', 'rollouts.jsonl', rollouts),
+    ):
+      if stage in stages and (found := _read(folder / file, missing)):
+        report[key][name] = shown_of(found)
   return report
 
 
 def has_form(value: Any, form: Any) -> bool:
   """Whether a value that was read from JSON has a form.
 
-  >>> form = {'name': 'text', 'limits?': ['number']}
+  >>> form = {'name': 'str', 'limits?': ['number']}
   >>> has_form({'name': 'a', 'limits': [1, 2.5]}, form)
   True
   >>> has_form({'name': 'a', 'limits': None}, form), has_form({}, form)
@@ -123,7 +118,7 @@ def has_form(value: Any, form: Any) -> bool:
 
   Args:
     value: of any kind.
-    form: 'text', 'number' and so on, or a name of forms.json; `{name: form}`
+    form: 'str', 'number' and so on, or a name of forms.json; `{name: form}`
       for an object with these keys, where one that ends in `?` may be absent
       or null, and `*` stands for every key; `[form]` for a list, and
       `[form, form]` for one of that length.
@@ -135,7 +130,7 @@ def has_form(value: Any, form: Any) -> bool:
     if form not in _TYPES:
       return has_form(value, _forms()[form])
     # Python counts truth values among the integers.
-    is_truth = isinstance(value, bool) == (form == 'truth')
+    is_truth = isinstance(value, bool) == (form == 'bool')
     return isinstance(value, _TYPES[form]) and is_truth
   if isinstance(form, dict):
     return isinstance(value, dict) and all(
@@ -158,9 +153,7 @@ def _forms() -> dict[str, Any]:
   return json.loads(path.read_text(encoding='utf-8'))
 
 
-def series(
-  rows: Iterable[Mapping[str, Any]],
-) -> dict[str, list[list[float | None]]]:
+def series(rows: Iterable[Row]) -> dict[str, Series]:
   """Turn the lines of metrics.jsonl into one series for each metric.
 
   A run that was killed repeats some steps after it resumes; the last line of
@@ -184,7 +177,7 @@ def series(
   }
 
 
-def spread(rows: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+def spread(rows: Iterable[Row]) -> list[dict[str, Any]]:
   """Choose samples from first to last step, a few prompts of each.
 
   Args:
@@ -193,25 +186,18 @@ def spread(rows: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
   Returns:
     At most a page of them, in order of step, with the last step among them.
   """
-  by_step: dict[int, dict[tuple[str, str], dict[str, Any]]] = {}
-  for row in rows:
-    sample = {
-      'step': row['step'],
-      'mode': row.get('mode') or '',
-      'prompt': row['prompt'],
-      'text': row['text'],
-    }
+  samples = []
+  for own in _of_steps(rows, _MAX_SAMPLE_STEPS):
     # After a resume the same step is drawn again: the last one counts.
-    key = (sample['prompt'], sample['mode'])
-    by_step.setdefault(row['step'], {})[key] = sample
-  return [
-    sample
-    for step in _spread(sorted(by_step), _MAX_SAMPLE_STEPS)
-    for sample in list(by_step[step].values())[:_MAX_SAMPLES_PER_STEP]
-  ]
+    by_prompt = {(row['prompt'], row.get('mode') or ''): row for row in own}
+    samples += [
+      {'step': row['step'], 'mode': mode, 'prompt': prompt, 'text': row['text']}
+      for (prompt, mode), row in by_prompt.items()
+    ][:_MAX_SAMPLES_PER_STEP]
+  return samples
 
 
-def rollouts(rows: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
+def rollouts(rows: Iterable[Row]) -> list[dict[str, Any]]:
   """Choose steps of rl from first to last, and the first answers of each.
 
   Args:
@@ -222,30 +208,28 @@ def rollouts(rows: Iterable[Mapping[str, Any]]) -> list[dict[str, Any]]:
     text, reason, correct, reward, tokens, finished, trained.
   """
   shown = [name for name in _forms()['rollouts.jsonl'] if name not in _OF_STEP]
-  by_step: dict[int, list[Mapping[str, Any]]] = {}
-  for row in rows:
-    by_step.setdefault(row['step'], []).append(row)
   return [
-    {
-      'step': step,
-      'of': by_step[step][0]['of'],
+    {name: own[0][name] for name in _OF_STEP}
+    | {
       'answers': [
         {name: row[name] for name in shown}
-        for row in by_step[step][:_MAX_ROLLOUTS_PER_STEP]
-      ],
+        for row in own[:_MAX_ROLLOUTS_PER_STEP]
+      ]
     }
-    for step in _spread(sorted(by_step), _MAX_ROLLOUT_STEPS)
+    for own in _of_steps(rows, _MAX_ROLLOUT_STEPS)
   ]
 
 
-def _spread(steps: list[int], limit: int) -> list[int]:
-  """At most so many steps, evenly, the first and the last among them."""
-  if len(steps) <= limit:
-    return steps
-  return [
-    steps[round(index * (len(steps) - 1) / (limit - 1))]
-    for index in range(limit)
-  ]
+def _of_steps(rows: Iterable[Row], limit: int) -> list[list[Row]]:
+  """The rows of at most so many steps, evenly, first and last among them."""
+  by_step: dict[float, list[Row]] = {}
+  for row in rows:
+    by_step.setdefault(row['step'], []).append(row)
+  steps = sorted(by_step)
+  if len(steps) > limit:
+    last = len(steps) - 1
+    steps = [steps[round(i * last / (limit - 1))] for i in range(limit)]
+  return [by_step[step] for step in steps]
 
 
 def _stage_folders(
@@ -328,12 +312,10 @@ def _read(path: pathlib.Path, missing: list[str]) -> Any:
   return value
 
 
-def _binned(
-  points: list[tuple[float, float | None]],
-) -> list[list[float | None]]:
+def _binned(points: list[tuple[float, float | None]]) -> Series:
   """At most _MAX_POINTS points; a bin with a value that is None is None."""
   size = -(-len(points) // _MAX_POINTS)
-  result: list[list[float | None]] = []
+  result: Series = []
   for start in range(0, len(points), max(size, 1)):
     part = points[start : start + size]
     known = [y for _, y in part if y is not None]

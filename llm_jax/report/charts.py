@@ -85,7 +85,8 @@ def lines(
     ]
     if finite:
       drawn.append((name, finite))
-      said.append(f'{name}: {_ends(finite)}')
+      ends = [f'{number(y)} at {number(x)}' for x, y in (finite[0], finite[-1])]
+      said.append(f'{name}: {", ".join(ends)}')
       n_left_out += len(points) - len(finite)
   if not drawn:
     return None
@@ -328,13 +329,6 @@ def _short(name: str) -> str:
   """A name that fits beside the axes."""
   shown = ' '.join(visible_text.visible(name).split())
   return findings.cut(shown, _MAX_NAME, '…')
-
-
-def _ends(points: Sequence[tuple[float, float]]) -> str:
-  """First and last value of a line in words."""
-  return ', '.join(
-    f'{number(y)} at {number(x)}' for x, y in (points[0], points[-1])
-  )
 
 
 def _padded(values: Sequence[float]) -> tuple[float, float]:

@@ -16,6 +16,7 @@ from llm_jax.report import artifacts
 RL_AFTER_SFT = r'(?s)^rl(?!.*zero)'
 # rl_seed0, rl_seed1, ... are runs of one recipe that differ in the seed only.
 _SEED = re.compile(r'(?P<recipe>.+?)_?seed_?\d+')
+_AVERAGED = 'greedy sampled think_share mean_tokens pass_at_k kinds'
 
 
 class Estimate(NamedTuple):
@@ -30,7 +31,6 @@ class Accuracy:
   """One line of the accuracy table; shares in 0..1."""
 
   name: str
-  task: str
   n: int | None  # problems; None for a mean over seeds
   greedy: Estimate
   sampled: Estimate
@@ -62,13 +62,12 @@ def accuracies(
     if row.get('mode') == mode and row['task'] == (task or main)
   ]
   result: list[Accuracy] = []
-  for index, line in enumerate(lines):
+  for line in lines:
     result.append(line)
     recipe = _recipe(line)
-    is_last = all(_recipe(other) != recipe for other in lines[index + 1 :])
     group = [other for other in lines if _recipe(other) == recipe]
-    if recipe and is_last and len(group) > 1:
-      result.append(_mean(recipe[0], group))
+    if recipe and line is group[-1] and len(group) > 1:
+      result.append(_mean(recipe, group))
   return result
 
 
@@ -77,7 +76,7 @@ def one_a_recipe(lines: Sequence[Accuracy]) -> list[Accuracy]:
   means = {
     line.name.partition(', mean of')[0] for line in lines if line.n_seeds > 1
   }
-  return [line for line in lines if (_recipe(line) or ('',))[0] not in means]
+  return [line for line in lines if _recipe(line) not in means]
 
 
 def learnt(report: Mapping[str, Any]) -> list[str]:
@@ -271,7 +270,6 @@ def _accuracy(row: Mapping[str, Any]) -> Accuracy:
   limits_by_k = limits.get('pass_at_k') or {}
   return Accuracy(
     name=row['checkpoint'],
-    task=row['task'],
     n=row['n'],
     greedy=Estimate(row['greedy'], limits['greedy']),
     sampled=Estimate(row['sampled'], limits['sampled']),
@@ -289,43 +287,35 @@ def _accuracy(row: Mapping[str, Any]) -> Accuracy:
   )
 
 
-def _recipe(line: Accuracy) -> tuple[str, str] | None:
-  """What runs that differ in the seed only have in common."""
+def _recipe(line: Accuracy) -> str:
+  """What runs that differ in the seed only have in common; '' of others."""
   match = _SEED.fullmatch(line.name)
-  return (match['recipe'], line.task) if match else None
+  return match['recipe'] if match else ''
 
 
 def _mean(recipe: str, group: Sequence[Accuracy]) -> Accuracy:
   """The mean over seeds with an interval over seeds."""
-
-  def over_seeds(estimates):
-    shares = [estimate.share for estimate in estimates]
-    center, low, high = statistics.mean_interval(shares)
-    return Estimate(center, (max(low, 0.0), min(high, 1.0)))
-
-  def plain_mean(values):
-    return None if None in values else sum(values) / len(values)
-
   return Accuracy(
     name=f'{recipe}, mean of {len(group)} seeds',
-    task=group[0].task,
     n=None,
-    greedy=over_seeds([line.greedy for line in group]),
-    sampled=over_seeds([line.sampled for line in group]),
-    think_share=plain_mean([line.think_share for line in group]),
-    mean_tokens=plain_mean([line.mean_tokens for line in group]),
-    pass_at_k={
-      k: over_seeds([line.pass_at_k[k] for line in group])
-      for k in group[0].pass_at_k
-      if all(k in line.pass_at_k for line in group)
-    },
     n_seeds=len(group),
-    kinds={
-      kind: over_seeds([line.kinds[kind] for line in group])
-      for kind in group[0].kinds
-      if all(kind in line.kinds for line in group)
+    **{
+      name: _over_seeds([getattr(line, name) for line in group])
+      for name in _AVERAGED.split()
     },
   )
+
+
+def _over_seeds(values: Sequence[Any]) -> Any:
+  """The mean of numbers or estimates, or of each that all tables hold."""
+  first = values[0]
+  if isinstance(first, Mapping):
+    common = [key for key in first if all(key in each for each in values)]
+    return {key: _over_seeds([each[key] for each in values]) for key in common}
+  if isinstance(first, Estimate):
+    center, low, high = statistics.mean_interval([x.share for x in values])
+    return Estimate(center, (max(low, 0.0), min(high, 1.0)))
+  return None if None in values else sum(values) / len(values)
 
 
 def _sentence(report: Mapping[str, Any], stage: Mapping[str, Any]) -> str:

@@ -9,10 +9,10 @@ template can forget it.
 import functools
 import itertools
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-from llm_jax import visible_text
+from llm_jax import files, visible_text
 from llm_jax.report import charts, findings, tables
 
 try:
@@ -27,27 +27,6 @@ except ModuleNotFoundError as error:
 _WORDS = ('count', 'cut', 'duration', 'funnel_steps', 'headline', 'learnt')
 _LEVEL = 0.01  # spread of a line that says nothing, beside its largest value
 _MIXED = 'Training rows mix pages and task text; held-out rows are pages only.'
-# How a stage trained: one line each.
-_HOW = (
-  ('learning_rate', 'Learning rate', 'of all but matrices'),
-  ('grad_norm', 'Gradient norm', 'before clipping'),
-  ('tokens_per_s', 'Throughput', 'tokens per second'),
-)
-_RL_CHARTS = (
-  ('accuracy', 'Accuracy of rollouts', 'percent'),
-  ('eval_greedy', 'Greedy accuracy, held out', 'percent'),
-  ('eval_sampled', 'Sampled accuracy, held out', 'percent'),
-  ('think_share', 'Share of answers that think', 'percent'),
-  ('reflection_share', 'Share of answers that look back', 'percent'),
-  ('truncated_share', 'Share of answers cut off', 'percent'),
-  ('mean_length', 'Length of answers', 'tokens'),
-  ('entropy', 'Entropy of rollouts', 'nats per token'),
-  ('dead_group_share', 'Groups without signal', 'percent'),
-  ('learning_rate', 'Learning rate of RL', 'of all but matrices'),
-  ('grad_norm', 'Gradient norm of RL', 'before clipping'),
-  ('sampled_tokens_per_s', 'Throughput of rollouts', 'tokens per second'),
-  ('trained_tokens_per_s', 'Throughput of updates', 'tokens per second'),
-)
 
 
 def html(report: Mapping[str, Any]) -> str:
@@ -59,7 +38,7 @@ def html(report: Mapping[str, Any]) -> str:
   Returns:
     An HTML document.
   """
-  return _rendered('report.html', report, _visible, charts=_charts(report))
+  return _rendered('report.html', report, _visible)
 
 
 def markdown(report: Mapping[str, Any]) -> str:
@@ -74,12 +53,7 @@ def markdown(report: Mapping[str, Any]) -> str:
   return _rendered('report.md', report, tables.markdown)
 
 
-def _rendered(
-  template: str,
-  report: Mapping[str, Any],
-  finalize: Callable[..., Any],
-  **values: Any,
-) -> str:
+def _rendered(template: str, report: Mapping[str, Any], finalize) -> str:
   """A template with its values; `finalize` makes the text of each of them."""
   environment = jinja2.Environment(
     loader=jinja2.PackageLoader('llm_jax.report'),
@@ -94,9 +68,8 @@ def _rendered(
   environment.globals['indented'] = functools.partial(
     json.dumps, indent=1, ensure_ascii=False
   )
-  return environment.get_template(template).render(
-    report=report, tables=tables, **values
-  )
+  environment.globals |= {'tables': tables, 'charts_of': _charts}
+  return environment.get_template(template).render(report=report)
 
 
 def _visible(value: object) -> object:
@@ -182,7 +155,7 @@ def _training(report: Mapping[str, Any]) -> Iterator[charts.Chart | str | None]:
         reference=reference if folder == 'pretrain' else {},
         caption=_MIXED if held_out else '',
       )
-    for key, heading, unit in _HOW:
+    for key, heading, unit in files.tables_of(__file__)['training']:
       series = [('training', metrics.get(key, ()))]
       yield _curve(f'{heading} of {folder}', unit, series)
     yield _curve(
@@ -225,7 +198,7 @@ def _rl(report: Mapping[str, Any]) -> Iterator[charts.Chart | str | None]:
     for folder, found in report['training'].items()
     if found['stage'] == 'rl'
   }
-  for key, heading, unit in _RL_CHARTS:
+  for key, heading, unit in files.tables_of(__file__)['rl']:
     series = [(name, found.get(key, ())) for name, found in runs.items()]
     yield _curve(heading, unit, series)
 

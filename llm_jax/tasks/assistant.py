@@ -32,9 +32,7 @@ class Assistant(protocol.Thinking):
     'What is 12 + 7?', 'Who are you?', 'Write a poem about the moon.',
   )  # fmt: skip
 
-  def problems(
-    self, split: str, count: int, seed: int
-  ) -> list[protocol.Problem]:
+  def problems(self, split: str, count: int, seed: int) -> protocol.Problems:
     """Problems of one split, in an order that the seed decides.
 
     Raises:

@@ -27,9 +27,8 @@ def check(cfg: Any, given: Sequence[str]) -> None:
   """
   if (cfg.task is None) != (cfg.n_task == 0):
     raise ValueError(
-      f'Config.n_task = {cfg.n_task} demonstrations of Config.task = '
-      f'{cfg.task}: set both, as in Config.task = @Addition() and '
-      'Config.n_task = 1000, or none of them'
+      f'Config.n_task = {cfg.n_task} with Config.task = {cfg.task}: set both, '
+      'as in Config.task = @Addition() and Config.n_task = 1000, or none'
     )
   if not (given or cfg.n_task or cfg.n_identity):
     raise ValueError(

@@ -8,6 +8,7 @@ import json
 import random
 from collections.abc import Callable
 
+from llm_jax import dataclass_json
 from llm_jax.tasks import letters, protocol, splits
 
 # How each form is written.
@@ -40,8 +41,7 @@ class Format(splits.Made):
   name: str = 'format'
 
   def __post_init__(self):
-    if self.n_words < 2:
-      raise ValueError(f'Format.n_words = {self.n_words}; use 2 or more')
+    dataclass_json.require_at_least(self, 'n_words', 2)
 
   def _make(self, draw: random.Random) -> tuple[str, protocol.Problem]:
     n_words = draw.randint(2, self.n_words)

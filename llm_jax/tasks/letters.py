@@ -8,6 +8,7 @@ import dataclasses
 import random
 from typing import Literal
 
+from llm_jax import dataclass_json
 from llm_jax.tasks import protocol, splits
 
 _CONSONANTS = 'bcdfghjklmnprstvwz'
@@ -34,10 +35,7 @@ class Letters(splits.Made):
   name: str = 'letters'
 
   def __post_init__(self):
-    if self.n_syllables < 2:
-      raise ValueError(
-        f'Letters.n_syllables = {self.n_syllables}; use 2 or more'
-      )
+    dataclass_json.require_at_least(self, 'n_syllables', 2)
 
   def _make(self, draw: random.Random) -> tuple[str, protocol.Problem]:
     text = word(draw, self.n_syllables)

@@ -29,6 +29,9 @@ class Problem:
   before: tuple[tuple[str, str], ...] = ()  # earlier questions and answers
 
 
+Problems = list[Problem]
+
+
 class Thinking:
   """What tasks share whose thoughts stand between <think> and </think>."""
 

@@ -67,13 +67,12 @@ class Published(protocol.Thinking):
   A dataclass of it has a path, a held_out_path and `read`.
   """
 
+  name: str  # in records
   path: str
   held_out_path: str
   read: ReadFn[protocol.Problem]
 
-  def problems(
-    self, split: str, count: int, seed: int
-  ) -> list[protocol.Problem]:
+  def problems(self, split: str, count: int, seed: int) -> protocol.Problems:
     """Distinct problems of one split; one story with other numbers is of one.
 
     Args:

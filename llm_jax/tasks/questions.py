@@ -3,12 +3,9 @@
 The words stand in questions.toml; each task draws from them by its own rules.
 """
 
-import functools
-import pathlib
-import tomllib
+from llm_jax import files
 
 
-@functools.cache
 def of(subject: str) -> dict[str, list[str]]:
   """The questions of one part of the file, in its order.
 
@@ -16,8 +13,7 @@ def of(subject: str) -> dict[str, list[str]]:
     subject: 'addition', by the names under which accuracy is reported;
       'identity', by their answers; or 'refused', by kind.
   """
-  path = pathlib.Path(__file__).with_suffix('.toml')
-  return tomllib.loads(path.read_text(encoding='utf-8'))[subject]
+  return files.tables_of(__file__)[subject]
 
 
 def identity() -> list[tuple[str, str]]:

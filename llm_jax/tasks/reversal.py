@@ -3,6 +3,7 @@
 import dataclasses
 import random
 
+from llm_jax import dataclass_json
 from llm_jax.tasks import letters, protocol, splits
 
 
@@ -14,10 +15,7 @@ class Reversal(splits.Made):
   name: str = 'reversal'
 
   def __post_init__(self):
-    if self.n_syllables < 2:
-      raise ValueError(
-        f'Reversal.n_syllables = {self.n_syllables}; use 2 or more'
-      )
+    dataclass_json.require_at_least(self, 'n_syllables', 2)
 
   def _make(self, draw: random.Random) -> tuple[str, protocol.Problem]:
     word = letters.word(draw, self.n_syllables)

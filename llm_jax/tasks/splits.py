@@ -14,6 +14,7 @@ from llm_jax.verify import grading
 
 HELD_OUT_SHARE = 10  # one key in ten is never trained on
 _MAX_VAIN = 10_000  # draws in a row without a new problem
+Reader = tuple[Callable[[str], Any], str]  # with what it reads, in words
 _Problem = TypeVar('_Problem', bound=protocol.Problem)
 
 
@@ -68,16 +69,12 @@ class Made(protocol.Thinking):
     del problem
     return []
 
-  def _reader(
-    self, problem: protocol.Problem
-  ) -> tuple[Callable[[str], Any], str]:
+  def _reader(self, problem: protocol.Problem) -> Reader:
     """What reads the value of an answer, None if it has none; and its name."""
     del problem
     return grading.whole_number, 'a number'
 
-  def problems(
-    self, split: str, count: int, seed: int
-  ) -> list[protocol.Problem]:
+  def problems(self, split: str, count: int, seed: int) -> protocol.Problems:
     """Draw distinct problems of one split.
 
     Args:
@@ -106,8 +103,7 @@ class Made(protocol.Thinking):
       if n_vain == _MAX_VAIN:
         raise ValueError(
           f'{count} distinct problems asked of the split {split} of '
-          f'{self.name}, which has about {len(chosen)}; ask for fewer or make '
-          'it larger'
+          f'{self.name}, which has about {len(chosen)}; ask for fewer'
         )
     return list(chosen.values())
 

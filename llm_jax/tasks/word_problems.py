@@ -43,9 +43,8 @@ class WordProblems(published.Published):
     if not isinstance(question, str) or not question.strip():
       raise ValueError(f'the question is {question!r}; write text')
     if isinstance(answer, int | float):
-      answer = (
-        f'{row.get("equation", "")}\n#### {str(answer).removesuffix(".0")}'
-      )
+      number = str(answer).removesuffix('.0')
+      answer = f'{row.get("equation", "")}\n#### {number}'
     solution, _, right = answer.rpartition('####')
     right = right.strip()
     is_words = 'problem' in row and _words(right)

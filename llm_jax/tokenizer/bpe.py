@@ -11,6 +11,7 @@ from collections.abc import Iterable, Mapping
 import numpy as np
 import regex
 
+Pair = tuple[int, int]  # two ids that become one token
 N_BYTES = 256
 _NONE = -1  # no neighbour: the edge of a pre-token
 _KEY_SHIFT = 32  # a pair as one integer, in the order of (left, right)
@@ -35,9 +36,7 @@ def count_pretokens(
   return counts
 
 
-def learn_merges(
-  counts: Mapping[str, int], n_merges: int
-) -> list[tuple[int, int]]:
+def learn_merges(counts: Mapping[str, int], n_merges: int) -> list[Pair]:
   """Learn the merges of byte-level BPE.
 
   Again and again the most frequent pair of neighbouring tokens becomes a new
@@ -74,21 +73,20 @@ def learn_merges(
   Source: arXiv:1508.07909, algorithm 1; ties as in rustbpe.
   """
   corpus = _Corpus(counts)
-  merges: list[tuple[int, int]] = []
+  merges: list[Pair] = []
   while len(merges) < n_merges:
     pair = corpus.most_frequent_pair()
     if pair is None:
       raise ValueError(
         f'the text has pairs for {len(merges)} merges only, not {n_merges}; '
-        f'use a Config.vocab_size that is {n_merges - len(merges)} less, or '
-        f'more text'
+        f'use more text or a Config.vocab_size {n_merges - len(merges)} less'
       )
     corpus.merge(*pair, new=N_BYTES + len(merges))
     merges.append(pair)
   return merges
 
 
-def token_ranks(merges: Iterable[tuple[int, int]]) -> dict[bytes, int]:
+def token_ranks(merges: Iterable[Pair]) -> dict[bytes, int]:
   """The bytes of every token, with its id.
 
   >>> ranks = token_ranks([(104, 105), (256, 33)])
@@ -137,7 +135,7 @@ class _Corpus:
     self.heap: list[tuple[int, int]] = []
     self._add_pairs(np.flatnonzero(self.following != _NONE))
 
-  def most_frequent_pair(self) -> tuple[int, int] | None:
+  def most_frequent_pair(self) -> Pair | None:
     """The pair to merge next; None if there is no pair at all."""
     while self.heap:
       count, key = self.heap[0]

@@ -100,9 +100,7 @@ class Tokenizer(text_tokenizer.TextTokenizer):
     self.fingerprint = hashlib.sha256(content).hexdigest()
 
   @classmethod
-  def from_merges(
-    cls, merges: Iterable[tuple[int, int]], pattern: str
-  ) -> 'Tokenizer':
+  def from_merges(cls, merges: Iterable[bpe.Pair], pattern: str) -> 'Tokenizer':
     """A vocabulary of our own: bytes, merges, then the control tokens."""
     ranks = bpe.token_ranks(merges)
     special_ids = specials.own_special_ids(len(ranks))
@@ -175,7 +173,7 @@ class Tokenizer(text_tokenizer.TextTokenizer):
         spec['pattern'],
         special_ids=spec['special_ids'],
         vocab_size=spec['vocab_size'],
-        rules=_rules(spec),
+        rules=_rules(**spec.get('rules', {})),
         published=published.load(directory),
       )
       if (saved := spec['fingerprint']) != tokenizer.fingerprint:
@@ -274,11 +272,9 @@ class Tokenizer(text_tokenizer.TextTokenizer):
     return spec
 
 
-def _rules(spec: Mapping[str, Any]) -> text_tokenizer.TextRules:
-  if 'rules' not in spec:
-    return text_tokenizer.NO_RULES
-  added = (text_tokenizer.AddedToken(**a) for a in spec['rules']['added'])
-  return text_tokenizer.TextRules(spec['rules']['normal_form'], tuple(added))
+def _rules(normal_form: Any = '', added=()) -> text_tokenizer.TextRules:
+  tokens = tuple(text_tokenizer.AddedToken(**token) for token in added)
+  return text_tokenizer.TextRules(normal_form, tokens)
 
 
 def _make_engine(split: str, ranks: dict[bytes, int]) -> tiktoken.Encoding:

@@ -147,9 +147,8 @@ def read_parts(
     odd.append('a split pattern that is not ours')
   if odd or pattern is None or form is None:
     raise ValueError(
-      f'tokenizer.json has {", ".join(odd)}; only byte-level BPE cut as in '
-      f'{", ".join(patterns.PATTERNS)} can be converted: give a tokenizer of '
-      'ours with the same ids'
+      f'tokenizer.json has {", ".join(odd)}, not byte-level BPE cut as in '
+      f'{", ".join(patterns.PATTERNS)}; give a tokenizer of ours with its ids'
     )
   added = added_tokens(values, control_names)
   names = {token.name for token in added}
@@ -173,8 +172,7 @@ def read_parts(
   if not _follow_from_ids(pairs, ranks, model.get('ignore_merges', False)):
     raise ValueError(
       'tokenizer.json has merges that do not follow from the ids of its '
-      'tokens, so it cannot be converted; give a tokenizer of ours with the '
-      'same ids'
+      'tokens; give a tokenizer of ours with its ids'
     )
   return Parts(
     ranks,

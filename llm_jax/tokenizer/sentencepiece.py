@@ -21,6 +21,7 @@ from llm_jax.tokenizer import published, text_tokenizer
 MODEL_FILE = 'sentencepiece.model'
 SPEC_FILE = 'spec.json'
 ALGORITHM = 'sentencepiece'
+Piece = tuple[str, float, int]  # its text, score and kind
 _BLANK = '\u2581'  # how pieces spell a blank
 # protobuf makes its classes at import, where pyright cannot see them.
 _Model: Any = sentencepiece_model_pb2.ModelProto  # pyright: ignore
@@ -106,9 +107,8 @@ class SentencePieceTokenizer(text_tokenizer.TextTokenizer):
     )
     if tokenizer.fingerprint != spec['fingerprint']:
       raise ValueError(
-        f'{directory / MODEL_FILE} makes a tokenizer with fingerprint '
-        f'{tokenizer.fingerprint}, but {SPEC_FILE} says {spec["fingerprint"]}: '
-        'it was changed; restore it, or import the model again'
+        f'{directory / MODEL_FILE} has fingerprint {tokenizer.fingerprint}, '
+        f'not {spec["fingerprint"]}; restore it, or import the model again'
       )
     return tokenizer
 
@@ -144,15 +144,13 @@ class SentencePieceTokenizer(text_tokenizer.TextTokenizer):
 
 
 def write(
-  path: files.Name,
-  pieces: Iterable[tuple[str, float, int]],
-  begins_with_blank: bool,
+  path: files.Name, pieces: Iterable[Piece], begins_with_blank: bool
 ) -> None:
   """Write a BPE model of given pieces, with bytes for unseen characters.
 
   Args:
     path: of the .model file.
-    pieces: text, score and kind of each, by rising id.
+    pieces: by rising id.
     begins_with_blank: whether a blank is put before every text.
   """
   model = _Model()

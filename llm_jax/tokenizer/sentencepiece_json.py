@@ -9,21 +9,16 @@ a piece, the best piece first.
 from collections.abc import Collection, Mapping
 from typing import Any
 
+from llm_jax import files
 from llm_jax.tokenizer import huggingface, sentencepiece, text_tokenizer
 
 
-def is_of_this_kind(values: Mapping[str, Any]) -> bool:
-  """Whether a tokenizer.json spells blanks and bytes as SentencePiece does."""
-  return bool(values.get('model', {}).get('byte_fallback'))
-
-
-def write(values: Mapping[str, Any], path, control_names=()) -> None:
+def write(values: Mapping[str, Any], path: files.Name) -> None:
   """Write the model.
 
   Args:
     values: the contents of tokenizer.json.
     path: of the .model file.
-    control_names: added tokens that are control tokens whatever it says.
 
   Raises:
     ValueError: if SentencePiece would not give the same ids, with the reason.
@@ -35,7 +30,7 @@ def write(values: Mapping[str, Any], path, control_names=()) -> None:
       'only BPE can be converted: give tokenizer.model beside it'
     )
   begins_with_blank = _begins_with_blank(values)
-  added = huggingface.added_tokens(values, control_names)
+  added = huggingface.added_tokens(values)
   names = model['vocab'] | {token.name: token.token_id for token in added}
   kinds = {token.name: _kind_of(token) for token in added}
   kinds[model.get('unk_token')] = sentencepiece.UNKNOWN

@@ -4,9 +4,8 @@ Only names and numbers; that text can never make one is up to the tokenizers.
 """
 
 import functools
-import pathlib
-import tomllib
-from typing import Any
+
+from llm_jax import files
 
 END_OF_TEXT = '<|endoftext|>'
 IM_START = '<|im_start|>'
@@ -28,6 +27,9 @@ NAMES = (
   SEARCH_START, SEARCH_END, PYTHON_START, PYTHON_END, CALL_START, CALL_END,
 )  # fmt: skip
 N_SLOTS = 64  # names and reserved ones, so that new names move no id
+# `sha256` of published ranks files and `ids` of their control tokens, each by
+# the file's name.
+published = functools.partial(files.tables_of, __file__)
 
 
 def own_special_ids(first_id: int) -> dict[str, int]:
@@ -41,14 +43,3 @@ def own_special_ids(first_id: int) -> dict[str, int]:
   """
   reserved = [f'<|reserved_{i}|>' for i in range(N_SLOTS - len(NAMES))]
   return {name: first_id + i for i, name in enumerate([*NAMES, *reserved])}
-
-
-@functools.cache
-def published() -> dict[str, Any]:
-  """The sha256 of published ranks files, and the ids of their control tokens.
-
-  Returns:
-    What specials.toml holds: `sha256` and `ids`, each by the file's name.
-  """
-  path = pathlib.Path(__file__).with_suffix('.toml')
-  return tomllib.loads(path.read_text(encoding='utf-8'))

@@ -261,6 +261,5 @@ def check_utf8(text: str) -> None:
   except UnicodeEncodeError as error:
     raise ValueError(
       f'character {error.start} of the text is the lone surrogate '
-      f'U+{ord(text[error.start]):04X}, which is not Unicode text; decode its '
-      f"bytes with errors='replace' first"
+      f"U+{ord(text[error.start]):04X}; decode bytes with errors='replace'"
     ) from error

@@ -14,6 +14,7 @@ import errno
 import hashlib
 import json
 import os
+import pathlib
 import shutil
 import traceback
 from typing import Any
@@ -75,19 +76,15 @@ class Checkpointer:
     self._is_part = bool(part)
     os.makedirs(self._folder, exist_ok=True)
     # Orbax's policies do not match the protocols that they are declared by.
-    every: Any = ocp.training.save_decision_policies.FixedIntervalPolicy(1)
-    policies = ocp.training.preservation_policies
-    kept: list[Any] = [
-      policies.LatestN(N_KEPT),
-      policies.CustomSteps([kept_step]),
-    ]
+    policies: Any = ocp.training.preservation_policies
+    every_save: Any = ocp.training.save_decision_policies.FixedIntervalPolicy(1)
+    kept = [policies.LatestN(N_KEPT), policies.CustomSteps([kept_step])]
     if keep_every:
       kept.append(policies.EveryNSteps(keep_every))
-    any_of: Any = policies.AnyPreservationPolicy(kept)
     self._orbax = ocp.training.Checkpointer(
       self._folder,
-      save_decision_policy=every,
-      preservation_policy=any_of,
+      save_decision_policy=every_save,
+      preservation_policy=policies.AnyPreservationPolicy(kept),
       cleanup_tmp_directories=True,
     )
     self._saving = None
@@ -270,7 +267,7 @@ def load_model(stage_dir: str, mesh: Mesh | None = None) -> LoadedModel:
     ValueError: if every checkpoint is damaged.
   """
   folder = os.path.abspath(os.path.join(stage_dir, _FOLDER))
-  cfg, saved = _read_model_file(stage_dir)
+  cfg, saved = read_model_file(stage_dir)
   # The first files did not say.
   usage = saved.get('usage', dataclass_json.to_dict(usages.UNKNOWN))
   mesh = mesh or device_mesh.make(device_mesh.MeshConfig(data=1))
@@ -288,20 +285,18 @@ def load_model(stage_dir: str, mesh: Mesh | None = None) -> LoadedModel:
   )
 
 
-def read_model_config(stage_dir: str) -> config.ModelConfig:
-  """The configuration of the model that a stage left, without its parameters.
+def read_model_file(
+  stage_dir: str,
+) -> tuple[config.ModelConfig, dict[str, Any]]:
+  """The model that a stage left, without its parameters.
+
+  Returns:
+    Its configuration, and all that model.json says.
 
   Raises:
     FileNotFoundError: if there is no model there.
     ValueError: if model.json is not what was written.
   """
-  return _read_model_file(stage_dir)[0]
-
-
-def _read_model_file(
-  stage_dir: str,
-) -> tuple[config.ModelConfig, dict[str, Any]]:
-  """The model, and all that model.json says."""
   folder = os.path.abspath(os.path.join(stage_dir, _FOLDER))
   model_file = os.path.join(folder, _MODEL_FILE)
   if not saved_steps(folder) or not os.path.exists(model_file):
@@ -475,17 +470,12 @@ def _fingerprint(x: jax.Array) -> jax.Array:
 
 @contextlib.contextmanager
 def _disk_full_named(folder: str):
-  """Say which disk is full and what is left, in place of a storage error."""
-  try:
-    yield
-  except Exception as error:
-    is_named = isinstance(error, OSError) and error.errno == errno.ENOSPC
-    text = ''.join(traceback.format_exception(error))  # with its causes
-    if is_named or not any(sign in text for sign in _DISK_FULL):
-      raise
-    raise OSError(
-      errno.ENOSPC,
-      f'disk full while saving a checkpoint to {folder}; whole checkpoints '
-      f'there: steps {saved_steps(folder)}. Free some space and run the same '
-      'command again',
-    ) from error
+  """Raise an OSError with the remedy for a storage error of a full disk."""
+  with files.explain_full(pathlib.Path(folder)):
+    try:
+      yield
+    except Exception as error:
+      text = ''.join(traceback.format_exception(error))  # with its causes
+      if not any(sign in text for sign in _DISK_FULL):
+        raise
+      raise OSError(errno.ENOSPC, 'disk full') from error

@@ -86,14 +86,26 @@ def find(workdir: str, cfg: Any) -> record.Continuation:
   step = loop.rewind_to if rewinds else max(steps, default=0)
   schedules = _schedules(old, before['n_steps'])
   used = [s for s in schedules if s.step <= step][-1]
-  accepted = dict(tuned) if rewinds else {}
+  accepted, remedy = dict(tuned) if rewinds else {}, ''
+  if tuned and steps and not rewinds:
+    remedy = (
+      'another optimizer or other batches from some step on: set LoopConfig.'
+      f'rewind_to to one of the steps {steps}; or '
+    )
   if 'loop.n_steps' in changed:
     accepted['loop.n_steps'] = changed['loop.n_steps']
   elif not rewinds and used == schedules[-1]:
-    return record.Continuation(used.start, remedy=_remedy(tuned, steps))
+    return record.Continuation(used.start, remedy=remedy)
   if rewinds:
     _check_skipped(before.get('skip_batches', ()), loop, step)
-  start = _start(cfg, used, step)
+  start, how = _start(cfg, used, step), 'as if planned for this length'
+  if start != used.start:
+    how = (
+      'where the learning rate warms up anew and follows its schedule over the '
+      'steps that are left'
+    )
+  elif rewinds:
+    how = 'with the new settings; later checkpoints are set aside'
   note = {
     'step': step,
     'settings': accepted,
@@ -101,15 +113,14 @@ def find(workdir: str, cfg: Any) -> record.Continuation:
     'n_steps_before': used.n_steps,
     'schedule_from': start,
     'is_as_planned': bool(accepted) and start == used.start and not rewinds,
-    'how': _how(rewinds, step, start if start != used.start else None),
+    'how': f'goes on from step {step}, {how}',
   }
   set_aside = functools.partial(_set_aside, workdir, step)
   return record.Continuation(
     start,
-    settings=tuple(accepted),
     note=note,
     prepare=set_aside if rewinds else None,
-    remedy=_remedy({} if rewinds else tuned, steps),
+    remedy=remedy,
   )
 
 
@@ -169,28 +180,6 @@ def _check_skipped(before: Any, loop: Any, step: int) -> None:
         f'{step}; rewind to before step {done}, or leave batches up to {was} '
         'as they were'
       )
-
-
-def _how(rewinds: bool, step: int, start: int | None) -> str:
-  text = f'goes on from step {step}, '
-  if start is not None:
-    return text + (
-      'where the learning rate warms up anew and then follows its schedule '
-      'over the steps that are left (in a run planned for this length, the '
-      'steps done would have had other rates)'
-    )
-  if rewinds:
-    return text + 'with the new settings; later checkpoints are set aside'
-  return text + 'as if it had been planned for this length'
-
-
-def _remedy(tuned: Mapping[str, Any], steps: list[int]) -> str:
-  if not tuned or not steps:
-    return ''
-  return (
-    'another optimizer or other batches from some step on: set LoopConfig.'
-    f'rewind_to to one of the steps {steps}; or '
-  )
 
 
 def _set_aside(workdir: str, step: int) -> None:

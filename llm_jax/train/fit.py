@@ -115,11 +115,11 @@ def choose(step: Step, must_fit: bool = False) -> Plan:
       parts |= {'freed': freed, 'saving': parts['state']}
     if sum(parts.values()) <= usable_bytes:
       break
-  total = sum(parts.values())
-  shown = ' + '.join(f'{name} {n / 2**30:.2f}' for name, n in parts.items())
+  total, gib = sum(parts.values()), 2**30
+  shown = ' + '.join(f'{name} {n / gib:.2f}' for name, n in parts.items())
   shown = (
     f'{plan.micro_batch} of {batch_size} rows at once, remat {plan.remat}: '
-    f'{shown} = {total / 2**30:.2f} GiB a device, of {memory_bytes / 2**30:.2f}'
+    f'{shown} = {total / gib:.2f} GiB a device, of {memory_bytes / gib:.2f}'
   )
   logging.info('fit: %s', shown)
   if total > usable_bytes:

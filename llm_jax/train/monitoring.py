@@ -13,12 +13,12 @@ import hashlib
 import importlib
 import os
 import re
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
 import jax
+import tqdm
 from absl import logging
 
 from llm_jax import dataclass_json, files
@@ -151,7 +151,7 @@ class Meter:
 
 
 @contextlib.contextmanager
-def progress_bar(cfg: Watch, n_steps: int) -> Iterator[Callable[[int], None]]:
+def progress_bar(cfg: Watch, n_steps: int) -> Iterator[Callable[[int], Any]]:
   """Draw a bar under the log lines where the console is a terminal.
 
   Args:
@@ -161,30 +161,25 @@ def progress_bar(cfg: Watch, n_steps: int) -> Iterator[Callable[[int], None]]:
   Yields:
     A function of the steps done.
   """
-  if not (cfg.progress_bar and sys.stderr.isatty()):
-    yield lambda step: None
-    return
-  drawn = 0.0
-
-  def draw(step: int) -> None:
-    nonlocal drawn
-    if time.monotonic() - drawn > 0.1:
-      drawn = time.monotonic()
-      bar = f'{"#" * (40 * step // n_steps):<40}'
-      sys.stderr.write(f'\r\x1b[K[{bar}] {step}/{n_steps}')
-      sys.stderr.flush()
+  bar = tqdm.tqdm(
+    total=n_steps,
+    disable=None if cfg.progress_bar else True,  # None: if it is no terminal
+    bar_format='{bar} {n_fmt}/{total_fmt}',
+    miniters=1,
+    leave=False,
+  )
 
   def clear(*_) -> bool:  # as a filter: a log line takes the bar's place
-    sys.stderr.write('\r\x1b[K')
+    bar.clear()
     return True
 
   handler = logging.get_absl_handler()
   handler.addFilter(clear)
   try:
-    yield draw
+    with bar:
+      yield lambda step: bar.update(step - bar.n)
   finally:
     handler.removeFilter(clear)
-    clear()
 
 
 class Profile:

@@ -89,10 +89,8 @@ class Stage:
       True if the same run is finished there, so that nothing is left to do.
     """
     model = self.model_config
-    sizes = {
-      'parameters': params.count(model)['total'],
-      **{name: getattr(model, name) for name in _SIZES},
-    }
+    sizes = {name: getattr(model, name) for name in _SIZES}
+    sizes = {'parameters': params.count(model)['total']} | sizes
     machine = {
       'devices': str(jax.devices()),
       'mesh': dict(self.mesh.shape),
@@ -289,16 +287,11 @@ def _further(name, cfg, workdir, tokenizer_dir, restore_from) -> Stage:
     given = loading.load(tokenizer_dir).fingerprint
     if given != stage.tokenizer.fingerprint:
       raise ValueError(
-        f'--tokenizer {tokenizer_dir} has fingerprint {given}, that of the '
-        f'model in {restore_from} {stage.tokenizer.fingerprint}; leave '
-        '--tokenizer out, and make the tokens with the one in '
-        f'{stage.tokenizer_dir}'
+        f'--tokenizer {tokenizer_dir} has fingerprint {given}, not '
+        f'{stage.tokenizer.fingerprint} as the model; leave it out, and make '
+        f'the tokens with {stage.tokenizer_dir}'
       )
-  logging.info(
-    '%s goes on with the model of %s; its optimizer starts anew',
-    name,
-    restore_from,
-  )
+  logging.info('%s: a new optimizer for the model of %s', name, restore_from)
   return dataclasses.replace(stage, cfg=cfg, model_config=model)
 
 

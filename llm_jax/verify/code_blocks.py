@@ -110,11 +110,10 @@ def _names(node: ast.stmt) -> Iterable[str]:
       yield node.name
     case ast.Import() | ast.ImportFrom():
       yield from ((a.asname or a.name).partition('.')[0] for a in node.names)
-    case ast.Assign() | ast.AnnAssign():
-      targets = getattr(node, 'targets', None) or [
-        getattr(node, 'target', None)
-      ]
+    case ast.Assign(targets):
       yield from (t.id for t in targets if isinstance(t, ast.Name))
+    case ast.AnnAssign(ast.Name(name)):
+      yield name
 
 
 def _methods(node: ast.stmt) -> list[str]:

@@ -149,13 +149,11 @@ def number(text: str) -> fractions.Fraction | None:
   elif match['power']:
     value = fractions.Fraction(match['factor'] or 1)
     value *= fractions.Fraction(10) ** int(match['power'])
-  elif int(match['bottom']) == 0 or not int(match['top']) % int(
-    match['bottom']
-  ):
-    return None
   else:
-    value = fractions.Fraction(int(match['top']), int(match['bottom']))
-    value += int(match['whole'] or 0)
+    top, bottom = int(match['top']), int(match['bottom'])
+    if bottom == 0 or top % bottom == 0:
+      return None
+    value = fractions.Fraction(top, bottom) + int(match['whole'] or 0)
   return -value if match['sign'] == '-' else value
 
 
@@ -200,13 +198,11 @@ def last_number(text: str) -> str:
     text = text[-MAX_LENGTH:].partition(' ')[2]
   text = normalise(text)
   found = list(_IN_TEXT.finditer(text))
-  if (
-    not found
-    or _BEFORE.search(text[: found[-1].start()])
-    or _AFTER.match(text, found[-1].end())
-  ):
+  if not found:
     return ''
-  return found[-1][0]
+  start, end = found[-1].span()
+  is_part = _BEFORE.search(text[:start]) or _AFTER.match(text, end)
+  return '' if is_part else found[-1][0]
 
 
 def equal(answer: str, reference: str) -> bool:

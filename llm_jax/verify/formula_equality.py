@@ -75,13 +75,14 @@ def _equal(a: Any, b: Any) -> bool:
     a, b = b, a
   if not isinstance(b, formulas.Group):
     # Of one element, of two parts, or in the base that the question names.
-    if a.kind == 'base':
-      return str(b) == _digits(*a.items)
-    return (
-      a.kind in ('set', ':')
-      and len(a.items) == 1
-      and (_same(a.items[0] if a.kind == 'set' else 1 / a.items[0], b))
-    )
+    match a:
+      case formulas.Group('base', (value, base)):
+        return str(b) == _digits(value, base)
+      case formulas.Group('set', (item,)):
+        return _same(item, b)
+      case formulas.Group(':', (ratio,)):
+        return _same(1 / ratio, b)
+    return False
   if a.kind in ('=', '<', '\\le', '\\ne') and a.kind == b.kind:
     return _same_relation(a, b)
   if a.kind == 'base':

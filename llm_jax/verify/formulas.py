@@ -297,15 +297,14 @@ class _Parser:
   def _argument(self, signed: bool = False) -> sympy.Expr:
     r"""What stands behind \frac or ^: braces, or one digit, letter or power."""
     self._enter()
-    if self._next[:1].isdigit() and not signed:  # \frac12
-      first, rest = self._next[0], self._next[1:]
-      self._tokens[self._at : self._at + 1] = [first, rest] if rest else [first]
-      value = self._atom()
-    elif signed:
-      is_negative = bool(self._take('-'))
+    if signed:
+      is_negative = self._take('-')
       value = _expression(self._power())
       value = -value if is_negative else value
     else:
+      if self._next[:1].isdigit() and self._next[1:]:  # \frac12
+        first, rest = self._next[0], self._next[1:]
+        self._tokens[self._at : self._at + 1] = [first, rest]
       value = self._atom()
     self._depth -= 1
     return _expression(value)

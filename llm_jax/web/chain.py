@@ -30,7 +30,6 @@ from llm_jax.web.filter import (
 
 # They describe a crawl or a page that another record holds, or were no page.
 _NO_DOCUMENTS = ('type_warcinfo', 'type_request', 'type_metadata', 'not_http')
-_Language = tuple[str, float]
 _GROUP, _GROUP_BYTES = 16, 1 << 20  # pages that go through a step together
 _STEPS = """records url extraction language gopher_repetition gopher_quality c4
 fineweb bad_words evaluation pii"""
@@ -85,14 +84,23 @@ class Lists:
   evaluation: files.Path
 
 
+def _judge_language(
+  cfg: language_id.Language, text: str
+) -> tuple[tuple[str, float], bool]:
+  """The language of a text, and whether it is kept."""
+  language = language_id.identify(text)
+  return language, not language_id.reject(cfg, *language)
+
+
 @functools.cache
-def _extractor(cfg: html_text.Extraction, thread: int) -> html_text.Extractor:
+def _extractor(cfg: Clean, thread: int) -> html_text.Extractor:
   """One child for all files of a thread: it takes a second to start.
 
   Beam runs several threads in a process, and a child serves one at a time.
   """
   del thread
-  return html_text.Extractor(cfg)
+  judge = functools.partial(_judge_language, cfg.language)
+  return html_text.Extractor(cfg.extraction, judge)
 
 
 class Chain:
@@ -114,31 +122,13 @@ class Chain:
   def run(self, path: files.Path) -> Iterator[documents.Document]:
     """The documents of a WARC or WET file that pass, in the file's order."""
     self._file_path = files.name(path)
-    languages: dict[int, _Language] = {}
-
-    def is_kept(i: int, text: str) -> bool:
-      languages[i] = language_id.identify(text)
-      return not language_id.reject(self._cfg.language, *languages[i])
-
+    extractor = _extractor(self._cfg, threading.get_ident())
     with path.open('rb') as file:
-      groups, asked = itertools.tee(self._groups(file))
-      sources = (
-        [
-          html_text.Page(p.body, p.charset, p.kind == 'conversion')
-          for p in group
-        ]
-        for group in asked
-      )
-      extractor = _extractor(self._cfg.extraction, threading.get_ident())
-      answers = extractor.extract(sources, is_kept)
-      for pages, texts in zip(groups, answers, strict=True):
-        found = []
-        for i, page in enumerate(pages):
-          language, (text, reason) = languages.pop(i, None), texts[i]
-          found.append(
-            self._with_text(page, text=text, reason=reason, language=language)
-          )
-        yield from filter(None, map(self._filter, filter(None, found)))
+      for pages, replies in extractor.extract(self._groups(file)):
+        for page, (text, reason, language) in zip(pages, replies, strict=True):
+          sizes = len(page.body), len(text.encode())
+          if self._steps['extraction'].take(reason, sizes, page.url):
+            yield from self._filter(page, text, *language)
 
   def _groups(self, file: BinaryIO) -> Iterator[list[warc.Record]]:
     """The pages of a file, as many together as go through a step together."""
@@ -173,35 +163,27 @@ class Chain:
     reason = addresses.reject(self._cfg.url_filter, self._blocklist, page.url)
     return self._steps['url'].take(reason, (n_bytes, n_bytes), page.url)
 
-  def _with_text(
-    self, page: warc.Record, text: str, reason: str, language: _Language | None
-  ) -> documents.Document | None:
-    """A page with its text, unless that or its language removes it."""
-    sizes = len(page.body), len(text.encode())
-    if not self._steps['extraction'].take(reason, sizes, page.url):
-      return None
-    code, score = language or language_id.identify(text)
-    document = documents.Document(
+  def _filter(
+    self, page: warc.Record, text: str, language: str, score: float
+  ) -> Iterator[documents.Document]:
+    """The text as the rules leave it; nothing where it breaks one."""
+    reason = language_id.reject(self._cfg.language, language, score)
+    rules = itertools.chain([('language', reason, text)], self._judge(text))
+    for name, reason, result in rules:
+      sizes = len(text.encode()), len(result.encode())
+      if not self._steps[name].take(reason, sizes, page.url, text=text):
+        return
+      text = result
+    yield documents.Document(
       text=text,
       id=page.record_id,
       dump=self._cfg.dump,
       url=page.url,
       date=page.date,
       file_path=self._file_path,
-      language=code,
+      language=language,
       language_score=score,
     )
-    reason = language_id.reject(self._cfg.language, code, score)
-    return self._pass('language', reason, document, text=text)
-
-  def _filter(self, document: documents.Document) -> documents.Document | None:
-    """The document as the rules leave it, or None at the first one broken."""
-    kept: documents.Document | None = document
-    for name, reason, text in self._judge(document.text):
-      kept = self._pass(name, reason, kept, text=text)
-      if kept is None:
-        break
-    return kept
 
   def _judge(self, text: str) -> Iterator[tuple[str, str, str]]:
     """Each rule in turn: name, reason to remove, and the text behind it."""
@@ -223,17 +205,3 @@ class Chain:
     masked, counts = personal_data.replace(cfg.pii, shorter)
     self._steps['pii'].replaced.update(counts)
     yield 'pii', '', masked
-
-  def _pass(
-    self, name: str, reason: str, document: documents.Document, text: str
-  ) -> documents.Document | None:
-    """Counts a document in a step; `text` is what the step made of its text.
-
-    Returns:
-      The document with that text, or None if the step removes it.
-    """
-    before = document.text
-    sizes = len(before.encode()), len(text.encode())
-    if not self._steps[name].take(reason, sizes, document.url, text=before):
-      return None
-    return dataclasses.replace(document, text=text)

@@ -33,7 +33,7 @@ class Step:
         estimated.
     """
     self._name, self._gives_text = name, gives_text
-    self._counts = dict.fromkeys(_COUNTS, 0)
+    self._counts = collections.Counter(dict.fromkeys(_COUNTS, 0))
     self._removed: dict[str, dict] = {}
     self.replaced = collections.Counter[str]()
     self.others = collections.Counter[str]()
@@ -52,20 +52,18 @@ class Step:
     Returns:
       Whether it goes on.
     """
-    self._count((1, sizes[0], 0, 0) if reason else (1, sizes[0], 1, sizes[1]))
-    if reason:
+    self._counts.update(documents_in=1, bytes_in=sizes[0])
+    if not reason:
+      self._counts.update(documents_kept=1, bytes_kept=sizes[1])
+    else:
       sample = {'url': url, 'text': text[:SAMPLE_CHARS]}
       removed = {'documents': 1, 'bytes': sizes[0], 'samples': [sample]}
       self._add_removed(reason, removed)
     return not reason
 
-  def _count(self, numbers: Iterable[int]):
-    for name, number in zip(_COUNTS, numbers, strict=True):
-      self._counts[name] += number
-
   def to_json(self) -> dict:
     """The counts as a JSON object, reasons by falling number."""
-    counts = dict(self._counts)
+    counts: dict[str, int] = {**self._counts}
     if self._gives_text:
       counts['tokens_kept'] = counts['bytes_kept'] // BYTES_PER_TOKEN
     reasons = sorted(
@@ -81,7 +79,7 @@ class Step:
 
   def add(self, other: dict):
     """Adds another shard's counts, as `to_json` gave them."""
-    self._count(other[name] for name in _COUNTS)
+    self._counts.update({name: other[name] for name in _COUNTS})
     for reason, removed in other['removed'].items():
       self._add_removed(reason, removed)
     self.replaced.update(other['replaced'])

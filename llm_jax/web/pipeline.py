@@ -114,9 +114,9 @@ class Plan:
     return (*self.earlier, *(shard.filtered for shard in self.shards))
 
   @property
-  def first_id(self) -> np.uint64:
+  def first_id(self) -> int:
     """The first document of this run, behind those of earlier ones."""
-    return np.uint64(deduplication.document_id(len(self.earlier), 0))
+    return deduplication.document_id(len(self.earlier), 0)
 
 
 def plan(
@@ -222,9 +222,7 @@ def _digest(values: Sequence) -> str:
   return hashlib.sha256(json.dumps(values).encode()).hexdigest()[:16]
 
 
-def clean(
-  todo: Plan, n_workers: int, on_shard: Callable[[], object] = lambda: None
-) -> dict:
+def clean(todo: Plan, n_workers: int, on_shard: Callable[[], object]) -> dict:
   """Runs the chain in processes of this machine.
 
   Args:
@@ -242,11 +240,10 @@ def clean(
   sizes = [shard.warc.stat().st_size for shard in todo.shards]
   logging.info('%d WARC files, %.1f MB', len(sizes), sum(sizes) / 1e6)
   numbers = [(shard.number,) for shard in todo.shards]
-  n_workers = min(n_workers, len(numbers))
   modules = [__name__]
   if todo.cfg.extraction.extractor != 'resiliparse':
     modules.append('trafilatura')  # which is loaded late
-  with pool.Pool(todo, n_workers, modules) as workers:
+  with pool.Pool(todo, min(n_workers, len(numbers)), modules) as workers:
     workers.run(filter_shard, numbers, on_shard, total_bytes=sum(sizes))
     pairs = candidates(todo)
     shards, _ = deduplication.file_and_row(pairs[0] - todo.first_id)
@@ -255,8 +252,7 @@ def clean(
     workers.run(write_verified, [*enumerate(parts)], on_shard)
     verified = (shard.intermediate(_VERIFIED) for shard in todo.shards)
     gone = copies(todo, [files.read_array(path) for path in verified])
-    tasks = [(number, gone.get(number, ())) for (number,) in numbers]
-    workers.run(write_shard, tasks, on_shard)
+    workers.run(write_shard, gone, on_shard)
   return summarize(todo)
 
 
@@ -330,19 +326,19 @@ def verify(todo: Plan, pairs: np.ndarray) -> np.ndarray:
 
 def copies(
   todo: Plan, verified: Sequence[np.ndarray]
-) -> dict[int, list[tuple[int, str]]]:
+) -> list[tuple[int, list[tuple[int, str]]]]:
   """For each shard the rows that go, and why: `exact_copy` or `near_copy`."""
-  verified = np.concatenate(verified, axis=1)
-  ids, is_exact = deduplication.copies(verified, todo.first_id)
-  gone: dict[int, list[tuple[int, str]]] = {}
+  joined = np.concatenate([np.zeros((4, 0), 'u8'), *verified], axis=1)
+  ids, is_exact = deduplication.copies(joined, todo.first_id)
+  gone: list[list[tuple[int, str]]] = [[] for _ in todo.shards]
   for i, exact in zip(ids.tolist(), is_exact.tolist(), strict=True):
     number, row = deduplication.file_and_row(i)
-    rows = gone.setdefault(number - len(todo.earlier), [])
-    rows.append((row, 'exact_copy' if exact else 'near_copy'))
-  return gone
+    reason = 'exact_copy' if exact else 'near_copy'
+    gone[number - len(todo.earlier)].append((row, reason))
+  return [*enumerate(gone)]
 
 
-def write_shard(todo: Plan, number: int, gone: Sequence[tuple[int, str]] = ()):
+def write_shard(todo: Plan, number: int, gone: Sequence[tuple[int, str]]):
   """Writes the documents that are no copies, and their keys.
 
   Args:

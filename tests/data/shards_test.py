@@ -115,7 +115,7 @@ def test_same_input_same_bytes(tmp_path):
 
 @pytest.mark.parametrize('token', [END, -1, 300])
 def test_wrong_tokens(tmp_path, token):
-  with pytest.raises(ValueError, match=f'document 1 .* token {token}, which'):
+  with pytest.raises(ValueError, match=f'document 1 .* token {token}, the'):
     write(tmp_path, {'web': {'train': [[[1, 2], [3, token]]]}})
 
 

@@ -35,12 +35,13 @@ def _say(monkeypatch, capsys):
   def say(recipe, lines, *bindings, **flags):
     argv = ['x', '--explain', *(f'--{k}={v}' for k, v in flags.items())]
     argv += [f'--gin_bindings={binding}' for binding in bindings]
-    described = {'pretrain': ('tokens', 'tokenizer')}.get(
-      recipe.__name__.rpartition('.')[2], ()
-    )
+    described = {
+      'experiments.pretrain': ('tokens', 'tokenizer'),
+      'experiments.sft': ('conversations',),
+    }.get(recipe.__name__, ())
     described = dict.fromkeys(described, 'help')
     if recipe is sft:
-      described = dict.fromkeys(('documents', 'conversations'), 'help')
+      described = {'conversations': 'help'}
     code = command_line.execute(
       recipe.Config, recipe.run, described, argv=argv, explain=lines
     )

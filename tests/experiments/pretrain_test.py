@@ -129,7 +129,7 @@ def test_a_model_goes_on_with_other_text(inputs, base, tmp_path, caplog):
   workdir = tmp_path / 'run'
   with caplog.at_level('INFO'):
     pretrain.run(cfg, str(workdir), inputs[0], restore_from=base)
-  assert 'its optimizer starts anew' in caplog.text
+  assert 'a new optimizer for the model of' in caplog.text
   before, after = map(checkpoint.load_model, (base, str(workdir)))
   assert after.fingerprint == before.fingerprint
   saved = dataclasses.replace(before.model_config, remat='full')
@@ -146,7 +146,7 @@ def test_a_model_goes_on_with_other_text(inputs, base, tmp_path, caplog):
   [
     ({'model': model_config.ModelConfig(d_model=32, remat='full')}, {},
      r'd_model = 32, but it has 16; leave these'),
-    ({}, {'tokenizer': 'other'}, 'has fingerprint .* leave --tokenizer out'),
+    ({}, {'tokenizer': 'other'}, 'has fingerprint .* leave it out'),
     ({}, {'tokens': 'other'}, 'are of tokenizer .* tokenize again'),
     ({}, {'workdir': 'base'}, 'are both .* leave out --restore_from'),
     ({}, {'restore_from': ''}, '--tokenizer must be given for a new model'),

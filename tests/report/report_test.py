@@ -466,7 +466,8 @@ def test_recipe_writes_three_forms(run_dir, tmp_path, capsys, whole):
   assert names == {'report.html', 'report.md', 'report.json'}
   record = json.loads((workdir / 'report.json').read_text())
   # Another folder with the same artifacts gives the same bytes.
-  assert page.html(record) == (workdir / 'report.html').read_text() == whole[1]
+  assert record == json.loads(json.dumps(whole[0]))
+  assert (workdir / 'report.html').read_text() == whole[1]
   assert '| pretrain' in capsys.readouterr().out
 
 

@@ -99,7 +99,7 @@ class LearnMergesTest(unittest.TestCase):
   def test_nothing_to_merge(self):
     assert bpe.learn_merges({}, 0) == []
     with pytest.raises(
-      ValueError, match='vocab_size that is 1 less, or more text'
+      ValueError, match='more text or a Config.vocab_size 1 less'
     ):
       bpe.learn_merges({}, 1)
     with pytest.raises(ValueError, match='for 0 merges only, not 2'):

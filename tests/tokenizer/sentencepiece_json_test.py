@@ -110,5 +110,5 @@ def test_a_saved_folder_is_read_and_damage_is_seen(tmp_path):
   assert loaded.unused_ranges == ((300, 319),)
   path = tmp_path / 'saved' / sentencepiece.MODEL_FILE
   path.write_bytes(path.read_bytes().replace(b'cat', b'cut', 1))
-  with pytest.raises(ValueError, match='it was changed; restore it'):
+  with pytest.raises(ValueError, match='restore it, or import'):
     sentencepiece.SentencePieceTokenizer.load(tmp_path / 'saved')

@@ -133,7 +133,14 @@ def next_loss(cfg, state, axes, tx=None, n_rows=4):
   return float(update_fn(state, batch)[1]['loss'])
 
 
-@pytest.mark.parametrize('axes', OTHERS)
+@pytest.mark.parametrize(
+  'axes',
+  [
+    OTHERS[0],
+    *(pytest.param(x, marks=pytest.mark.nightly) for x in OTHERS[1:-1]),
+    OTHERS[-1],
+  ],
+)
 def test_checkpoint_of_one_mesh_is_restored_on_any_other(saved, axes):
   like = new_state(device_mesh.MeshConfig(*axes), seed=1)
   restored = checkpoint.restore(str(saved), like)
@@ -253,6 +260,8 @@ def test_torn_checkpoint_is_set_aside(copy, damage):
   restored = checkpoint.restore(str(copy), new_state(seed=1))
   assert int(restored.step) == 2
   assert len(os.listdir(copy / 'damaged_checkpoints')) == 1
+  if damage != 'deleted':
+    return
   # The next save of step 3 is not taken for done.
   saver = checkpoint.Checkpointer(str(copy))
   saver.save(at_step(new_state(), 3))

@@ -318,7 +318,8 @@ def test_archives_of_other_writers(data):
     'warcio-post-test.warc.gz': (3, 3, {}),
   }
   for name, (n_good, n_other, losses) in expected.items():
-    items = list(warc.read(data / 'warc-samples' / name, 8 << 20))
+    with open(data / 'warc-samples' / name, 'rb') as file:
+      items = list(warc.read(file, 8 << 20))
     problems = [item.problem for item in items if item.problem]
     others = [problem for problem in problems if problem.startswith('type_')]
     assert len(items) - len(problems) == n_good, name

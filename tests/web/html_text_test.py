@@ -1,5 +1,6 @@
 """Text out of pages, well formed and hostile."""
 
+import contextlib
 import json
 import os
 import pydoc
@@ -10,7 +11,7 @@ import time
 import pytest
 import trafilatura
 
-from llm_jax.web.extract import html_text
+from llm_jax.web.extract import html_text, warc
 
 PARAGRAPH = (
   'The old mill stands where two streams meet, and its wheel has not turned '
@@ -80,26 +81,44 @@ def test_unknown_settings_are_refused():
     html_text.Extraction(favor='speed')
 
 
+def page(body: bytes, **fields) -> warc.Record:
+  return warc.Record(body=body, **fields)
+
+
+def text_page(text: str) -> warc.Record:
+  return page(text.encode(), kind='conversion')
+
+
+def texts_of(extractor: html_text.Extractor, groups) -> list[list[tuple]]:
+  return [replies for _, replies in extractor.extract(groups)]
+
+
+def judge_length(text: str) -> tuple[int, bool]:
+  return len(text), len(text) < 8000
+
+
 def test_cascade_asks_before_the_slow_extractor():
-  fast = html_text.extract(html_text.Extraction('resiliparse'), HARD)
+  long = HARD.replace('Two.', 'Two. ' * 2000)
+  fast, long_fast = (
+    html_text.extract(html_text.Extraction('resiliparse'), source)
+    for source in (HARD, long)
+  )
   slow = html_text.extract(html_text.Extraction('trafilatura'), HARD)
   assert fast != slow
-  asked = []
-
-  def is_kept(i: int, text: str) -> bool:
-    asked.append((i, text))
-    return len(asked) > 1
-
   cfg = html_text.Extraction('cascade')
-  hard, empty = html_text.Page(HARD.encode()), html_text.Page(b'<p></p>')
-  group = [hard, empty, html_text.Page(b' One. ', is_text=True), hard]
-  with html_text.Extractor(cfg) as extractor:
-    assert [*extractor.extract([group], is_kept)] == [
-      [(fast, ''), ('', 'no_text'), ('One.', ''), (slow, '')]
+  group = [
+    *(page(long.encode()), page(b'<p></p>')),
+    *(text_page(' One. '), page(HARD.encode())),
+  ]
+  with contextlib.closing(html_text.Extractor(cfg, judge_length)) as extractor:
+    assert texts_of(extractor, [group]) == [
+      [
+        (long_fast, '', len(long_fast)),
+        ('', 'no_text', None),
+        ('One.', '', 4),
+        (slow, '', len(fast)),
+      ]
     ]
-    assert asked == [(0, fast), (3, fast)]
-    assert [*extractor.extract([[hard]])] == [[(slow, '')]]
-    assert len(asked) == 2
 
 
 def test_groups_keep_their_order_and_one_is_read_ahead():
@@ -108,27 +127,34 @@ def test_groups_keep_their_order_and_one_is_read_ahead():
   def groups():
     for i in range(3):
       asked.append(i)
-      yield [html_text.Page(f'{i} {j}'.encode(), '', True) for j in range(i, 3)]
+      yield [text_page(f'{i} {j}') for j in range(i, 3)]
 
-  with html_text.Extractor(html_text.Extraction('resiliparse')) as extractor:
-    texts = extractor.extract(groups())
-    assert next(texts) == [('0 0', ''), ('0 1', ''), ('0 2', '')]
+  with contextlib.closing(
+    html_text.Extractor(html_text.Extraction('resiliparse'))
+  ) as extractor:
+    found = extractor.extract(groups())
+    pages, replies = next(found)
+    assert [page.body for page in pages] == [b'0 0', b'0 1', b'0 2']
+    assert [text for text, *_ in replies] == ['0 0', '0 1', '0 2']
     assert asked == [0, 1]
-    assert [*texts] == [[('1 1', ''), ('1 2', '')], [('2 2', '')]]
+    rest = [[text for text, *_ in replies] for _, replies in found]
+    assert rest == [['1 1', '1 2'], ['2 2']]
     assert [*extractor.extract([])] == []
 
 
 def test_texts_that_nobody_took_are_not_given_to_the_next():
-  first, second = html_text.Page(b'1', '', True), html_text.Page(b'2', '', True)
-  with html_text.Extractor(html_text.Extraction('resiliparse')) as extractor:
-    texts = extractor.extract([[first], [first]])
-    next(texts)
-    texts.close()
-    assert [*extractor.extract([[second]])] == [[('2', '')]]
+  first, second = text_page('1'), text_page('2')
+  with contextlib.closing(
+    html_text.Extractor(html_text.Extraction('resiliparse'))
+  ) as extractor:
+    found = extractor.extract([[first], [first]])
+    next(found)
+    found.close()
+    assert texts_of(extractor, [[second]]) == [[('2', '', None)]]
 
 
 @pytest.mark.parametrize(
-  ('page', 'reason'),
+  ('source', 'reason'),
   [
     ('<div>' * 3000 + 'x', ''),
     ('<div>' * 5000 + 'x', 'html_too_deep'),
@@ -145,24 +171,23 @@ def test_texts_that_nobody_took_are_not_given_to_the_next():
     ('', ''),
   ],
 )
-def test_hostile_pages_are_told_at_once(page, reason):
+def test_hostile_pages_are_told_at_once(source, reason):
   start = time.process_time()
-  assert html_text.refuse(html_text.Extraction(), page) == reason
+  assert html_text.refuse(html_text.Extraction(), source) == reason
   assert time.process_time() - start < 0.5
 
 
 def outcomes(extractor: html_text.Extractor, *bodies: bytes) -> list[str]:
   """Why each page of a group has no text; '' where it has PARAGRAPH."""
-  pages = [html_text.Page(body) for body in bodies]
-  (found,) = extractor.extract([pages])
-  assert all((PARAGRAPH in text) == (not reason) for text, reason in found)
-  return [reason for _, reason in found]
+  (found,) = texts_of(extractor, [[page(body) for body in bodies]])
+  assert all((PARAGRAPH in text) == (not reason) for text, reason, _ in found)
+  return [reason for _, reason, _ in found]
 
 
 def test_child_survives_hostile_pages():
   cfg = html_text.Extraction('resiliparse', max_depth=10**6, deadline_s=0.7)
   good = PAGE.encode()
-  with html_text.Extractor(cfg) as extractor:
+  with contextlib.closing(html_text.Extractor(cfg)) as extractor:
     for body, reason in [
       (b'<div>' * 40_000 + b'x', 'deadline'),  # quadratic in nesting
       (b'<a ' + b'b=1 ' * 20_000, 'html_too_many_attributes'),
@@ -175,7 +200,7 @@ def test_child_survives_hostile_pages():
 
 def test_child_that_is_killed_loses_one_page():
   cfg = html_text.Extraction('resiliparse', max_depth=10**6, deadline_s=60)
-  with html_text.Extractor(cfg) as extractor:
+  with contextlib.closing(html_text.Extractor(cfg)) as extractor:
     assert outcomes(extractor, PAGE.encode()) == ['']
 
     def kill():
@@ -194,7 +219,7 @@ def test_child_that_is_killed_loses_one_page():
 
 def test_child_that_hangs_loses_one_page():
   cfg = html_text.Extraction('resiliparse', max_wall_s=3.0)
-  with html_text.Extractor(cfg) as extractor:
+  with contextlib.closing(html_text.Extractor(cfg)) as extractor:
     assert outcomes(extractor, PAGE.encode()) == ['']
     os.kill(extractor._child.pid, signal.SIGSTOP)
     assert outcomes(extractor, *[PAGE.encode()] * 2) == ['parser_hang', '']

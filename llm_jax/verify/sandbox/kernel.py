@@ -187,8 +187,7 @@ def seccomp_program(machine: str) -> bytes:
       index, values = _ONLY_WITH[name]
       granted = [(_LOAD, 0, 0, _ARGUMENTS + 8 * index)]
       for value in values:
-        granted.append((_JUMP_IF_EQUAL, 0, 1, value))
-        granted.append((_RETURN, 0, 0, _ALLOW))
+        granted += [(_JUMP_IF_EQUAL, 0, 1, value), (_RETURN, 0, 0, _ALLOW)]
       granted.append(refuse)
     program += [(_JUMP_IF_EQUAL, 0, len(granted), number), *granted]
   return pack([*program, refuse])

@@ -167,7 +167,6 @@ class _Crawl:
       host: robots.from_response(status, text, cfg.user_agent)
       for host, status, text in seen.robots(time.time() - _ROBOTS_KEPT_S)
     }
-    self._robots_attempts: dict[str, int] = {}
     self._ready_at: dict[str, float] = {}  # by host, monotonic seconds
     self._mark = time.monotonic()
     with seen.transaction():
@@ -275,7 +274,7 @@ class _Crawl:
   def _ask(self, host: str, entry: frontier.Entry | None):
     """What a thread does: a request and the reading of its answer."""
     if entry is None:
-      return self._ask_robots(host), None
+      return self._ask_robots(host)
     if entry.sitemap:
       response = self._get(entry.url, sitemaps.MAX_BYTES)
       return response, sitemaps.parse(response.body)
@@ -308,7 +307,7 @@ class _Crawl:
     self._counts['seconds'] += now - self._mark
     self._mark = now
     if entry is None:
-      wait_s = self._take_robots(name, *future.result()[0])
+      wait_s = self._take_robots(name, *future.result())
     else:
       try:
         wait_s = self._take(entry, *future.result())
@@ -322,12 +321,12 @@ class _Crawl:
   def _take_robots(self, name: str, status: int, text: str) -> float:
     """Keeps the rules, or returns the seconds until they are asked again."""
     rules = robots.from_response(status, text, self._cfg.user_agent)
-    attempts = self._robots_attempts.get(name, 0) + 1
+    host = self._seen.hosts[name]
+    host.errors = host.errors + 1 if rules.unavailable else 0
     if rules.unavailable:
       self._counts[f'robots_{f"http_{status}" if status else text}'] += 1
-      if attempts < self._cfg.max_attempts:
-        self._robots_attempts[name] = attempts
-        return self._backoff_s(attempts)
+      if host.errors < self._cfg.max_attempts:
+        return self._backoff_s(host.errors)
     self._seen.set_robots(name, status, text)
     self._rules[name] = rules
     self._add_sitemaps(name, rules.sitemaps, 1)
@@ -349,7 +348,8 @@ class _Crawl:
     if 300 <= response.status < 400 and response.location:
       self._redirect(entry, response)
     elif response.status != 200:
-      return self._fail(entry, f'http_{response.status}', response)
+      asked_s = _retry_after_s(response)
+      return self._fail(entry, f'http_{response.status}', asked_s)
     elif entry.sitemap:
       self._seen.finish(entry, 'sitemap')
       if found.problem:
@@ -420,10 +420,8 @@ class _Crawl:
   def _store(self, entry: frontier.Entry, response: fetch.Response):
     original = None
     if not response.truncated:  # what is cut is not known to be the same
-      original = self._seen.original(response.digest)
-      if not original:
-        record = warc_write.original(entry.url, response)
-        self._seen.add_original(response.digest, record)
+      record = warc_write.original(entry.url, response)
+      original = self._seen.original(response.digest, record)
     warc_file, warc_end = self._writer.append(
       warc_write.encode_response(entry.url, response, original)
       + warc_write.encode_request(entry.url, response)
@@ -437,13 +435,13 @@ class _Crawl:
     )
     self._counts['pages_cut_at_max_page_bytes'] += response.truncated
 
-  def _fail(
-    self,
-    entry: frontier.Entry,
-    outcome: str,
-    response: fetch.Response | None = None,
-  ) -> float:
+  def _fail(self, entry: frontier.Entry, outcome: str, asked_s=0.0) -> float:
     """Counts an attempt, and closes the address if it was the last one.
+
+    Args:
+      entry: the address.
+      outcome: what went wrong.
+      asked_s: seconds of Retry-After.
 
     Returns:
       Seconds to leave the host alone.
@@ -451,7 +449,7 @@ class _Crawl:
     cfg, host = self._cfg, self._seen.hosts[entry.host]
     may_pass = outcome in _RETRIED or outcome.startswith('http_5')
     host.errors = host.errors + 1 if may_pass or outcome in _OF_HOST else 0
-    retry_after_s = _retry_after_s(response) if response and may_pass else 0.0
+    retry_after_s = asked_s if may_pass else 0.0
     is_too_long = retry_after_s > cfg.max_crawl_delay_s
     if is_too_long:
       self._counts['retry_after_too_long'] += 1

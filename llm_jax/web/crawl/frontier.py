@@ -299,16 +299,15 @@ class Frontier:
       )
     )
 
-  def original(self, digest: bytes) -> warc_write.Original | None:
-    """The record that holds a payload, None if it is a new one."""
-    rows = self._do(
-      'SELECT record_id, url, date FROM payloads WHERE digest = ?', digest
-    )
-    return next((warc_write.Original(*row) for row in rows), None)
-
-  def add_original(self, digest: bytes, record: warc_write.Original):
-    """Remembers the record that holds a payload."""
+  def original(
+    self, digest: bytes, record: warc_write.Original
+  ) -> warc_write.Original | None:
+    """The record that holds a payload; None if it is new, and `record` will."""
+    sql = 'SELECT record_id, url, date FROM payloads WHERE digest = ?'
+    for row in self._do(sql, digest):
+      return warc_write.Original(*row)
     self._do('INSERT INTO payloads VALUES (?, ?, ?, ?)', digest, *record)
+    return None
 
   def set_robots(self, name: str, status: int, text: str):
     """Remembers what a host answered to /robots.txt just now."""

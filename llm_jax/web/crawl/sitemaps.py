@@ -15,7 +15,7 @@ import html
 import re
 from html import entities
 
-from llm_jax.web.extract import http_body
+from llm_jax.web.extract import charset, http_body
 
 MAX_BYTES = 50 << 20  # uncompressed; this and the next are the protocol's own
 MAX_URLS = 50_000
@@ -99,7 +99,7 @@ def _parse_xml(body: bytes, root: re.Match[bytes]):
   if b'<!doctype' in prolog.lower():
     return [], 'doctype'
   encoding = _ENCODING.search(prolog)
-  codec = _text_codec(encoding[1].decode() if encoding else 'utf-8')
+  codec = charset.codec(encoding[1].decode() if encoding else '') or 'utf-8'
   # A comment often follows the end.
   end = re.search(rb'</%b(urlset|sitemapindex)\s*>' % prefix, body[-2000:])
   fault = '' if end else 'xml'
@@ -127,12 +127,3 @@ def _parse_xml(body: bytes, root: re.Match[bytes]):
 def _character(entity: re.Match) -> str:
   known = entity[1][0] == '#' or f'{entity[1]};' in entities.html5
   return html.unescape(entity[0]) if known else entity[0]
-
-
-def _text_codec(name: str) -> str:
-  """The name if it is a codec that leaves ASCII as it is, else UTF-8."""
-  try:
-    is_usable = b'http:'.decode(name, 'replace') == 'http:'
-  except (LookupError, ValueError):
-    is_usable = False
-  return name if is_usable else 'utf-8'

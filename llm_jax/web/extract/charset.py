@@ -57,12 +57,12 @@ def decode(body: bytes, http_charset: str) -> str:
     return text
   meta = _META_CHARSET.search(body[:_META_BYTES])
   for label in (http_charset, meta.group(1).decode('ascii') if meta else ''):
-    name = _codec(label)
+    name = codec(label)
     text = _decode_mostly(body, name) if name else None
     if text is not None:
       return text
   # The names of HTML, which it gives otherwise, have none for cp949.
-  guess = _codec(encoding.detect_encoding(body, html5_compatible=False) or '')
+  guess = codec(encoding.detect_encoding(body, html5_compatible=False) or '')
   guess = 'koi8-u' if guess == 'koi8-r' else guess or 'cp1252'
   text = body.decode(guess, 'replace')
   if guess == 'gb18030' and _PRIVATE.search(text):
@@ -80,7 +80,7 @@ def _decode_mostly(body: bytes, name: str) -> str | None:
   return text
 
 
-def _codec(label: str) -> str:
+def codec(label: str) -> str:
   """Python's codec for a label, '' where the label says nothing.
 
   Not every codec of Python: some are no charset, some need quadratic time.

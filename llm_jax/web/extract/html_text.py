@@ -19,13 +19,15 @@ import re
 import signal
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from multiprocessing import connection
-from typing import NamedTuple
+from typing import Any
 
 from resiliparse.extract import html2text  # pyright: ignore[reportMissingModuleSource]
 
 from llm_jax import pool
-from llm_jax.web.extract import charset
+from llm_jax.web.extract import charset, warc
 
+Judge = Callable[[str], tuple[Any, bool]]
+Reply = tuple[str, str, Any]
 _EXTRACTORS = ('trafilatura', 'resiliparse', 'cascade')
 _FAVORS = ('', 'precision', 'recall')
 _LARGE_BYTES = 200_000
@@ -157,34 +159,9 @@ def refuse(cfg: Extraction, page: str) -> str:
   return ''
 
 
-class Page(NamedTuple):
-  """What is known of a page before it is read.
-
-  Attributes:
-    body: its bytes.
-    http_charset: charset of the HTTP header, '' if it named none.
-    is_text: whether it is text already, as in WET files, and only decoded.
-  """
-
-  body: bytes
-  http_charset: str = ''
-  is_text: bool = False
-
-
-class _Request(NamedTuple):
-  """A page, the extractor, CPU seconds left."""
-
-  page: Page
-  extractor: str
-  left_s: float
-
-
-class _Reply(NamedTuple):
-  """One of `text` and `reason` is empty; the rest is for a second request."""
-
-  text: str
-  reason: str
-  left_s: float = 0.0
+def _keep_all(_: str) -> tuple[None, bool]:
+  """Judges a text as worth the slow extractor, and says nothing of it."""
+  return None, True
 
 
 class Extractor:
@@ -195,25 +172,26 @@ class Extractor:
   nothing of their own in the caches of a core.
   """
 
-  def __init__(self, cfg: Extraction):
-    self._cfg = cfg
+  def __init__(self, cfg: Extraction, judge: Judge = _keep_all):
+    """Starts the child.
+
+    Args:
+      cfg: how text is taken.
+      judge: what is said of a text, in the child, and for the cascade whether
+        the page is worth trafilatura; picklable.
+    """
+    self._cfg, self._judge = cfg, judge
     self._start()
 
   def _start(self):
     context = pool.context_of_children([__name__])
     self._pipe, theirs = context.Pipe()
     self._child = context.Process(
-      target=_serve, args=(self._cfg, theirs), daemon=True
+      target=_serve, args=(self._cfg, self._judge, theirs), daemon=True
     )
     with pool.without_main():
       self._child.start()
     theirs.close()  # so that the pipe ends when the child does
-
-  def __enter__(self):
-    return self
-
-  def __exit__(self, *_):
-    self.close()
 
   def close(self):
     """Ends the child."""
@@ -222,77 +200,50 @@ class Extractor:
     self._child.join()
 
   def extract(
-    self,
-    groups: Iterable[Sequence[Page]],
-    is_kept: Callable[[int, str], bool] = lambda i, text: True,
-  ) -> Iterator[list[tuple[str, str]]]:
+    self, groups: Iterable[Sequence[warc.Record]]
+  ) -> Iterator[tuple[Sequence[warc.Record], list[Reply]]]:
     """The texts of groups of pages.
 
     The child is at a group while the next one is asked for, and while the
     texts of the one before are worked on.
 
     Args:
-      groups: pages; no group is empty.
-      is_kept: for the cascade: whether the page at this place of its group,
-        whose text resiliparse found, is worth trafilatura; by default every
-        page is.
+      groups: pages; of conversions, which are text, the characters are
+        decoded and no more. No group is empty.
 
     Yields:
-      (text, reason) of each page of a group, one of which is empty: the text,
-      resiliparse's if `is_kept` said no to it; or `html_too_deep`,
-      `html_too_many_attributes`, `deadline`, `parser_crash`, `parser_error`,
-      `parser_hang` or `no_text`.
+      A group, and (text, reason, what `judge` said) of each of its pages. One
+      of the first two is empty: the text, in a cascade resiliparse's if
+      `judge` said no to it; or `html_too_deep`, `html_too_many_attributes`,
+      `deadline`, `parser_crash`, `parser_error`, `parser_hang` or `no_text`.
+      What `judge` said is of resiliparse's text in a cascade.
     """
-    name = self._cfg.extractor.replace('cascade', 'resiliparse')
     groups = iter(groups)
-
-    def send(group: Sequence[Page]) -> list[_Request]:
-      requests = [_Request(page, name, self._cfg.deadline_s) for page in group]
-      self._send(requests)
-      return requests
-
-    requests = send(next(groups, ()))
+    pages = next(groups, ())
+    self._send(pages)
     try:
-      while requests:
+      while pages:
         following = next(groups, ())
-        replies = self._receive(requests)
-        if self._cfg.extractor == 'cascade':
-          self._extract_again(requests, replies, is_kept)
-        requests = send(following)
-        yield [(reply.text, reply.reason) for reply in replies]
+        done, replies = pages, self._receive(pages)
+        pages = following
+        self._send(pages)
+        yield done, replies
     finally:
-      if requests:  # nobody waits for its replies
+      if pages:  # nobody waits for its replies
         self.close()
 
-  def _extract_again(
-    self,
-    requests: Sequence[_Request],
-    replies: list[_Reply],
-    is_kept: Callable[[int, str], bool],
-  ):
-    """Puts trafilatura's replies in the place of those that are kept."""
-    kept = {
-      i: _Request(request.page, 'trafilatura', reply.left_s)
-      for i, (request, reply) in enumerate(zip(requests, replies, strict=True))
-      if reply.text and not request.page.is_text and is_kept(i, reply.text)
-    }
-    again = list(kept.values())
-    self._send(again)
-    for i, reply in zip(kept, self._receive(again), strict=True):
-      replies[i] = reply
-
-  def _send(self, requests: Sequence[_Request]):
-    if not requests:
+  def _send(self, pages: Sequence[warc.Record]):
+    if not pages:
       return
     if self._pipe.closed:
       self._start()
     with contextlib.suppress(OSError):  # it is dead, as `_receive` will find
-      self._pipe.send(requests)
+      self._pipe.send(pages)
 
-  def _receive(self, requests: Sequence[_Request]) -> list[_Reply]:
-    """The replies to requests that were sent."""
-    replies: list[_Reply] = []
-    while len(replies) < len(requests):
+  def _receive(self, pages: Sequence[warc.Record]) -> list[Reply]:
+    """The replies to pages that were sent."""
+    replies: list[Reply] = []
+    while len(replies) < len(pages):
       reason = ''
       try:
         if self._pipe.poll(self._cfg.max_wall_s):
@@ -304,14 +255,14 @@ class Extractor:
         is_late = self._child.exitcode == -signal.SIGPROF
         reason = 'deadline' if is_late else 'parser_crash'
       if reason:
-        replies.append(_Reply('', reason))
+        replies.append(('', reason, None))
         self.close()
-        self._send(requests[len(replies) :])
+        self._send(pages[len(replies) :])
     return replies
 
 
-def _serve(cfg: Extraction, pipe: connection.Connection):
-  """The child: a reply to each request of a group."""
+def _serve(cfg: Extraction, judge: Judge, pipe: connection.Connection):
+  """The child: a reply to each page of a group."""
   pool.end_with_parent()
   logging.disable()  # trafilatura's lines on pages that are counted anyway
   if cfg.extractor != 'resiliparse':
@@ -319,34 +270,36 @@ def _serve(cfg: Extraction, pipe: connection.Connection):
   # Trees hold no cycles, so the collector would walk their elements in vain.
   gc.freeze()
   gc.disable()
-  while True:
-    try:
-      requests: list[_Request] = pipe.recv()
-    except EOFError:
-      return
-    for request in requests:
-      pipe.send(_reply(cfg, request))
-    gc.collect()
-    # What trees of large pages leave free goes back to the system, or a child
-    # keeps what its largest pages took, and grows by half.
-    is_large = max(len(r.page.body) for r in requests) > _LARGE_BYTES
-    if is_large and hasattr(_LIBC, 'malloc_trim'):  # of glibc
-      _LIBC.malloc_trim(0)
+  with contextlib.suppress(EOFError):  # at the end of the pipe
+    while pages := pipe.recv():
+      for page in pages:
+        pipe.send(_reply(cfg, judge, page))
+      gc.collect()
+      # What trees of large pages leave free goes back to the system, or a child
+      # keeps what its largest pages took, and grows by half.
+      is_large = max(len(page.body) for page in pages) > _LARGE_BYTES
+      if is_large and hasattr(_LIBC, 'malloc_trim'):  # of glibc
+        _LIBC.malloc_trim(0)
 
 
-def _reply(cfg: Extraction, request: _Request) -> _Reply:
-  body, http_charset, is_text = request.page
-  text, reason = '', ''
+def _reply(cfg: Extraction, judge: Judge, page: warc.Record) -> Reply:
+  text, reason, said = '', '', None
+  is_cascade = cfg.extractor == 'cascade'
+  fast = dataclasses.replace(cfg, extractor='resiliparse')
   # The default action of SIGPROF ends the process inside native code too.
-  signal.setitimer(signal.ITIMER_PROF, request.left_s)
+  signal.setitimer(signal.ITIMER_PROF, cfg.deadline_s)
   try:
-    page = charset.decode(body, http_charset)
+    source = charset.decode(page.body, page.charset)
+    is_text = page.kind == 'conversion'
     if is_text:
-      text = page.strip()
-    elif not (reason := refuse(cfg, page)):
-      cfg = dataclasses.replace(cfg, extractor=request.extractor)
-      text = extract(cfg, page)
+      text = source.strip()
+    elif not (reason := refuse(cfg, source)):
+      text = extract(fast if is_cascade else cfg, source)
+    if text:
+      said, is_kept = judge(text)
+      if is_cascade and is_kept and not is_text:
+        text = extract(cfg, source)
   except Exception:  # a parser's own error loses this page, and is counted
-    reason = 'parser_error'
-  left_s = max(signal.setitimer(signal.ITIMER_PROF, 0)[0], 1e-3)
-  return _Reply(text, reason or ('' if text else 'no_text'), left_s)
+    text, reason = '', 'parser_error'
+  signal.setitimer(signal.ITIMER_PROF, 0)
+  return text, reason or ('' if text else 'no_text'), said

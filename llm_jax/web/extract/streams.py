@@ -154,17 +154,3 @@ def decoder_of(start: bytes, magic: bytes) -> Callable[[], Any]:
       data = http_body.zstd.decompress(data) if is_packed else data
       dictionary = http_body.zstd.ZstdDict(data)
   return functools.partial(http_body.zstd.ZstdDecompressor, dictionary)
-
-
-def find(file: BinaryIO, magic: bytes, start: int) -> int:
-  """Offset of the next `magic` at or after `start`, or the file's size."""
-  file.seek(start)
-  tail, offset = b'', start
-  while chunk := file.read(_COMPRESSED_READ_BYTES):
-    window = tail + chunk
-    found = window.find(magic)
-    if found >= 0:
-      return offset - len(tail) + found
-    offset += len(chunk)
-    tail = window[-len(magic) + 1 :]
-  return offset

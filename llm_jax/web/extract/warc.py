@@ -15,7 +15,6 @@ import functools
 import hashlib
 import io
 import itertools
-import pathlib
 import re
 from collections.abc import Callable, Iterator
 from typing import Any, BinaryIO
@@ -88,24 +87,17 @@ class Record:
   n_bytes: int = 0
 
 
-def read(
-  source: pathlib.Path | BinaryIO, max_body_bytes: int
-) -> Iterator[Record]:
+def read(source: BinaryIO, max_body_bytes: int) -> Iterator[Record]:
   """All records of a `.warc.gz` or `.warc` file, losses included.
 
   Args:
-    source: the file, or one that is open for reading bytes and can seek; it
-      stays open.
+    source: the file, open for reading bytes, which can seek.
     max_body_bytes: a longer block or body is reported, not read.
 
   Yields:
     One Record for each record of any type and each damaged stretch, in the
     order of the file.
   """
-  if isinstance(source, pathlib.Path):
-    with open(source, 'rb') as file:
-      yield from read(file, max_body_bytes)
-    return
   size = source.seek(0, io.SEEK_END)
   source.seek(0)
   # In a damaged file whichever comes first, and at its very start in others.
@@ -161,7 +153,10 @@ def _read_members(
       yield block
       n_blocks += 1
     if member.problem:
-      end, rest = streams.find(file, magic, start + 1), b''
+      file.seek(0)
+      stretch = streams.Window(file, size)
+      stretch.go(start)
+      end, rest = start + stretch.skip_to(re.compile(re.escape(magic))), b''
       if not n_blocks or member.n_rewinds > streams.MAX_REWINDS:
         yield _Block('damaged_file', end - start)
       file.seek(end)

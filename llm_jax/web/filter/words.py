@@ -51,7 +51,8 @@ class _Rules:
     self.cores = {word.strip(_SIGNS + '.') for word in self.exceptions}
     self.longest = max(map(len, self.exceptions))
     lower, upper, letter = english_words.letters()
-    icons, icon_set = english_words.icons()
+    icons = english_words.as_class('icons')
+    icon_set = english_words.characters('icons')
     tables = english_words.tables()
     punctuation, quote_set = tables['punctuation'], tables['quotes']
     currency = tables['currency']
