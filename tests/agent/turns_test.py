@@ -76,7 +76,7 @@ def params():
   tx = optax.adam(3e-3)
 
   def loss(params):
-    logp_BT = likelihood.target_logp(CFG, params, batch)
+    logp_BT = likelihood.of_targets(CFG, params, batch).logp_BT
     return next_token.cross_entropy(logp_BT, mask_BT[:, 1:])
 
   @jax.jit
@@ -132,7 +132,7 @@ def test_ids_are_those_of_the_whole_conversation(params, using):
     whole = FORMAT.rows(talk)[0]
     prompt = FORMAT.prompt(talk[:1])
     if talk is TALKS[3]:  # the model was told this much of the error
-      talk[2]['content'] = 'Error: there is no tool\n... (27 more characters)'
+      talk[2]['content'] = 'Error: there is no tool\n... (28 more characters)'
       whole = FORMAT.rows(talk)[0]
     assert [*prompt, *episode.token_ids] == whole.token_ids
     assert [0] * len(prompt) + episode.drawn == whole.loss_mask
@@ -154,11 +154,11 @@ def test_neighbours_change_nothing_and_logps_are_those_of_training(
     for p, e in zip(problem, drawn, strict=True)
   ]
   batch = rollout.training_batch(groups, LENGTH)
-  logp_BT = jax.jit(functools.partial(likelihood.target_logp, CFG))(
-    params, batch
-  )
+  found = jax.jit(functools.partial(likelihood.of_targets, CFG))(params, batch)
   mask_BT = batch['loss_mask_BT']
-  np.testing.assert_allclose(logp_BT * mask_BT, batch['old_logp_BT'], atol=1e-4)
+  np.testing.assert_allclose(
+    found.logp_BT * mask_BT, batch['old_logp_BT'], atol=1e-4
+  )
   assert mask_BT.sum() == sum(sum(e.drawn) for e in drawn)
   assert mask_BT.sum() < sum(len(e.token_ids) for e in drawn)
 
