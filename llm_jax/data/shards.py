@@ -205,8 +205,8 @@ def find_source(directories: Sequence[files.Name], source: str) -> files.Name:
   if len(found) != 1:
     raise ValueError(
       f'{len(found)} of the folders of --tokens have a source {source!r}, not '
-      f'one: {known}; name others in Config.sources or Config.valid_source, give '
-      'other --tokens, or tokenize again with another name'
+      f'one: {known}; name others in Config.sources or Config.valid_source, '
+      'give other --tokens, or tokenize again with another name'
     )
   return found[0]
 
