@@ -65,13 +65,15 @@ def open_sources(
     if not n:
       raise ValueError(
         f'weight {weight} gives {one.name} no row in a batch of {batch_size}; '
-        'raise one of them, or leave the source out of Config.sources'
+        'raise it in Config.weights, or Config.batch_size, or leave the source '
+        'out of Config.sources'
       )
     layouts = [(s.sequence_length, s.end_of_text_id) for s in (one, sources[0])]
     if layouts[0] != layouts[1]:
       raise ValueError(
         f'{one.name} and {sources[0].name} have rows of (tokens, separator) '
-        f'{layouts}; tokenize both with one tokenizer and sequence_length'
+        f'{layouts}; tokenize both with one --tokenizer and '
+        'Config.sequence_length'
       )
   return list(zip(sources, n_rows, strict=True)), source(valid_name, 'valid')
 
@@ -216,7 +218,8 @@ def check_epochs(sources: Sources, n_steps: int, limits: Sequence[float]):
         f'{n_steps} steps with {n} of {batch_size} rows from {source.name} '
         f'read its {len(source)} rows {n_steps * n / len(source):.2f} times, '
         f'but its Config.max_epochs is {limit}; raise that, or use at most '
-        f'LoopConfig.n_steps = {int(most / n)} or {int(most / n_steps)} rows'
+        f'LoopConfig.n_steps = {int(most / n)}, or Config.weights for '
+        f'{int(most / n_steps)} rows'
       )
 
 

@@ -205,7 +205,8 @@ def find_source(directories: Sequence[files.Name], source: str) -> files.Name:
   if len(found) != 1:
     raise ValueError(
       f'{len(found)} of the folders of --tokens have a source {source!r}, not '
-      f'one: {known}; name others, or tokenize again with another name'
+      f'one: {known}; name others in Config.sources or Config.valid_source, '
+      'give other --tokens, or tokenize again with another name'
     )
   return found[0]
 
@@ -264,7 +265,8 @@ class TokenSource:
     if self.name not in known:
       raise ValueError(
         f'{directory} holds no tokens of {self.name}; it has {[*known]}; set '
-        'Config.sources and valid_source, in evaluate held_out_source'
+        'Config.sources and Config.valid_source, in evaluate '
+        'Config.held_out_source'
       )
     entry = known[self.name]
     folder = pathlib.Path(directory) / source

@@ -69,13 +69,14 @@ def nats(folder, talks):
     pad_id=tokenizer.separator_id,
   )
   logp_fn = jax.jit(
-    functools.partial(likelihood.target_logp, model.model_config)
+    functools.partial(likelihood.of_targets, model.model_config)
   )
   total = n_targets = 0.0
   for step in range(-(-n_rows // 4)):
     batch = batch_fn(step)
     mask_BT = batch['loss_mask_BT']
-    total -= float((np.asarray(logp_fn(model.params, batch)) * mask_BT).sum())
+    logp_BT = np.asarray(logp_fn(model.params, batch).logp_BT)
+    total -= float((logp_BT * mask_BT).sum())
     n_targets += float(mask_BT.sum())
   return total / n_targets
 
