@@ -202,7 +202,8 @@ def load(directory: str, documents: str | None = None) -> Index:
       f'the index in {directory} is damaged ({error}); make it again with '
       'python -m experiments.index'
     ) from error
-  texts, bm25.corpus = bm25.corpus, None  # `retrieve` gives numbers
+  texts: Any = bm25.corpus
+  bm25.corpus = None  # so that `retrieve` gives numbers
   return Index(bm25, texts)
 
 

@@ -11,7 +11,6 @@ import re
 
 from llm_jax.chat import calls
 from llm_jax.tasks import protocol, splits
-from llm_jax.verify import grading
 
 _KINDS = {'sum': '+', 'difference': '-', 'product': '*'}
 
@@ -26,7 +25,6 @@ class Arithmetic(splits.Made):
   n_digits: int = 6  # of the numbers in sums and differences
   n_factor_digits: int = 4  # in products
   name: str = 'arithmetic'
-  think_start: str = grading.THINK_START
 
   def _make(self, draw: random.Random) -> tuple[str, protocol.Problem]:
     kind = draw.choice([*_KINDS])
