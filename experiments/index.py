@@ -10,8 +10,10 @@ corpora need none: `--documents texts` is then indexed in memory.
 """
 
 import dataclasses
+import pathlib
 
 from experiments import command_line
+from llm_jax import locks
 from llm_jax.agent import search
 from llm_jax.data import readers
 
@@ -26,6 +28,8 @@ class Config:
 
 def run(cfg: Config, workdir: str, documents: str) -> None:
   """Write the index into a folder; an older one there is replaced."""
+  pathlib.Path(workdir).mkdir(parents=True, exist_ok=True)
+  locks.lock(pathlib.Path(workdir))
   form = readers.Form(cfg.text_column, cfg.blank_lines)
   about = search.save(documents, workdir, form)
   print(f'{about["n"]:,} documents with {about["n_words"]:,} words: {workdir}')

@@ -137,7 +137,7 @@ CFG = scoring.Scoring(
 
 
 def test_all_questions_of_a_file_without_tokens(tmp_path, monkeypatch):
-  def generated(cfg, params, prompts, seeds, request, batch_size):
+  def generated(cfg, params, prompts, seeds, request, **_):
     return [generate.Answer([request.stop_ids[0]], [0.0], True)] * len(prompts)
 
   monkeypatch.setattr(generate, 'generate', generated)

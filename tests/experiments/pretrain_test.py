@@ -85,7 +85,7 @@ def test_all_sources_by_their_tokens_where_none_are_named(inputs, tmp_path):
 @pytest.mark.parametrize(
   ('changes', 'message'),
   [
-    ({'max_epochs': (0.4, 0)}, r'at most LoopConfig.n_steps = 2, or a weight'),
+    ({'max_epochs': (0.4, 0)}, r'LoopConfig.n_steps = 2, or Config.weights'),
     ({'max_epochs': (0, 0, 1)}, '2 sources .* but 3 max_epochs'),
     ({'weights': (1,)}, '2 sources .* but 1 weights .*in Config.weights'),
     ({'sources': ()}, '0 sources .* but 2 weights .*name all in Config.sourc'),

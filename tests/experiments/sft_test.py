@@ -6,6 +6,7 @@ import json
 import jax
 import numpy as np
 import pytest
+from flax import traverse_util
 
 from experiments import sft
 from llm_jax import locks
@@ -124,7 +125,8 @@ def test_exported_and_read_back_it_has_the_same_logits(workdir, tmp_path):
     str(tmp_path / 'out'), model.model_config, model.params,
     model.tokenizer_dir, True,
   )  # fmt: skip
-  cfg, params = huggingface.read(str(tmp_path / 'out'))
+  cfg, flat = huggingface.read(str(tmp_path / 'out'))
+  params = traverse_util.unflatten_dict(flat, sep='/')
   tokens_BT = np.arange(12)[None] * 23 % 300
 
   @jax.jit

@@ -20,6 +20,7 @@ from llm_jax import config
 from llm_jax.tasks import (
   addition,
   any_task,
+  arithmetic,
   assistant,
   comparison,
   countdown,
@@ -90,8 +91,10 @@ def tasks(tmp_path_factory):
 
 
 def test_no_task_is_left_out_here(tasks):
-  # An assistant is asked the same again, see assistant_test.py.
-  assert {assistant.Assistant, *(type(task) for task in tasks)} == set(CLASSES)
+  # An assistant is asked the same again, see assistant_test.py, and arithmetic
+  # is demonstrated by calls, see arithmetic_test.py.
+  others = {assistant.Assistant, arithmetic.Arithmetic}
+  assert others | {type(task) for task in tasks} == set(CLASSES)
 
 
 def test_splits_are_disjoint_whatever_the_seed(tasks):

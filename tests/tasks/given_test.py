@@ -133,11 +133,11 @@ def test_long_ones_as_an_error():
 
 
 def test_what_the_format_cannot_show_is_left_out():
-  call = [*say('q'), {'role': 'assistant', 'content': '', 'tool_calls': [{}]}]
+  call = [*say('q'), {'role': 'assistant', 'content': '', 'audio': {}}]
   _, found = lay_out([SHORT, SHORT._replace(messages=call)], 99)
   ((reason, n),) = found['left_out'].items()
   assert n == 1
-  assert "a message has 'tool_calls', which the format does not show" in reason
+  assert "a message has 'audio', which the format does not show" in reason
 
 
 def test_the_mixture_counts_each_source():
