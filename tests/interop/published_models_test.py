@@ -173,8 +173,23 @@ def test_llama_cpp_answers_the_same_from_our_export(smollm, tmp_path):
     theirs_plain = ask('tokenize', content=question)['tokens']
     assert tokenizer.encode(question) == theirs_plain
     answer = ask('completion', prompt=theirs, n_predict=16, temperature=0,
-                 return_tokens=True)['tokens']  # fmt: skip
-    assert greedy(smollm, theirs, 16) == answer
+                 return_tokens=True, n_probs=2)  # fmt: skip
+    same_but_for_a_tie(greedy(smollm, theirs, 16), answer)
+
+
+def same_but_for_a_tie(ours, answer):
+  """Equal, up to where llama.cpp finds two tokens equally likely.
+
+  It is less exact than 2e-3 nats: its keys and values have 16 bits.
+  """
+  pairs = zip(ours, answer['tokens'], strict=False)
+  differ = [i for i, (own, other) in enumerate(pairs) if own != other]
+  if not differ:
+    assert len(ours) == len(answer['tokens'])
+    return
+  first, second = answer['completion_probabilities'][differ[0]]['top_logprobs']
+  assert second['id'] == ours[differ[0]]
+  assert first['logprob'] - second['logprob'] < 2e-3
 
 
 def conversations():
