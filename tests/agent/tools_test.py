@@ -78,8 +78,8 @@ def test_a_tool_that_raises_ends_no_conversation():
 )  # fmt: skip
 def test_any_text_is_a_call_or_a_fault(text):
   """A fuzzer: nothing raises, and nothing is done that was not asked for."""
-  DONE.clear()
   for call in calls.parse(text):
+    DONE.clear()
     result = say(call)
     assert result.is_error == (not DONE)
     for done in DONE:
