@@ -83,6 +83,7 @@ def run(
   named = recipe_flags.by_name('checkpoint', checkpoint)
   inputs = {'tokens': shards.fingerprint(tokens)} if tokens else {}
   inputs |= protocol.file_sums(cfg.task) | formats.inputs(is_chat)
+  inputs |= cfg.tools.inputs()
   if cfg.questions == 'all':
     leaks.refuse(cfg.task, named)
   begin = functools.partial(
@@ -96,7 +97,6 @@ def run(
   finished = begin()
   results_dir = pathlib.Path(workdir, 'checkpoints')
   results_dir.mkdir(exist_ok=True)
-
   results: list[dict[str, Any]] = []
   for name, folder in named.items():
     loaded = _load_model(folder)

@@ -120,7 +120,8 @@ def run(
 
   # Begin, or go on from the newest checkpoint.
   mixture = prompts.mixture(problems, cfg)
-  if stage.begin(protocol.file_sums(cfg.task), plan, mixture):
+  inputs = protocol.file_sums(cfg.task) | cfg.tools.inputs()
+  if stage.begin(inputs, plan, mixture):
     return
   state, loop = stage.start(tx, cfg.lora, algorithm.has_values)
   n_done = int(state.step)
@@ -134,7 +135,6 @@ def run(
     max_length=cfg.max_new_tokens,
   )
   annotate = learn.make_annotate_fn(learner, plan.micro_batch, cfg.temperature)
-
   using = opened.enter_context(cfg.tools.opened(stage.chat_format))
   sampler = rollout.Sampler(
     stage=stage,

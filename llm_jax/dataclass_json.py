@@ -213,7 +213,7 @@ def default_instance(cls: type) -> Any:
   return None if dataclasses.MISSING in defaults else cls()
 
 
-def require_at_least(cfg: Any, names: str, least: int) -> None:
+def require_at_least(cfg: Any, names: str, least: float) -> None:
   """Refuses a configuration if one of some fields, apart by blanks, is less."""
   for name in names.split():
     if getattr(cfg, name) < least:

@@ -5,6 +5,7 @@ section 3; bm25s). Of each document found a window is shown, where most of what
 the query names stands together.
 """
 
+import collections
 import functools
 import math
 import os
@@ -93,23 +94,26 @@ def window(text: str, weights: Mapping[str, float], max_chars: int) -> str:
   if len(text) <= max_chars:
     return text
   hits = [m for m in _WORD.finditer(text) if m[0].casefold() in weights]
-  best, start = -1.0, 0
-  for i, first in enumerate(hits):
-    inside = {
-      m[0].casefold() for m in hits[i:] if m.end() <= first.start() + max_chars
-    }
-    value = sum(weights[word] for word in inside)
+  inside: collections.Counter[str] = collections.Counter()
+  best, start, end, first = 0.0, 0, 0, 0
+  for last, hit in enumerate(hits):
+    inside[hit[0].casefold()] += 1
+    while first < last and hit.end() - hits[first].start() > max_chars:
+      inside[hits[first][0].casefold()] -= 1
+      first += 1
+    value = sum(weights[word] for word, n in inside.items() if n)
     if value > best:
-      best, start = value, first.start()
-  # What leads to the first word is shown too, a quarter of the window.
-  start = max(0, min(start - max_chars // 4, len(text) - max_chars))
-  if start:
-    start = text.rfind(' ', 0, start + 1) + 1
-  part = text[start : start + max_chars]
-  is_last = start + max_chars >= len(text)
-  if not is_last and ' ' in part:
-    part = part[: part.rfind(' ')]
-  return '...' * (start > 0) + part + '...' * (not is_last)
+      best, start, end = value, hits[first].start(), hit.end()
+  # Some of what leads to them is shown too, from a whole word on.
+  lead = max(0, min(max_chars // 4, max_chars - (end - start)))
+  begin = max(0, min(start - lead, len(text) - max_chars))
+  if begin:
+    begin = text.find(' ', begin - 1, start) + 1 or start
+  part = text[begin : begin + max_chars]
+  is_last = begin + max_chars >= len(text)
+  if not is_last:
+    part = part[: max(part.rfind(' '), end - begin)]
+  return '...' * (begin > 0) + part + '...' * (not is_last)
 
 
 def build(documents: str, form: readers.Form = _FORM) -> Index:
@@ -120,7 +124,7 @@ def build(documents: str, form: readers.Form = _FORM) -> Index:
     form: how its files are read.
 
   Raises:
-    ValueError: if it holds no text.
+    ValueError: if it holds no text, or no word.
   """
   texts = [
     {'text': document.text, 'url': document.url}
@@ -134,6 +138,8 @@ def build(documents: str, form: readers.Form = _FORM) -> Index:
     [vocabulary.setdefault(word, len(vocabulary)) for word in _words(t['text'])]
     for t in texts
   ]
+  if not vocabulary:
+    raise ValueError(f'no document of {documents} has a word; give others')
   bm25 = bm25s.BM25(method='lucene')
   tokens = bm25s.tokenization.Tokenized(ids=rows, vocab=vocabulary)
   bm25.index(tokens, show_progress=False)
@@ -197,14 +203,25 @@ def load(directory: str, documents: str | None = None) -> Index:
     bm25 = bm25s.BM25.load(
       directory, load_corpus=True, mmap=True, show_progress=False
     )
+    texts: Any = bm25.corpus
+    if texts is None or len(texts) != about['n']:
+      raise ValueError(f'it has not the {about["n"]} texts of {INDEX}')
+    texts[about['n'] - 1]
   except (OSError, EOFError, ValueError, KeyError) as error:
     raise ValueError(
       f'the index in {directory} is damaged ({error}); make it again with '
       'python -m experiments.index'
     ) from error
-  texts: Any = bm25.corpus
   bm25.corpus = None  # so that `retrieve` gives numbers
   return Index(bm25, texts)
+
+
+def fingerprint(source: str) -> str:
+  """Of the documents of a corpus, or of the index in a folder."""
+  path = os.path.join(source, INDEX)
+  if os.path.exists(path):
+    return files.read_json(path)['fingerprint']
+  return readers.fingerprint(source)
 
 
 def opened(source: str) -> Index:

@@ -6,6 +6,9 @@ import dataclasses
 from collections.abc import Iterator
 from typing import Any
 
+import jax
+
+from llm_jax import dataclass_json
 from llm_jax.agent import python, search, tools, turns
 from llm_jax.chat import template
 from llm_jax.verify.sandbox import sandbox
@@ -21,13 +24,17 @@ class Toolbox:
   max_chars: int = 1000  # of a result
   max_seconds: float = 0.0  # of a conversation, after which no call is done
   n_threads: int = 2  # that do calls while others are drawn
-  timeout_s: float = 3.0  # of a Python program
+  timeout_s: float = 3.0  # of a Python program, or a function of --import
   is_session: bool = True  # a program sees what those before it have defined
   n_snippets: int = 3  # that a search shows
   snippet_chars: int = 300  # of each
   is_broken: bool = False  # a control: every call fails
 
   def __post_init__(self):
+    require_at_least = dataclass_json.require_at_least
+    require_at_least(self, 'max_calls max_seconds', 0)
+    require_at_least(self, 'max_chars n_threads n_snippets snippet_chars', 1)
+    require_at_least(self, 'timeout_s', 0.1)
     if ('search' in self.names) != bool(self.documents):
       raise ValueError(
         f'Toolbox.names = {self.names} with Toolbox.documents = '
@@ -38,9 +45,17 @@ class Toolbox:
     """What a chat template is told of the tools."""
     own = {'python': python.SIGNATURE, 'search': search.SIGNATURE}
     return [
-      (own.get(name) or tools.registered(name).signature).schema()
+      (
+        own.get(name) or tools.registered(name, self.timeout_s).signature
+      ).schema()
       for name in self.names
     ]
+
+  def inputs(self) -> dict[str, str]:
+    """Fingerprints of what is read, for the record of a run."""
+    if not self.documents:
+      return {}
+    return {'tools.documents': search.fingerprint(self.documents)}
 
   @contextlib.contextmanager
   def opened(
@@ -49,12 +64,18 @@ class Toolbox:
     """The tools, ready to be called; None if there are none.
 
     Raises:
-      ValueError: for an unknown tool, and documents without text.
+      ValueError: for an unknown tool, documents without text, and on several
+        processes, whose rows would not step together.
       OSError: if programs cannot be isolated here.
     """
     if not self.names:
       yield None
       return
+    if jax.process_count() > 1:
+      raise ValueError(
+        f'Toolbox.names = {self.names} on {jax.process_count()} processes: '
+        'tools need one; leave them out, or run on one host'
+      )
     with contextlib.ExitStack() as stack:
       available = {}
       for name in self.names:
@@ -68,7 +89,7 @@ class Toolbox:
             index, self.n_snippets, self.snippet_chars
           )
         else:
-          available[name] = tools.registered(name)
+          available[name] = tools.registered(name, self.timeout_s)
       if self.is_broken:
         available = {
           name: dataclasses.replace(tool, run=_fail)

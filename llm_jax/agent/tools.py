@@ -5,6 +5,7 @@ writes, a call gives a text: the result, or a sentence that says what is wrong.
 """
 
 import dataclasses
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -59,7 +60,8 @@ class Result:
   is_error: bool
 
 
-_OWN: dict[str, Tool] = {}
+# What imported modules have made.
+_OWN: dict[str, tuple[Signature, Callable[..., Any]]] = {}
 
 
 def tool(
@@ -78,17 +80,18 @@ def tool(
 
   def register(function: Callable[..., str]) -> Callable[..., str]:
     name = function.__name__
-    _OWN[name] = Tool(
-      Signature(name, description, parameters),
-      lambda given, _: str(function(**given)),
-    )
+    _OWN[name] = Signature(name, description, parameters), function
     return function
 
   return register
 
 
-def registered(name: str) -> Tool:
+def registered(name: str, timeout_s: float) -> Tool:
   """A tool that an imported module has made.
+
+  Args:
+    name: of its function.
+    timeout_s: a call that takes longer is given up; its thread is left behind.
 
   Raises:
     ValueError: if there is none of that name.
@@ -99,7 +102,26 @@ def registered(name: str) -> Tool:
       f'there is no tool {name!r}, but {known}; give the module that makes it '
       'by --import'
     )
-  return _OWN[name]
+  signature, function = _OWN[name]
+
+  def call(given: Mapping[str, Any], _: Sequence[Mapping[str, Any]]) -> str:
+    found: list[Any] = []
+
+    def work() -> None:
+      try:
+        found.append(str(function(**given)))
+      except Exception as error:  # foreign code: the conversation goes on
+        found.append(ToolError(f'{type(error).__name__}: {error}'))
+
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    thread.join(timeout_s)
+    result = found[0] if found else ToolError(f'no result in {timeout_s:g} s.')
+    if isinstance(result, ToolError):
+      raise result
+    return result
+
+  return Tool(signature, call)
 
 
 def run(
@@ -117,7 +139,8 @@ def run(
     max_chars: of the text; what is longer is cut, and says so.
 
   Returns:
-    Its result; an error where nothing was executed or it failed.
+    Its result; an error where nothing was executed or it failed. What a tool
+    raises besides a ToolError, as a sandbox that has ended, goes through.
   """
 
   def fail(text: str) -> Result:
@@ -142,8 +165,6 @@ def run(
     text = found.run(wanted.arguments, before)
   except ToolError as error:
     return fail(f'Error: {error}')
-  except Exception as error:  # of a user's tool: the conversation goes on
-    return fail(f'Error: {type(error).__name__}: {error}')
   return Result(wanted, _cut(text, max_chars), is_error=False)
 
 

@@ -43,8 +43,9 @@ class Episode:
     token_ids: of all, behind the prompt.
     logps: nats, of each token that was drawn; 0 of the others.
     drawn: 1 where the model drew the token, 0 in what tools gave.
-    last_ids: of the last answer alone.
-    stopped: whether that ended by itself.
+    last_ids: of the answer without calls that ends it; empty if there is none,
+      so that nothing in a call is taken for an answer.
+    stopped: whether there is one.
     ended_by: '' if it stopped; else what ran out: 'tokens', 'calls' or
       'seconds'.
     results: of the calls, in order.
@@ -186,10 +187,9 @@ def answers(
       mesh=mesh,
       on_answer=on_answer,
     )
-  generate.check(cfg, prompts, request)
-  bucket = engine.bucket(max(map(len, prompts)))
-  n_slots = min(bucket + request.max_new_tokens, cfg.max_length)
-  plan = slots.Plan(cfg, n_rows=batch_size, n_slots=n_slots, mesh=mesh)
+  bucket, plan = generate.plan_for(
+    cfg, prompts, request=request, batch_size=batch_size, mesh=mesh
+  )
   rows = engine.Engine(plan, params, min_bucket=bucket)
   result: dict[int, Episode] = {}
   for step in run(rows, prompts, seeds, request=request, using=using):
@@ -228,15 +228,15 @@ def _take(one: _Running, answer: engine.Answer, using: Tools):
   one.logps += answer.logps
   one.drawn += [1] * len(answer.token_ids)
   if not answer.stopped:
-    return [], _ended(one, answer.token_ids, 'tokens')
+    return [], _ended(one, [], 'tokens')
   _, found = using.chat_format.split_calls(answer.token_ids)
   if not found:
     return [], _ended(one, answer.token_ids, '')
   if len(one.results) + len(found) > using.max_calls:
-    return [], _ended(one, answer.token_ids, 'calls')
+    return [], _ended(one, [], 'calls')
   passed_s = time.monotonic() - one.started_s
   if using.max_seconds and passed_s > using.max_seconds:
-    return [], _ended(one, answer.token_ids, 'seconds')
+    return [], _ended(one, [], 'seconds')
   return found, None
 
 

@@ -104,7 +104,7 @@ def _check_message(index: int, message: Message) -> None:
     try:
       calls.of_message(message)
     except ValueError as error:
-      raise ValueError(f'message {index}: {error}') from None
+      raise ValueError(f'message {index} is wrong: {error}') from None
   unknown = sorted(message.keys() - _KEYS)
   if unknown:
     raise ValueError(

@@ -222,31 +222,30 @@ class Imported(template.Format):
     self, token_ids: Sequence[int]
   ) -> tuple[str, list[calls.Call]]:
     """See Format; calls are written as the template writes them."""
-    marks = self._call_marks
+    whole = self.text(token_ids)
+    # With the control tokens of calls, which `whole` leaves out.
     shown = [i for i in token_ids if i not in self.stop_ids]
-    text = self._tokenizer.decode(shown)
-    if marks is None:
-      return self.text(token_ids), []
-    before, behind = marks
+    text = self._in_our_marks(self._opening + self._tokenizer.decode(shown))
+    # What is thought is not done: calls stand behind the thought, if at all.
+    start, end = template.THOUGHT
+    thought, is_ended, said = text.rpartition(end)
+    thought += is_ended
+    if self._call_marks is None or start in said:
+      return whole, []
+    before, behind = self._call_marks
     if not before:  # a message is a call, or none
-      is_call = text.lstrip().startswith('{') and '"name"' in text
-      return ('', calls.parse(text)) if is_call else (self.text(token_ids), [])
-    content, found = '', []
-    rest = text
-    while before in rest:
-      said, _, rest = rest.partition(before)
-      inside, is_ended, after = (
-        rest.partition(behind) if behind else (rest, '', '')
-      )
-      content += said
-      if behind and not is_ended:
+      is_call = said.lstrip().startswith('{') and '"name"' in said
+      return (thought, calls.parse(said)) if is_call else (whole, [])
+    content, found = thought, []
+    while before in said:
+      part, _, said = said.partition(before)
+      inside, is_closed, said = said.partition(behind or '\0')
+      content += part
+      if behind and not is_closed:
         found.append(calls.Call('', {}, f'{before} has no {behind}'))
       else:
         found += calls.parse(inside)
-      rest = after
-    if not found:
-      return self.text(token_ids), []
-    return (content + rest).strip(), found
+    return (content + said).strip() if found else whole, found
 
   def _texts(self, messages: Sequence[conversation.Message]) -> '_Texts':
     """The conversation with what is spelled like control tokens marked."""

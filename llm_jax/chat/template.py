@@ -15,13 +15,17 @@ from llm_jax.chat import calls, conversation
 from llm_jax.tokenizer import specials, text_tokenizer
 
 # The same layout for Hugging Face's chat_template.jinja; the roles and their
-# order are not checked there.
+# order are not checked there. transformers has arguments as objects.
 JINJA = (
   '{% for message in messages %}<|im_start|>{{ message.role }}<|im_sep|>'
   '{{ message.content }}{% for call in message.tool_calls or [] %}'
   '{% set f = call.function %}{% set a = f.arguments %}'
-  "{% if f.name == 'python' %}<PYTHON_START>{{ a.code }}<PYTHON_END>"
-  "{% elif f.name == 'search' %}<SEARCH_START>{{ a.query }}<SEARCH_END>"
+  "{% if a is string %}{{ raise_exception('arguments of a call are an object "
+  "here, not JSON text') }}{% endif %}"
+  "{% if f.name == 'python' and a.keys() | list == ['code'] %}"
+  '<PYTHON_START>{{ a.code }}<PYTHON_END>'
+  "{% elif f.name == 'search' and a.keys() | list == ['query'] %}"
+  '<SEARCH_START>{{ a.query }}<SEARCH_END>'
   '{% else %}<CALL_START>{"name": {{ f.name | tojson }}, "arguments": '
   '{{ a | tojson }}}<CALL_END>{% endif %}{% endfor %}<|im_end|>{% endfor %}'
   '{% if add_generation_prompt %}<|im_start|>assistant<|im_sep|>{% endif %}'

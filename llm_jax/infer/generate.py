@@ -53,10 +53,9 @@ def generate(
     raise ValueError(
       f'{len(prompts)} prompts but {len(seeds)} seeds; give one seed a prompt'
     )
-  check(cfg, prompts, request)
-  bucket = engine.bucket(max(map(len, prompts)))
-  n_slots = min(bucket + request.max_new_tokens, cfg.max_length)
-  plan = slots.Plan(cfg, n_rows=batch_size, n_slots=n_slots, mesh=mesh)
+  bucket, plan = plan_for(
+    cfg, prompts, request=request, batch_size=batch_size, mesh=mesh
+  )
   rows = engine.Engine(plan, params, min_bucket=bucket, token_bytes=token_bytes)
   for prompt, seed in zip(prompts, seeds, strict=True):
     rows.submit(prompt, seed, request)
@@ -96,6 +95,24 @@ def stream(
   while not row.is_idle:
     for update in row.step():
       yield from update.token_ids
+
+
+def plan_for(
+  cfg: config.ModelConfig,
+  prompts: Sequence[Sequence[int]],
+  request: Request,
+  batch_size: int,
+  mesh: Mesh | None,
+) -> tuple[int, slots.Plan]:
+  """Rows that hold any of the prompts with its answer; see `generate`.
+
+  Returns:
+    The length that prompts are padded to, and the rows.
+  """
+  check(cfg, prompts, request)
+  bucket = engine.bucket(max(map(len, prompts)))
+  n_slots = min(bucket + request.max_new_tokens, cfg.max_length)
+  return bucket, slots.Plan(cfg, batch_size, n_slots, mesh=mesh)
 
 
 def check(

@@ -222,8 +222,14 @@ def _judge(sampler, prompt, answers) -> Group:
   started = time.monotonic()
   chat_format = sampler.stage.chat_format
   texts = [chat_format.text(answer.token_ids) for answer in answers]
-  last = [chat_format.text(answer.last_ids) for answer in answers]
-  scores = [sampler.stage.cfg.task.score(prompt.problem, text) for text in last]
+  judged = [  # of what called tools, the last answer alone
+    text
+    if answer.last_ids is answer.token_ids
+    else chat_format.text(answer.last_ids)
+    for answer, text in zip(answers, texts, strict=True)
+  ]
+  task = sampler.stage.cfg.task
+  scores = [task.score(prompt.problem, text) for text in judged]
   score_s = time.monotonic() - started
   return Group(prompt, answers, texts=texts, scores=scores, score_s=score_s)
 

@@ -225,6 +225,9 @@ class Session:
         notice = '[stopped]'
         break
     yield visible_text.visible(decoder.flush())
+    if is_call and not notice:  # nothing may be silent that was hidden
+      for call in self._format.split_calls(drawn)[1]:
+        yield f'{_folded(tools.Result(call, "not done", is_error=True))}\n'
     if self._format.is_chat:
       self.turns += [*said, self._format.message(drawn)]
     yield f'\n{notice}\n' if notice else '\n'

@@ -3,8 +3,12 @@
 import contextlib
 import json
 import math
+import socket
+import threading
+import time
 
 import hypothesis
+import jax
 import pytest
 from hypothesis import strategies as st
 
@@ -57,10 +61,32 @@ def test_results_are_cut_and_say_so():
   assert say(calls.Call('echo', {'text': '\ud800'})).text == '?'
 
 
-def test_a_tool_that_raises_ends_no_conversation():
-  broken = tools.Tool(ECHO.signature, lambda a, _: 1 // 0)
-  result = tools.run({'echo': broken}, calls.Call('echo', {'text': ''}))
-  assert result.text.startswith('Error: ZeroDivisionError')
+def test_a_function_of_users_that_fails_or_hangs_ends_no_conversation():
+  @tools.tool('Fails.', {'type': 'object'})
+  def fails_in_a_test():
+    return 1 // 0
+
+  @tools.tool('Hangs.', {'type': 'object'})
+  def hangs_in_a_test():
+    threading.Event().wait(20)
+
+  for name, told in (
+    ('fails_in_a_test', 'Error: ZeroDivisionError: '),
+    ('hangs_in_a_test', 'Error: no result in 0.1 s.'),
+  ):
+    available = {name: tools.registered(name, timeout_s=0.1)}
+    result = tools.run(available, calls.Call(name, {}))
+    assert result.is_error
+    assert result.text.startswith(told)
+
+
+def test_a_sandbox_that_has_ended_ends_the_run():
+  """It is no mistake of the model, which would be told of all its calls."""
+  with contextlib.closing(sandbox.Sandbox()) as box:
+    box._control.shutdown(socket.SHUT_RDWR)
+    available = {'python': python.make(box)}
+    with pytest.raises(OSError, match='sandbox server has ended'):
+      tools.run(available, calls.Call('python', {'code': '1'}))
 
 
 @hypothesis.settings(max_examples=300, deadline=None)
@@ -99,6 +125,8 @@ def test_registered_functions_are_tools():
     assert tools.run(using.available, call).text == 'Rain in Bonn'
   with pytest.raises(ValueError, match="no tool 'nothing', but python, search"):
     toolbox.Toolbox(names=('nothing',)).schemas()
+  with pytest.raises(ValueError, match='Toolbox.n_threads = 0; use 1 or more'):
+    toolbox.Toolbox(n_threads=0)
 
 
 @pytest.fixture(name='box', scope='module')
@@ -191,6 +219,19 @@ def test_scores_are_those_of_lucene(documents):
   )
 
 
+def test_a_window_of_a_long_text_is_found_fast():
+  text = 'the ' * 300_000 + 'the end'
+  started = time.monotonic()
+  assert search.window(text, {'the': 1.0, 'end': 2.0}, 40).endswith('the end')
+  assert time.monotonic() - started < 20  # minutes, if each looks at all others
+
+
+def test_texts_without_words(tmp_path):
+  (tmp_path / 'a.txt').write_text('!? ...')
+  with pytest.raises(ValueError, match='has a word; give others'):
+    search.build(str(tmp_path))
+
+
 def test_indexes_of_other_documents_are_refused(documents, tmp_path):
   folder = tmp_path / 'index'
   with pytest.raises(ValueError, match='holds no index'):
@@ -199,9 +240,37 @@ def test_indexes_of_other_documents_are_refused(documents, tmp_path):
   (tmp_path / 'documents' / 'd.txt').write_text('More.')
   with pytest.raises(ValueError, match='is of other documents'):
     search.load(str(folder), documents)
-  (folder / 'data.csc.index.npy').write_bytes(b'')
+  for name in ('data.csc.index.npy', 'corpus.jsonl', 'index.json'):
+    content = (folder / name).read_bytes()
+    (folder / name).write_bytes(b'')
+    with pytest.raises(ValueError, match='damaged|JSON'):
+      search.load(str(folder))
+    (folder / name).write_bytes(content)
+  (folder / 'corpus.jsonl').unlink()
   with pytest.raises(ValueError, match='is damaged'):
     search.load(str(folder))
+
+
+def test_other_documents_are_another_run(documents, tmp_path):
+  box = toolbox.Toolbox(names=('search',), documents=documents)
+  before = box.inputs()
+  search.save(documents, str(tmp_path / 'index'))
+  saved = toolbox.Toolbox(names=('search',), documents=str(tmp_path / 'index'))
+  assert saved.inputs() == before
+  (tmp_path / 'documents' / 'd.txt').write_text('More.')
+  assert box.inputs() != before
+  assert saved.inputs() == before
+  assert toolbox.Toolbox().inputs() == {}
+
+
+def test_several_processes_are_refused(monkeypatch):
+  """A tool ends at another step of each, and their rows would wait for ever."""
+  monkeypatch.setattr(jax, 'process_count', lambda: 2)
+  with (
+    pytest.raises(ValueError, match='on 2 processes: tools need one'),
+    toolbox.Toolbox(names=('python',)).opened(None),
+  ):
+    pass
 
 
 def test_search_needs_documents():

@@ -182,6 +182,7 @@ def test_limits_end_a_conversation_and_say_which(
     params, dataclasses.replace(using, **changes), [TALKS[1]], limit=limit
   )
   assert not episode.stopped
+  assert not episode.last_ids  # no call is taken for an answer
   assert (episode.ended_by, len(episode.results)) == (ended_by, n_results)
   assert len(episode.token_ids) <= limit
 

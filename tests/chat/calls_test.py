@@ -106,6 +106,9 @@ def test_content_stands_beside_calls():
     (BARE, '{"name": "a", "parameters": ', ['it is no JSON']),
     (BARE, 'no {"name": "a"}', []),
     (published_templates.CHATML, '<tool_call>{}</tool_call>', []),
+    (TAGS, '<think><tool_call>{}</tool_call>', []),
+    (TAGS, '<think><tool_call>{}</tool_call></think>no', []),
+    (BARE, '<think>{}</think>{"name": "a"}', ['']),
   ],
 )
 def test_what_is_no_call_says_so(source, text, faults):

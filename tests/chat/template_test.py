@@ -4,7 +4,7 @@ import hypothesis
 import pytest
 from hypothesis import strategies as st
 
-from llm_jax.chat import conversation, template
+from llm_jax.chat import conversation, jinja_template, template
 from llm_jax.tokenizer import encoding
 
 BYTES = encoding.Tokenizer.from_merges([], 'qwen2')
@@ -76,11 +76,11 @@ class TestRender:
     ([{**say('user', 'x'), 'tool_calls': []}], '0 of the user has tool_calls'),
     (
       [say('user', 'x'), {**say('assistant', ''), 'tool_calls': {}}],
-      'message 1: tool_calls is dict, not a list',
+      'message 1 is wrong: tool_calls is dict, not a list',
     ),
     (
       [say('user', 'x'), {**say('assistant', ''), 'tool_calls': [{}]}],
-      'message 1: a call in tool_calls has no function',
+      'message 1 is wrong: a call in tool_calls has no function',
     ),
     (
       [
@@ -97,3 +97,26 @@ class TestRender:
 def test_refused(messages, error):
   with pytest.raises(ValueError, match=error):
     conversation.check(messages)
+
+
+def test_the_exported_template_writes_calls_as_we_do():
+  """As text, arguments being objects; JSON text is refused there."""
+  made = [
+    {'name': 'python', 'arguments': {'code': 'print("é")'}},
+    {'name': 'python', 'arguments': {'code': '1', 'more': 2}},
+    {'name': 'search', 'arguments': {'query': '<b>'}},
+    {'name': 'weather', 'arguments': {'city': 'Köln', 'days': [1, None]}},
+  ]
+  entries = [{'type': 'function', 'function': one} for one in made]
+  messages = [
+    say('user', 'q'),
+    {**say('assistant', 'a'), 'tool_calls': entries},
+    say('tool', '1'),
+  ]
+  ours = template.render(BYTES, messages, add_generation_prompt=True)
+  theirs = jinja_template.Template(template.JINJA, {})
+  text = theirs.render(messages, add_generation_prompt=True)
+  assert text == BYTES.decode(ours.token_ids)
+  made[0]['arguments'] = '{"code": "1"}'
+  with pytest.raises(ValueError, match='are an object here'):
+    theirs.render(messages)

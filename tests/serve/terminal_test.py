@@ -339,3 +339,14 @@ def test_calls_and_results_are_folded_and_kept():
   assert session.turns[1]['content'] == 'So '
   assert len(session.turns[1]['tool_calls']) == 1
   assert session.turns[2]['content'] == '42\n' * 100
+
+
+def test_a_call_that_nobody_does_is_shown():
+  start, end = map(TOKENIZER.special_id, ('<PYTHON_START>', '<PYTHON_END>'))
+
+  def script(prompt, request, seed):
+    del prompt, request, seed
+    yield from [start, *TOKENIZER.encode('6*7'), end, END]
+
+  shown = ''.join(_session(script).respond('6*7?'))
+  assert shown.splitlines()[0] == '[python: 6*7 -> not done]'
