@@ -45,10 +45,12 @@ def named(given: Sequence[str], taken: Sequence[str]) -> dict[str, str]:
   return readers.named(texts, 'conversations', taken)
 
 
-def fingerprints(sources: Mapping[str, str]) -> dict[str, str]:
+def fingerprints(
+  sources: Mapping[str, str], what: str = 'conversations'
+) -> dict[str, str]:
   """Of each source's files, by `conversations NAME`."""
   return {
-    f'conversations {name}': readers.fingerprint_of(conversations.find(source))
+    f'{what} {name}': readers.fingerprint_of(conversations.find(source))
     for name, source in sources.items()
   }
 
@@ -59,31 +61,57 @@ def read(sources: Mapping[str, str]) -> Iterator[Item]:
   Raises:
     ValueError: if a file is damaged, or a source holds no conversation.
   """
+  known = (
+    'conversations of OpenAI, ShareGPT, Alpaca, OASST, or prompts with '
+    'completions'
+  )
+  for name, (place, messages) in read_sources(
+    sources, forms.read_rows, what='conversations', known=known
+  ):
+    yield Item(name, place, messages)
+
+
+def read_sources(
+  sources: Mapping[str, str],
+  read_rows: Callable[..., Iterator[Any]],
+  what: str,
+  known: str,
+) -> Iterator[tuple[str, Any]]:
+  """What is read of all sources, in their order, each with its source's name.
+
+  Args:
+    sources: files by the source's name.
+    read_rows: of forms.py or rankings.py.
+    what: is read, as its flag is called.
+    known: the forms, in words.
+
+  Raises:
+    ValueError: if a file is damaged, or a source holds nothing of that kind.
+  """
   for name, source in sources.items():
     tally = forms.Tally()
     for path in conversations.find(source):
       unit = 'row' if path.suffix.lower() == '.parquet' else 'line'
       shown, numbered = files.show(path), conversations.rows(path)
       rows = ((f'{unit} {n} of {shown}', row) for n, row in numbered)
-      for place, messages in forms.read_rows(rows, tally):
-        yield Item(name, place, messages)
-    source = f'--conversations {name}={source}'
-    for what, counts in (
-      ('conversations read', tally.forms),
+      for found in read_rows(rows, tally):
+        yield name, found
+    source = f'--{what} {name}={source}'
+    for counted, counts in (
+      (f'{what} read', tally.forms),
       ('keys ignored', tally.ignored),
     ):
       if counts:
         found = ', '.join(f'{n:,} {key}' for key, n in counts.most_common())
-        logging.info('%s: %s: %s', source, what, found)
-    _say_left_out(
+        logging.info('%s: %s: %s', source, counted, found)
+    say_left_out(
       source,
       tally,
-      f'{source} holds no conversation to learn from; give conversations of '
-      'OpenAI, ShareGPT, Alpaca, OASST, or prompts with completions',
+      f'{source} holds no {what.removesuffix("s")} to learn from; give {known}',
     )
 
 
-def _say_left_out(source: str, tally: forms.Tally, nothing: str) -> None:
+def say_left_out(source: str, tally: forms.Tally, nothing: str) -> None:
   """Print what is left out of a source; refuse one where that is all."""
   table = '\n'.join([f'{tally.n_rejected:,} are left out:', *tally.lines()])
   if not tally.forms:
@@ -138,7 +166,7 @@ def lay_out(
   left_out = {}
   for source, tally in tallies.items():
     left_out |= {f'{source}: {k}': n for k, (n, _) in tally.rejects.items()}
-    _say_left_out(
+    say_left_out(
       source,
       tally,
       f'nothing of the conversations of {source} is left; set '
