@@ -11,6 +11,7 @@ import numpy as np
 
 # Query and key lengths differ in letter even where they are equal in size.
 DIMENSIONS = {
+  'A': 'answers in a row, ranked within their prompt',
   'B': 'batch: sequences, or rollouts, or slots of the cache',
   'T': 'tokens of the queries',
   'S': 'slots of the keys and values',
@@ -28,6 +29,7 @@ DIMENSIONS = {
   'C': 'chunks of the sequence, blocks of rows or tokens, or a chunk',
   'P': 'prompts of one step, B = P * R',
   'R': 'rollouts of one prompt',
+  'O': 'the same answers, as those that another one is compared with',
   '1': 'broadcast',
 }
 

@@ -20,7 +20,7 @@ Messages = list[dict[str, Any]]
 
 # What reading a row of another form raises.
 _FAULTS = (AttributeError, KeyError, TypeError, ValueError, RecursionError)
-_ROLES = {
+ROLES = {
   **dict.fromkeys(('human', 'user', 'prompter'), conversation.USER),
   **dict.fromkeys(('gpt', 'assistant', 'chatgpt', 'model', 'bot')
                   + ('function_call', 'tool_call'), conversation.ASSISTANT),
@@ -97,7 +97,7 @@ def read_rows(
     says something to be learnt; OASST's messages at the end.
   """
   tree: dict[str, tuple[str, Mapping[str, Any]]] = {}
-  trees: list[_Node] = []
+  trees: list[Node] = []
   for place, row in rows:
     with tally.rejecting(place):
       if isinstance(row, str):
@@ -106,16 +106,16 @@ def read_rows(
       if {'message_id', 'text', 'role'} <= row.keys():
         tree[row['message_id']] = place, row
       elif {'message_tree_id', 'prompt'} <= row.keys():
-        trees.append(_from_tree(place, row['prompt']))
+        trees.append(from_tree(place, row['prompt']))
       else:
-        form = _form_of(row)
+        form = form_of(row, _FORMS)
         messages = form.read(row)
         _check(messages, tally)
         known = f'{form.needs} {form.more}'.split()
         tally.ignored.update(key for key in row if key not in known)
         tally.forms[form.name] += 1
         yield Read(place, messages)
-  for root in itertools.chain(trees, _from_messages(tree, tally)):
+  for root in itertools.chain(trees, from_messages(tree, tally)):
     with tally.rejecting(root.place):
       for read in list(_from_paths(_paths(root, [], tally))):
         with tally.rejecting(read.place):
@@ -126,13 +126,7 @@ def read_rows(
 
 def _check(messages: Messages, tally: Tally) -> None:
   """Refuse what teaches nothing, or is no conversation; leave keys out."""
-  for message in messages:
-    kept = {'role', 'content', 'tool_calls', 'tool_call_id', 'weight'}
-    if message['role'] == conversation.TOOL:
-      kept.add('name')
-    for key in message.keys() - kept:
-      tally.ignored[f'{key} of a message'] += 1
-      del message[key]
+  strip(messages, tally)
   conversation.check(
     [{key: m[key] for key in ('role', 'content')} for m in messages]
   )
@@ -143,23 +137,39 @@ def _check(messages: Messages, tally: Tally) -> None:
     raise ValueError('the assistant says nothing')
 
 
+def strip(messages: Messages, tally: Tally) -> None:
+  """Leave out of messages what no format shows, and count it."""
+  for message in messages:
+    kept = {'role', 'content', 'tool_calls', 'tool_call_id', 'weight'}
+    if message['role'] == conversation.TOOL:
+      kept.add('name')
+    for key in message.keys() - kept:
+      tally.ignored[f'{key} of a message'] += 1
+      del message[key]
+
+
 def reason(error: Exception) -> str:
   """Why a row is left out, in words that are equal for equal faults."""
   text = str(error) if isinstance(error, ValueError) else f'{error!r}'
   return re.sub(r'^message \d+ ', 'a message ', text)
 
 
-class _Form(NamedTuple):
+class Form(NamedTuple):
   """How rows with some keys are read; keys are words apart by blanks."""
 
   name: str
   needs: str  # keys that tell it
   more: str  # keys that are read too
-  read: Callable[[Mapping[str, Any]], Messages]
+  read: Callable[[Mapping[str, Any]], Any]
 
 
-def _form_of(row: Mapping[str, Any]) -> _Form:
-  for form in _FORMS:
+def form_of(row: Mapping[str, Any], known: Sequence[Form]) -> Form:
+  """The first of the known forms whose keys a row has.
+
+  Raises:
+    ValueError: if it has those of none.
+  """
+  for form in known:
     if row.keys() >= set(form.needs.split()):
       return form
   raise ValueError(
@@ -168,24 +178,24 @@ def _form_of(row: Mapping[str, Any]) -> _Form:
 
 
 def _openai(row: Mapping[str, Any]) -> Messages:
-  return list(map(_message, _list(row['messages'], 'messages')))
+  return list(map(to_message, to_list(row['messages'], 'messages')))
 
 
 def _sharegpt(row: Mapping[str, Any]) -> Messages:
-  turns = _list(row['conversations'], 'conversations')
+  turns = to_list(row['conversations'], 'conversations')
   return [*_system(row), *map(_turn, turns)]
 
 
 def _system(row: Mapping[str, Any]) -> Messages:
   text = row.get('system')
-  return [_message({'role': 'system', 'content': text})] if text else []
+  return [to_message({'role': 'system', 'content': text})] if text else []
 
 
 def _turn(turn: Mapping[str, Any]) -> dict[str, Any]:
   if 'role' in turn and 'content' in turn:
-    return _message(turn)
+    return to_message(turn)
   speaker, value = turn['from'], turn['value']
-  if speaker not in _ROLES:
+  if speaker not in ROLES:
     raise ValueError(f'a message is from {speaker!r}, which is no known role')
   rest = {k: v for k, v in turn.items() if k not in ('from', 'value')}
   if speaker in _CALLS:
@@ -196,7 +206,7 @@ def _turn(turn: Mapping[str, Any]) -> dict[str, Any]:
     calls = call if isinstance(call, list) else [call]
     rest['tool_calls'] = [{'type': 'function', 'function': c} for c in calls]
     value = ''
-  return _message({**rest, 'role': _ROLES[speaker], 'content': value})
+  return to_message({**rest, 'role': ROLES[speaker], 'content': value})
 
 
 def _instruct(row: Mapping[str, Any]) -> Messages:
@@ -215,19 +225,19 @@ def _prompt(row: Mapping[str, Any]) -> Messages:
   prompt, completion = row['prompt'], row.get('completion', row.get('response'))
   if isinstance(prompt, str) and isinstance(completion, str):
     return _exchange(prompt, completion)
-  given = [*_list(prompt, 'prompt'), *_list(completion, 'completion')]
-  return [_message(message) for message in given]
+  given = [*to_list(prompt, 'prompt'), *to_list(completion, 'completion')]
+  return [to_message(message) for message in given]
 
 
 def _exchange(question: Any, answer: Any) -> Messages:
   return [
-    _message({'role': 'user', 'content': question}),
-    _message({'role': 'assistant', 'content': answer}),
+    to_message({'role': 'user', 'content': question}),
+    to_message({'role': 'assistant', 'content': answer}),
   ]
 
 
-def _message(message: Any) -> dict[str, Any]:
-  """A message with content as text."""
+def to_message(message: Any) -> dict[str, Any]:
+  """A message with content as text; ValueError if it has none."""
   if not isinstance(message, Mapping):
     raise ValueError(f'a message is {type(message).__name__}, not an object')
   # Parquet gives every message the keys of all.
@@ -257,37 +267,39 @@ def _part(part: Any) -> str:
   raise ValueError(f'a message has a content part {part!r}, which is no text')
 
 
-def _list(value: Any, name: str) -> Sequence[Any]:
+def to_list(value: Any, name: str) -> Sequence[Any]:
+  """The list itself; ValueError if it is none, or empty."""
   if not isinstance(value, list) or not value:
     raise ValueError(f'{name} is not a list of at least one message')
   return value
 
 
-class _Node(NamedTuple):
+class Node(NamedTuple):
   """A message of a tree of OASST, where its row stands, and its replies."""
 
   place: str
   message: Mapping[str, Any]
-  replies: Sequence['_Node']
+  replies: Sequence['Node']
 
 
-def _from_tree(place: str, message: Mapping[str, Any]) -> _Node:
-  replies = [_from_tree(place, r) for r in message.get('replies') or ()]
-  return _Node(place, message, replies)
+def from_tree(place: str, message: Mapping[str, Any]) -> Node:
+  """A tree of which each message holds its replies."""
+  replies = [from_tree(place, r) for r in message.get('replies') or ()]
+  return Node(place, message, replies)
 
 
-def _from_messages(
+def from_messages(
   rows: Mapping[str, tuple[str, Mapping[str, Any]]], tally: Tally
-) -> Iterator[_Node]:
+) -> Iterator[Node]:
   """Trees of messages that name their parents, in whatever order."""
   replies: dict[str | None, list[str]] = collections.defaultdict(list)
   for name, (_, row) in rows.items():
     replies[row.get('parent_id')].append(name)
   missing = set(rows)
 
-  def node(name: str) -> _Node:
+  def node(name: str) -> Node:
     missing.remove(name)
-    return _Node(*rows[name], [node(reply) for reply in replies[name]])
+    return Node(*rows[name], [node(reply) for reply in replies[name]])
 
   yield from map(node, replies[None])
   for name, (place, _) in rows.items():
@@ -295,9 +307,7 @@ def _from_messages(
       tally.reject('the first message of its tree is not there', place)
 
 
-def _paths(
-  node: _Node, above: Sequence[_Node], tally: Tally
-) -> list[list[_Node]]:
+def _paths(node: Node, above: Sequence[Node], tally: Tally) -> list[list[Node]]:
   """From the root of a tree to each leaf.
 
   Deleted messages go with all behind them, and questions without an answer;
@@ -308,14 +318,14 @@ def _paths(
     return []
   path = [*above, node]
   found = [p for reply in node.replies for p in _paths(reply, path, tally)]
-  is_question = _ROLES.get(node.message['role']) == conversation.USER
+  is_question = ROLES.get(node.message['role']) == conversation.USER
   if above and is_question and not found:
     tally.ignored['questions without an answer'] += 1
     return []
   return found or [path]
 
 
-def _from_paths(paths: Sequence[Sequence[_Node]]) -> Iterator[Read]:
+def _from_paths(paths: Sequence[Sequence[Node]]) -> Iterator[Read]:
   """The conversations of a tree.
 
   An answer that several paths share is read in each of them, and learnt in
@@ -326,18 +336,18 @@ def _from_paths(paths: Sequence[Sequence[_Node]]) -> Iterator[Read]:
     messages = []
     for node in path:
       given, role = node.message, node.message['role']
-      message = {'role': _ROLES.get(role, role), 'content': given['text']}
+      message = {'role': ROLES.get(role, role), 'content': given['text']}
       if message['role'] == conversation.ASSISTANT and n_paths[id(node)] > 1:
         message['weight'] = 0
-      messages.append(_message(message))
+      messages.append(to_message(message))
     yield Read(path[-1].place, messages)
 
 
 _FORMS = (
-  _Form('OpenAI', 'messages', '', read=_openai),
-  _Form('ShareGPT', 'conversations', 'system', read=_sharegpt),
-  _Form('Alpaca', 'instruction output', 'input system history', read=_instruct),
-  _Form('Dolly', 'instruction response', 'context', read=_instruct),
-  _Form('prompt and completion', 'prompt completion', '', read=_prompt),
-  _Form('prompt and response', 'prompt response', '', read=_prompt),
+  Form('OpenAI', 'messages', '', read=_openai),
+  Form('ShareGPT', 'conversations', 'system', read=_sharegpt),
+  Form('Alpaca', 'instruction output', 'input system history', read=_instruct),
+  Form('Dolly', 'instruction response', 'context', read=_instruct),
+  Form('prompt and completion', 'prompt completion', '', read=_prompt),
+  Form('prompt and response', 'prompt response', '', read=_prompt),
 )

@@ -14,7 +14,7 @@ import numpy as np
 from llm_jax import types
 from llm_jax.infer import engine
 from llm_jax.model import config as model_config
-from llm_jax.model import likelihood, transformer
+from llm_jax.model import likelihood, transformer, value_head
 
 # Ids that are read, one at least, and those behind them that are asked about.
 Pair = tuple[Sequence[int], Sequence[int]]
@@ -71,6 +71,28 @@ def mean_hidden(
   return mean_BD
 
 
+def scores(
+  cfg: model_config.ModelConfig,
+  params: types.Params,
+  pairs: Sequence[Pair],
+  batch_size: int,
+) -> np.ndarray:
+  """What a reward model makes of answers: its head's score of the last token.
+
+  Args and errors are those of `logp`; the latter ids of a pair are the answer,
+  and the parameters hold a value head.
+
+  Returns:
+    score_B, float32.
+  """
+  score_B = np.zeros(len(pairs), np.float32)
+  for chosen, ids_BT in _batches(cfg, pairs, batch_size):
+    score_BT = np.asarray(_scores(cfg, params, ids_BT))
+    for row, index in enumerate(chosen):
+      score_B[index] = score_BT[row, sum(map(len, pairs[index])) - 1]
+  return score_B
+
+
 def _batches(
   cfg: model_config.ModelConfig, pairs: Sequence[Pair], batch_size: int
 ) -> Iterator[tuple[list[int], np.ndarray]]:
@@ -119,3 +141,10 @@ def _hidden(
     cfg, params, ids_BT, positions_BT=_positions(ids_BT)
   )
   return hidden_BTD.astype(jnp.float32)
+
+
+@functools.partial(jax.jit, static_argnums=0)
+def _scores(
+  cfg: model_config.ModelConfig, params: types.Params, ids_BT: jax.Array
+) -> jax.Array:
+  return value_head.apply(params[value_head.NAME], _hidden(cfg, params, ids_BT))

@@ -6,6 +6,7 @@ Does not reduce them to a loss; see losses/.
 from typing import NamedTuple
 
 import jax
+import jax.numpy as jnp
 
 from llm_jax import types
 from llm_jax.losses import next_token
@@ -63,3 +64,47 @@ def of_targets(
   if value_head.NAME in params:
     value_BT = value_head.apply(params[value_head.NAME], hidden_BTD)
   return Likelihood(logp_BT, value_BT, balance)
+
+
+def of_answers(
+  cfg: config.ModelConfig,
+  params: types.Params,
+  batch: types.Batch,
+  chunk_length: int = 0,
+) -> tuple[jax.Array, jax.Array]:
+  """Log-probability of each answer of a batch of ranked ones, and its tokens.
+
+  Args:
+    cfg: the model.
+    params: its parameters.
+    batch: as data/preferences.py lays it out.
+    chunk_length: see `of_targets`.
+
+  Returns:
+    logp_BA, summed over the tokens of the answer, in nats, and n_tokens_BA.
+  """
+  logp_BT = of_targets(cfg, params, batch, chunk_length=chunk_length).logp_BT
+  n_places = batch['group_BA'].shape[1]
+  place_BTA = jax.nn.one_hot(batch['segment_ids_BT'] - 1, n_places)
+  learnt_BTA = place_BTA * (batch['loss_mask_BT'] > 0)[:, :, None]
+  return jnp.einsum('BT,BTA->BA', logp_BT, learnt_BTA), learnt_BTA.sum(axis=1)
+
+
+def scores_of_answers(
+  cfg: config.ModelConfig, params: types.Params, batch: types.Batch
+) -> jax.Array:
+  """score_BA: the value head's on the last token of each answer.
+
+  It is read by index, so that neither padding nor a pad id that also ends
+  answers can move it. Empty places hold any number. Args as of `of_answers`.
+  """
+  hidden_BTD, _, _ = transformer.apply(
+    cfg,
+    params,
+    batch['inputs_BT'],
+    positions_BT=batch['positions_BT'],
+    segment_ids_BT=batch['segment_ids_BT'],
+  )
+  end_BA1 = jnp.asarray(batch['end_BA'])[:, :, None]
+  last_BAD = jnp.take_along_axis(hidden_BTD, end_BA1, axis=1)
+  return value_head.apply(params[value_head.NAME], last_BAD)

@@ -5,6 +5,7 @@ printed as a table; a source of which nothing is left is an error.
 """
 
 import collections
+import itertools
 import pathlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -14,8 +15,10 @@ from absl import logging
 from llm_jax import files
 from llm_jax.chat import conversation, forms, template
 from llm_jax.data import conversations, readers
+from llm_jax.tokenizer import text_tokenizer
 
 TOO_LONG = ('drop', 'cut', 'error')
+_N_SHOWN = 3  # sources of which a report shows a row
 Item = conversations.Item
 RowsFn = Callable[[Sequence[conversation.Message]], list[template.Rendered]]
 
@@ -42,10 +45,12 @@ def named(given: Sequence[str], taken: Sequence[str]) -> dict[str, str]:
   return readers.named(texts, 'conversations', taken)
 
 
-def fingerprints(sources: Mapping[str, str]) -> dict[str, str]:
+def fingerprints(
+  sources: Mapping[str, str], what: str = 'conversations'
+) -> dict[str, str]:
   """Of each source's files, by `conversations NAME`."""
   return {
-    f'conversations {name}': readers.fingerprint_of(conversations.find(source))
+    f'{what} {name}': readers.fingerprint_of(conversations.find(source))
     for name, source in sources.items()
   }
 
@@ -56,31 +61,57 @@ def read(sources: Mapping[str, str]) -> Iterator[Item]:
   Raises:
     ValueError: if a file is damaged, or a source holds no conversation.
   """
+  known = (
+    'conversations of OpenAI, ShareGPT, Alpaca, OASST, or prompts with '
+    'completions'
+  )
+  for name, (place, messages) in read_sources(
+    sources, forms.read_rows, what='conversations', known=known
+  ):
+    yield Item(name, place, messages)
+
+
+def read_sources(
+  sources: Mapping[str, str],
+  read_rows: Callable[..., Iterator[Any]],
+  what: str,
+  known: str,
+) -> Iterator[tuple[str, Any]]:
+  """What is read of all sources, in their order, each with its source's name.
+
+  Args:
+    sources: files by the source's name.
+    read_rows: of forms.py or rankings.py.
+    what: is read, as its flag is called.
+    known: the forms, in words.
+
+  Raises:
+    ValueError: if a file is damaged, or a source holds nothing of that kind.
+  """
   for name, source in sources.items():
     tally = forms.Tally()
     for path in conversations.find(source):
       unit = 'row' if path.suffix.lower() == '.parquet' else 'line'
       shown, numbered = files.show(path), conversations.rows(path)
       rows = ((f'{unit} {n} of {shown}', row) for n, row in numbered)
-      for place, messages in forms.read_rows(rows, tally):
-        yield Item(name, place, messages)
-    source = f'--conversations {name}={source}'
-    for what, counts in (
-      ('conversations read', tally.forms),
+      for found in read_rows(rows, tally):
+        yield name, found
+    source = f'--{what} {name}={source}'
+    for counted, counts in (
+      (f'{what} read', tally.forms),
       ('keys ignored', tally.ignored),
     ):
       if counts:
         found = ', '.join(f'{n:,} {key}' for key, n in counts.most_common())
-        logging.info('%s: %s: %s', source, what, found)
-    _say_left_out(
+        logging.info('%s: %s: %s', source, counted, found)
+    say_left_out(
       source,
       tally,
-      f'{source} holds no conversation to learn from; give conversations of '
-      'OpenAI, ShareGPT, Alpaca, OASST, or prompts with completions',
+      f'{source} holds no {what.removesuffix("s")} to learn from; give {known}',
     )
 
 
-def _say_left_out(source: str, tally: forms.Tally, nothing: str) -> None:
+def say_left_out(source: str, tally: forms.Tally, nothing: str) -> None:
   """Print what is left out of a source; refuse one where that is all."""
   table = '\n'.join([f'{tally.n_rejected:,} are left out:', *tally.lines()])
   if not tally.forms:
@@ -135,7 +166,7 @@ def lay_out(
   left_out = {}
   for source, tally in tallies.items():
     left_out |= {f'{source}: {k}': n for k, (n, _) in tally.rejects.items()}
-    _say_left_out(
+    say_left_out(
       source,
       tally,
       f'nothing of the conversations of {source} is left; set '
@@ -175,6 +206,28 @@ def _rows_that_fit(
       return rows, start != n_head
     most = most or n_tokens
   raise _TooLong(f'{most} tokens do not fit into a row of {length + 1}')
+
+
+def write_masks(
+  workdir: str,
+  tokenizer: text_tokenizer.TextTokenizer,
+  rows: Sequence[LaidOut],
+) -> None:
+  """The first row of each source token by token, as a report shows it."""
+  first: dict[str, template.Rendered] = {}
+  for row in rows:
+    first.setdefault(row.source, row.rendered)
+  shown = [
+    {
+      'source': source,
+      'tokens': [
+        [tokenizer.shown(token_id), learnt]
+        for token_id, learnt in zip(*rendered, strict=True)
+      ],
+    }
+    for source, rendered in itertools.islice(first.items(), _N_SHOWN)
+  ]
+  files.write_jsonl(pathlib.Path(workdir, 'masks.jsonl'), shown)
 
 
 def mixture(rows: Sequence[LaidOut], epochs: float) -> list[dict[str, Any]]:

@@ -1,0 +1,130 @@
+"""Batches of ranked answers: all answers to one prompt in one row.
+
+Each answer is a segment of its own, the prompt in front of it, at a place of
+the row. How answers are compared is said in losses/preference.py.
+"""
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import numpy as np
+
+from llm_jax.data import order, packing
+
+Batch = dict[str, np.ndarray]
+
+
+class Answer(NamedTuple):
+  """A prompt and an answer to it, as tokens."""
+
+  token_ids: Sequence[int]
+  loss_mask: Sequence[int]  # 1 on the tokens of the answer
+  rank: int  # among those to its prompt, from the best, 0, on
+  ref_logp: float = 0.0  # of the answer's tokens under a reference, in nats
+
+  @property
+  def n_tokens(self) -> int:
+    """Of the answer."""
+    return sum(self.loss_mask)
+
+  @property
+  def parts(self) -> tuple[Sequence[int], Sequence[int]]:
+    """Ids up to the answer's first token, and from there to its last one."""
+    first = list(self.loss_mask).index(1)
+    last = len(self.loss_mask) - list(self.loss_mask)[::-1].index(1)
+    return self.token_ids[:first], self.token_ids[first:last]
+
+
+Group = Sequence[Answer]  # the answers to one prompt
+
+
+def make_batch_fn(
+  groups: Sequence[Group],
+  sequence_length: int,
+  batch_size: int,
+  seed: int,
+  pad_id: int,
+) -> tuple[Callable[[int], Batch], int]:
+  """The function from a step to its batch.
+
+  Args:
+    groups: none with more tokens than a row.
+    sequence_length: tokens of a row.
+    batch_size: rows of the whole batch.
+    seed: of the order, from 0 to 2^32 - 1.
+    pad_id: any token id, for positions that hold no answer.
+
+  Returns:
+    batch(step) -> inputs_BT, targets_BT, positions_BT, segment_ids_BT (a place
+    is a segment less 1; 0 is padding) as in packing.py; loss_mask_BT, above 0
+    where the target is of an answer, which adds up to 1 for a prompt; and of
+    each place group_BA and rank_BA as in losses/preference.py, end_BA (where
+    the last token of the answer is read) and ref_logp_BA. Every row comes once
+    an epoch. And the number of rows.
+
+  Raises:
+    ValueError: if there is no group, or one does not fit into a row.
+  """
+  if not groups:
+    raise ValueError('there is no ranking to train on; give at least one')
+  lengths = [sum(len(a.token_ids) for a in group) for group in groups]
+  if max(lengths) > sequence_length:
+    raise ValueError(
+      f'the answers to a prompt have {max(lengths)} tokens, but a row takes '
+      f'{sequence_length}; raise Config.sequence_length'
+    )
+  rows = packing.plan_rows(lengths, sequence_length)
+  n_places = max(sum(len(groups[i]) for i in row) for row in rows)
+
+  def batch(step: int) -> Batch:
+    chosen = order.row_indices(
+      'preferences', len(rows), seed, start=step * batch_size, count=batch_size
+    )
+    return arrays(
+      [[groups[i] for i in rows[row]] for row in chosen],
+      sequence_length,
+      n_places=n_places,
+      pad_id=pad_id,
+    )
+
+  return batch, len(rows)
+
+
+def arrays(
+  rows: Sequence[Sequence[Group]],
+  sequence_length: int,
+  n_places: int,
+  pad_id: int,
+) -> Batch:
+  """Rows of groups as the arrays that `make_batch_fn` describes."""
+  shape, places = (len(rows), sequence_length), (len(rows), n_places)
+  batch = {
+    'inputs_BT': np.full(shape, pad_id, np.int32),
+    'targets_BT': np.full(shape, pad_id, np.int32),
+    'loss_mask_BT': np.zeros(shape, np.float32),
+    'segment_ids_BT': np.zeros(shape, np.int32),
+    'positions_BT': np.zeros(shape, np.int32),
+    'group_BA': np.zeros(places, np.int32),
+    'rank_BA': np.zeros(places, np.int32),
+    'end_BA': np.zeros(places, np.int32),
+    'ref_logp_BA': np.zeros(places, np.float32),
+  }
+  for row, groups in enumerate(rows):
+    start = place = 0
+    for number, group in enumerate(groups, start=1):
+      n_learnt = sum(answer.n_tokens for answer in group)
+      for answer in group:
+        ids, mask = answer.token_ids, answer.loss_mask
+        here = row, slice(start, start + len(ids))
+        before_last = row, slice(start, start + len(ids) - 1)
+        batch['inputs_BT'][here] = ids
+        batch['targets_BT'][before_last] = ids[1:]
+        batch['loss_mask_BT'][before_last] = np.array(mask[1:]) / n_learnt
+        batch['segment_ids_BT'][here] = place + 1
+        batch['positions_BT'][here] = np.arange(len(ids))
+        batch['group_BA'][row, place] = number
+        batch['rank_BA'][row, place] = answer.rank
+        batch['end_BA'][row, place] = start + sum(map(len, answer.parts)) - 1
+        batch['ref_logp_BA'][row, place] = answer.ref_logp
+        start, place = start + len(ids), place + 1
+  return batch

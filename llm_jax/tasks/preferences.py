@@ -1,0 +1,144 @@
+"""Ranked answers that users bring: read in any form, laid out, and counted.
+
+What is left out is counted by reason, with the first place of each, and
+printed as a table; a source of which nothing is left is an error. No answer is
+cut.
+"""
+
+import collections
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+from llm_jax.chat import forms, rankings, template
+from llm_jax.data import preferences
+from llm_jax.tasks import given, splits
+
+_FLAG = 'preferences'
+_FORMS = (
+  'rows with prompt, chosen and rejected, or with prompt, responses and '
+  'ranking, transcripts of hh-rlhf, trees of OASST with ranks, or votes with '
+  'both conversations'
+)
+
+
+class Length(NamedTuple):
+  """What limits an answer with its prompt."""
+
+  model: int  # tokens that it reads
+  row: int  # of all answers to a prompt, each with the prompt
+
+
+class LaidOut(NamedTuple):
+  """The answers to a prompt as tokens, and their source's name."""
+
+  source: str
+  group: preferences.Group
+  is_held_out: bool
+
+
+def fingerprints(sources: Mapping[str, str]) -> dict[str, str]:
+  """Of each source's files, by `preferences NAME`."""
+  return given.fingerprints(sources, _FLAG)
+
+
+def load(
+  sources: Mapping[str, str], chat_format: template.Format, length: Length
+) -> tuple[list[LaidOut], dict[str, Any]]:
+  """Read the rankings of all sources and lay them out.
+
+  One prompt in ten is held out, by its checksum.
+
+  Args:
+    sources: files by the source's name.
+    chat_format: how the model is spoken to.
+    length: limits of what is laid out.
+
+  Returns:
+    The rankings; and for the record what was left out.
+
+  Raises:
+    ValueError: if a file is damaged, or nothing of a source is left.
+  """
+  read = given.read_sources(
+    sources, rankings.read_rows, what=_FLAG, known=_FORMS
+  )
+  return lay_out(read, chat_format, length)
+
+
+def lay_out(
+  read: Iterable[tuple[str, rankings.Ranked]],
+  chat_format: template.Format,
+  length: Length,
+) -> tuple[list[LaidOut], dict[str, Any]]:
+  """See `load`; takes what is read, with its source's name."""
+  laid_out: list[LaidOut] = []
+  tallies: dict[str, forms.Tally] = collections.defaultdict(forms.Tally)
+  for source, ranked in read:
+    tally = tallies[source]
+    with tally.rejecting(ranked.place):
+      group = _group(ranked, chat_format, length)
+      key = json.dumps(ranked.prompt, ensure_ascii=False, sort_keys=True)
+      laid_out.append(LaidOut(source, group, splits.is_held_out(key)))
+      tally.forms['laid out'] += 1
+  left_out = {}
+  for source, tally in tallies.items():
+    left_out |= {f'{source}: {k}': n for k, (n, _) in tally.rejects.items()}
+    given.say_left_out(
+      source,
+      tally,
+      f'nothing of the preferences of {source} is left; raise '
+      'Config.sequence_length for long ones, or give others',
+    )
+  return laid_out, {'left_out': left_out}
+
+
+def _group(
+  ranked: rankings.Ranked, chat_format: template.Format, length: Length
+) -> preferences.Group:
+  """The answers to a prompt; ValueError says why they cannot be compared."""
+  prompt_ids = chat_format.prompt(ranked.prompt)
+  before = [{**message, 'weight': 0} for message in ranked.prompt]
+  group = []
+  for answer, rank in zip(ranked.answers, ranked.ranks, strict=True):
+    rows = chat_format.rows([*before, *answer])
+    if len(rows) != 1 or not any(rows[0].loss_mask):
+      raise ValueError('the format shows an answer in several rows, or none')
+    ids, mask = rows[0]
+    if ids[: len(prompt_ids)] != prompt_ids or any(mask[: len(prompt_ids)]):
+      raise ValueError('the format does not show the prompt before each answer')
+    group.append(preferences.Answer(ids, mask, rank))
+  by_ids: dict[tuple[int, ...], int] = {}
+  for answer in group:
+    if by_ids.setdefault(tuple(answer.token_ids), answer.rank) != answer.rank:
+      raise ValueError('answers of different ranks are equal as tokens')
+  lengths = [len(answer.token_ids) for answer in group]
+  if max(lengths) > length.model:
+    raise ValueError(f'longer than the {length.model} tokens of the model')
+  if sum(lengths) > length.row:
+    raise ValueError(
+      f'all answers are longer than a row of {length.row} tokens'
+    )
+  return group
+
+
+def mixture(rows: Sequence[LaidOut], epochs: float) -> list[dict[str, Any]]:
+  """What a run reads of each source so often, for `record.mixture`."""
+  answers: dict[str, list[preferences.Answer]] = collections.defaultdict(list)
+  for row in rows:
+    answers[row.source] += row.group
+  n_tokens = {
+    source: sum(len(answer.token_ids) for answer in found)
+    for source, found in answers.items()
+  }
+  return [
+    {
+      'source': source,
+      'rankings': sum(row.source == source for row in rows),
+      'answers': len(found),
+      'tokens': n_tokens[source],
+      'share': n_tokens[source] / sum(n_tokens.values()),
+      'epochs': epochs,
+    }
+    for source, found in answers.items()
+  ]
