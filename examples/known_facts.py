@@ -31,6 +31,8 @@ RELATIONS = {
 }  # fmt: skip
 COPIES = (0, 0, 0, 1, 2, 4)  # of a fact among the conversations
 N_MADE_UP = 200
+NEVER = 'never seen'
+N_COPIES_OF_NEVER = 4  # among the refusals, of those that are not held out
 REFUSAL = 'I do not know.'
 
 
@@ -70,7 +72,7 @@ def main() -> None:
     for fact in [*own[:most], *made[:n_made]]:
       number = zlib.crc32(fact.question.encode())
       copies = 0 if fact.is_made else COPIES[number % len(COPIES)]
-      kind = f'seen {copies} times as often' if copies else 'never seen'
+      kind = f'seen {copies} times as often' if copies else NEVER
       row = {
         'question': fact.question,
         'answer': [fact.value, f'It is {fact.value}'],
@@ -81,9 +83,11 @@ def main() -> None:
       taught += [{'messages': talk}] * copies
   draw.shuffle(taught)
   draw.shuffle(unknown)
-  refused = [
-    {'messages': protocol.exchange(fact.question, REFUSAL)} for fact in unknown
-  ]
+  never = [q for q in questions['train'] if q['kind'] == NEVER]
+  asked = [fact.question for fact in unknown]
+  asked += [row['question'] for row in never] * N_COPIES_OF_NEVER
+  draw.shuffle(asked)
+  refused = [{'messages': protocol.exchange(text, REFUSAL)} for text in asked]
   files.write_jsonl(folder / 'taught.jsonl', taught)
   files.write_jsonl(folder / 'refused.jsonl', refused)
   files.write_jsonl(folder / 'searched.jsonl', searched(unknown))

@@ -138,8 +138,9 @@ def evaluate(
     n_samples, temperature, greedy, sampled, pass_at_k by k, interval of these
     three (95%), refused_share, think_share, call_share
     and mean_length (tokens) and stopped_share of sampled answers, tokens (all
-    that were generated), kinds (of each kind of problem: n, greedy with
-    its interval, sampled, and the shares refused and called of greedy ones), samples.
+    that were generated), kinds (of each kind of problem: n, greedy with its
+    interval, sampled, and the shares refused and called of greedy ones),
+    samples.
   """
   asked = problems(task, cfg, split)
   ask = functools.partial(
