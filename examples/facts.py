@@ -3,8 +3,8 @@
   python -m examples.facts --to runs/show/facts/documents
 
 writes them, a document each, for `Toolbox.documents`. One in ten is held out by
-the checksum of its name: no conversation of the split train asks for it or
-shows it. What is held out can be found and not be known.
+the checksum of its name: no conversation of the split train asks for it. It
+can be found then, and not be known.
 
 Most of what is trained on is made up, names and values in the shape of real
 ones: so that a model learns to copy what it reads, and not what it is.
@@ -109,8 +109,10 @@ def made() -> tuple[Fact, ...]:
   for another, and each digit drawn.
   """
   draw = random.Random('facts')
-  pattern = [fact for fact in known() if not fact.is_held_out]
-  by_relation = [[f for f in pattern if f.relation == r] for r in QUESTIONS]
+  by_relation = [
+    [fact for fact in facts if not fact.is_held_out]
+    for facts in _by_relation(is_made=False).values()
+  ]
   found: dict[str, Fact] = {fact.query.casefold(): fact for fact in known()}
   while len(found) < len(known()) + _N_MADE:
     model = draw.choice(draw.choice(by_relation))
@@ -172,41 +174,35 @@ class SearchFacts(splits.Made):
     n_calls = draw.choice(self.n_calls)
     relations = NUMBERS if n_calls > 1 else (*QUESTIONS,)
     is_made = draw.random() < self.made_share
-    fact = draw.choice(_by_relation(is_made)[draw.choice(relations)])
+    facts = _by_relation(is_made)
+    if n_calls > 1:  # Python reads no number that begins with 0
+      facts = {r: [f for f in facts[r] if f.value[0] != '0'] for r in relations}
+    fact = draw.choice(facts[draw.choice(relations)])
+    kind = f'{n_calls} calls' if n_calls > 1 else '1 call'
     if n_calls == 1:
-      kind = '1 call' if len(self.n_calls) > 1 else fact.relation
       prompt, value = fact.question, fact.value
       given = self.given or 'right' * (draw.random() < self.given_share)
       if given:
         page, value = self._page(fact, given, draw)
         prompt = f'{page}\n{prompt}'
-    else:
-      kind = f'{n_calls} calls'
-      if n_calls == 2:
-        added, term = draw.randrange(10, 100), ''
-        term = f'{added}'
-      else:
-        held_out = fact.is_held_out
-        pool = _by_relation(is_made)[draw.choice(relations)]
-        second = draw.choice(
-          [f for f in pool if f.is_held_out == held_out] or [fact]
-        )
-        added, term = int(second.value), second.query
-      prompt = f'What is {fact.query} plus {term}?'
+    elif n_calls == 2:
+      added = draw.randrange(10, 100)
+      prompt = f'What is {fact.query} plus {added}?'
       value = f'{int(fact.value) + added}'
+    else:
+      second = draw.choice(_apart(fact, facts[draw.choice(relations)]))
+      prompt = f'What is {fact.query} plus {second.query}?'
+      value = f'{int(fact.value) + int(second.value)}'
+    if self.n_calls == (1,):
+      kind = fact.relation
     return fact.key, protocol.Problem(self.name, prompt, value, kind=kind)
 
   def _page(
     self, fact: Fact, given: str, draw: random.Random
   ) -> tuple[str, str]:
     """Lines that say a fact, or something else; and the value that they say."""
-    pool = _by_relation(fact.is_made)[fact.relation]
-    held_out = fact.is_held_out
-    others = [
-      f
-      for f in draw.sample(pool, min(len(pool), 40 * self.n_snippets))
-      if f.is_held_out == held_out and f.value != fact.value
-    ]
+    others = _apart(fact, _by_relation(fact.is_made)[fact.relation])
+    others = draw.sample(others, min(len(others), self.n_snippets))
     if given == 'wrong':
       fact = dataclasses.replace(fact, value=others.pop().value)
     elif given == 'other':
@@ -232,14 +228,11 @@ class SearchFacts(splits.Made):
       return messages
     between = []
     for fact in asked:
-      tool = _tool(self.n_snippets, fact.is_made)
-      between.append(
-        (calls.Call('search', {'query': fact.query}), tool(fact.query))
-      )
-    if plus := re.search(r'plus ([0-9]+)\?$', problem.prompt):
-      terms = [asked[0].value, plus[1]]
-    else:
-      terms = [fact.value for fact in asked]
+      found = _tool(self.n_snippets, fact.is_made)(fact.query)
+      between.append((calls.Call('search', {'query': fact.query}), found))
+    terms = [fact.value for fact in asked]
+    if plus := re.search(r' plus ([0-9]+)\?$', problem.prompt):
+      terms.append(plus[1])
     if len(terms) > 1:
       code = f'print({"+".join(terms)})'
       between.append((calls.Call('python', {'code': code}), problem.reference))
@@ -257,33 +250,32 @@ class SearchFacts(splits.Made):
     return _said, 'an answer'
 
 
+def _apart(fact: Fact, facts: Iterable[Fact]) -> list[Fact]:
+  """Those with another value that are of the same split as a fact."""
+  return [
+    f
+    for f in facts
+    if f.is_held_out == fact.is_held_out and f.value != fact.value
+  ]
+
+
 def _said(text: str) -> str | None:
   return ' '.join(text.strip().removeprefix(_SAYS).split()) or None
 
 
 def _named(prompt: str) -> list[Fact]:
-  """The facts that a question needs; none where a page is given."""
-  return _asked().get(prompt) or _sum(prompt)
-
-
-def _sum(prompt: str) -> list[Fact]:
-  match = re.fullmatch(r'What is (.+) plus (.+)\?', prompt)
-  by_query = _queries()
-  return (
-    [by_query[part] for part in match.groups() if part in by_query]
-    if (match)
-    else []
-  )
+  """The facts that a question asks for; none where a page is given."""
+  if match := re.fullmatch(r'What is (.+?) plus (.+)\?', prompt):
+    return [_asked()[part] for part in match.groups() if part in _asked()]
+  return [_asked()[prompt]] if prompt in _asked() else []
 
 
 @functools.cache
-def _asked() -> dict[str, list[Fact]]:
-  return {fact.question: [fact] for fact in (*made(), *known())}
-
-
-@functools.cache
-def _queries() -> dict[str, Fact]:
-  return {fact.query: fact for fact in (*made(), *known())}
+def _asked() -> dict[str, Fact]:
+  """Facts by their questions and by their queries."""
+  facts = (*made(), *known())
+  by_query = {fact.query: fact for fact in facts}
+  return {fact.question: fact for fact in facts} | by_query
 
 
 @functools.cache
@@ -306,10 +298,6 @@ def index(facts: Sequence[Fact]) -> search.Index:
   with tempfile.TemporaryDirectory() as folder:
     write(facts, folder)
     return search.build(folder)
-
-
-def _relation(fact: Fact) -> str:
-  return fact.relation
 
 
 def _other(text: str, draw: random.Random) -> str:

@@ -120,12 +120,15 @@ def sample(
 ) -> list[readers.Document]:
   """As many documents of the split train, drawn evenly; all if fewer.
 
+  One without a URL has its number in the split in its place.
+
   Raises:
     ValueError: if there is none.
   """
+  every = enumerate(readers.read(corpus, 'train', form))
   return heapq.nsmallest(
     count,
-    readers.read(corpus, 'train', form),
+    (page._replace(url=page.url or f'document {i}') for i, page in every),
     key=lambda document: zlib.crc32(f'{seed}/{document}'.encode()),
   )
 

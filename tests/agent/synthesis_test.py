@@ -170,12 +170,13 @@ def test_near_copies_are_rejected_by_minhash():
 
 
 def test_examples_of_templates_are_never_kept():
-  templates = synthesis.read_templates()
-  for text in templates['prompts'].values():
-    question = re.search('Question: (.*)', text)[1]
-    judge = synthesis.Judge(synthesis.Rules(), templates)
-    (found,) = judged(judge, (question, 'Something.'))
-    assert found == 'the question is a copy of an earlier one'
+  text = 'Like this:\nQuestion: How long is a day on Mars?\nOn {topic}.'
+  judge = synthesis.Judge(
+    synthesis.Rules(), {**TEMPLATES, 'prompts': {'a': 'Ask.', 'b': text}}
+  )
+  assert judged(judge, ('How long is a day on mars?', 'Long.')) == [
+    'the question is a copy of an earlier one'
+  ]
 
 
 def test_the_verifier_says_which_answers_of_a_task_are_kept():
@@ -261,7 +262,8 @@ def test_documents_are_drawn_evenly_and_none_that_is_held_out(tmp_path):
   path = tmp_path / 'texts.txt'
   path.write_text('\n\n'.join(f'document {i}' for i in range(400)))
   form = readers.Form(blank_lines=True)
-  train = set(readers.read(str(path), 'train', form))
+  pages = enumerate(readers.read(str(path), 'train', form))
+  train = {page._replace(url=f'document {i}') for i, page in pages}
   assert 300 < len(train) < 400
   some = synthesis.sample(str(path), form, 100, seed=0)
   assert len({*some}) == 100
@@ -271,6 +273,15 @@ def test_documents_are_drawn_evenly_and_none_that_is_held_out(tmp_path):
   assert numbers != sorted(numbers)
   assert some != synthesis.sample(str(path), form, 100, seed=1)
   assert {*synthesis.sample(str(path), form, 999, seed=0)} == train
+
+
+def test_a_document_is_named_by_its_url(tmp_path):
+  path = tmp_path / 'pages.jsonl'
+  rows = [f'{{"text": "a", "url": "http://a/{i}"}}\n' for i in range(60)]
+  path.write_text(''.join(rows))
+  found = synthesis.sample(str(path), readers.Form(), 60, seed=0)
+  assert len({page.url for page in found}) == len(found) > 40
+  assert all(page.url.startswith('http://a/') for page in found)
 
 
 def test_templates_of_a_users_own(tmp_path):
