@@ -15,6 +15,7 @@ from llm_jax.tasks import (
   letters,
   multiple_choice,
   multiplication,
+  prompts,
   protocol,
   python_functions,
   reversal,
@@ -31,6 +32,7 @@ AnyTask = (
   | letters.Letters
   | multiple_choice.MultipleChoice
   | multiplication.Multiplication
+  | prompts.Prompts
   | python_functions.PythonFunctions
   | reversal.Reversal
   | word_problems.WordProblems
