@@ -379,3 +379,24 @@ def test_a_call_that_nobody_does_is_shown():
 
   shown = ''.join(_session(script).respond('6*7?'))
   assert shown.splitlines()[0] == '[python: 6*7 -> not done]'
+
+
+def test_a_middle_is_asked_for_by_control_tokens():
+  """Each text by itself, and up to the token that ends a document."""
+  end = TOKENIZER.special_id('<|endoftext|>')
+  ids = [TOKENIZER.special_id(f'<|fim_{part}|>')
+         for part in ('prefix', 'suffix', 'middle')]  # fmt: skip
+  script = Script('mid', 'x', end=False)
+  session = terminal.Session(
+    script,
+    TOKENIZER,
+    formats.Infill(TOKENIZER),
+    terminal.Settings(400, 100),
+  )
+  assert ''.join(_say(session, 'a<FILL>é')).startswith('mid')
+  prompt = [end, ids[0], *b'a', ids[1], *'é'.encode(), ids[2]]
+  assert script.calls[0][0] == prompt
+  _say(session, '<FILL>')
+  assert script.calls[1][0] == [end, *ids]
+  assert formats.Infill(TOKENIZER).stop_ids == (end,)
+  assert 'has 2 <FILL>' in ''.join(_say(session, '<FILL> <FILL>'))
