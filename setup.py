@@ -34,7 +34,7 @@ _BASE = [
   'pyyaml>=6',  # a persona of a user's own; Flax and Orbax bring it along
   'jsonschema>=4.23',  # whether a call of a tool has the arguments it needs
   'bm25s>=0.3,<0.4',  # the index of the tool that searches documents
-  'urllib3>=2',  # asks endpoints, again where they are busy
+  'urllib3>=2.8',  # asks endpoints, again where they are busy
   'universal-pathlib>=0.3,<0.4',  # paths on any file system of fsspec
 ]
 

@@ -24,6 +24,8 @@ _DEFINE = {
 }
 # What flags of several recipes say where a recipe says nothing.
 _KNOWN = {
+  'reward_model': 'folder of experiments.reward_model, for Config.reward = '
+  "'model'; several: their mean",
   'chat': 'speak to the model in conversations, whatever its checkpoint says',
   'base': 'speak to the model in plain text, whatever its checkpoint says',
 }

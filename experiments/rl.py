@@ -1,17 +1,17 @@
-"""Teaches a model by policy gradient with a verifier.
+"""Teaches a model by policy gradient: a verifier's reward, or a model's.
 
 python -m experiments.rl --workdir runs/tiny/rl \
   --gin_file gin_configs/rl_tiny.gin --restore_from runs/tiny/sft
 
-From an assistant, or straight from a base model (R1-Zero style): what the
-checkpoint was trained on decides how problems are put to it. The loop is this
-recipe's own, since its batches depend on the parameters: rollout -> score ->
-advantage -> update. Hardware, time and result: see the header of each gin file.
+From an assistant, or straight from a base model (R1-Zero style). The loop is
+this recipe's own, since its batches depend on the parameters: rollout -> score
+-> advantage -> update. Hardware, time and result: see each gin file.
 """
 
 import contextlib
 import dataclasses
 import functools
+from collections.abc import Sequence
 from concurrent import futures
 
 from experiments import command_line, explain
@@ -23,9 +23,16 @@ from llm_jax.model import lora as model_lora
 from llm_jax.model import params
 from llm_jax.optim import optimizers
 from llm_jax.parallel import device_mesh
-from llm_jax.rl import algorithms, learn, metrics, prompts, rollout
+from llm_jax.rl import (
+  algorithms,
+  learn,
+  metrics,
+  prompts,
+  reward_models,
+  rollout,
+)
 from llm_jax.tasks import any_task, protocol
-from llm_jax.train import best_model, fit, start, training_loop, update
+from llm_jax.train import best_model, start, training_loop, update
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,7 +45,7 @@ class Config:
   n_problems: int = 0  # distinct ones, in epochs; 0: all of a file, else new
   max_new_tokens: int = 40  # longest answer
   temperature: float = 1.0  # of the rollouts and of the policy trained, > 0
-  reward: str = 'verifier'  # or 'random', the control
+  reward: str = 'verifier'  # 'model'; or 'random', the control
   evaluate_every: int = 20  # steps
   task: any_task.AnyTask = dataclasses.field(kw_only=True)
   preset: str = ''  # a named algorithm: grpo, dr_grpo, dapo, ...
@@ -62,7 +69,7 @@ class Config:
   mesh: device_mesh.MeshConfig = device_mesh.MeshConfig()
 
   def __post_init__(self):
-    rollout.check_reward(self.reward)
+    rollout.check_reward(self.reward, self.task)
     self.lora.check(self.optimizer)
     names = 'n_prompts n_samples evaluate_every'
     dataclass_json.require_at_least(self, names, 1)
@@ -75,6 +82,7 @@ def run(
   cfg: Config,
   workdir: str,
   restore_from: str,
+  reward_model: Sequence[str] = (),
   chat: bool = False,
   base: bool = False,
 ) -> None:
@@ -91,25 +99,17 @@ def run(
     tools=cfg.tools.schemas(),
   )
   policy_cfg = stage.model_config
-  # Problems: new ones at every step, or a pool of them in epochs.
   problems = prompts.load(stage, cfg.task, prompts.count(cfg))
   stop_ids = stage.chat_format.stop_ids
   request = rollout.make_request(cfg.max_new_tokens, stop_ids, cfg.temperature)
   first, row_length = prompts.check(policy_cfg, problems, request)
+  reward_fn, known = reward_models.choose(reward_model, stage, row_length)
 
   # Loss, optimizer and update.
   lines = params.table(policy_cfg, algorithm.has_values)
   lines = model_lora.trained(cfg.lora, lines)
   tx = optimizers.make(cfg.optimizer, stage.n_updates, lines)
-  step = fit.Step(
-    fit.Rows(n_rows, micro_batch=cfg.updates.micro_batch),
-    policy_cfg,
-    tx,
-    mesh=stage.mesh,
-    length=row_length,
-    adapters=cfg.lora,
-  )
-  plan = fit.choose(step)
+  plan = cfg.updates.plan(stage, tx, n_rows=n_rows, length=row_length)
   trained_cfg = dataclasses.replace(policy_cfg, remat=plan.remat)
   loss_fn = algorithms.make_loss_fn(
     algorithm, trained_cfg, first=first, temperature=cfg.temperature
@@ -119,9 +119,8 @@ def run(
   )
 
   # Begin, or go on from the newest checkpoint.
-  mixture = prompts.mixture(problems, cfg)
-  inputs = protocol.file_sums(cfg.task) | cfg.tools.inputs()
-  if stage.begin(inputs, plan, mixture):
+  inputs = protocol.file_sums(cfg.task) | cfg.tools.inputs() | known
+  if stage.begin(inputs, plan, prompts.mixture(problems, cfg)):
     return
   state, loop = stage.start(tx, cfg.lora, algorithm.has_values)
   n_done = int(state.step)
@@ -143,21 +142,23 @@ def run(
     dead_groups=functools.partial(algorithms.dead_groups, algorithm),
     pool=futures.ThreadPoolExecutor(cfg.rollouts.n_threads),
     using=using,
+    reward_fn=reward_fn,
   )
 
   def evaluate(step: int) -> None:
-    model = scoring.of_stage(stage, state, using)
-    sampled = metrics.evaluate(model, cfg, writer=loop.writer, step=step)
-    if step:
-      best.offer(sampled, state)
+    is_due = step % cfg.evaluate_every == 0 or step == cfg.loop.n_steps
+    if is_due and protocol.has_verifier(cfg.task):
+      model = scoring.of_stage(stage, state, using)
+      sampled = metrics.evaluate(model, cfg, writer=loop.writer, step=step)
+      if step:
+        best.offer(sampled, state)
 
   with opened, sampler.pool, best, loop:
     if not n_done:
       evaluate(0)
     for step in loop.steps(n_done):
-      number = cfg.loop.batch_number(step)
       policy = scoring.of_stage(stage, state).params
-      rollouts = rollout.collect(sampler, policy, number)
+      rollouts = rollout.collect(sampler, policy, cfg.loop.batch_number(step))
       batch = rollout.training_batch(rollouts.trained_groups, row_length)
       batch = annotate(policy, batch)
       advantages, found = learn.token_advantages(
@@ -169,11 +170,10 @@ def run(
       lines = metrics.lines(rollouts, cfg.rollouts.n_written)
       loop.writer.rollouts(step, lines)
       loop.write(step, learned | found | metrics.describe(rollouts, cfg.task))
-      if step % cfg.evaluate_every == 0 or step == cfg.loop.n_steps:
-        evaluate(step)
+      evaluate(step)
       if loop.is_due(step):
         loop.save(step, state)
-  record.finish(workdir, metrics.summary(loop.writer, best.value))
+  record.finish(workdir, metrics.summary(loop.writer, best.value, cfg.task))
 
 
 if __name__ == '__main__':

@@ -22,7 +22,8 @@ import numpy as np
 from jax.sharding import Mesh
 
 from llm_jax import types
-from llm_jax.chat import formats, template
+from llm_jax.chat import conversation, formats, template
+from llm_jax.data import preferences
 from llm_jax.infer import generate, reading
 from llm_jax.interop import (
   gguf_file,
@@ -31,6 +32,7 @@ from llm_jax.interop import (
   tokenizer_files,
 )
 from llm_jax.model import config as model_config
+from llm_jax.model import value_head
 from llm_jax.parallel import device_mesh
 from llm_jax.tokenizer import loading, text_tokenizer
 from llm_jax.train import checkpoint
@@ -116,6 +118,33 @@ class Model:
     return self._answers(
       prompts, self.chat_format, slides=False, sampling=sampling
     )[0]
+
+  def score(
+    self, conversations: Sequence[Sequence[Mapping[str, str]]]
+  ) -> list[float]:
+    """What a reward model makes of the last answer of each conversation.
+
+    Args:
+      conversations: in OpenAI's form, each up to one of the assistant.
+
+    Raises:
+      ValueError: if the model is no reward model, a conversation is none or
+        ends without an answer, or one is too long.
+    """
+    if value_head.NAME not in self.params:
+      raise ValueError(
+        'this model scores nothing; load the folder of experiments.reward_model'
+      )
+    pairs = []
+    for messages in conversations:
+      last = {'role': ''} if not messages else messages[-1]
+      if last['role'] != conversation.ASSISTANT:
+        raise ValueError('a conversation ends without an answer to score')
+      row = self.chat_format.rows(messages)[-1]
+      pairs.append(preferences.Answer(*row, rank=0).parts)
+    return reading.scores(
+      self.config, self.params, pairs, batch_size=16
+    ).tolist()
 
   def logprobs(
     self, texts: Sequence[str], batch_size: int = 16
@@ -218,7 +247,10 @@ def load(path: str | os.PathLike[str]) -> Model:
   gguf = gguf_file.find(path)
   if gguf is not None or os.path.exists(os.path.join(path, 'config.json')):
     return _load_published(path, gguf)
-  loaded = checkpoint.load_model(path)
+  _, saved = checkpoint.read_model_file(path)
+  loaded = checkpoint.load_model(
+    path, has_values=saved['stage'] == checkpoint.SCORING_STAGE
+  )
   tokenizer = loading.load(loaded.tokenizer_dir)
   return Model(
     config=loaded.model_config,

@@ -44,7 +44,7 @@ class Endpoint:
 
   url: str  # up to /v1
   model: str  # as the server calls it
-  timeout_s: float = 300.0  # of silence
+  timeout_s: float = 300.0  # of silence, or of a wait that a server asks for
   n_tries: int = 7  # where the server is busy, or does not answer
   wait_s: float = 0.5  # before the third try; doubles before each one more
 
@@ -67,6 +67,7 @@ class Endpoint:
       allowed_methods=None,
       status_forcelist=_BUSY,
       backoff_factor=self.wait_s,
+      retry_after_max=int(self.timeout_s),
       raise_on_status=False,
     )
     try:

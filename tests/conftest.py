@@ -16,6 +16,13 @@ import pytest
 from experiments import process
 
 NIGHTLY = {
+  'experiments/dpo_test.py': {
+    'test_other_losses': 'one of seven; losses/preference_test.py has all',
+  },
+  'experiments/reward_model_test.py': {
+    'test_resumed_is_uninterrupted_bit_for_bit': 'one ending of two',
+    'test_micro_batches_change_nothing': 'means over prompts, of a loss',
+  },
   'experiments/smollm_test.py': {
     'test_200_conversations_lower_the_loss_on_others': 'tiny models',
     'test_a_verifier_teaches_what_it_half_knows': 'tiny models',

@@ -96,6 +96,13 @@ def test_it_waits_as_long_as_the_server_asks():
     start_s = time.monotonic()
     client(server).ask(ASKED)
     assert time.monotonic() - start_s >= 1
+  # But not for ever.
+  with completions_server.running(
+    lambda *_: (429, {'Retry-After': '3600'}, b'')
+  ) as server:
+    with pytest.raises(OSError, match='answers 429'):
+      client(server, timeout_s=0.2, n_tries=2).ask(ASKED)
+    assert time.monotonic() - start_s < 20
 
 
 def test_a_server_that_is_down_is_one_clear_error(monkeypatch):

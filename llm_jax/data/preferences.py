@@ -38,6 +38,43 @@ class Answer(NamedTuple):
 Group = Sequence[Answer]  # the answers to one prompt
 
 
+def with_mismatched(
+  groups: Sequence[Group], rank: int, row_limit: int
+) -> list[Group]:
+  """Add to each prompt an answer to another one, for the KL of KTO.
+
+  It is the best answer to the next prompt, or to the first one behind it with
+  which the group still fits.
+
+  Args:
+    groups: two at least.
+    rank: of such answers, which no other has.
+    row_limit: tokens of a row.
+
+  Raises:
+    ValueError: if a group has no room for any.
+  """
+  found = []
+  for index, group in enumerate(groups):
+    prompt_ids, _ = group[0].parts
+    n_used = sum(len(answer.token_ids) for answer in group) + len(prompt_ids)
+    for other in [*groups[index + 1 :], *groups[:index]]:
+      best = min(other, key=lambda answer: answer.rank)
+      start = len(best.parts[0])
+      ids, mask = best.token_ids[start:], best.loss_mask[start:]
+      if n_used + len(ids) <= row_limit:
+        ids = [*prompt_ids, *ids]
+        mask = [*[0] * len(prompt_ids), *mask]
+        found.append([*group, Answer(ids, mask, rank)])
+        break
+    else:
+      raise ValueError(
+        f'kto adds an answer to another prompt, and {n_used} tokens leave no '
+        f'room for any in a row of {row_limit}; raise Config.sequence_length'
+      )
+  return found
+
+
 def make_batch_fn(
   groups: Sequence[Group],
   sequence_length: int,

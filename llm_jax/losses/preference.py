@@ -7,7 +7,7 @@ arrays, never a model, and computes no log-probabilities.
 """
 
 import dataclasses
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import chex
 import jax
@@ -15,12 +15,12 @@ import jax.numpy as jnp
 
 from llm_jax import types
 
-Metrics = dict[str, tuple[jax.Array, jax.Array]]
+Metrics = dict[str, Any]  # pairs, as update.make_update_fn takes them
 
 MISMATCHED = -1  # as rank: an answer to another prompt, for the KL of KTO
 _CERTAIN = -1e-7  # mean logp above which ORPO's odds are not told apart
 _BY_MARGIN = ('dpo', 'cdpo', 'robust', 'hinge', 'ipo')
-_METHODS = (*_BY_MARGIN, 'simpo', 'orpo', 'kto')
+_LOSSES = (*_BY_MARGIN, 'simpo', 'orpo', 'kto')
 
 
 class Answers(NamedTuple):
@@ -74,6 +74,30 @@ def bradley_terry(
   return _mean(loss_BAO, answers.pairs())
 
 
+def describe(name: str, x_BA: jax.Array, answers: Answers) -> Metrics:
+  """Means over prompts, as metrics.
+
+  Args:
+    name: of what x is.
+    x_BA: of each answer.
+    answers: which are compared.
+
+  Returns:
+    x of the better and of the worse answer of pairs, as NAME_chosen and
+    NAME_rejected, their NAME_margin, and accuracy: the share above 0 of that.
+  """
+  weight_BAO = answers.pairs()
+  n_prompts = jnp.maximum(weight_BAO.sum(), 1)
+  margin_BAO = x_BA[:, :, None] - x_BA[:, None, :]
+  sums = {
+    f'{name}_chosen': x_BA * weight_BAO.sum(axis=2),
+    f'{name}_rejected': x_BA * weight_BAO.sum(axis=1),
+    f'{name}_margin': margin_BAO * weight_BAO,
+    'accuracy': (margin_BAO > 0) * weight_BAO,
+  }
+  return {key: (values.sum(), n_prompts) for key, values in sums.items()}
+
+
 def plackett_luce(score_BA: jax.Array, answers: Answers) -> jax.Array:
   """-sum_k [s_(k) - logsumexp of s_(k) and of all that are ranked behind it].
 
@@ -102,7 +126,7 @@ def plackett_luce(score_BA: jax.Array, answers: Answers) -> jax.Array:
 class Preference:
   """How a policy learns from ranked answers; no reward model is needed."""
 
-  method: str = 'dpo'  # cdpo, robust, hinge, ipo, simpo, orpo or kto
+  loss: str = 'dpo'  # cdpo, robust, hinge, ipo, simpo, orpo or kto
   beta: float = 0.1  # a reward is beta (log pi - log reference); orpo: weight
   label_smoothing: float = 0.0  # cdpo, robust: share of pairs ranked wrongly
   gap: float = 0.0  # simpo: lead in reward that the better answer shall have
@@ -112,36 +136,36 @@ class Preference:
   undesirable_weight: float = 1.0  # kto: of the others
 
   def __post_init__(self):
-    method, smoothing = self.method, self.label_smoothing
-    is_smoothed = method in ('cdpo', 'robust')
+    loss, smoothing = self.loss, self.label_smoothing
+    is_smoothed = loss in ('cdpo', 'robust')
     weights = self.desirable_weight, self.undesirable_weight
     for is_wrong, why in (
-      (method not in _METHODS, f'use one of {_METHODS}'),
+      (loss not in _LOSSES, f'use one of {_LOSSES}'),
       (not self.beta > 0, f'beta = {self.beta} must be more than 0'),
       (is_smoothed and not 0 < smoothing < 0.5,
        f'label_smoothing = {smoothing}; it needs one above 0 and below 0.5'),
       (smoothing and not is_smoothed,
        f'label_smoothing = {smoothing} is for cdpo and robust'),
-      (self.gap and method != 'simpo', f'gap = {self.gap} is for simpo'),
-      (self.length_normalised and method not in _BY_MARGIN,
+      (self.gap and loss != 'simpo', f'gap = {self.gap} is for simpo'),
+      (self.length_normalised and loss not in _BY_MARGIN,
        'length_normalised is for ' + ', '.join(_BY_MARGIN)
        + '; simpo and orpo always are, and kto is not'),
       (not 0 <= self.sft_weight < float('inf'),
        f'sft_weight = {self.sft_weight} must be at least 0'),
-      (self.sft_weight and method in ('orpo', 'kto'),
+      (self.sft_weight and loss in ('orpo', 'kto'),
        f'sft_weight = {self.sft_weight}; orpo has that term, of weight 1, and '
        'kto compares no pairs'),
-      (weights != (1, 1) and method != 'kto',
+      (weights != (1, 1) and loss != 'kto',
        f'desirable_weight, undesirable_weight = {weights} are for kto'),
       (min(weights) < 0, f'the weights {weights} must be at least 0'),
     ):  # fmt: skip
       if is_wrong:
-        raise ValueError(f'Preference.method = {method!r}: {why}')
+        raise ValueError(f'Preference.loss = {loss!r}: {why}')
 
   @property
   def has_reference(self) -> bool:
     """Whether log-probabilities of a reference are needed."""
-    return self.method not in ('simpo', 'orpo')
+    return self.loss not in ('simpo', 'orpo')
 
 
 def dpo(margin: jax.Array, cfg: Preference) -> jax.Array:
@@ -220,6 +244,16 @@ def kto(
   )
 
 
+def log_ratio(cfg: Preference, logp: Any, ref_logp: Any, n_tokens: Any) -> Any:
+  """What a method compares of an answer: beta times it is its reward.
+
+  log pi - log reference, or a mean over tokens; without a reference log pi.
+  Args as of `policy`, in arrays of any shape; each answer has a token.
+  """
+  is_mean = cfg.length_normalised or not cfg.has_reference
+  return (logp - ref_logp) / (n_tokens if is_mean else 1)
+
+
 def policy(
   cfg: Preference,
   logp_BA: jax.Array,
@@ -239,20 +273,19 @@ def policy(
 
   Returns:
     Scalar loss, a mean over prompts; and metrics as update.make_update_fn takes
-    them: reward and log-probability of the better and of the worse answers,
-    margin between their rewards, share of pairs whose margin is above 0.
+    them: what `describe` says of rewards and of log-probabilities.
   """
   chex.assert_equal_shape([logp_BA, ref_logp_BA, n_tokens_BA, *answers])
   weight_BAO = answers.pairs()
-  is_mean = cfg.length_normalised or not cfg.has_reference
   n_BA = jnp.maximum(n_tokens_BA, 1) * 1.0
-  ratio_BA = (logp_BA - ref_logp_BA) / (n_BA if is_mean else 1)
+  ratio_BA = log_ratio(cfg, logp_BA, ref_logp_BA, n_tokens=n_BA)
   w_BA1, l_B1O = ratio_BA[:, :, None], ratio_BA[:, None, :]
   mean_logp_BA1 = (logp_BA / n_BA)[:, :, None]
   loss_fns = dict.fromkeys(('dpo', 'cdpo'), dpo)
   loss_fns |= {'robust': robust, 'hinge': hinge, 'ipo': ipo, 'simpo': simpo}
-  metrics = _metrics(cfg.beta, ratio_BA, logp_BA, weight_BAO=weight_BAO)
-  if cfg.method == 'kto':
+  metrics = describe('logp', logp_BA, answers)
+  metrics |= describe('reward', cfg.beta * ratio_BA, answers)
+  if cfg.loss == 'kto':
     is_other_BA = answers.rank_BA == MISMATCHED
     n_others = jnp.maximum(is_other_BA.sum(), 1)
     kl = jnp.maximum((ratio_BA * is_other_BA).sum() / n_others, 0)
@@ -262,28 +295,15 @@ def policy(
     return _mean(loss_BA, weight_BA), metrics | {
       'kl': ((ratio_BA * is_other_BA).sum(), n_others * 1.0)
     }
-  if cfg.method == 'orpo':
+  if cfg.loss == 'orpo':
     # An empty place has logp 0, whose odds are infinite.
     safe_BA = jnp.where(answers.group_BA > 0, ratio_BA, -1)
     ratio_BAO = odds_ratio(safe_BA[:, :, None], safe_BA[:, None, :])
     loss_BAO = cfg.beta * ratio_BAO - mean_logp_BA1
   else:
-    loss_BAO = loss_fns[cfg.method](w_BA1 - l_B1O, cfg)
+    loss_BAO = loss_fns[cfg.loss](w_BA1 - l_B1O, cfg)
     loss_BAO -= cfg.sft_weight * mean_logp_BA1
   return _mean(loss_BAO, weight_BAO), metrics
-
-
-def _metrics(beta, ratio_BA, logp_BA, weight_BAO) -> Metrics:
-  n_prompts = jnp.maximum(weight_BAO.sum(), 1)
-  by_rank = {'chosen': weight_BAO.sum(axis=2), 'rejected': weight_BAO.sum(1)}
-  found = {}
-  for name, weight_BX in by_rank.items():
-    found[f'reward_{name}'] = (beta * ratio_BA * weight_BX).sum(), n_prompts
-    found[f'logp_{name}'] = (logp_BA * weight_BX).sum(), n_prompts
-  margin_BAO = beta * (ratio_BA[:, :, None] - ratio_BA[:, None, :])
-  found['margin'] = (margin_BAO * weight_BAO).sum(), n_prompts
-  found['accuracy'] = ((margin_BAO > 0) * weight_BAO).sum(), n_prompts
-  return found
 
 
 def _mean(x: jax.Array, weight: jax.Array) -> jax.Array:

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 from jax.experimental import multihost_utils
 
 from llm_jax import dataclass_json, types
@@ -21,7 +22,7 @@ from llm_jax.losses import policy
 from llm_jax.model import likelihood
 from llm_jax.parallel import device_mesh
 from llm_jax.rl import advantages, algorithms, metrics
-from llm_jax.train import start, train_state, update
+from llm_jax.train import fit, start, train_state, update
 
 Arrays = dict[str, np.ndarray]
 
@@ -56,6 +57,25 @@ class Updates:
       )
     return rows
 
+  def plan(
+    self,
+    stage: start.Stage,
+    tx: optax.GradientTransformation,
+    n_rows: int,
+    length: int,
+  ) -> fit.Plan:
+    """How an update of so many answers, in rows of a length, is computed."""
+    return fit.choose(
+      fit.Step(
+        fit.Rows(n_rows, micro_batch=self.micro_batch),
+        stage.model_config,
+        tx,
+        mesh=stage.mesh,
+        length=length,
+        adapters=stage.cfg.lora,
+      )
+    )
+
 
 @dataclasses.dataclass(frozen=True)
 class Learner:
@@ -85,7 +105,9 @@ def make_annotate_fn(
     baseline value, and trainer_logp_BT if tokens are weighed by importance.
   """
   algorithm, stage = learner.algorithm, learner.stage
+  # What a reward model says is to be read beside how far the policy went.
   has_kl = bool(algorithm.kl_coefficient or algorithm.kl_in_reward)
+  has_kl |= stage.cfg.reward == 'model'
   has_values, is_weighed = algorithm.has_values, bool(algorithm.max_importance)
   if not (has_kl or has_values or is_weighed):
     return lambda params, batch: batch
@@ -197,9 +219,12 @@ def _rewards(learner, batch, reward_PR):
     found['reward_overlong'] = float(penalty_PR.mean())
     reward_PR = reward_PR + penalty_PR
   kl_BT = np.zeros(mask_BT.shape)
-  if cfg.kl_in_reward:
+  if 'ref_logp_BT' in batch:
     kl_BT = (batch['old_logp_BT'] - batch['ref_logp_BT']) * mask_BT
-    kl_BT = cfg.kl_in_reward * kl_BT.astype(np.float64)
+    kl_BT = kl_BT.astype(np.float64)
+    found['kl_of_answers'] = float(kl_BT.sum(axis=1).mean())
+    kl_BT *= cfg.kl_in_reward
+  if cfg.kl_in_reward:
     found['reward_kl'] = -float(kl_BT.sum(axis=1).mean())
   return reward_PR, kl_BT, found
 

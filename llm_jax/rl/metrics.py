@@ -39,7 +39,8 @@ def describe(
     task: what was asked; it knows a thought when it sees one.
 
   Returns:
-    accuracy, which is pass@1, and pass_at_k of larger k; reward_mean,
+    accuracy, which is pass@1, and pass_at_k of larger k, where there is a
+    verifier; equal_share (of answers that a group has already); reward_mean,
     dead_group_share and drawn_groups; mean_length, min_length and max_length
     (tokens, stop token included), truncated_share, entropy (nats a token,
     estimated from the drawn tokens, so at their temperature), call_share,
@@ -56,15 +57,16 @@ def describe(
   n_tokens, n = sum(lengths), len(answers)
   n_drawn = sum(sum(answer.drawn) for answer in answers)
   n_correct = [group.n_correct for group in groups]
-  return {
-    'accuracy': sum(n_correct) / n,
-    **{
-      f'pass_at_{k}': sum(estimates) / len(groups)
-      for k, estimates in statistics.pass_at_powers(
-        reward_PR.shape[1], n_correct
-      ).items()
-      if k > 1
-    },
+  verdicts = {}
+  if protocol.has_verifier(task):
+    verdicts['accuracy'] = sum(n_correct) / n
+    passes = statistics.pass_at_powers(reward_PR.shape[1], n_correct)
+    for k, estimates in passes.items():
+      if k > 1:
+        verdicts[f'pass_at_{k}'] = sum(estimates) / len(groups)
+  n_distinct = sum(len(set(group.texts)) for group in groups)
+  return verdicts | {
+    'equal_share': 1 - n_distinct / n,
     'reward_mean': float(reward_PR.mean()),
     'dead_group_share': float(collected.is_dead_P.mean()),
     'drawn_groups': len(groups),
@@ -173,16 +175,24 @@ def lines(collected: rollout.Collected, limit: int) -> Iterator[dict[str, Any]]:
     }
 
 
-def summary(writer: metrics.Writer, best_sampled: float) -> dict[str, Any]:
+def summary(
+  writer: metrics.Writer, best_sampled: float, task: protocol.Task
+) -> dict[str, Any]:
   """What done.json holds of a finished run.
 
   Args:
     writer: of the run's numbers.
     best_sampled: the best share of sampled answers that was right.
+    task: what was asked.
   """
+  tokens = {'tokens': writer.total('sampled_tokens')}
+  if not protocol.has_verifier(task):
+    reward, length = writer.last('reward_mean'), writer.last('mean_length')
+    said = f'reward {reward:.3f}, {length:.0f} tokens an answer'
+    return tokens | {'result': f'{said}; nobody verified them'}
   sampled, greedy = writer.last('eval_sampled'), writer.last('eval_greedy')
   return {
-    'tokens': writer.total('sampled_tokens'),
+    **tokens,
     'best_sampled': best_sampled,
     'result': f'{sampled:.1%} of sampled and {greedy:.1%} of greedy answers to '
     'held-out problems are right',

@@ -16,12 +16,13 @@ from jax.experimental import multihost_utils
 from llm_jax import dataclass_json, types
 from llm_jax.agent import turns
 from llm_jax.infer import generate
-from llm_jax.rl import prompts
+from llm_jax.rl import prompts, reward_models
+from llm_jax.tasks import protocol
 from llm_jax.train import start
 from llm_jax.verify import grading
 
 # Whatever accuracy rises under random rewards does not come from the verifier.
-REWARDS = ('verifier', 'random')
+REWARDS = ('verifier', 'random', 'model')
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,11 +31,12 @@ class Rollouts:
 
   batch_size: int = 0  # answers drawn together; 0: all of a draw
   max_refills: int = 0  # draws of further problems where groups teach nothing
+  spread_weight: float = 0.0  # of several reward models, taken off their mean
   n_threads: int = 2  # that judge while others are drawn
   n_written: int = 16  # answers of each step in rollouts.jsonl
 
   def __post_init__(self):
-    names = 'batch_size max_refills n_written'
+    names = 'batch_size max_refills n_written spread_weight'
     dataclass_json.require_at_least(self, names, 0)
     dataclass_json.require_at_least(self, 'n_threads', 1)
 
@@ -50,12 +52,18 @@ class Sampler:
   dead_groups: Callable[[np.ndarray], np.ndarray]  # reward_PR -> is_dead_P
   pool: futures.Executor  # threads that judge
   using: turns.Tools | None = None  # that may be called
+  reward_fn: reward_models.RewardFn | None = None  # in place of verdicts
 
 
-def check_reward(name: str) -> None:
-  """Refuse what is none of REWARDS."""
+def check_reward(name: str, task: protocol.Task) -> None:
+  """Refuse what is none of REWARDS, or what the task does not have."""
   if name not in REWARDS:
     raise ValueError(f'Config.reward = {name!r}; use one of {REWARDS}')
+  if name == 'verifier' and not protocol.has_verifier(task):
+    raise ValueError(
+      f"the task {task.name} has no verifier; set Config.reward = 'model' and "
+      'give --reward_model'
+    )
 
 
 def make_request(
@@ -213,6 +221,11 @@ def draw(
   if cfg.reward == 'random':
     shape = len(groups), n_samples
     reward_PR = coins(shape, seed=seed, step=step, draw=number)
+  elif sampler.reward_fn is not None:
+    pairs = [
+      (g.prompt.token_ids, a.token_ids) for g in groups for a in g.answers
+    ]
+    reward_PR = sampler.reward_fn(pairs).reshape(len(groups), n_samples)
   else:
     reward_PR = verdicts(groups)
   return Draw(groups, reward_PR, sample_s)

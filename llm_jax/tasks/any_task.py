@@ -16,6 +16,7 @@ from llm_jax.tasks import (
   letters,
   multiple_choice,
   multiplication,
+  prompts,
   protocol,
   python_functions,
   reversal,
@@ -33,6 +34,7 @@ AnyTask = (
   | letters.Letters
   | multiple_choice.MultipleChoice
   | multiplication.Multiplication
+  | prompts.Prompts
   | python_functions.PythonFunctions
   | reversal.Reversal
   | word_problems.WordProblems

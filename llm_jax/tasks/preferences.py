@@ -122,6 +122,24 @@ def _group(
   return group
 
 
+def split(
+  rows: Sequence[LaidOut],
+) -> tuple[list[LaidOut], list[preferences.Group]]:
+  """What is trained on, and the answers to prompts that are held out.
+
+  Raises:
+    ValueError: if there is nothing of one of both.
+  """
+  trained = [row for row in rows if not row.is_held_out]
+  held_out = [row.group for row in rows if row.is_held_out]
+  if not trained or not held_out:
+    raise ValueError(
+      f'of {len(rows)} prompts with rankings {len(held_out)} are held out, one '
+      'in ten by its checksum, and there must be some of both; give more'
+    )
+  return trained, held_out
+
+
 def mixture(rows: Sequence[LaidOut], epochs: float) -> list[dict[str, Any]]:
   """What a run reads of each source so often, for `record.mixture`."""
   answers: dict[str, list[preferences.Answer]] = collections.defaultdict(list)

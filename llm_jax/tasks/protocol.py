@@ -112,6 +112,11 @@ def conversations(
   return result
 
 
+def has_verifier(task: Task) -> bool:
+  """Whether its score says what is right; else only a model can reward."""
+  return getattr(task, 'has_verifier', True)
+
+
 def file_of(task: Task) -> str:
   """The file whose questions an evaluation asks; empty: they are made."""
   return getattr(task, 'held_out_path', '') or getattr(task, 'path', '')

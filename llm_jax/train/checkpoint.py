@@ -31,6 +31,7 @@ from llm_jax.model import config, params, value_head
 from llm_jax.parallel import device_mesh
 from llm_jax.train import stopping, train_state
 
+SCORING_STAGE = 'reward_model'  # its models have a head that scores
 N_KEPT = 2  # one damaged checkpoint never leaves nothing
 _FOLDER = 'checkpoints'
 _ASIDE = 'damaged_checkpoints'
@@ -252,30 +253,42 @@ def copy_model_files(source: str, target: str) -> None:
   )
 
 
-def load_model(stage_dir: str, mesh: Mesh | None = None) -> LoadedModel:
+def load_model(
+  stage_dir: str, mesh: Mesh | None = None, has_values: bool = False
+) -> LoadedModel:
   """Load the model that a stage left, from its newest whole checkpoint.
 
   Args:
     stage_dir: folder of the stage.
     mesh: where to put the parameters; None: on the first device.
+    has_values: with the head by which a reward model scores.
 
   Returns:
     The model with its configuration and the folder of its tokenizer.
 
   Raises:
     FileNotFoundError: if there is no model there.
-    ValueError: if every checkpoint is damaged.
+    ValueError: if every checkpoint is damaged, or has_values and it is no
+      reward model.
   """
   folder = os.path.abspath(os.path.join(stage_dir, _FOLDER))
   cfg, saved = read_model_file(stage_dir)
   # Earlier files say less.
   usage = dataclass_json.with_defaults(usages.UNKNOWN, saved.get('usage', {}))
   mesh = mesh or device_mesh.make(device_mesh.MeshConfig(data=1))
-  like = params.abstract(params.table(cfg), mesh)
-  step, parts = _newest_whole(folder, {'params': like})
+  like = params.abstract(params.table(cfg, has_values), mesh)
+  abstract = {'params': like}
+  if has_values:
+    if saved['stage'] != SCORING_STAGE:
+      raise ValueError(
+        f'{stage_dir} is of the stage {saved["stage"]}, whose model scores '
+        'no answers; give the folder of experiments.reward_model'
+      )
+    abstract[value_head.NAME] = {value_head.NAME: like.pop(value_head.NAME)}
+  step, parts = _newest_whole(folder, abstract)
   return LoadedModel(
     model_config=cfg,
-    params=parts['params'],
+    params=parts['params'] | parts.get(value_head.NAME, {}),
     tokenizer_dir=os.path.join(folder, _TOKENIZER),
     step=step,
     stage=saved['stage'],

@@ -170,12 +170,13 @@ def test_near_copies_are_rejected_by_minhash():
 
 
 def test_examples_of_templates_are_never_kept():
-  templates = synthesis.read_templates()
-  for text in templates['prompts'].values():
-    question = re.search('Question: (.*)', text)[1]
-    judge = synthesis.Judge(synthesis.Rules(), templates)
-    (found,) = judged(judge, (question, 'Something.'))
-    assert found == 'the question is a copy of an earlier one'
+  text = 'Like this:\nQuestion: How long is a day on Mars?\nOn {topic}.'
+  judge = synthesis.Judge(
+    synthesis.Rules(), {**TEMPLATES, 'prompts': {'a': 'Ask.', 'b': text}}
+  )
+  assert judged(judge, ('How long is a day on mars?', 'Long.')) == [
+    'the question is a copy of an earlier one'
+  ]
 
 
 def test_the_verifier_says_which_answers_of_a_task_are_kept():
@@ -222,12 +223,14 @@ def test_prompts_show_what_is_given_and_nothing_twice_filled():
   seen = set()
   for number, prompt in enumerate(asked):
     (message,) = prompt.messages
-    assert prompt.origin['document'] == f'http://{"ab"[number % 2]}/'
     topic = prompt.origin['topic']
     seen.add((prompt.origin['template'], topic))
     if prompt.origin['template'] == 'other':
       assert message['content'] == f'On {topic}.'
+      assert prompt.origin == {'template': 'other', 'topic': topic}
       continue
+    assert prompt.origin['document'] == f'http://{"ab"[number % 2]}/'
+    assert prompt.origin['persona'] == 'a child'
     line, rest = message['content'].split('\n', 1)
     assert rest == f'As a child, on {topic}.\nAsk {{{{"x"}}}}.'
     shown = line.removeprefix('Read: ')
@@ -253,15 +256,31 @@ def test_lines_that_name_what_is_not_given_are_left_out():
     ValueError, match='nothing to ask about; give --documents'
   ):
     first(1, templates, [], {})
-  with pytest.raises(ValueError, match=r'no template names \{persona\}'):
+  with pytest.raises(
+    ValueError, match=r'no template that .* names \{persona\}'
+  ):
     first(1, templates, [], {'persona': ['a child'], 'topic': ['tides']})
+
+
+def test_a_persona_is_not_what_is_asked_about():
+  ours = synthesis.read_templates()['prompts']
+  documents = [readers.Document('Of tides.', '')]
+  asked = first(40, ours, documents, {'persona': ['a child']})
+  assert {x.origin['template'] for x in asked} == {'document', 'document_why'}
+  for prompt in asked:
+    (message,) = prompt.messages
+    assert 'this text' in message['content']
+    assert message['content'].endswith('would ask.\n\nText: Of tides.')
+  with pytest.raises(ValueError, match=r'names \{persona\}; write one'):
+    first(1, ours, [], {'persona': ['a child']})
 
 
 def test_documents_are_drawn_evenly_and_none_that_is_held_out(tmp_path):
   path = tmp_path / 'texts.txt'
   path.write_text('\n\n'.join(f'document {i}' for i in range(400)))
   form = readers.Form(blank_lines=True)
-  train = set(readers.read(str(path), 'train', form))
+  pages = enumerate(readers.read(str(path), 'train', form))
+  train = {page._replace(url=f'document {i}') for i, page in pages}
   assert 300 < len(train) < 400
   some = synthesis.sample(str(path), form, 100, seed=0)
   assert len({*some}) == 100
@@ -271,6 +290,15 @@ def test_documents_are_drawn_evenly_and_none_that_is_held_out(tmp_path):
   assert numbers != sorted(numbers)
   assert some != synthesis.sample(str(path), form, 100, seed=1)
   assert {*synthesis.sample(str(path), form, 999, seed=0)} == train
+
+
+def test_a_document_is_named_by_its_url(tmp_path):
+  path = tmp_path / 'pages.jsonl'
+  rows = [f'{{"text": "a", "url": "http://a/{i}"}}\n' for i in range(60)]
+  path.write_text(''.join(rows))
+  found = synthesis.sample(str(path), readers.Form(), 60, seed=0)
+  assert len({page.url for page in found}) == len(found) > 40
+  assert all(page.url.startswith('http://a/') for page in found)
 
 
 def test_templates_of_a_users_own(tmp_path):

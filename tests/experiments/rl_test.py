@@ -3,6 +3,7 @@
 import dataclasses
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,14 +12,17 @@ import numpy as np
 import pytest
 from flax import traverse_util
 
-from experiments import rl
+import llm_jax
+from experiments import reward_model, rl
 from llm_jax import files
 from llm_jax.evals import scoring
+from llm_jax.infer import reading
 from llm_jax.model import lora
 from llm_jax.optim import optimizers
 from llm_jax.parallel import device_mesh
 from llm_jax.rl import learn, rollout
-from llm_jax.tasks import addition, word_problems
+from llm_jax.tasks import addition, prompts, word_problems
+from llm_jax.tokenizer import encoding
 from llm_jax.train import checkpoint, start, training_loop
 from tests.evals import tiny_checkpoint
 
@@ -198,3 +202,110 @@ def test_adapters_have_no_value_function(tmp_path):
   cfg = config_of(addition.Addition(), lora=lora.Lora(rank=2))
   with pytest.raises(ValueError, match='an algorithm without one'):
     rl.run(cfg, str(tmp_path / 'rl'), str(base))
+
+
+@pytest.fixture(scope='module')
+def policy_and_models(tmp_path_factory):
+  """A chat model, two reward models from it, and a file of prompts."""
+  folder = tmp_path_factory.mktemp('rlhf')
+  base = str(tiny_checkpoint.write(folder / 'base', is_chat=True))
+  rows = [
+    {'prompt': f'q {i}', 'chosen': 'e' * (1 + i % 5), 'rejected': 'xyz'[i % 3]}
+    for i in range(60)
+  ]
+  file = folder / 'pairs.jsonl'
+  file.write_text('\n'.join(map(json.dumps, rows)))
+  for seed in (0, 1):
+    cfg = reward_model.Config(
+      seed=seed,
+      batch_size=4,
+      sequence_length=128,
+      optimizer=optimizers.Optimizer(
+        matrices='adamw', peak_lr=0.03, warmup_steps=1
+      ),
+      loop=training_loop.LoopConfig(n_steps=3),
+      mesh=device_mesh.MeshConfig(data=1),
+    )
+    reward_model.run(cfg, str(folder / f'rm{seed}'), base, [str(file)])
+  return base, [str(folder / f'rm{seed}') for seed in (0, 1)], str(file)
+
+
+def with_models(path, **changes):
+  return config_of(
+    prompts.Prompts(path=path),
+    reward='model',
+    preset='dr_grpo',
+    updates=learn.Updates(),
+    optimizer=optimizers.Optimizer(
+      matrices='adamw', peak_lr=0.01, warmup_steps=0
+    ),
+    loop=training_loop.LoopConfig(n_steps=2),
+    **changes,
+  )
+
+
+def test_models_reward_answers_to_prompts(policy_and_models, tmp_path):
+  """Each reward is the mean of two scores, less their spread, of the ids."""
+  base, models, path = policy_and_models
+  cfg = with_models(
+    path,
+    max_new_tokens=1,
+    rollouts=rollout.Rollouts(n_written=99, spread_weight=0.5),
+  )
+  workdir = tmp_path / 'rl'
+  rl.run(cfg, str(workdir), base, models)
+  lines = numbers(workdir)
+  scorers = [llm_jax.load(folder) for folder in models]
+  n_compared = 0
+  for line in lines['rollouts.jsonl']:
+    prompt = [{'role': 'user', 'content': line['prompt']}]
+    pair = scorers[0].chat_format.prompt(prompt), [*line['text'].encode()]
+    if line['text'].isascii() and not line['finished'] and pair[1]:
+      both = [
+        reading.scores(x.config, x.params, [pair], batch_size=1)[0]
+        for x in scorers
+      ]
+      assert np.std(both) > 1e-3
+      expected = np.mean(both) - 0.5 * np.std(both)
+      assert line['reward'] == pytest.approx(expected, abs=1e-5)
+      n_compared += 1
+  assert n_compared > 2
+  first, second = (x for x in lines['metrics.jsonl'] if 'loss' in x)
+  assert first['kl_of_answers'] == pytest.approx(0, abs=1e-3)
+  assert second['kl_of_answers'] != first['kl_of_answers']
+  for line in (first, second):
+    assert 'accuracy' not in line
+    assert 0 <= line['equal_share'] < 1
+  assert not any('eval_sampled' in x for x in lines['metrics.jsonl'])
+  done = files.read_json(workdir / 'done.json')
+  assert 'nobody verified them' in done['result']
+  run = files.read_json(workdir / 'run.json')
+  assert {'reward_model 0', 'reward_model 1', 'task.path'} <= run[
+    'inputs'
+  ].keys()
+
+
+def test_models_that_cannot_reward_are_refused(policy_and_models, tmp_path):
+  base, models, path = policy_and_models
+  cfg = with_models(path)
+
+  def refused(fault, cfg=cfg, given=(), start=base):
+    with pytest.raises(ValueError, match=fault):
+      rl.run(cfg, str(tmp_path / 'rl'), start, given)
+    assert not (tmp_path / 'rl' / 'run.json').exists()
+
+  refused("'model' takes one folder at least")
+  refused('stage sft, whose model scores no', given=[base])
+  random = dataclasses.replace(cfg, reward='random')
+  refused('and only it takes any', random, given=models)
+  plain = str(tiny_checkpoint.write(tmp_path / 'plain', is_chat=False))
+  refused('has the chat format True', given=models, start=plain)
+  other = tmp_path / 'other'
+  shutil.copytree(models[0], other)
+  vocabulary = encoding.Tokenizer.from_merges([(101, 101)], 'qwen2')
+  vocabulary.save(other / 'checkpoints' / 'tokenizer')
+  refused('has the vocabulary', given=[str(other)])
+  with pytest.raises(
+    ValueError, match='prompts has no verifier; set Config.rew'
+  ):
+    dataclasses.replace(cfg, reward='verifier')

@@ -119,8 +119,9 @@ def test_losses_of_a_margin(method, options, value, slope):
   assert got == pytest.approx(value, abs=1e-6)
   np.testing.assert_allclose(grad_A, [slope, -slope], atol=1e-6)
   assert found == pytest.approx(
-    {'reward_chosen': 0.2, 'reward_rejected': -0.4, 'margin': 0.6}
-    | {'logp_chosen': -3, 'logp_rejected': -6, 'accuracy': 1},
+    {'reward_chosen': 0.2, 'reward_rejected': -0.4, 'reward_margin': 0.6}
+    | {'logp_chosen': -3, 'logp_rejected': -6, 'accuracy': 1}
+    | {'logp_margin': 3},
     abs=1e-6,
   )
 
@@ -192,7 +193,7 @@ def test_length_normalised_margins():
   cfg = Preference('ipo', beta=1.0, length_normalised=True)
   value, _, found = policy_loss(cfg, **given)
   assert value == pytest.approx((0.75 - 0.5) ** 2, abs=1e-6)
-  assert found['margin'] == pytest.approx(0.75, abs=1e-6)
+  assert found['reward_margin'] == pytest.approx(0.75, abs=1e-6)
 
 
 def test_kto_by_hand():
@@ -230,15 +231,15 @@ def test_kto_by_hand():
 @pytest.mark.parametrize(
   ('settings', 'fault'),
   [
-    ({'method': 'nca'}, 'use one of'),
+    ({'loss': 'nca'}, 'use one of'),
     ({'beta': 0.0}, 'beta = 0.0 must be more than 0'),
     ({'label_smoothing': 0.1}, 'is for cdpo and robust'),
-    ({'method': 'robust'}, 'needs one above 0 and below 0.5'),
-    ({'method': 'cdpo', 'label_smoothing': 0.5}, 'below 0.5'),
+    ({'loss': 'robust'}, 'needs one above 0 and below 0.5'),
+    ({'loss': 'cdpo', 'label_smoothing': 0.5}, 'below 0.5'),
     ({'gap': 1.0}, 'gap = 1.0 is for simpo'),
-    ({'method': 'simpo', 'length_normalised': True}, 'always are'),
-    ({'method': 'orpo', 'sft_weight': 1.0}, 'has that term'),
-    ({'method': 'kto', 'sft_weight': 1.0}, 'compares no pairs'),
+    ({'loss': 'simpo', 'length_normalised': True}, 'always are'),
+    ({'loss': 'orpo', 'sft_weight': 1.0}, 'has that term'),
+    ({'loss': 'kto', 'sft_weight': 1.0}, 'compares no pairs'),
     ({'desirable_weight': 2.0}, 'are for kto'),
     ({'sft_weight': -1.0}, 'at least 0'),
   ],

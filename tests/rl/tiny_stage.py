@@ -21,7 +21,7 @@ def make(model, params=None, tokenizer=None, data=1, **cfg):
     params = transformer.init(model, jax.random.key(1))
   return start.Stage(
     name='rl',
-    cfg=types.SimpleNamespace(**{'seed': 0, **cfg}),
+    cfg=types.SimpleNamespace(**{'seed': 0, 'reward': 'verifier', **cfg}),
     workdir='',
     mesh=device_mesh.make(device_mesh.MeshConfig(data=data)),
     model_config=model,
