@@ -33,6 +33,7 @@ _BASE = [
   'jinja2>=3.1.6',
   'jsonschema>=4.23',  # whether a call of a tool has the arguments it needs
   'bm25s>=0.3,<0.4',  # the index of the tool that searches documents
+  'urllib3>=2.8',  # asks endpoints, again where they are busy
   'universal-pathlib>=0.3,<0.4',  # paths on any file system of fsspec
 ]
 
@@ -145,6 +146,7 @@ setuptools.setup(
   entry_points={'console_scripts': ['llm_jax = llm_jax.__main__:main']},
   package_data={
     'llm_jax': ['py.typed'],
+    'llm_jax.agent': ['*.toml'],
     'llm_jax.recipes.gin_configs': ['*.gin'],
     'llm_jax.web.filter': ['blocklist/*/domains', 'english_words.toml'],
     'llm_jax.interop': ['*.toml'],

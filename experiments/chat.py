@@ -8,6 +8,11 @@ only pretrained can do. With --single_turn each message is a conversation of its
 own; a model never sees more questions than the longest of its training had.
 --prompt TEXT prints one answer and ends. /help lists the commands. Nothing is
 written to disk.
+
+With --fim a model that was pretrained with Config.fim_rate fills in what is
+missing in a text, typed, piped or given by --prompt, where <FILL> stands:
+
+  python -m experiments.chat --restore_from runs/fim --fim --prompt 'a <FILL> b'
 """
 
 import contextlib
@@ -45,6 +50,7 @@ def run(
   chat: bool = False,
   base: bool = False,
   single_turn: bool = False,
+  fim: bool = False,
   prompt: str | None = None,
   tools: Sequence[str] = (),
   documents: str = '',
@@ -57,6 +63,7 @@ def run(
     chat: answer messages, whatever the checkpoint was trained on.
     base: continue text instead of answering messages.
     single_turn: forget each message before the next.
+    fim: fill in the middle of texts, one piped or each that is typed.
     prompt: answer this alone and end.
     tools: that the model may call; see Toolbox.
     documents: that the tool `search` searches.
@@ -64,7 +71,12 @@ def run(
   loaded = checkpoint.load_model(restore_from)
   tokenizer = loading.load(loaded.tokenizer_dir)
   context = loaded.model_config.max_length
-  is_chat = formats.override(chat, base)
+  is_chat = formats.override(chat, base or fim)
+  if fim and not loaded.usage.fills and tokenizer.published is None:
+    raise ValueError(
+      f'the model of {restore_from} was not trained to fill in a middle; leave '
+      'out --fim, or pretrain with Config.fim_rate = 0.5'
+    )
   notices = []
   if is_chat is None and not loaded.is_chat:
     notices.append(
@@ -82,7 +94,10 @@ def run(
       'ones are forgotten]'
     )
   # A quarter of the context leaves room for the turns before.
-  limit = cfg.max_new_tokens if base else min(cfg.max_new_tokens, context // 4)
+  slides = base and not fim
+  limit = (
+    cfg.max_new_tokens if slides else min(cfg.max_new_tokens, context // 4)
+  )
   settings = terminal.Settings(
     context_tokens=context,
     max_new_tokens=limit,
@@ -97,6 +112,10 @@ def run(
     documents=documents or cfg.tools.documents,
   )
   chat_format = formats.choose(tokenizer, is_chat, box.schemas())
+  if fim:
+    chat_format = formats.Infill(tokenizer)
+    if prompt is None and not sys.stdin.isatty():
+      prompt = sys.stdin.read()
   stack = contextlib.ExitStack()
   using = stack.enter_context(box.opened(chat_format))
 
@@ -154,6 +173,7 @@ if __name__ == '__main__':
     chat='answer messages, whatever the checkpoint was trained on',
     base='continue text instead of answering messages',
     single_turn='forget each message before the next',
+    fim='fill in the middle of a text, which is typed or piped, at its <FILL>',
     prompt='answer this message, or continue this text, and end',
     tools='that the model may call: python, search, or functions of --import',
     documents='that search searches: a folder, a file, or an index',

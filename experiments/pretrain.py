@@ -28,6 +28,7 @@ from llm_jax.model import config as model_config
 from llm_jax.model import likelihood, params
 from llm_jax.optim import optimizers
 from llm_jax.parallel import device_mesh
+from llm_jax.tokenizer import infilling
 from llm_jax.train import fit, start, training_loop, update
 
 
@@ -41,6 +42,7 @@ class Config:
   weights: tuple[float, ...] = ()  # of each source in a batch; (): by tokens
   max_epochs: tuple[float, ...] = ()  # of each source, 0: any; (): any of all
   keep_documents: bool = True  # False: tokens see the documents before theirs
+  fim_rate: float = 0.0  # of documents, cut for their middles to be filled in
   valid_source: str = ''  # its valid split is never trained on; '': the first
   valid_rows: int = 512  # rows of an evaluation; all of them if there are fewer
   evaluate_every: int = 100  # steps
@@ -72,7 +74,7 @@ def run(
   stage = start.new(
     'pretrain', cfg, workdir, tokenizer_dir=tokenizer, restore_from=restore_from
   )
-  cfg, vocabulary = stage.cfg, stage.tokenizer
+  cfg, vocabulary, n_steps = stage.cfg, stage.tokenizer, stage.cfg.loop.n_steps
 
   # Data: every row is a function of (seed, step), so the step is all its state.
   mixed, held_out = mixture.open_sources(
@@ -83,13 +85,18 @@ def run(
     batch_size=cfg.batch_size,
     tokenizer_fingerprint=vocabulary.fingerprint,
   )
-  n_steps = cfg.loop.n_steps
   n_batches = cfg.loop.batch_number(n_steps)
   mixture.check_epochs(mixed, n_batches, cfg.max_epochs)
   length = mixed[0][0].sequence_length
   model_config.check_fits(cfg.model, vocabulary.vocab_size, length)
   valid = bits_per_byte.read(held_out, vocabulary, cfg.valid_rows)
-  batch_fn = mixture.make_batch_fn(mixed, cfg.seed, cfg.keep_documents)
+  measured, infill = {'valid': valid}, None
+  if cfg.fim_rate:
+    infill = infilling.Infilling(vocabulary, cfg.fim_rate, cfg.seed)
+    measured |= bits_per_byte.middles(valid, vocabulary)
+  batch_fn = mixture.make_batch_fn(
+    mixed, cfg.seed, keep_documents=cfg.keep_documents, infill=infill
+  )
   sums = map(shards.fingerprint, tokens)
   inputs = {f'tokens {i}': fingerprint for i, fingerprint in enumerate(sums)}
 
@@ -100,18 +107,22 @@ def run(
   )
   if stage.begin(inputs, plan, mixture.table(mixed, n_batches)):
     return
-  state, loop = stage.used(cfg.sample_prompts).start(tx)
+  state, loop = stage.used(cfg.sample_prompts, fills=bool(infill)).start(tx)
   flops = params.train_flops_per_token(cfg.model, length)
   steps = loop.train(state, update_fn, batch_fn, flops_per_token=flops)
   for step, trained in steps:
     is_last = step == n_steps
     if step % cfg.evaluate_every == 0 or is_last:
-      bits = bits_per_byte.bits_per_byte(
-        cfg.model, trained.params, held_out=valid, batch_size=plan.micro_batch
-      )
-      read = mixture.progress(mixed, step)
-      loop.writer.metrics(step, {'valid_bits_per_byte': bits, **read})
-      logging.info('step %d | held-out bits per byte %.4f', step, bits)
+      found = {
+        f'{name}_bits_per_byte': bits_per_byte.bits_per_byte(
+          cfg.model, trained.params, held_out=text, batch_size=plan.micro_batch
+        )
+        for name, text in measured.items()
+        if name == 'valid' or is_last
+      }
+      loop.writer.metrics(step, found | mixture.progress(mixed, step))
+      for name, bits in found.items():
+        logging.info('step %d | %s %.4f', step, name, bits)
     if step % cfg.sample_every == 0 or is_last:
       model = scoring.of_stage(stage, trained)
       for prompt, text in continuations.sample(
@@ -131,8 +142,7 @@ def make_step(
   cfg: Config, mesh: Mesh, length: int, n_bytes_V: np.ndarray, n_updates: int
 ) -> tuple[optax.GradientTransformation, update.UpdateFn, fit.Plan]:
   """Make the optimizer, the update, and its plan for rows of that length."""
-  lines = params.table(cfg.model)
-  tx = optimizers.make(cfg.optimizer, n_updates, lines)
+  tx = optimizers.make(cfg.optimizer, n_updates, params.table(cfg.model))
   plan = fit.choose(fit.Step(cfg, cfg.model, tx, mesh=mesh, length=length))
   model = dataclasses.replace(cfg.model, remat=plan.remat)
 
@@ -148,6 +158,8 @@ def make_step(
     bits = -(logp_BT * mask_BT).sum() / math.log(2)
     loss = next_token.cross_entropy(logp_BT, mask_BT)
     metrics: types.Metrics = {'bits_per_byte': (bits, n_bytes)}
+    if 'n_lost_B1' in batch:
+      metrics['fim_lost_tokens'] = batch['n_lost_B1'].sum()
     if balance is not None:
       loss += cfg.balance_weight * balance
       metrics['balance'] = (balance, jnp.ones(()))

@@ -42,7 +42,7 @@ class Config:
   seed: int = 0  # problems, samples and random rewards
   n_prompts: int = 32  # problems a step
   n_samples: int = 8  # answers to each
-  n_problems: int = 0  # distinct ones, in epochs; 0: new ones at every step
+  n_problems: int = 0  # distinct ones, in epochs; 0: all of a file, else new
   max_new_tokens: int = 40  # longest answer
   temperature: float = 1.0  # of the rollouts and of the policy trained, > 0
   reward: str = 'verifier'  # 'model'; or 'random', the control

@@ -104,6 +104,7 @@ def run(
     )
   epochs = cfg.loop.n_steps * cfg.batch_size / n_rows
   record.mixture(workdir, given.mixture(laid_out, epochs), **left_out)
+  given.write_masks(workdir, stage.tokenizer, laid_out)
 
   # Loss and update.
   def loss_fn(

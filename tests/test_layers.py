@@ -215,6 +215,7 @@ _ARROWS = {
   'llm_jax/web/filter': 'llm_jax.web.pipeline',
   'llm_jax/web/dedup': 'llm_jax.web.extract.warc',
   'llm_jax/data': 'llm_jax.web.funnel',
+  'llm_jax/agent': 'llm_jax.web.dedup.hashes',
   'llm_jax/verify': 'chex',
   'llm_jax/chat': 'llm_jax.losses.next_token',  # which imports JAX
   'llm_jax/infer': 'gin',

@@ -19,7 +19,7 @@ from collections.abc import Sequence
 
 from absl import app, flags
 
-from llm_jax import files, visible_text
+from llm_jax import files
 from llm_jax.chat import formats, forms
 from llm_jax.data import conversations
 from llm_jax.interop import tokenizer_files
@@ -78,7 +78,7 @@ def show(
   Returns:
     The lines. Bytes that are no text, and control characters, are escaped.
   """
-  texts = [_text(tokenizer, token_id) for token_id in token_ids]
+  texts = [tokenizer.shown(token_id) for token_id in token_ids]
   if not in_colour:
     marks = ['+ ' if one else '  ' for one in loss_mask or ()]
     return '\n'.join(
@@ -98,11 +98,6 @@ def show(
   ]
   ids = [f'{c}{i}{_PLAIN}' for c, i in zip(colours, token_ids, strict=True)]
   return f'{"".join(shown)}\n{" ".join(ids)}'
-
-
-def _text(tokenizer: text_tokenizer.TextTokenizer, token_id: int) -> str:
-  data = tokenizer.token_bytes(token_id)
-  return visible_text.visible(data.decode('utf-8', errors='backslashreplace'))
 
 
 def _conversations(

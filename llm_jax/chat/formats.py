@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from llm_jax.chat import calls, conversation, imported, template
-from llm_jax.tokenizer import specials, text_tokenizer
+from llm_jax.tokenizer import infilling, specials, text_tokenizer
 
 
 def choose(
@@ -154,3 +154,33 @@ class Plain(template.Format):
       )
     ids = self._tokenizer.encode(messages[0]['content'])
     return [*self._tokenizer.prefix_ids, *ids]
+
+
+class Infill(Plain):
+  """Text with one infilling.MARK, where the model fills the middle in."""
+
+  def __init__(self, tokenizer: text_tokenizer.TextTokenizer):
+    """Take the tokens for it.
+
+    Raises:
+      ValueError: if the vocabulary has none.
+    """
+    super().__init__(tokenizer)
+    infilling.controls(tokenizer)
+    self.stop_ids = (*{tokenizer.separator_id, *self.stop_ids},)
+
+  def prompt(self, messages, direct=False):
+    """The only message's text around the mark, prefix before suffix.
+
+    Raises:
+      ValueError: if it has not one mark.
+    """
+    del direct
+    parts = messages[-1]['content'].split(infilling.MARK)
+    if len(parts) != 2:
+      raise ValueError(
+        f'the text has {len(parts) - 1} {infilling.MARK}; put one where the '
+        'middle is missing'
+      )
+    prompt = infilling.prompt(self._tokenizer, parts)
+    return [*self._tokenizer.prefix_ids, *prompt]

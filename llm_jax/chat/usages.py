@@ -9,6 +9,7 @@ class Usage:
 
   max_turns: int = 0  # questions in its longest conversation; 0: not known
   examples: tuple[str, ...] = ()  # things to say to it
+  fills: bool = False  # middles of texts, by control tokens
 
 
 UNKNOWN = Usage()

@@ -4,6 +4,7 @@ batch(step) is a function of its arguments, so a run resumes from its step
 number alone. Every host makes the whole batch.
 """
 
+import zlib
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
@@ -11,6 +12,7 @@ import numpy as np
 
 from llm_jax import files
 from llm_jax.data import order, shards
+from llm_jax.tokenizer import infilling
 
 Batch = dict[str, np.ndarray]
 Sources = Sequence[tuple[shards.TokenSource, int]]  # with rows of each batch
@@ -98,7 +100,10 @@ def by_tokens(n_tokens: Sequence[int], batch_size: int) -> list[float]:
 
 
 def make_batch_fn(
-  sources: Sources, seed: int, keep_documents: bool = True
+  sources: Sources,
+  seed: int,
+  keep_documents: bool = True,
+  infill: infilling.Infilling | None = None,
 ) -> Callable[[int], Batch]:
   """The function from a step to its batch.
 
@@ -112,27 +117,37 @@ def make_batch_fn(
     keep_documents: give each document of a row its own segment, positions
       from 0, so that no token sees another document. If False, a row is one
       segment.
+    infill: cuts documents for their middles to be filled in; None: none.
 
   Returns:
     batch(step) -> `inputs_BT`, `targets_BT`, `segment_ids_BT` (from 1),
     `positions_BT`, all int32, and `loss_mask_BT`, float32, 0 where a target
-    is padding.
+    is padding. With infill also `n_lost_B1`, tokens that fell off each row, and
+    no control token of it is a target: what is read is not to be foreseen.
   """
 
   def batch(step: int) -> Batch:
-    tokens, lengths = [], []
+    tokens, lengths, n_lost = [], [], []
     for source, n in sources:
       indices = order.row_indices(
         source.name, len(source), seed, start=step * n, count=n
       )
       tokens.append(source.rows(indices))
       lengths.append(source.n_targets(indices))
-    return arrays(
+      if infill:
+        key = zlib.crc32(source.name.encode())
+        n_lost += infill.rows(tokens[-1], lengths[-1], key, start=step * n)
+    made = arrays(
       tokens_BT=np.concatenate(tokens),
       lengths=np.concatenate(lengths),
       end_of_text_id=sources[0][0].end_of_text_id,
       keep_documents=keep_documents,
     )
+    if infill:
+      read = np.isin(made['targets_BT'], infilling.controls(infill.tokenizer))
+      made['loss_mask_BT'] *= ~read
+      made['n_lost_B1'] = np.array(n_lost, np.int32)[:, None]
+    return made
 
   return batch
 

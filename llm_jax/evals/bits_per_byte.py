@@ -19,7 +19,7 @@ from llm_jax.data import mixture, shards
 from llm_jax.evals import compression
 from llm_jax.model import config as model_config
 from llm_jax.model import likelihood
-from llm_jax.tokenizer import text_tokenizer
+from llm_jax.tokenizer import infilling, text_tokenizer
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,8 +28,9 @@ class HeldOut:
 
   tokens_BT: np.ndarray  # inputs and the last target of each row
   lengths: np.ndarray  # targets of each row that are text, not padding
+  starts: np.ndarray  # of them the first that is measured, in each row
   end_of_text_id: int
-  documents: list[bytes]  # UTF-8 text of each document
+  documents: list[bytes]  # UTF-8 text of each document, or what is measured
 
   @property
   def n_bytes(self) -> int:
@@ -70,6 +71,7 @@ def read(
   held_out = HeldOut(
     tokens_BT=tokens_BT,
     lengths=lengths,
+    starts=np.zeros_like(lengths),
     end_of_text_id=source.end_of_text_id,
     documents=documents,
   )
@@ -80,6 +82,52 @@ def read(
       f'manifest says {source.bytes}; tokenize again'
     )
   return held_out
+
+
+def middles(
+  held_out: HeldOut, tokenizer: text_tokenizer.TextTokenizer
+) -> dict[str, HeldOut]:
+  """Middles of held-out text to be measured, the same ones read in three ways.
+
+  The longest piece of each row is cut as in training; see infilling.py.
+
+  Returns:
+    By `middle_prefix`, where only the prefix stands before, as in any text;
+    and `middle_psm` and `middle_spm`, where the suffix does too.
+
+  Raises:
+    ValueError: if the vocabulary has no control tokens, or there is no middle.
+  """
+  random, end = np.random.RandomState(0), held_out.end_of_text_id
+  size = held_out.tokens_BT.shape[1]
+  rows: dict[str, list[list[int]]] = {'prefix': [], 'psm': [], 'spm': []}
+  documents = []
+  n_read: dict[str, list[int]] = {name: [] for name in rows}
+  for row, n in zip(held_out.tokens_BT, held_out.lengths, strict=True):
+    pieces = np.split(row[: n + 1], np.flatnonzero(row[: n + 1] == end))
+    ids = max((piece[piece != end] for piece in pieces), key=len).tolist()
+    parts = infilling.cut(tokenizer, ids, room=size - 1, random=random)
+    if parts and parts[2]:
+      documents.append(parts[2].encode())
+      for name, prompt in (
+        ('prefix', tokenizer.encode(parts[0])),
+        ('psm', infilling.prompt(tokenizer, parts[:2])),
+        ('spm', infilling.prompt(tokenizer, parts[:2], is_spm=True)),
+      ):
+        rows[name].append([end, *prompt, *tokenizer.encode(parts[2])])
+        n_read[name].append(len(prompt))
+  if not documents:
+    raise ValueError('the held-out text has no middle; hold out more of it')
+  return {
+    f'middle_{name}': HeldOut(
+      np.array([[*ids, *[end] * (size - len(ids))] for ids in own]),
+      lengths=np.array([len(ids) - 1 for ids in own]),
+      starts=np.array(n_read[name]),
+      end_of_text_id=end,
+      documents=documents,
+    )
+    for name, own in rows.items()
+  }
 
 
 def text_bytes(
@@ -103,7 +151,8 @@ def bits_per_byte(
 
   Σ -log2 p(token | earlier tokens of its document in the row) / bytes
 
-  The end of each document is coded too, and adds no byte.
+  The end of each document is coded too, and adds no byte. Of middles only
+  these are coded, without their end.
 
   Args:
     cfg: the model.
@@ -127,6 +176,9 @@ def bits_per_byte(
       end_of_text_id=held_out.end_of_text_id,
       keep_documents=True,
     )
+    starts = np.pad(held_out.starts[start : start + batch_size], fill)
+    is_before = np.arange(tokens_BT.shape[1] - 1) < starts[:, None]
+    batch['loss_mask_BT'] *= ~is_before
     nats -= float(_sum_logp(cfg, params, batch))
   return nats / math.log(2) / held_out.n_bytes
 

@@ -136,14 +136,14 @@ def evaluate(
   Returns:
     JSON-able: task, about (it, in words), mode ('free' or 'direct'), n,
     n_samples, temperature, greedy, sampled, pass_at_k by k, interval of these
-    three (95%), think_share, call_share
+    three (95%), refused_share, think_share, call_share
     and mean_length (tokens) and stopped_share of sampled answers, tokens (all
-    that were generated), kinds (n, greedy with its interval, and sampled of
-    each kind of problem), samples.
+    that were generated), kinds (n, greedy with its interval, sampled, and
+    the share refused, of each kind of problem), samples.
   """
   asked = problems(task, cfg, split)
   ask = functools.partial(
-    _answers, model, task, asked=asked, cfg=cfg, direct=direct
+    answers, model, task, asked=asked, cfg=cfg, direct=direct
   )
   greedy = [answer for (answer,) in ask(n_samples=0)]
   sampled = ask(n_samples=cfg.n_samples)
@@ -175,6 +175,7 @@ def evaluate(
       'pass_at_k': {k: interval([[x] for x in v]) for k, v in passes.items()},
     },
     'pass_at_k': {k: sum(v) / len(asked) for k, v in passes.items()},
+    'refused_share': sum(a['refused'] for a in every) / len(every),
     'think_share': sum(task.thinks(a['answer']) for a in every) / len(every),
     'call_share': sum(a['n_calls'] > 0 for a in every) / len(every),
     'mean_length': sum(a['n_tokens'] for a in every) / len(every),
@@ -210,7 +211,7 @@ def thought_ids(
   )
 
 
-def _answers(
+def answers(
   model: Model,
   task: protocol.Task,
   asked: Sequence[protocol.Problem],
@@ -218,7 +219,12 @@ def _answers(
   direct: bool,
   n_samples: int,
 ) -> list[list[dict[str, Any]]]:
-  """Scored answers to each problem; n_samples 0 gives the greedy one."""
+  """Scored answers to each problem; n_samples 0 gives the greedy one.
+
+  Returns:
+    For each problem its answers: prompt, answer, correct, reason, refused,
+    reward, logp (mean, nats a token), n_tokens, n_calls, stopped.
+  """
   n_answers = max(n_samples, 1)
   prompts, seeds = [], []
   for problem in asked:
@@ -243,7 +249,7 @@ def _answers(
     temperature=cfg.temperature if n_samples else 0.0,
     banned_ids=tuple(sorted(banned)),
   )
-  answers = turns.answers(
+  drawn = turns.answers(
     None if direct else model.using,
     model.config,
     model.params,
@@ -253,7 +259,7 @@ def _answers(
     batch_size=cfg.batch_size,
   )
   scored = []
-  for index, answer in enumerate(answers):
+  for index, answer in enumerate(drawn):
     problem, n_tokens = asked[index // n_answers], len(answer.token_ids)
     text = model.chat_format.text(answer.last_ids, direct)
     score = grading.Score(False, f'no end within {n_tokens} tokens')
@@ -264,6 +270,7 @@ def _answers(
         'prompt': problem.prompt,
         'answer': text,
         **dataclasses.asdict(score),
+        'logp': sum(answer.logps) / n_tokens,
         'n_tokens': n_tokens,
         'n_calls': len(answer.results),
         'stopped': answer.stopped,
@@ -306,6 +313,7 @@ def _by_kind(
       'greedy': n_greedy / len(chosen),
       'interval': list(statistics.wilson_interval(n_greedy, len(chosen))),
       'sampled': sum(drawn) / len(drawn),
+      'refused': sum(greedy[i]['refused'] for i in chosen) / len(chosen),
     }
   return result
 

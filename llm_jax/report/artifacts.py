@@ -50,7 +50,7 @@ def collect(run_dir: pathlib.Path | str) -> dict[str, Any]:
   Returns:
     A JSON-able dictionary: `stages` (name, stage, status, seconds, tokens),
     `evaluation` (rows), `held_out`, `funnels` and `tokenizers` by stage
-    folder, `training` (series by stage folder and metric), `samples`,
+    folder, `training` (series by stage folder and metric), `masks`, `samples`,
     `rollouts`, `provenance`, `missing`.
 
   Raises:
@@ -65,8 +65,8 @@ def collect(run_dir: pathlib.Path | str) -> dict[str, Any]:
   missing: list[str] = []
   report: dict[str, Any] = {
     'stages': [], 'evaluation': [], 'held_out': None, 'funnels': {},
-    'tokenizers': {}, 'training': {}, 'samples': {}, 'rollouts': {},
-    'provenance': {}, 'missing': missing,
+    'tokenizers': {}, 'training': {}, 'masks': {}, 'samples': {},
+    'rollouts': {}, 'provenance': {}, 'missing': missing,
   }  # fmt: skip
   for folder, stage, run in _stage_folders(run_dir, missing):
     name = folder.name
@@ -99,6 +99,7 @@ def collect(run_dir: pathlib.Path | str) -> dict[str, Any]:
     for stages, key, file, shown_of in (
       (('clean',), 'funnels', 'funnel.json', dict),
       (('train_tokenizer',), 'tokenizers', 'report.json', dict),
+      (('sft',), 'masks', 'masks.jsonl', list),
       (_TRAINING, 'samples', 'samples.jsonl', spread),
       (('rl',), 'rollouts', 'rollouts.jsonl', rollouts),
     ):

@@ -26,10 +26,14 @@ class Prompt:
 
 
 def count(cfg: Any) -> int:
-  """Distinct problems of a run: as many as are set, or new ones each step."""
+  """Distinct problems of a run: as many as are set; 0: all of a file.
+
+  Where problems are made and no number is set, each step has new ones.
+  """
+  if cfg.n_problems or protocol.file_of(cfg.task):
+    return cfg.n_problems
   n_draws = cfg.loop.batch_number(cfg.loop.n_steps)
-  n_most = cfg.n_prompts * max(n_draws, 1 + cfg.rollouts.max_refills)
-  return cfg.n_problems or n_most
+  return cfg.n_prompts * max(n_draws, 1 + cfg.rollouts.max_refills)
 
 
 def mixture(prompts: Sequence[Prompt], cfg: Any) -> list[dict[str, Any]]:

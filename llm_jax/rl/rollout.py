@@ -248,13 +248,16 @@ def _judge(sampler, prompt, answers) -> Group:
 
 
 def verdicts(groups: Sequence[Group]) -> np.ndarray:
-  """reward_PR, float32: 1 for each answer that the verifier found right.
+  """reward_PR, float32: the verifier's, by default 1 for what is right.
 
   Of several processes the first one's verdicts count for all: an answer that
   runs into a time limit may be judged otherwise elsewhere.
   """
-  correct = [[score.correct for score in group.scores] for group in groups]
-  reward_PR = np.array(correct, np.float32)
+  rewards = [
+    [float(s.correct if s.reward is None else s.reward) for s in group.scores]
+    for group in groups
+  ]
+  reward_PR = np.array(rewards, np.float32)
   return np.asarray(multihost_utils.broadcast_one_to_all(reward_PR))
 
 

@@ -73,14 +73,18 @@ class Addition(splits.Made):
     Columns begin at the right; each line is the two digits and the carry in,
     then carry out and digit.
     """
-    n = self.n_digits
-    a, b = (f'{x:0>{n}}' for x in re.findall('[0-9]+', problem.prompt))
-    lines, carry = [f'{a}+{b}'], 0
-    for x, y in zip(reversed(a), reversed(b), strict=True):
-      total = int(x) + int(y) + carry
-      lines.append(f'{x}{y}{carry}:{total // 10}{total % 10}')
-      carry = total // 10
-    return lines
+    numbers = re.findall('[0-9]+', problem.prompt)
+    return columns(*(f'{x:0>{self.n_digits}}' for x in numbers))
+
+
+def columns(a: str, b: str) -> list[str]:
+  """The lines of an addition by columns, of two equally long numbers."""
+  lines, carry = [f'{a}+{b}'], 0
+  for x, y in zip(reversed(a), reversed(b), strict=True):
+    total = int(x) + int(y) + carry
+    lines.append(f'{x}{y}{carry}:{total // 10}{total % 10}')
+    carry = total // 10
+  return lines
 
 
 def varied(text: str, draw: random.Random) -> str:

@@ -9,6 +9,7 @@ from llm_jax.tasks import (
   addition,
   arithmetic,
   assistant,
+  closed_book,
   comparison,
   countdown,
   format,
@@ -26,6 +27,7 @@ AnyTask = (
   addition.Addition
   | arithmetic.Arithmetic
   | assistant.Assistant
+  | closed_book.ClosedBook
   | comparison.Comparison
   | countdown.Countdown
   | format.Format

@@ -5,6 +5,7 @@ printed as a table; a source of which nothing is left is an error.
 """
 
 import collections
+import itertools
 import pathlib
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
@@ -14,8 +15,10 @@ from absl import logging
 from llm_jax import files
 from llm_jax.chat import conversation, forms, template
 from llm_jax.data import conversations, readers
+from llm_jax.tokenizer import text_tokenizer
 
 TOO_LONG = ('drop', 'cut', 'error')
+_N_SHOWN = 3  # sources of which a report shows a row
 Item = conversations.Item
 RowsFn = Callable[[Sequence[conversation.Message]], list[template.Rendered]]
 
@@ -203,6 +206,28 @@ def _rows_that_fit(
       return rows, start != n_head
     most = most or n_tokens
   raise _TooLong(f'{most} tokens do not fit into a row of {length + 1}')
+
+
+def write_masks(
+  workdir: str,
+  tokenizer: text_tokenizer.TextTokenizer,
+  rows: Sequence[LaidOut],
+) -> None:
+  """The first row of each source token by token, as a report shows it."""
+  first: dict[str, template.Rendered] = {}
+  for row in rows:
+    first.setdefault(row.source, row.rendered)
+  shown = [
+    {
+      'source': source,
+      'tokens': [
+        [tokenizer.shown(token_id), learnt]
+        for token_id, learnt in zip(*rendered, strict=True)
+      ],
+    }
+    for source, rendered in itertools.islice(first.items(), _N_SHOWN)
+  ]
+  files.write_jsonl(pathlib.Path(workdir, 'masks.jsonl'), shown)
 
 
 def mixture(rows: Sequence[LaidOut], epochs: float) -> list[dict[str, Any]]:

@@ -26,6 +26,13 @@ NAMES = (
   END_OF_TEXT, IM_START, IM_SEP, IM_END, FIM_PREFIX, FIM_MIDDLE, FIM_SUFFIX,
   SEARCH_START, SEARCH_END, PYTHON_START, PYTHON_END, CALL_START, CALL_END,
 )  # fmt: skip
+# Those of prefix, suffix and middle: ours, which cl100k and Qwen have too, then
+# StarCoder's and DeepSeek's.
+FIM_NAMES = (
+  (FIM_PREFIX, FIM_SUFFIX, FIM_MIDDLE),
+  ('<fim_prefix>', '<fim_suffix>', '<fim_middle>'),
+  ('<｜fim▁begin｜>', '<｜fim▁hole｜>', '<｜fim▁end｜>'),
+)
 N_SLOTS = 64  # names and reserved ones, so that new names move no id
 # `sha256` of published ranks files and `ids` of their control tokens, each by
 # the file's name.

@@ -8,6 +8,7 @@ import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Literal
 
+from llm_jax import visible_text
 from llm_jax.tokenizer import patterns, published, specials
 
 _Form = Literal['', 'NFC', 'NFD', 'NFKC', 'NFKD']
@@ -220,6 +221,11 @@ class TextTokenizer(abc.ABC):
         f'decode with the tokenizer that the ids come from'
       )
     return token
+
+  def shown(self, token_id: int) -> str:
+    """One token for people: what is no text, or unseen, is escaped."""
+    data = self.token_bytes(token_id)
+    return visible_text.visible(data.decode('utf-8', errors='backslashreplace'))
 
   def special_id(self, name: str) -> int:
     """The id of a control token.

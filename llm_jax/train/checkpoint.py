@@ -273,8 +273,8 @@ def load_model(
   """
   folder = os.path.abspath(os.path.join(stage_dir, _FOLDER))
   cfg, saved = read_model_file(stage_dir)
-  # The first files did not say.
-  usage = saved.get('usage', dataclass_json.to_dict(usages.UNKNOWN))
+  # Earlier files say less.
+  usage = dataclass_json.with_defaults(usages.UNKNOWN, saved.get('usage', {}))
   mesh = mesh or device_mesh.make(device_mesh.MeshConfig(data=1))
   like = params.abstract(params.table(cfg, has_values), mesh)
   abstract = {'params': like}

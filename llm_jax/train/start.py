@@ -64,12 +64,15 @@ class Stage:
     n_steps = self.cfg.loop.n_steps - self.goes_on.schedule_from
     return continuation.updates_a_step(self.cfg) * n_steps
 
-  def used(self, examples: Sequence[str], max_turns: int = 0) -> 'Stage':
+  def used(
+    self, examples: Sequence[str], max_turns: int = 0, fills: bool = False
+  ) -> 'Stage':
     """The stage whose model will be known to be asked such things."""
     published = self.tokenizer.published
     if published is not None and published.chat_template is not None:
       max_turns = 0  # what it was trained on before is not known
-    usage = usages.Usage(max_turns, tuple(examples))
+    fills |= self.usage.fills
+    usage = usages.Usage(max_turns, tuple(examples), fills)
     return dataclasses.replace(self, usage=usage)
 
   def begin(

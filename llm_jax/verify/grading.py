@@ -26,6 +26,8 @@ class Score:
 
   correct: bool
   reason: str  # why, in words: shown in reports
+  refused: bool = False  # it said that it does not know
+  reward: float | None = None  # in RL; None: 1 if correct, else 0
 
 
 def thinks(answer: str) -> bool:

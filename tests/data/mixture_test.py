@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from llm_jax.data import mixture, order
+from llm_jax.tokenizer import encoding, infilling
 from tests.data import shards_test
 
 LENGTH = 16
@@ -175,3 +176,47 @@ def test_epochs_are_limited(sources):
     mixture.check_epochs(pairs, most + 1, (0, 1.5))
   with pytest.raises(ValueError, match='6 of 8 rows from web/train'):
     mixture.check_epochs(pairs, 1000, (2, 0))
+
+
+def test_middles_to_fill_in(sources):
+  """By visit alone; nothing is foreseen that is only read; losses counted.
+
+  An id from 1 to 299 is a character here, and 0 the separator.
+  """
+  names = (
+    '<|endoftext|>',
+    '<|fim_prefix|>',
+    '<|fim_middle|>',
+    '<|fim_suffix|>',
+  )
+  ids = dict(zip(names, (0, 301, 302, 303), strict=True))
+  letters = {chr(i).encode(): i for i in range(1, 300)}
+  cutter = infilling.Infilling(
+    encoding.Tokenizer(letters, 'qwen2', ids, 304), rate=1.0, seed=3
+  )
+  plain, cut = make(sources), make(sources, infill=cutter)
+  n_epoch = len(sources[0])  # six epochs of the first
+  history = [cut(step) for step in range(n_epoch)]
+  for step in (n_epoch - 1, 0, 5):
+    assert_same(make(sources, infill=cutter)(step), history[step])
+  rows = [row.tobytes() for batch in history for row in batch['inputs_BT'][:6]]
+  assert len({*rows}) > 2 * n_epoch  # another cut at every visit
+  assert 'n_lost_B1' not in plain(0)
+  n_cut = 0
+  for step, batch in enumerate(history[:20]):
+    was, targets = plain(step), batch['targets_BT']
+    is_read = np.isin(targets, (301, 302, 303))
+    assert not batch['loss_mask_BT'][is_read].any()
+    assert batch['n_lost_B1'].shape == (8, 1)
+    for b in range(8):
+      n_learnt = batch['loss_mask_BT'][b].sum() + is_read[b].sum()
+      n_before = was['loss_mask_BT'][b].sum()
+      if 302 not in batch['inputs_BT'][b]:
+        continue
+      n_cut += 1
+      # Learnt or read: up to the last token that is not padding.
+      assert n_learnt <= LENGTH
+      assert n_learnt + batch['n_lost_B1'][b, 0] >= n_before
+      starts = batch['segment_ids_BT'][b][batch['inputs_BT'][b] == END]
+      assert len({*starts}) == len(starts)
+  assert n_cut > 20

@@ -1,5 +1,6 @@
 """Bits per byte against a plain loop over documents, and against the text."""
 
+import functools
 import math
 import unicodedata
 
@@ -13,6 +14,7 @@ from llm_jax.evals import bits_per_byte
 from llm_jax.model import transformer
 from llm_jax.tokenizer import (
   encoding,
+  infilling,
   published,
   sentencepiece,
   text_tokenizer,
@@ -86,23 +88,23 @@ def test_wrong_length_is_refused(source):
     bits_per_byte.read(source, TOKENIZER, max_rows=10**6)
 
 
+@functools.partial(jax.jit, static_argnums=0)
+def _logp(cfg, params, inputs_BT):
+  positions_BT = jnp.arange(inputs_BT.shape[1])[None]
+  hidden_BTD, *_ = transformer.apply(cfg, params, inputs_BT, positions_BT)
+  return jax.nn.log_softmax(transformer.unembed(cfg, params, hidden_BTD))
+
+
 def _plain(cfg, params, row, n_targets, end_of_text_id):
   """Bits of one row, one document at a time, without segments."""
   length = len(row) - 1
-
-  @jax.jit
-  def logp_of(inputs_BT):
-    positions_BT = jnp.arange(length)[None]
-    hidden_BTD, *_ = transformer.apply(cfg, params, inputs_BT, positions_BT)
-    return jax.nn.log_softmax(transformer.unembed(cfg, params, hidden_BTD))
-
   bits, start = 0.0, 0
   ends = [i for i in range(1, length) if row[i] == end_of_text_id]
   for stop in [*ends, length]:
     # The document alone at the row's beginning; what follows it is unseen.
     alone_BT = np.zeros((1, length), np.int32)
     alone_BT[0, : stop - start] = row[start:stop]
-    logp_BTV = np.asarray(logp_of(alone_BT))
+    logp_BTV = np.asarray(_logp(cfg, params, alone_BT))
     for t in range(start, stop):
       if t < n_targets:
         bits -= float(logp_BTV[0, t - start, row[t + 1]]) / math.log(2)
@@ -135,3 +137,39 @@ def test_uniform_model_costs_its_vocabulary(source):
   assert bits_per_byte.bits_per_byte(cfg, params, text, 4) == pytest.approx(
     math.log2(320) * n_targets / text.n_bytes, rel=1e-6
   )
+
+
+def test_middles_cost_what_they_cost_one_by_one(source):
+  """Bits of the middle alone, behind each way to write what stands around."""
+  cfg = tiny_checkpoint.MODEL
+  params = start_params.init(cfg, 1)
+  text = bits_per_byte.read(source, TOKENIZER, max_rows=10**6)
+  end, size = text.end_of_text_id, text.tokens_BT.shape[1]
+  random, bits, n_bytes = np.random.RandomState(0), np.zeros(3), 0
+  for row, n_targets in zip(text.tokens_BT, text.lengths, strict=True):
+    documents: list[list[int]] = [[]]
+    for token in row[: n_targets + 1].tolist():
+      documents += [[]] if token == end else []
+      documents[-1] += [] if token == end else [token]
+    ids = max(documents, key=len)
+    parts = infilling.cut(TOKENIZER, ids, size - 1, random)
+    if parts is None:
+      continue
+    prefix, suffix, middle = map(TOKENIZER.encode, parts[:3])
+    n_bytes += len(middle)
+    a, b, c = infilling.controls(TOKENIZER)
+    for i, before in enumerate(
+      (prefix, [a, *prefix, b, *suffix, c], [a, b, *suffix, c, *prefix])
+    ):
+      alone = [end, *before, *middle, *[end] * (size + 1)][:size]
+      costs = [
+        _plain(cfg, params, alone, n, end)
+        for n in (len(before), len(before) + len(middle))
+      ]
+      bits[i] += costs[1] - costs[0]
+  found = bits_per_byte.middles(text, TOKENIZER)
+  assert list(found) == ['middle_prefix', 'middle_psm', 'middle_spm']
+  assert [
+    bits_per_byte.bits_per_byte(cfg, params, middles, batch_size=3)
+    for middles in found.values()
+  ] == pytest.approx(bits / n_bytes, rel=1e-4)

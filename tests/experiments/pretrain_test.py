@@ -93,6 +93,7 @@ def test_all_sources_by_their_tokens_where_none_are_named(inputs, tmp_path):
     ({'weights': (99, 1)}, 'gives sums/train no row .* in Config.weights'),
     ({'weights': (1, 0)}, r'Config.weights are positive .*Config.sources'),
     ({'valid_source': 'books'}, 'Config.valid_source'),
+    ({'fim_rate': 1.5}, 'Config.fim_rate = 1.5'),
     ({'model': model_config.ModelConfig()}, 'vocab_size'),
   ],
 )
@@ -111,6 +112,16 @@ def test_a_name_twice_is_refused(inputs, tmp_path):
   copy = shutil.copytree(tokens[0], tmp_path / 'copy')
   with pytest.raises(ValueError, match="2 of the folders .* source 'web'"):
     pretrain.run(CONFIG, str(tmp_path / 'run'), [*tokens, str(copy)], tokenizer)
+
+
+def test_middles_are_cut_measured_and_known_of(inputs, tmp_path):
+  cfg = dataclasses.replace(CONFIG, fim_rate=0.5)
+  pretrain.run(cfg, str(tmp_path / 'run'), *inputs)
+  found = lines(tmp_path / 'run')
+  assert found[0]['fim_lost_tokens'] > 0
+  steps = [line['step'] for line in found if 'middle_spm_bits_per_byte' in line]
+  assert steps == [N_STEPS]
+  assert checkpoint.load_model(str(tmp_path / 'run')).usage.fills
 
 
 @pytest.fixture(scope='module')

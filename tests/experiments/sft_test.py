@@ -66,6 +66,7 @@ def losses(workdir):
 def test_later_stages_load_base_plus_adapters(base, workdir, caplog):
   before = checkpoint.load_model(base)
   after = checkpoint.load_model(str(workdir))
+  assert (workdir / 'masks.jsonl').read_text().count('addition') == 1
   assert (after.stage, after.step, after.is_chat) == ('sft', 8, True)
   caplog.set_level('INFO', 'absl')
   state = newest_state(workdir, base)

@@ -374,7 +374,7 @@ def test_artifacts_may_lack_what_they_need_not_have(run_dir):
 def test_empty_run_is_all_missing(tmp_path):
   report = artifacts.collect(tmp_path)
   assert len(report['missing']) == len(artifacts.STAGES)
-  assert Page(page.html(report)).text.count('Missing from this run') == 14
+  assert Page(page.html(report)).text.count('Missing from this run') == 15
   assert '% ' not in page.markdown(report)
 
 
@@ -423,6 +423,14 @@ def test_samples_show_first_and_last_step(whole):
   # One prompt may have two modes.
   samples = whole[0]['samples']['rl_zero']
   assert [row['mode'] for row in samples] == ['greedy', 'sampled'] * 3
+
+
+def test_tokens_that_are_learnt_are_marked(whole):
+  _, text, _ = whole
+  shown = text[text.index('<pre class="tokens">') :].partition('</pre>')[0]
+  assert '<span>&lt;|im_start|&gt;</span><span>user↵\n&lt;script' in shown
+  assert shown.endswith('</span><mark> 1</mark><mark>7</mark>')
+  assert 'sums: 4 tokens, 2 learnt' in text
 
 
 def test_rollouts_of_steps_are_browsed_without_a_script(whole):

@@ -51,6 +51,9 @@ def write(run_dir: pathlib.Path, n_steps: int = 600) -> pathlib.Path:
   _lines(run_dir / 'pretrain' / 'samples.jsonl', samples)
   _stage(run_dir / 'sft', 'sft', 31.0, tokens=310_220)
   _lines(run_dir / 'sft' / 'samples.jsonl', [])
+  tokens = [['<|im_start|>', 0], [f'user\n{HOSTILE}', 0], [' 1', 1], ['7', 1]]
+  mask = {'source': 'sums', 'tokens': tokens}
+  _lines(run_dir / 'sft' / 'masks.jsonl', [mask])
   losses = [0.4 + 2 * math.exp(-step / 20) for step in range(80)]
   metrics = [{'step': step, 'loss': x} for step, x in enumerate(losses)]
   _lines(run_dir / 'sft' / 'metrics.jsonl', metrics)

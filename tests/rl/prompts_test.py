@@ -1,10 +1,13 @@
 """Epochs and refills of a pool of problems, without any state."""
 
 import collections
+import types
 
 import pytest
 
-from llm_jax.rl import prompts
+from llm_jax.rl import prompts, rollout
+from llm_jax.tasks import addition, closed_book
+from llm_jax.train import training_loop
 
 POOL = [prompts.Prompt(None, [i]) for i in range(10)]
 
@@ -40,3 +43,18 @@ def test_refills_are_new_to_the_step_and_need_no_state():
 def test_too_few_problems_are_refused():
   with pytest.raises(ValueError, match='draw 2 of a step asks for 12 problems'):
     numbers(1, 2)
+
+
+def test_a_file_is_asked_in_epochs_and_what_is_made_anew():
+  cfg = types.SimpleNamespace(
+    n_problems=0,
+    n_prompts=4,
+    rollouts=rollout.Rollouts(),
+    loop=training_loop.LoopConfig(n_steps=10),
+    task=addition.Addition(),
+  )
+  assert prompts.count(cfg) == 40
+  cfg.task = closed_book.ClosedBook(path='questions.jsonl')
+  assert prompts.count(cfg) == 0  # all that there are
+  cfg.n_problems = 7
+  assert prompts.count(cfg) == 7

@@ -1,5 +1,6 @@
 """The chat recipe in a real terminal: a child process behind a pty."""
 
+import io
 import os
 import pathlib
 import pty
@@ -153,6 +154,25 @@ def test_one_prompt_is_answered_alone(tmp_path, capsys):
   assert capsys.readouterr().out == (
     'yyyy\n[stopped: the answer reached its limit of 4 tokens]\n'
   )
+
+
+def test_a_middle_is_filled_in(tmp_path, capsys, monkeypatch):
+  """Of a text that is piped; and refused of a model that never did it."""
+  usage = usages.Usage(fills=True)
+  folder = tiny_checkpoint.write(
+    tmp_path / 'fim', is_chat=False, favourite='y', usage=usage
+  )
+  monkeypatch.setattr(sys, 'stdin', io.StringIO('say <FILL>\nor\nno\n'))
+  cfg = chat.Config(max_new_tokens=4)
+  chat.run(cfg, str(folder), fim=True)
+  assert capsys.readouterr().out == (
+    'yyyy\n[stopped: the answer reached its limit of 4 tokens]\n'
+  )
+  chat.run(cfg, str(folder), fim=True, prompt='no mark')
+  assert 'the text has 0 <FILL>; put one' in capsys.readouterr().out
+  folder = tiny_checkpoint.write(tmp_path / 'plain', is_chat=False)
+  with pytest.raises(ValueError, match='was not trained to fill .*fim_rate'):
+    chat.run(cfg, str(folder), fim=True, prompt='a <FILL> b')
 
 
 def test_base_and_interrupt(start, tmp_path):

@@ -1,14 +1,19 @@
 """The conversation against a scripted model, without a terminal."""
 
+import functools
 import itertools
 import signal
 
+import jax
 import pytest
 
 from llm_jax.agent import tools
 from llm_jax.chat import calls, formats, template
+from llm_jax.infer import generate
+from llm_jax.model import transformer
 from llm_jax.serve import terminal
 from llm_jax.tokenizer import encoding
+from tests.evals import tiny_checkpoint
 
 TOKENIZER = encoding.Tokenizer.from_merges([], 'qwen2')  # single bytes
 END = TOKENIZER.special_id('<|im_end|>')
@@ -208,6 +213,30 @@ def test_too_long_a_message_is_refused_with_sizes():
   assert 'dropped' in ''.join(_say(session, 'x' * exactly))
 
 
+def test_what_falls_out_of_the_context_is_forgotten():
+  """A real model: its answer tells of the first turn while that is there."""
+  start = transformer.init(tiny_checkpoint.MODEL, jax.random.key(0))
+  # So that it prefers tokens clearly, by all that it has read.
+  params = {**start, 'head': 100 * start['head']}
+  stream = functools.partial(generate.stream, tiny_checkpoint.MODEL, params)
+
+  def talk(secret):
+    session = _session(
+      lambda prompt, request, seed: stream(
+        prompt=prompt, seed=seed, request=request
+      ),
+      context=tiny_checkpoint.MODEL.max_length,
+      longest=8,
+    )
+    lines = [secret, 'which?', 'z' * 80]
+    return [''.join(_say(session, line)) for line in lines]
+
+  first, second = talk('it is 12'), talk('it is 98')
+  assert first[1] != second[1]
+  assert first[2] == second[2]
+  assert '[the context of 128 tokens is full: the 2 oldest turns' in first[2]
+
+
 def test_base_continues_the_text_itself():
   script = Script('path', end=False)
   session = _session(script, longest=4, base=True)
@@ -350,3 +379,24 @@ def test_a_call_that_nobody_does_is_shown():
 
   shown = ''.join(_session(script).respond('6*7?'))
   assert shown.splitlines()[0] == '[python: 6*7 -> not done]'
+
+
+def test_a_middle_is_asked_for_by_control_tokens():
+  """Each text by itself, and up to the token that ends a document."""
+  end = TOKENIZER.special_id('<|endoftext|>')
+  ids = [TOKENIZER.special_id(f'<|fim_{part}|>')
+         for part in ('prefix', 'suffix', 'middle')]  # fmt: skip
+  script = Script('mid', 'x', end=False)
+  session = terminal.Session(
+    script,
+    TOKENIZER,
+    formats.Infill(TOKENIZER),
+    terminal.Settings(400, 100),
+  )
+  assert ''.join(_say(session, 'a<FILL>é')).startswith('mid')
+  prompt = [end, ids[0], *b'a', ids[1], *'é'.encode(), ids[2]]
+  assert script.calls[0][0] == prompt
+  _say(session, '<FILL>')
+  assert script.calls[1][0] == [end, *ids]
+  assert formats.Infill(TOKENIZER).stop_ids == (end,)
+  assert 'has 2 <FILL>' in ''.join(_say(session, '<FILL> <FILL>'))

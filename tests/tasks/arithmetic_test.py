@@ -41,3 +41,26 @@ def test_splits_share_no_pair():
     for split in ('train', 'held_out')
   )  # fmt: skip
   assert not train & held_out
+
+
+def test_columns_are_written_for_sums_alone():
+  task = arithmetic.Arithmetic(kinds=('sum',), by='columns')
+  for problem in task.problems('train', 20, seed=0):
+    _, answer = task.conversation(problem, think=True)
+    lines = answer['content'].split('\n')
+    assert lines[0], lines[-2] == ('<think>', '</think>')
+    assert len(lines) == 3 + 6 + 1  # marks, numbers, columns, answer
+    digits = ''.join(reversed([line[-1] for line in lines[2:-2]]))
+    carry = lines[-3][-2].replace('0', '')
+    assert carry + digits == lines[-1] == problem.reference
+    assert task.score(problem, answer['content']).correct
+  for kinds, by in (
+    (('sum', 'product'), 'columns'),
+    (('sum',), 'abacus'),
+    (
+      (),
+      'python',
+    ),
+  ):
+    with pytest.raises(ValueError, match=r'Arithmetic\.kinds'):
+      arithmetic.Arithmetic(kinds=kinds, by=by)

@@ -140,6 +140,17 @@ def test_what_the_format_cannot_show_is_left_out():
   assert "a message has 'audio', which the format does not show" in reason
 
 
+def test_the_first_row_of_each_source_is_kept_for_the_report(tmp_path):
+  rows, _ = lay_out([item('q\x1b', 'b'), item('r', 'c')], length=99)
+  others = [given.LaidOut(f'{i}', rows[1].rendered) for i in range(3)]
+  given.write_masks(str(tmp_path), BYTES, [*rows, *others])
+  lines = (tmp_path / 'masks.jsonl').read_text().splitlines()
+  found = [json.loads(line) for line in lines]
+  assert [row['source'] for row in found] == ['mine', '0', '1']
+  assert ['\\x1b', 0] in found[0]['tokens']
+  assert found[0]['tokens'][-2:] == [['b', 1], ['<|im_end|>', 1]]
+
+
 def test_the_mixture_counts_each_source():
   rows, _ = lay_out([SHORT, item('q', 'abc', source='b'), SHORT], 99)
   n_own, n_other = n_tokens('q', 'a'), n_tokens('q', 'abc')
