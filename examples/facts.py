@@ -97,8 +97,8 @@ def known() -> tuple[Fact, ...]:
   A search does not tell capitals apart, and a few names stand in others.
   """
   found = [*dict.fromkeys(itertools.starmap(Fact, _facts()))]
-  index = _index(found)
-  return tuple(f for f in found if index.find(f.query, 1, 300) == [f.text])
+  found_by = index(found)
+  return tuple(f for f in found if found_by.find(f.query, 1, 300) == [f.text])
 
 
 @functools.cache
@@ -119,11 +119,11 @@ def made() -> tuple[Fact, ...]:
     name, value = (_other(text, draw) for text in (model.name, model.value))
     fact = Fact(model.relation, name, value, is_made=True)
     found.setdefault(fact.query.casefold(), fact)
-  index = _index([*found.values()])
+  found_by = index([*found.values()])
   return tuple(
     f
     for f in found.values()
-    if f.is_made and index.find(f.query, 1, 300) == [f.text]
+    if f.is_made and found_by.find(f.query, 1, 300) == [f.text]
   )
 
 
@@ -289,12 +289,12 @@ def _by_relation(is_made: bool) -> dict[str, list[Fact]]:
 @functools.cache
 def _tool(n_snippets: int, is_made: bool):
   """A search as a model's own would be, of what is made up too if asked."""
-  index = _index([*known(), *made()] if is_made else known())
-  tool = search.make(index, n_snippets)
+  found_by = index([*known(), *made()] if is_made else known())
+  tool = search.make(found_by, n_snippets)
   return lambda query: tool.run({'query': query}, [])
 
 
-def _index(facts: Sequence[Fact]) -> search.Index:
+def index(facts: Sequence[Fact]) -> search.Index:
   with tempfile.TemporaryDirectory() as folder:
     write(facts, folder)
     return search.build(folder)

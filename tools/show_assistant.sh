@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
 # What an assistant with tools shows, into runs/show/:
 #
-#   ./tools/show_assistant.sh
+#   ./tools/show_assistant.sh               # all of its functions
+#   ./tools/show_assistant.sh sums knows    # these
 #
 # It starts from the speedrun, which must be finished. Called again, it
-# resumes and redoes nothing. Each subject is a function, called at the end,
-# and has a folder with a report of its own.
+# resumes and redoes nothing. Each subject has a folder with a report of its
+# own, such as runs/show/arithmetic/report/report.html.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
@@ -75,4 +76,97 @@ search_facts() {
   stage report --workdir runs/show/facts/report --run_dir runs/show/facts
 }
 
-search_facts
+# Long sums and products with the tool python: SFT that calls it in 4 answers
+# of 10, then RL with three seeds. Controls: no call, and a tool that fails.
+sums() {
+  local names=(--checkpoint sft=runs/show/arithmetic/sft)
+  stage sft --workdir runs/show/arithmetic/sft \
+    --gin_file gin_configs/sft_arithmetic.gin \
+    --restore_from runs/speedrun/pretrain
+  for seed in 0 1 2; do
+    stage rl --workdir "runs/show/arithmetic/rl_seed$seed" \
+      --gin_file gin_configs/rl_arithmetic.gin \
+      --gin_bindings "Config.seed = $seed" \
+      --restore_from runs/show/arithmetic/sft
+    names+=(--checkpoint "rl_seed$seed=runs/show/arithmetic/rl_seed$seed")
+  done
+  stage evaluate --workdir runs/show/arithmetic/evaluate \
+    --gin_file gin_configs/evaluate_arithmetic.gin "${names[@]}"
+  stage evaluate --workdir runs/show/arithmetic/evaluate_broken \
+    --gin_file gin_configs/evaluate_arithmetic.gin \
+    --gin_bindings 'Toolbox.is_broken = True' \
+    --gin_bindings "Config.modes = ('free',)" "${names[@]}"
+  stage report --workdir runs/show/arithmetic/report \
+    --run_dir runs/show/arithmetic
+}
+
+# The same sums answered at once, by columns, and by the tool.
+thinking() {
+  local names=() by share
+  for by in direct columns python; do
+    share=1.0
+    if [ "$by" = direct ]; then share=0.0; fi
+    stage sft --workdir "runs/show/thinking/sft_$by" \
+      --gin_file gin_configs/sft_arithmetic.gin \
+      --gin_bindings "Arithmetic.kinds = ('sum',)" \
+      --gin_bindings "Arithmetic.by = '${by/direct/python}'" \
+      --gin_bindings "Config.think_share = $share" \
+      --restore_from runs/speedrun/pretrain
+    names+=(--checkpoint "$by=runs/show/thinking/sft_$by")
+  done
+  stage evaluate --workdir runs/show/thinking/evaluate \
+    --gin_file gin_configs/evaluate_arithmetic.gin \
+    --gin_bindings "Arithmetic.kinds = ('sum',)" \
+    --gin_bindings "Config.modes = ('free',)" "${names[@]}"
+  stage report --workdir runs/show/thinking/report --run_dir runs/show/thinking
+}
+
+# What a model knows, and whether it says so: facts are taught, then refusals
+# of what it does not know, or both at once; then a model that searches.
+knows() {
+  local asked=(
+    --gin_bindings 'Config.task = @ClosedBook()'
+    --gin_bindings "ClosedBook.path = 'runs/show/knows/train.jsonl'"
+    --gin_bindings "ClosedBook.held_out_path = 'runs/show/knows/held_out.jsonl'"
+  )
+  .venv/bin/python -m examples.known_facts --to runs/show/knows
+  stage sft --workdir runs/show/knows/taught \
+    --gin_file gin_configs/sft_facts.gin \
+    --restore_from runs/speedrun/pretrain \
+    --conversations runs/show/knows/taught.jsonl
+  stage probe --workdir runs/show/knows/probe \
+    --restore_from runs/show/knows/taught "${asked[@]}"
+  stage sft --workdir runs/show/knows/plain \
+    --gin_file gin_configs/sft_facts.gin \
+    --gin_bindings 'LoopConfig.n_steps = 120' \
+    --restore_from runs/show/knows/taught \
+    --conversations runs/show/knows/probe/refusals.jsonl
+  stage sft --workdir runs/show/knows/joint \
+    --gin_file gin_configs/sft_facts.gin \
+    --gin_bindings 'LoopConfig.n_steps = 1600' \
+    --restore_from runs/speedrun/pretrain \
+    --conversations runs/show/knows/taught.jsonl \
+    --conversations runs/show/knows/refused.jsonl
+  for name in plain joint; do
+    stage probe --workdir "runs/show/knows/probe_$name" \
+      --restore_from "runs/show/knows/$name" \
+      --labels runs/show/knows/probe "${asked[@]}"
+  done
+  stage sft --workdir runs/show/knows/remedy \
+    --gin_file gin_configs/sft_remedy.gin \
+    --restore_from runs/speedrun/pretrain \
+    --conversations runs/show/knows/taught.jsonl \
+    --conversations runs/show/knows/searched.jsonl
+  stage evaluate --workdir runs/show/knows/evaluate \
+    --checkpoint remedy=runs/show/knows/remedy "${asked[@]}" \
+    --gin_bindings "Config.modes = ('free',)" \
+    --gin_bindings "Config.questions = 'held_out'" \
+    --gin_bindings "Toolbox.names = ('search',)" \
+    --gin_bindings "Toolbox.documents = 'runs/show/knows/documents'"
+  stage report --workdir runs/show/knows/report --run_dir runs/show/knows
+}
+
+if [ $# -eq 0 ]; then set -- sums search_facts thinking knows; fi
+for subject in "$@"; do
+  "$subject"
+done

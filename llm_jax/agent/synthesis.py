@@ -143,7 +143,7 @@ def prompts(
   """What is asked for questions with answers, without end.
 
   Args:
-    templates: each names something that is given, or is not used.
+    templates: each names a document or topic that is given, or is not used.
     documents: shown in turn.
     lists: texts for the places 'topic' and 'persona', as far as there are.
     document_chars: of a document that are shown, drawn anew each time.
@@ -156,15 +156,18 @@ def prompts(
   if not given:
     raise ValueError('nothing to ask about; give --documents or --topics')
   places = {name: {*_PLACE.findall(x)} for name, x in templates.items()}
-  if unused := given - set().union(*places.values()):
-    raise ValueError(f'no template names {{{min(unused)}}}; write it into one')
-  usable = [name for name in places if places[name] & given]
+  # Who asks is not enough for one that names what is asked about.
+  fits = {k: x for k, x in places.items() if (x - {'persona'} or x) & given}
+  if unused := given - set().union(*fits.values()):
+    raise ValueError(
+      f'no template that could be used names {{{min(unused)}}}; write one'
+    )
   number = 0
   while True:
     draw = random.Random(f'{seed}/{number}')
-    name = draw.choice(usable)
+    name = draw.choice([*fits])
     shown = {place: draw.choice(texts) for place, texts in lists.items()}
-    origin = {'template': name, **shown}
+    origin = dict(shown)
     if documents:
       text, origin['document'] = documents[number % len(documents)]
       if len(text) > document_chars:
@@ -179,7 +182,8 @@ def prompts(
       if {*_PLACE.findall(line)} <= shown.keys()
     ]
     messages = formats.question('\n'.join(lines).strip())
-    yield Prompt(messages, _seed(seed, number), origin)
+    origin = {place: x for place, x in origin.items() if place in places[name]}
+    yield Prompt(messages, _seed(seed, number), {'template': name, **origin})
     number += 1
 
 

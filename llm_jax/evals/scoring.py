@@ -138,8 +138,9 @@ def evaluate(
     n_samples, temperature, greedy, sampled, pass_at_k by k, interval of these
     three (95%), refused_share, think_share, call_share
     and mean_length (tokens) and stopped_share of sampled answers, tokens (all
-    that were generated), kinds (n, greedy with its interval, sampled, and
-    the share refused, of each kind of problem), samples.
+    that were generated), kinds (of each kind of problem: n, greedy with its
+    interval, sampled, and the shares refused and called of greedy ones),
+    samples.
   """
   asked = problems(task, cfg, split)
   ask = functools.partial(
@@ -314,6 +315,7 @@ def _by_kind(
       'interval': list(statistics.wilson_interval(n_greedy, len(chosen))),
       'sampled': sum(drawn) / len(drawn),
       'refused': sum(greedy[i]['refused'] for i in chosen) / len(chosen),
+      'called': sum(greedy[i]['n_calls'] > 0 for i in chosen) / len(chosen),
     }
   return result
 

@@ -51,7 +51,7 @@ def collect(run_dir: pathlib.Path | str) -> dict[str, Any]:
     A JSON-able dictionary: `stages` (name, stage, status, seconds, tokens),
     `evaluation` (rows), `held_out`, `funnels` and `tokenizers` by stage
     folder, `training` (series by stage folder and metric), `masks`, `samples`,
-    `rollouts`, `provenance`, `missing`.
+    `rollouts`, `probes`, `provenance`, `missing`.
 
   Raises:
     FileNotFoundError: there is no such folder.
@@ -66,7 +66,7 @@ def collect(run_dir: pathlib.Path | str) -> dict[str, Any]:
   report: dict[str, Any] = {
     'stages': [], 'evaluation': [], 'held_out': None, 'funnels': {},
     'tokenizers': {}, 'training': {}, 'masks': {}, 'samples': {},
-    'rollouts': {}, 'provenance': {}, 'missing': missing,
+    'rollouts': {}, 'probes': {}, 'provenance': {}, 'missing': missing,
   }  # fmt: skip
   for folder, stage, run in _stage_folders(run_dir, missing):
     name = folder.name
@@ -102,6 +102,7 @@ def collect(run_dir: pathlib.Path | str) -> dict[str, Any]:
       (('sft',), 'masks', 'masks.jsonl', list),
       (_TRAINING, 'samples', 'samples.jsonl', spread),
       (('rl',), 'rollouts', 'rollouts.jsonl', rollouts),
+      (('probe',), 'probes', 'probe.json', dict),
     ):
       if stage in stages and (found := _read(folder / file, missing)):
         report[key][name] = shown_of(found)

@@ -16,7 +16,7 @@ from llm_jax.report import artifacts
 RL_AFTER_SFT = r'(?s)^rl(?!.*zero)'
 # rl_seed0, rl_seed1, ... are runs of one recipe that differ in the seed only.
 _SEED = re.compile(r'(?P<recipe>.+?)_?seed_?\d+')
-_AVERAGED = 'greedy sampled think_share mean_tokens pass_at_k kinds'
+_AVERAGED = 'greedy sampled think_share call_share mean_tokens pass_at_k kinds'
 
 
 class Estimate(NamedTuple):
@@ -35,6 +35,7 @@ class Accuracy:
   greedy: Estimate
   sampled: Estimate
   think_share: float | None
+  call_share: float | None
   mean_tokens: float | None
   pass_at_k: Mapping[int, Estimate]  # in ascending order of k
   n_seeds: int = 1
@@ -274,6 +275,7 @@ def _accuracy(row: Mapping[str, Any]) -> Accuracy:
     greedy=Estimate(row['greedy'], limits['greedy']),
     sampled=Estimate(row['sampled'], limits['sampled']),
     think_share=row.get('think_share'),
+    call_share=row.get('call_share'),
     mean_tokens=row.get('mean_length'),
     pass_at_k={
       int(k): Estimate(share, limits_by_k.get(k))

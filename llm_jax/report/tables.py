@@ -103,6 +103,7 @@ def accuracy(report: Mapping[str, Any], mode: str) -> Table:
       'Sampled': lambda line: _limited(line.sampled),
       'Greedy': lambda line: _limited(line.greedy),
       'Thinks': lambda line: shown(line.think_share, '.0%'),
+      'Calls': lambda line: shown(line.call_share, '.0%'),
       'Tokens': lambda line: shown(line.mean_tokens, '.1f'),
     },
     strong=_means(lines),
@@ -128,6 +129,36 @@ def kinds(report: Mapping[str, Any], task: str = '') -> Table:
       (name, *(_limited(line.kinds.get(name)) for line in lines))
       for name in names
     ],
+  )
+
+
+def probes(report: Mapping[str, Any]) -> Table:
+  """How well refusals meet what is not known, by every way to refuse."""
+  rows = [
+    (f'{folder}: {way}', judged)
+    for folder, found in report['probes'].items()
+    for way, judged in found['held_out'].items()
+  ]
+
+  def share(name):
+    def cell(row):
+      found = row[1][name]
+      return _limited(found and findings.Estimate(found[0], found[1:]))
+
+    return cell
+
+  return _table(
+    'Refusals of held-out questions, in percent with 95% intervals',
+    rows,
+    {
+      'Probe': lambda row: row[0],
+      'Unknown': lambda row: findings.count(row[1]['n_unknown']),
+      'Known': lambda row: findings.count(row[1]['n_known']),
+      'Refused are unknown': share('precision'),
+      'Unknown are refused': share('recall'),
+      'Known are refused': share('known_refused'),
+      'Known are right': share('known_right'),
+    },
   )
 
 

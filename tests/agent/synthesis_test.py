@@ -223,12 +223,14 @@ def test_prompts_show_what_is_given_and_nothing_twice_filled():
   seen = set()
   for number, prompt in enumerate(asked):
     (message,) = prompt.messages
-    assert prompt.origin['document'] == f'http://{"ab"[number % 2]}/'
     topic = prompt.origin['topic']
     seen.add((prompt.origin['template'], topic))
     if prompt.origin['template'] == 'other':
       assert message['content'] == f'On {topic}.'
+      assert prompt.origin == {'template': 'other', 'topic': topic}
       continue
+    assert prompt.origin['document'] == f'http://{"ab"[number % 2]}/'
+    assert prompt.origin['persona'] == 'a child'
     line, rest = message['content'].split('\n', 1)
     assert rest == f'As a child, on {topic}.\nAsk {{{{"x"}}}}.'
     shown = line.removeprefix('Read: ')
@@ -254,8 +256,23 @@ def test_lines_that_name_what_is_not_given_are_left_out():
     ValueError, match='nothing to ask about; give --documents'
   ):
     first(1, templates, [], {})
-  with pytest.raises(ValueError, match=r'no template names \{persona\}'):
+  with pytest.raises(
+    ValueError, match=r'no template that .* names \{persona\}'
+  ):
     first(1, templates, [], {'persona': ['a child'], 'topic': ['tides']})
+
+
+def test_a_persona_is_not_what_is_asked_about():
+  ours = synthesis.read_templates()['prompts']
+  documents = [readers.Document('Of tides.', '')]
+  asked = first(40, ours, documents, {'persona': ['a child']})
+  assert {x.origin['template'] for x in asked} == {'document', 'document_why'}
+  for prompt in asked:
+    (message,) = prompt.messages
+    assert 'this text' in message['content']
+    assert message['content'].endswith('would ask.\n\nText: Of tides.')
+  with pytest.raises(ValueError, match=r'names \{persona\}; write one'):
+    first(1, ours, [], {'persona': ['a child']})
 
 
 def test_documents_are_drawn_evenly_and_none_that_is_held_out(tmp_path):

@@ -81,8 +81,9 @@ def test_what_an_endpoint_writes_is_what_sft_learns(sources, tmp_path, caplog):
     assert origin['model'] == 'm1'
     assert origin['template'] in synthesis.read_templates()['prompts']
     (message,) = asked['messages']
-    for shown in (origin['topic'], origin['persona'], ': the tide.'):
-      assert shown in message['content']
+    assert f'It is what {origin["persona"]} would' in message['content']
+    assert origin.get('topic', ': the tide.') in message['content']
+    assert ('topic' in origin) != ('document' in origin)
   for row in kept:
     question, answer = row['messages']
     assert question['content'].startswith('Why ')

@@ -514,3 +514,24 @@ def test_markdown_cells_cannot_break_the_table():
   assert len({len(line) for line in lines}) == 1
   assert r'x\|y' in lines[2]
   assert r'&lt;b> z\x1b' in lines[2]
+
+
+def test_a_probe_has_a_section_and_others_have_none(tmp_path):
+  share = [0.971, 0.941, 0.986]
+  judged = {'n_known': 99, 'n_unknown': 356, 'precision': None}
+  judged |= dict.fromkeys(('recall', 'known_refused', 'known_right'), share)
+  folder = tmp_path / 'run' / 'probe_joint'
+  folder.mkdir(parents=True)
+  (folder / 'run.json').write_text('{"stage": "probe"}')
+  (folder / 'done.json').write_text('{}')
+  found = {'held_out': {'says so': judged}, 'kinds': {}}
+  (folder / 'probe.json').write_text(json.dumps(found))
+  report = artifacts.collect(tmp_path / 'run')
+  for made in page.html(report), page.markdown(report):
+    assert 'What it knows' in made
+    assert 'probe_joint: says so' in made
+    assert '97.1' in made
+  (folder / 'probe.json').write_text('{"held_out": {"says so": {"recall": 1}}}')
+  report = artifacts.collect(tmp_path / 'run')
+  assert any('probe_joint/probe.json' in text for text in report['missing'])
+  assert 'What it knows' not in page.html(report)
