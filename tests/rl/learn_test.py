@@ -75,7 +75,10 @@ def test_kl_is_taken_off_the_reward_of_its_answer():
   np.testing.assert_allclose(
     found['advantage_BT'], [[0.6], [-0.6], [0], [0]], atol=1e-6
   )
-  assert metrics == {'reward_kl': pytest.approx(-(0.2 + 0.4) / 4)}
+  assert metrics == {
+    'reward_kl': pytest.approx(-(0.2 + 0.4) / 4),
+    'kl_of_answers': pytest.approx((0.5 + 1.0) / 4),
+  }
 
 
 def test_values_with_a_kl_at_each_token():

@@ -8,7 +8,7 @@ import pytest
 from llm_jax.evals import scoring
 from llm_jax.infer import generate
 from llm_jax.rl import metrics, rollout
-from llm_jax.tasks import addition
+from llm_jax.tasks import addition, prompts
 from tests.rl import tiny_stage
 
 COLLECTED = rollout.Collected(
@@ -20,7 +20,7 @@ COLLECTED = rollout.Collected(
       right={0},
     ),
     tiny_stage.group(
-      [1], [([5], [-0.5]), ([5], [-1.5])], texts=['3', '5'], problem='2+2='
+      [1], [([5], [-0.5]), ([5], [-1.5])], texts=['3', '3'], problem='2+2='
     ),
   ],
   reward_PR=np.array([[1, 0], [0, 0]], 'f4'),
@@ -38,10 +38,16 @@ def test_numbers_of_a_step():
     'dead_group_share': 0.5, 'drawn_groups': 2, 'mean_length': 1.25,
     'min_length': 1, 'max_length': 2, 'truncated_share': 0.25,
     'entropy': 8 / 5, 'think_share': 0.25, 'reflection_share': 0.25,
-    'call_share': 0.0,
+    'call_share': 0.0, 'equal_share': 0.25,
     'sampled_tokens': 5, 'sampled_tokens_per_s': 2.5, 'rollout_s': 2.0,
     'score_s': 0.1, 'verifier_s': 0.5,
   }  # fmt: skip
+
+
+def test_prompts_without_a_verifier_have_no_accuracy():
+  found = metrics.describe(COLLECTED, prompts.Prompts())
+  assert not found.keys() & {'accuracy', 'pass_at_2'}
+  assert found['reward_mean'] == 0.25
 
 
 @pytest.mark.parametrize(
