@@ -31,6 +31,7 @@ _BASE = [
   'tqdm>=4.67',  # the progress bar
   # Chat templates of published models; older ones leave their sandbox.
   'jinja2>=3.1.6',
+  'pyyaml>=6',  # a persona of a user's own; Flax and Orbax bring it along
   'jsonschema>=4.23',  # whether a call of a tool has the arguments it needs
   'bm25s>=0.3,<0.4',  # the index of the tool that searches documents
   'urllib3>=2.8',  # asks endpoints, again where they are busy

@@ -17,14 +17,14 @@ from collections.abc import Iterator, Mapping, Sequence
 import jax
 
 from experiments import command_line, explain
-from llm_jax import record, types
+from llm_jax import files, record, types
 from llm_jax.data import conversations, packing
 from llm_jax.losses import next_token
 from llm_jax.model import likelihood, params
 from llm_jax.model import lora as model_lora
 from llm_jax.optim import optimizers
 from llm_jax.parallel import device_mesh
-from llm_jax.tasks import any_task, demonstrations, given, protocol
+from llm_jax.tasks import any_task, demonstrations, given, protocol, questions
 from llm_jax.train import fit, start, training_loop, update
 
 
@@ -38,6 +38,7 @@ class Config:
   n_task: int = 0  # demonstrations of the task
   think_share: float = 0.4  # of the demonstrations, with a thought
   n_identity: int = 0  # questions about the assistant
+  persona: str = ''  # YAML file of who it is; '': llm_jax; --persona sets it
   too_long: str = 'drop'  # for a row; 'cut': its first turns; or 'error'
   max_turns: int = 1  # questions in one conversation, from 1 on
   loss_chunk: int = 0  # tokens of a row whose logits exist at once; 0: all
@@ -64,8 +65,10 @@ def run(
   workdir: str,
   restore_from: str,
   conversations: Sequence[str] = (),
+  persona: str = '',
 ) -> None:
   """Train the assistant; the same workdir resumes."""
+  cfg = dataclasses.replace(cfg, persona=persona or cfg.persona)
   demonstrations.check(cfg, conversations)
   stage = start.after(
     'sft',
@@ -86,6 +89,9 @@ def run(
   taken = [*demonstrations.NAMES, cfg.task.name if cfg.task else '']
   sources = given.named(conversations, taken)
   inputs = protocol.file_sums(cfg.task) | given.fingerprints(sources)
+  if cfg.persona:
+    questions.read_persona(cfg.persona)
+    inputs |= {'persona': files.sha256(cfg.persona)}
   if stage.begin(inputs, plan):
     return
 
@@ -157,4 +163,5 @@ if __name__ == '__main__':
     conversations='file, folder or pattern of conversations in JSON lines or '
     'Parquet, as path or URL, as those of OpenAI, ShareGPT, Alpaca, OASST '
     'or prompt and completion; several with a name each: name=...',
+    persona='YAML file of who the assistant is: its name, maker and facts',
   )

@@ -143,28 +143,47 @@ class TestSpeedrun:
     assert (target / 'crawl').is_dir()
 
 
+def _evaluated(copy) -> tuple[set[str], list[str]]:
+  """Folders that RL trained, and those evaluated; all trained before."""
+  trained = {f'runs/speedrun/{name}' for name in _SPEEDRUN}
+  by_rl, evaluated = set(), []
+  for line in _log(copy):
+    words = line.split()
+    named = []
+    for flag, value in itertools.pairwise(words):
+      name, _, folder = value.rpartition('=')
+      if flag in ('--restore_from', '--checkpoint'):
+        assert folder in trained, line
+      if flag == '--checkpoint':
+        assert folder.endswith(name) or folder.startswith('runs/speedrun/')
+        named.append((name, folder))
+      if flag == '--workdir':
+        trained.add(value)
+        by_rl |= {value} if 'experiments.rl ' in line else set()
+    names, folders = zip(*named, strict=True) if named else ((), ())
+    assert len(set(names)) == len(set(folders)) == len(named), line
+    evaluated += folders
+  return by_rl, evaluated
+
+
+class TestShowAssistant:
+  def test_what_is_evaluated_was_trained(self, copy):
+    done = shell.call(copy, 'tools/show_assistant.sh')
+    assert done.returncode == 0, done.stderr
+    by_rl, evaluated = _evaluated(copy)
+    assert by_rl
+    assert by_rl <= set(evaluated)
+    # What is searched is there before anyone searches.
+    log = _log(copy)
+    first = next(i for i, line in enumerate(log) if 'rl_search.gin' in line)
+    assert '-m examples.facts --to runs/show/facts/documents' in log[:first]
+
+
 class TestShowRl:
   def test_what_is_evaluated_was_trained(self, copy):
     done = shell.call(copy, 'tools/show_rl.sh', 'gsm8k.jsonl')
     assert done.returncode == 0, done.stderr
-    trained = {f'runs/speedrun/{name}' for name in _SPEEDRUN}
-    by_rl, evaluated = set(), []
-    for line in _log(copy):
-      words = line.split()
-      named = []
-      for flag, value in itertools.pairwise(words):
-        name, _, folder = value.rpartition('=')
-        if flag in ('--restore_from', '--checkpoint'):
-          assert folder in trained, line
-        if flag == '--checkpoint':
-          assert folder.endswith(name) or folder.startswith('runs/speedrun/')
-          named.append((name, folder))
-        if flag == '--workdir':
-          trained.add(value)
-          by_rl |= {value} if 'experiments.rl ' in line else set()
-      names, folders = zip(*named, strict=True) if named else ((), ())
-      assert len(set(names)) == len(set(folders)) == len(named), line
-      evaluated += folders
+    by_rl, evaluated = _evaluated(copy)
     assert len(by_rl) == 25
     assert by_rl <= set(evaluated)
     assert len(evaluated) == 42

@@ -157,7 +157,12 @@ class Plain(template.Format):
 
 
 class Infill(Plain):
-  """Text with one infilling.MARK, where the model fills the middle in."""
+  """Text with one infilling.MARK, where the model fills the middle in.
+
+  Our models read the suffix first, behind which the prefix runs on into the
+  middle: cheaper by 0.02 bits a byte in the speedrun's. Published ones read the
+  prefix first, as all of them can.
+  """
 
   def __init__(self, tokenizer: text_tokenizer.TextTokenizer):
     """Take the tokens for it.
@@ -170,7 +175,7 @@ class Infill(Plain):
     self.stop_ids = (*{tokenizer.separator_id, *self.stop_ids},)
 
   def prompt(self, messages, direct=False):
-    """The only message's text around the mark, prefix before suffix.
+    """The only message's text around the mark.
 
     Raises:
       ValueError: if it has not one mark.
@@ -182,5 +187,6 @@ class Infill(Plain):
         f'the text has {len(parts) - 1} {infilling.MARK}; put one where the '
         'middle is missing'
       )
-    prompt = infilling.prompt(self._tokenizer, parts)
+    is_spm = self._tokenizer.published is None
+    prompt = infilling.prompt(self._tokenizer, parts, is_spm)
     return [*self._tokenizer.prefix_ids, *prompt]

@@ -30,6 +30,13 @@ def check(cfg: Any, given: Sequence[str]) -> None:
       f'Config.n_task = {cfg.n_task} with Config.task = {cfg.task}: set both, '
       'as in Config.task = @Addition() and Config.n_task = 1000, or none'
     )
+  others = getattr(cfg.task, 'identity_share', 0)
+  if cfg.persona and (others or not cfg.n_identity):
+    raise ValueError(
+      f'--persona {cfg.persona} is learnt from Config.n_identity = '
+      f'{cfg.n_identity} questions, beside {others} of the task that say who '
+      'llm_jax is; set n_identity to 500, and Assistant.identity_share to 0'
+    )
   if not (given or cfg.n_task or cfg.n_identity):
     raise ValueError(
       'there is no conversation to train on; give --conversations, or set '
@@ -50,7 +57,7 @@ def make(cfg: Any) -> list[Item]:
     The conversations, by the name of the task or of NAMES.
   """
   draw = random.Random(f'conversations/{cfg.seed}')
-  made = {'identity': identity(cfg.n_identity, cfg.seed)}
+  made = {'identity': identity(cfg.n_identity, cfg.seed, cfg.persona)}
   if cfg.task:
     made[cfg.task.name] = protocol.conversations(
       cfg.task,
@@ -64,18 +71,21 @@ def make(cfg: Any) -> list[Item]:
   return conversations.join_turns(result, cfg.max_turns, draw)
 
 
-def identity(count: int, seed: int) -> list[list[dict[str, str]]]:
+def identity(
+  count: int, seed: int, persona: str = ''
+) -> list[list[dict[str, str]]]:
   """Draw questions about the assistant, with their answers.
 
   Args:
     count: conversations.
     seed: of the draw.
+    persona: file of who it is; '': ours.
 
   Returns:
     Conversations of one question and one answer in OpenAI's message form.
   """
   draw = random.Random(f'identity/{seed}')
-  pairs = questions.identity()
+  pairs = questions.identity(persona)
   return [protocol.exchange(*draw.choice(pairs)) for _ in range(count)]
 
 

@@ -14,7 +14,7 @@ from llm_jax.interop import huggingface
 from llm_jax.model import lora, params, transformer
 from llm_jax.optim import optimizers
 from llm_jax.parallel import device_mesh
-from llm_jax.tasks import addition
+from llm_jax.tasks import addition, assistant
 from llm_jax.train import checkpoint, metrics, start, training_loop
 from tests.evals import tiny_checkpoint
 
@@ -196,8 +196,11 @@ def test_a_wrong_pattern_leaves_the_folder_free(base, tmp_path):
     ({}, 'no conversation to train on; give --conversations, or set'),
     ({'n_task': 5}, 'n_task = 5 .*task = None: set both'),
     ({'task': addition.Addition()}, 'n_task = 0 .*set both'),
+    ({'persona': 'a.yaml'}, 'a.yaml is learnt from Config.n_identity = 0 '),
+    ({'persona': 'a.yaml', 'n_identity': 9, 'n_task': 9,
+      'task': assistant.Assistant()}, 'beside 0.15 of the task .*identity_sh'),
   ],
-)
+)  # fmt: skip
 def test_nothing_is_mixed_in_unless_asked(changes, message):
   with pytest.raises(ValueError, match=message):
     sft.run(sft.Config(**changes), 'unused', 'unused')

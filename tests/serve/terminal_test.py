@@ -394,7 +394,7 @@ def test_a_middle_is_asked_for_by_control_tokens():
     terminal.Settings(400, 100),
   )
   assert ''.join(_say(session, 'a<FILL>é')).startswith('mid')
-  prompt = [end, ids[0], *b'a', ids[1], *'é'.encode(), ids[2]]
+  prompt = [end, ids[0], ids[1], *'é'.encode(), ids[2], *b'a']
   assert script.calls[0][0] == prompt
   _say(session, '<FILL>')
   assert script.calls[1][0] == [end, *ids]

@@ -117,6 +117,8 @@ def test_parts_are_encoded_apart_and_fit():
     row, lost = infill(tokens[: 2 + seed * 2], 2 + seed * 2, WORDS, seed=seed)
     losses.add(lost)
     assert len(row) <= 2 + seed * 2
+    last = row[-row[::-1].index(WORDS.separator_id, 1) :]
+    assert ids[0] not in last or last[-1] == WORDS.separator_id
     for piece in pieces([END if i == WORDS.separator_id else i for i in row]):
       if ids[0] in piece and (middle := piece.index(ids[2])) < len(piece) - 1:
         suffix = piece[piece.index(ids[1]) + 1 : middle]
