@@ -119,7 +119,7 @@ _PARITY = [
 # What a checkout has beside the package a wheel has inside it, so that no
 # `experiments` or `tools` of ours stand in a user's own environment; see
 # llm_jax/__main__.py.
-_RECIPES = ('experiments', 'tools', 'gin_configs')
+_RECIPES = ('experiments', 'tools', 'gin_configs', 'examples')
 
 setuptools.setup(
   name='llm_jax',

@@ -344,7 +344,7 @@ def _facts() -> Iterator[tuple[str, str, str]]:
   for status in http.HTTPStatus:
     yield 'status', status.phrase, f'{status.value}'
     yield 'HTTP', f'{status.value}', status.phrase
-  for ending, kind in mimetypes.types_map.items():
+  for ending, kind in mimetypes.MimeTypes().types_map[True].items():
     yield 'MIME type', ending, kind
   for name, codec in encodings.aliases.aliases.items():
     yield 'codec', name, codec

@@ -16,7 +16,6 @@ It does NOT hold what is trained: that is the gin file's.
 
 import gc
 import inspect
-import os
 import pathlib
 import signal
 import sys
@@ -97,13 +96,15 @@ def execute(
   try:
     if flag_values.rerun:
       earlier = rerun.take_over(run, path_flags, flag_values)
-    imported = own_code.load(flag_values['import'].value)
+    imported = own_code.load(
+      [recipe_flags.file(name) for name in flag_values['import'].value]
+    )
     if earlier:
       cfg = config.from_dict(config_class, earlier['config'], imported)
     else:
       cfg = config.load(
         config_class,
-        [_gin_file(name) for name in flag_values.gin_file],
+        [recipe_flags.file(name) for name in flag_values.gin_file],
         flag_values.gin_bindings,
         imported=imported,
       )
@@ -134,12 +135,6 @@ def execute(
     if arguments.get('workdir'):
       locks.unlock(pathlib.Path(arguments['workdir']))
   return 0
-
-
-def _gin_file(name: str) -> str:
-  """The file itself, or else the one that comes with the recipes."""
-  ours = pathlib.Path(__file__).resolve().parent.parent / name
-  return name if os.path.exists(name) or not ours.exists() else str(ours)
 
 
 def _arguments(

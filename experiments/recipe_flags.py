@@ -9,6 +9,8 @@ flags of its own, so that all recipes can be imported into one process.
 
 import functools
 import inspect
+import os
+import pathlib
 import re
 import typing
 from collections.abc import Callable, Mapping, Sequence
@@ -100,6 +102,13 @@ def define(
 def parameters(run: Callable[..., Any]) -> dict[str, inspect.Parameter]:
   """The parameters of `run` after the configuration."""
   return dict(list(inspect.signature(run).parameters.items())[1:])
+
+
+def file(name: str, folder: str = '') -> str:
+  """A file below the folder, or else the one that comes with the recipes."""
+  path = os.path.join(folder, name)
+  ours = pathlib.Path(__file__).resolve().parent.parent / name
+  return path if os.path.exists(path) or not ours.is_file() else str(ours)
 
 
 def by_name(flag: str, values: Sequence[str]) -> dict[str, str]:

@@ -64,7 +64,9 @@ def take_over(
     sys.path.append(earlier['cwd'])  # of modules that --import names
     if not flag_values['import'].present:
       flag_values['import'].value = [
-        os.path.join(earlier['cwd'], name) if name.endswith('.py') else name
+        recipe_flags.file(name, earlier['cwd'])
+        if name.endswith('.py')
+        else name
         for name in before['import'].value
       ]
   return earlier

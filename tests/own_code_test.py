@@ -293,6 +293,24 @@ def test_a_record_and_its_rerun(tmp_path, monkeypatch, capsys):
   assert f'--import {path}: there is no such file' in capsys.readouterr().err
 
 
+def test_an_example_is_found_and_kept(tmp_path, monkeypatch, capsys):
+  """From any folder, as gin files are; a record and its rerun know it."""
+  first, other = tmp_path / 'first', tmp_path / 'other'
+  first.mkdir()
+  other.mkdir()
+  monkeypatch.chdir(first)
+  argv = ['--import=examples/countdown.py']
+  argv += ['--gin_bindings=Config.task = @Countdown()']
+  made, code = _execute(monkeypatch, '--workdir=old', *argv)
+  assert code == 0, capsys.readouterr().err
+  inputs = json.loads((first / 'old' / 'run.json').read_text())['inputs']
+  assert list(inputs) == ['import countdown']
+  monkeypatch.chdir(other)
+  again, code = _rerun(monkeypatch, tmp_path)
+  assert code == 0, capsys.readouterr().err
+  assert again.cfg == made.cfg
+
+
 def test_faults_of_a_whole_class():
   """Every task of the house is one; a Protocol's own methods are none."""
   imported = [type(addition.Addition()), protocol.Problem]

@@ -9,7 +9,7 @@ import sys
 import pytest
 
 ROOT = pathlib.Path(__file__).resolve().parent.parent
-_FOLDERS = ('llm_jax', 'experiments', 'tools', 'gin_configs')
+_FOLDERS = ('llm_jax', 'experiments', 'tools', 'gin_configs', 'examples')
 _FILES = ('setup.py', 'pyproject.toml', 'README.md', 'LICENSE')
 
 
@@ -76,6 +76,18 @@ def test_it_works_elsewhere(installed, tmp_path):
   assert code == 0, err
   assert '2 pages' in err
   assert (tmp_path / 'w' / 'done.json').exists()
+  # A task that comes with it, by the command in the gin file's header.
+  words = (
+    'sft',
+    '--workdir',
+    's',
+    '--gin_file',
+    'gin_configs/sft_countdown.gin',
+  )
+  words += ('--import', 'examples/countdown.py', '--explain')
+  code, out, err = _python(installed, tmp_path, '-m', 'llm_jax', *words)
+  assert code == 0, err
+  assert 'n_numbers = 3 ' in out
 
 
 def test_a_checkout_has_the_same_names(tmp_path):

@@ -81,19 +81,21 @@ search_facts() {
 sums() {
   local names=(--checkpoint sft=runs/show/arithmetic/sft)
   stage sft --workdir runs/show/arithmetic/sft \
-    --gin_file gin_configs/sft_arithmetic.gin \
+    --gin_file gin_configs/sft_arithmetic.gin --import examples/arithmetic.py \
     --restore_from runs/speedrun/pretrain
   for seed in 0 1 2; do
     stage rl --workdir "runs/show/arithmetic/rl_seed$seed" \
-      --gin_file gin_configs/rl_arithmetic.gin \
+      --gin_file gin_configs/rl_arithmetic.gin --import examples/arithmetic.py \
       --gin_bindings "Config.seed = $seed" \
       --restore_from runs/show/arithmetic/sft
     names+=(--checkpoint "rl_seed$seed=runs/show/arithmetic/rl_seed$seed")
   done
   stage evaluate --workdir runs/show/arithmetic/evaluate \
-    --gin_file gin_configs/evaluate_arithmetic.gin "${names[@]}"
+    --gin_file gin_configs/evaluate_arithmetic.gin \
+    --import examples/arithmetic.py "${names[@]}"
   stage evaluate --workdir runs/show/arithmetic/evaluate_broken \
     --gin_file gin_configs/evaluate_arithmetic.gin \
+    --import examples/arithmetic.py \
     --gin_bindings 'Toolbox.is_broken = True' \
     --gin_bindings "Config.modes = ('free',)" "${names[@]}"
   stage report --workdir runs/show/arithmetic/report \
@@ -108,6 +110,7 @@ thinking() {
     if [ "$by" = direct ]; then share=0.0; fi
     stage sft --workdir "runs/show/thinking/sft_$by" \
       --gin_file gin_configs/sft_arithmetic.gin \
+      --import examples/arithmetic.py \
       --gin_bindings "Arithmetic.kinds = ('sum',)" \
       --gin_bindings "Arithmetic.by = '${by/direct/python}'" \
       --gin_bindings "Config.think_share = $share" \
@@ -116,6 +119,7 @@ thinking() {
   done
   stage evaluate --workdir runs/show/thinking/evaluate \
     --gin_file gin_configs/evaluate_arithmetic.gin \
+    --import examples/arithmetic.py \
     --gin_bindings "Arithmetic.kinds = ('sum',)" \
     --gin_bindings "Config.modes = ('free',)" "${names[@]}"
   stage report --workdir runs/show/thinking/report --run_dir runs/show/thinking

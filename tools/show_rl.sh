@@ -20,16 +20,16 @@ stage() {
 
 # Countdown: what RL narrows.
 stage sft --workdir runs/show/countdown/sft \
-  --gin_file gin_configs/sft_countdown.gin \
+  --gin_file gin_configs/sft_countdown.gin --import examples/countdown.py \
   --restore_from runs/speedrun/pretrain
 for seed in 0 1 2; do
   stage rl --workdir "runs/show/countdown/rl_seed$seed" \
-    --gin_file gin_configs/rl_countdown.gin \
+    --gin_file gin_configs/rl_countdown.gin --import examples/countdown.py \
     --gin_bindings "Config.seed = $seed" \
     --restore_from runs/show/countdown/sft
 done
 stage evaluate --workdir runs/show/countdown/evaluate \
-  --gin_file gin_configs/evaluate_countdown.gin \
+  --gin_file gin_configs/evaluate_countdown.gin --import examples/countdown.py \
   --tokens runs/speedrun/tokens \
   --checkpoint sft=runs/show/countdown/sft \
   --checkpoint rl_seed0=runs/show/countdown/rl_seed0 \
@@ -41,16 +41,19 @@ stage report --workdir runs/show/countdown/report \
 # Multiplication.
 stage sft --workdir runs/show/multiplication/sft \
   --gin_file gin_configs/sft_multiplication.gin \
+  --import examples/multiplication.py \
   --restore_from runs/speedrun/pretrain
 for seed in 0 1 2; do
   stage rl --workdir "runs/show/multiplication/rl_seed$seed" \
     --gin_file gin_configs/rl_multiplication.gin \
+    --import examples/multiplication.py \
     --gin_bindings "Config.seed = $seed" \
     --restore_from runs/show/multiplication/sft
 done
 stage evaluate --workdir runs/show/multiplication/evaluate \
   --gin_file gin_configs/evaluate_tiny.gin \
   --gin_bindings 'Config.n_conversations = 0' \
+  --import examples/multiplication.py \
   --gin_bindings 'Config.task = @Multiplication()' \
   --tokens runs/speedrun/tokens \
   --checkpoint sft=runs/show/multiplication/sft \

@@ -15,22 +15,18 @@ import typing
 
 import pytest
 
+from examples import comparison, countdown, format, multiplication, reversal
 from experiments import evaluate, rl, sft
 from llm_jax import config
 from llm_jax.tasks import (
   addition,
   any_task,
-  arithmetic,
   assistant,
-  comparison,
-  countdown,
-  format,
+  closed_book,
   letters,
   multiple_choice,
-  multiplication,
   protocol,
   python_functions,
-  reversal,
   word_problems,
 )
 from llm_jax.verify import equality
@@ -39,6 +35,14 @@ from tests.tasks import published_test
 _SILENT = ('format', 'multiple_choice', 'python_functions')
 # But for those of users.
 CLASSES = set(typing.get_args(any_task.AnyTask)) - {protocol.Task}
+# Loaded by --import.
+EXAMPLES = {
+  comparison.Comparison,
+  countdown.Countdown,
+  format.Format,
+  multiplication.Multiplication,
+  reversal.Reversal,
+}
 MADE = (
   addition.Addition(),
   multiplication.Multiplication(),
@@ -91,10 +95,11 @@ def tasks(tmp_path_factory):
 
 
 def test_no_task_is_left_out_here(tasks):
-  # An assistant is asked the same again, see assistant_test.py, and arithmetic
-  # is demonstrated by calls, see arithmetic_test.py.
-  others = {assistant.Assistant, arithmetic.Arithmetic}
-  assert others | {type(task) for task in tasks} == set(CLASSES)
+  # An assistant is asked the same again, see assistant_test.py, and refusals
+  # are verdicts of their own, see closed_book_test.py.
+  others = {assistant.Assistant, closed_book.ClosedBook}
+  tested = others | {type(task) for task in tasks}
+  assert tested == CLASSES | EXAMPLES
 
 
 def test_splits_are_disjoint_whatever_the_seed(tasks):
@@ -302,11 +307,13 @@ def test_no_verifier_takes_a_demonstration_of_another_problem(tasks):
 
 @pytest.mark.parametrize('recipe', [sft, rl, evaluate])
 def test_a_recipe_takes_any_task(recipe):
-  for cls in CLASSES:
+  imported = [*EXAMPLES]
+  for cls in CLASSES | EXAMPLES:
     bindings = [f'Config.task = @{cls.__name__}()']
-    cfg = config.load(recipe.Config, (), bindings)
+    cfg = config.load(recipe.Config, (), bindings, imported)
     assert type(cfg.task) is cls
-    assert config.from_dict(recipe.Config, config.to_dict(cfg)) == cfg
+    values = config.to_dict(cfg)
+    assert config.from_dict(recipe.Config, values, imported) == cfg
   bindings = ['Config.task = @Letters()', "Letters.kind = 'spell'"]
   cfg = config.load(recipe.Config, (), bindings)
   assert cfg.task == letters.Letters('spell')

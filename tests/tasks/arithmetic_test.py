@@ -4,7 +4,8 @@ import json
 
 import pytest
 
-from llm_jax.tasks import arithmetic, protocol
+from examples import arithmetic
+from llm_jax.tasks import protocol
 
 TASK = arithmetic.Arithmetic()
 
