@@ -16,6 +16,7 @@ from llm_jax.optim import optimizers
 from llm_jax.parallel import device_mesh
 from llm_jax.train import checkpoint, metrics, training_loop
 from tests.evals import tiny_checkpoint
+from tools import score
 
 CFG = reward_model.Config(
   batch_size=4,
@@ -120,6 +121,10 @@ def test_a_score_is_that_of_python_and_of_no_other_model(workdir, base):
   good, bad = model.score([said('yes 1'), said('no 1')])
   assert good > bad + 1
   assert model.score([said('no 1')]) == [bad]
+  assert score.lines(str(workdir), 'question 3', ['yes 1', 'no 1']) == [
+    f'{good:+.4f}  yes 1',
+    f'{bad:+.4f}  no 1',
+  ]
   with pytest.raises(ValueError, match='ends without an answer'):
     model.score([[asked]])
   with pytest.raises(ValueError, match='this model scores nothing'):
