@@ -147,7 +147,7 @@ knows() {
     --conversations runs/show/knows/probe/refusals.jsonl
   stage sft --workdir runs/show/knows/joint \
     --gin_file gin_configs/sft_facts.gin \
-    --gin_bindings 'LoopConfig.n_steps = 1600' \
+    --gin_bindings 'LoopConfig.n_steps = 2000' \
     --restore_from runs/speedrun/pretrain \
     --conversations runs/show/knows/taught.jsonl \
     --conversations runs/show/knows/refused.jsonl
@@ -166,7 +166,9 @@ knows() {
     --gin_bindings "Config.modes = ('free',)" \
     --gin_bindings "Config.questions = 'held_out'" \
     --gin_bindings "Toolbox.names = ('search',)" \
-    --gin_bindings "Toolbox.documents = 'runs/show/knows/documents'"
+    --gin_bindings "Toolbox.documents = 'runs/show/knows/documents'" \
+    --gin_bindings 'Toolbox.n_snippets = 1' \
+    --gin_bindings 'Scoring.max_new_tokens = 96'
   stage report --workdir runs/show/knows/report --run_dir runs/show/knows
 }
 
