@@ -25,6 +25,7 @@ from llm_jax.tasks import (
   closed_book,
   letters,
   multiple_choice,
+  prompts,
   protocol,
   python_functions,
   word_problems,
@@ -96,8 +97,8 @@ def tasks(tmp_path_factory):
 
 def test_no_task_is_left_out_here(tasks):
   # An assistant is asked the same again, see assistant_test.py, and refusals
-  # are verdicts of their own, see closed_book_test.py.
-  others = {assistant.Assistant, closed_book.ClosedBook}
+  # are verdicts of their own, see closed_book_test.py. Prompts have no verdict.
+  others = {assistant.Assistant, closed_book.ClosedBook, prompts.Prompts}
   tested = others | {type(task) for task in tasks}
   assert tested == CLASSES | EXAMPLES
 
@@ -310,6 +311,8 @@ def test_a_recipe_takes_any_task(recipe):
   imported = [*EXAMPLES]
   for cls in CLASSES | EXAMPLES:
     bindings = [f'Config.task = @{cls.__name__}()']
+    if recipe is rl and cls is prompts.Prompts:  # it has no verifier
+      bindings.append("Config.reward = 'model'")
     cfg = config.load(recipe.Config, (), bindings, imported)
     assert type(cfg.task) is cls
     values = config.to_dict(cfg)
