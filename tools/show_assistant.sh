@@ -79,67 +79,77 @@ search_facts() {
 # Long sums and products with the tool python: SFT that calls it in 4 answers
 # of 10, then RL with three seeds. Controls: no call, and a tool that fails.
 sums() {
-  local names=(--checkpoint sft=runs/show/arithmetic/sft)
   stage sft --workdir runs/show/arithmetic/sft \
     --gin_file gin_configs/sft_arithmetic.gin --import examples/arithmetic.py \
     --restore_from runs/speedrun/pretrain
   for seed in 0 1 2; do
     stage rl --workdir "runs/show/arithmetic/rl_seed$seed" \
-      --gin_file gin_configs/rl_arithmetic.gin --import examples/arithmetic.py \
+      --gin_file gin_configs/rl_arithmetic.gin \
+      --import examples/arithmetic.py \
       --gin_bindings "Config.seed = $seed" \
       --restore_from runs/show/arithmetic/sft
-    names+=(--checkpoint "rl_seed$seed=runs/show/arithmetic/rl_seed$seed")
   done
   stage evaluate --workdir runs/show/arithmetic/evaluate \
     --gin_file gin_configs/evaluate_arithmetic.gin \
-    --import examples/arithmetic.py "${names[@]}"
+    --import examples/arithmetic.py \
+    --checkpoint sft=runs/show/arithmetic/sft \
+    --checkpoint rl_seed0=runs/show/arithmetic/rl_seed0 \
+    --checkpoint rl_seed1=runs/show/arithmetic/rl_seed1 \
+    --checkpoint rl_seed2=runs/show/arithmetic/rl_seed2
   stage evaluate --workdir runs/show/arithmetic/evaluate_broken \
     --gin_file gin_configs/evaluate_arithmetic.gin \
     --import examples/arithmetic.py \
     --gin_bindings 'Toolbox.is_broken = True' \
-    --gin_bindings "Config.modes = ('free',)" "${names[@]}"
+    --gin_bindings "Config.modes = ('free',)" \
+    --checkpoint sft=runs/show/arithmetic/sft \
+    --checkpoint rl_seed0=runs/show/arithmetic/rl_seed0 \
+    --checkpoint rl_seed1=runs/show/arithmetic/rl_seed1 \
+    --checkpoint rl_seed2=runs/show/arithmetic/rl_seed2
   stage report --workdir runs/show/arithmetic/report \
     --run_dir runs/show/arithmetic
 }
 
 # The same sums answered at once, by columns, and by the tool.
 thinking() {
-  local names=() by share
-  for by in direct columns python; do
-    share=1.0
-    if [ "$by" = direct ]; then share=0.0; fi
-    stage sft --workdir "runs/show/thinking/sft_$by" \
-      --gin_file gin_configs/sft_arithmetic.gin \
-      --import examples/arithmetic.py \
-      --gin_bindings "Arithmetic.kinds = ('sum',)" \
-      --gin_bindings "Arithmetic.by = '${by/direct/python}'" \
-      --gin_bindings "Config.think_share = $share" \
-      --restore_from runs/speedrun/pretrain
-    names+=(--checkpoint "$by=runs/show/thinking/sft_$by")
-  done
+  stage sft --workdir runs/show/thinking/sft_direct \
+    --gin_file gin_configs/sft_arithmetic.gin --import examples/arithmetic.py \
+    --gin_bindings "Arithmetic.kinds = ('sum',)" \
+    --gin_bindings 'Config.think_share = 0.0' \
+    --restore_from runs/speedrun/pretrain
+  stage sft --workdir runs/show/thinking/sft_columns \
+    --gin_file gin_configs/sft_arithmetic.gin --import examples/arithmetic.py \
+    --gin_bindings "Arithmetic.kinds = ('sum',)" \
+    --gin_bindings "Arithmetic.by = 'columns'" \
+    --gin_bindings 'Config.think_share = 1.0' \
+    --restore_from runs/speedrun/pretrain
+  stage sft --workdir runs/show/thinking/sft_python \
+    --gin_file gin_configs/sft_arithmetic.gin --import examples/arithmetic.py \
+    --gin_bindings "Arithmetic.kinds = ('sum',)" \
+    --gin_bindings 'Config.think_share = 1.0' \
+    --restore_from runs/speedrun/pretrain
   stage evaluate --workdir runs/show/thinking/evaluate \
     --gin_file gin_configs/evaluate_arithmetic.gin \
     --import examples/arithmetic.py \
     --gin_bindings "Arithmetic.kinds = ('sum',)" \
-    --gin_bindings "Config.modes = ('free',)" "${names[@]}"
+    --gin_bindings "Config.modes = ('free',)" \
+    --gin_bindings 'Scoring.max_new_tokens = 128' \
+    --checkpoint direct=runs/show/thinking/sft_direct \
+    --checkpoint columns=runs/show/thinking/sft_columns \
+    --checkpoint python=runs/show/thinking/sft_python
   stage report --workdir runs/show/thinking/report --run_dir runs/show/thinking
 }
 
 # What a model knows, and whether it says so: facts are taught, then refusals
 # of what it does not know, or both at once; then a model that searches.
 knows() {
-  local asked=(
-    --gin_bindings 'Config.task = @ClosedBook()'
-    --gin_bindings "ClosedBook.path = 'runs/show/knows/train.jsonl'"
-    --gin_bindings "ClosedBook.held_out_path = 'runs/show/knows/held_out.jsonl'"
-  )
   .venv/bin/python -m examples.known_facts --to runs/show/knows
   stage sft --workdir runs/show/knows/taught \
     --gin_file gin_configs/sft_facts.gin \
     --restore_from runs/speedrun/pretrain \
     --conversations runs/show/knows/taught.jsonl
   stage probe --workdir runs/show/knows/probe \
-    --restore_from runs/show/knows/taught "${asked[@]}"
+    --gin_file gin_configs/probe_facts.gin \
+    --restore_from runs/show/knows/taught
   stage sft --workdir runs/show/knows/plain \
     --gin_file gin_configs/sft_facts.gin \
     --gin_bindings 'LoopConfig.n_steps = 120' \
@@ -153,8 +163,8 @@ knows() {
     --conversations runs/show/knows/refused.jsonl
   for name in plain joint; do
     stage probe --workdir "runs/show/knows/probe_$name" \
-      --restore_from "runs/show/knows/$name" \
-      --labels runs/show/knows/probe "${asked[@]}"
+      --gin_file gin_configs/probe_facts.gin \
+      --restore_from "runs/show/knows/$name" --labels runs/show/knows/probe
   done
   stage sft --workdir runs/show/knows/remedy \
     --gin_file gin_configs/sft_remedy.gin \
@@ -162,13 +172,8 @@ knows() {
     --conversations runs/show/knows/taught.jsonl \
     --conversations runs/show/knows/searched.jsonl
   stage evaluate --workdir runs/show/knows/evaluate \
-    --checkpoint remedy=runs/show/knows/remedy "${asked[@]}" \
-    --gin_bindings "Config.modes = ('free',)" \
-    --gin_bindings "Config.questions = 'held_out'" \
-    --gin_bindings "Toolbox.names = ('search',)" \
-    --gin_bindings "Toolbox.documents = 'runs/show/knows/documents'" \
-    --gin_bindings 'Toolbox.n_snippets = 1' \
-    --gin_bindings 'Scoring.max_new_tokens = 96'
+    --gin_file gin_configs/evaluate_facts.gin \
+    --checkpoint remedy=runs/show/knows/remedy
   stage report --workdir runs/show/knows/report --run_dir runs/show/knows
 }
 
