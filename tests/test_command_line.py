@@ -210,7 +210,7 @@ class TestRerun:
     path = tmp_path / 'old' / 'run.json'
     path.write_text(text or path.read_text())
     argv = ['x', f'--rerun={path}', f'--workdir={tmp_path}/new']
-    flags = {'conversations': 'files'}
+    flags = {'conversations': 'files', 'persona': 'file'}
     assert command_line.execute(sft.Config, sft.run, flags, argv) == 1
     written = capsys.readouterr().err
     assert message in written

@@ -37,11 +37,9 @@ def _say(monkeypatch, capsys):
     argv += [f'--gin_bindings={binding}' for binding in bindings]
     described = {
       'experiments.pretrain': ('tokens', 'tokenizer'),
-      'experiments.sft': ('conversations',),
+      'experiments.sft': ('conversations', 'persona'),
     }.get(recipe.__name__, ())
     described = dict.fromkeys(described, 'help')
-    if recipe is sft:
-      described = {'conversations': 'help'}
     code = command_line.execute(
       recipe.Config, recipe.run, described, argv=argv, explain=lines
     )
