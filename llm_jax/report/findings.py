@@ -351,4 +351,6 @@ def _sentence(report: Mapping[str, Any], stage: Mapping[str, Any]) -> str:
     if value is not None:
       return f'{value:.3f} bits per byte on held-out text'
   plain = plain_values(summary, 40, '.4g')
-  return ', '.join(f'{value} {name}' for name, value in plain.items())
+  result = plain.pop('result', '')  # in words that need no name
+  texts = [f'{value} {name}' for name, value in plain.items()]
+  return ', '.join([*texts, *filter(None, [result])])
