@@ -36,8 +36,8 @@ from llm_jax.train import checkpoint
 class Config:
   """How answers are made; temperature can be changed in the conversation."""
 
-  # Of one answer, at most a quarter of the context; with --base any number, as
-  # the text then slides over the context.
+  # Of one answer, at most a quarter of the context, or half with tools; with
+  # --base any number, as the text then slides over the context.
   max_new_tokens: int = 128
   temperature: float = 0.7  # 0 is greedy
   seed: int = 0  # the same seed and messages give the same conversation
@@ -93,11 +93,15 @@ def run(
       f'[this model was trained on conversations of up to {questions}: older '
       'ones are forgotten]'
     )
-  # A quarter of the context leaves room for the turns before.
-  slides = base and not fim
-  limit = (
-    cfg.max_new_tokens if slides else min(cfg.max_new_tokens, context // 4)
+  box = dataclasses.replace(
+    cfg.tools,
+    names=tuple(','.join(tools).split(',')) if tools else cfg.tools.names,
+    documents=documents or cfg.tools.documents,
   )
+  # That leaves room for the turns before; results of tools count.
+  limit = min(cfg.max_new_tokens, context // (2 if box.names else 4))
+  if base and not fim:  # it slides
+    limit = cfg.max_new_tokens
   settings = terminal.Settings(
     context_tokens=context,
     max_new_tokens=limit,
@@ -106,11 +110,6 @@ def run(
     max_turns=max_turns,
   )
 
-  box = dataclasses.replace(
-    cfg.tools,
-    names=tuple(','.join(tools).split(',')) if tools else cfg.tools.names,
-    documents=documents or cfg.tools.documents,
-  )
   chat_format = formats.choose(tokenizer, is_chat, box.schemas())
   if fim:
     chat_format = formats.Infill(tokenizer)
