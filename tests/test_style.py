@@ -262,9 +262,17 @@ def test_more_than_three_arguments_are_named():
   assert not found, '\n'.join(found)
 
 
+_LIBRARY_LINES = 21_420  # that stand; a change may lower it, and not raise it
+
+
+@pytest.mark.xfail(reason='the library is larger than its bound; see LOG.md')
 def test_library_is_small():
-  """The aim is 20,000 with every room in it; LOG.md says what stands."""
-  assert house.rooms(ROOT)['llm_jax'][0] <= 21_500
+  """With every room in it."""
+  assert house.rooms(ROOT)['llm_jax'][0] <= 20_000
+
+
+def test_library_does_not_grow():
+  assert house.rooms(ROOT)['llm_jax'][0] <= _LIBRARY_LINES
 
 
 _CALLS = """from llm_jax import b as g

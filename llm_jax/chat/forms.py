@@ -11,10 +11,19 @@ import contextlib
 import itertools
 import json
 import re
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from collections.abc import (
+  Callable,
+  Generator,
+  Iterable,
+  Iterator,
+  Mapping,
+  Sequence,
+)
+from typing import Any, NamedTuple, TypeVar
 
 from llm_jax.chat import conversation
+
+_Made = TypeVar('_Made')
 
 Messages = list[dict[str, Any]]
 
@@ -96,26 +105,13 @@ def read_rows(
     Conversations that `conversation.check` accepts and in which the assistant
     says something to be learnt; OASST's messages at the end.
   """
-  tree: dict[str, tuple[str, Mapping[str, Any]]] = {}
-  trees: list[Node] = []
-  for place, row in rows:
-    with tally.rejecting(place):
-      if isinstance(row, str):
-        raise ValueError(row)
-      row = {key: value for key, value in row.items() if value is not None}
-      if {'message_id', 'text', 'role'} <= row.keys():
-        tree[row['message_id']] = place, row
-      elif {'message_tree_id', 'prompt'} <= row.keys():
-        trees.append(from_tree(place, row['prompt']))
-      else:
-        form = form_of(row, _FORMS)
-        messages = form.read(row)
-        _check(messages, tally)
-        known = f'{form.needs} {form.more}'.split()
-        tally.ignored.update(key for key in row if key not in known)
-        tally.forms[form.name] += 1
-        yield Read(place, messages)
-  for root in itertools.chain(trees, from_messages(tree, tally)):
+
+  def checked(place: str, messages: Messages) -> Read:
+    _check(messages, tally)
+    return Read(place, messages)
+
+  trees = yield from each_row(rows, tally, _FORMS, make=checked)
+  for root in trees:
     with tally.rejecting(root.place):
       for read in list(_from_paths(_paths(root, [], tally))):
         with tally.rejecting(read.place):
@@ -286,6 +282,48 @@ def from_tree(place: str, message: Mapping[str, Any]) -> Node:
   """A tree of which each message holds its replies."""
   replies = [from_tree(place, r) for r in message.get('replies') or ()]
   return Node(place, message, replies)
+
+
+def each_row(
+  rows: Iterable[tuple[str, Mapping[str, Any] | str]],
+  tally: Tally,
+  known: Sequence[Form],
+  make: Callable[[str, Any], _Made],
+) -> Generator[_Made, None, Iterator[Node]]:
+  """What is made of each row; OASST's, which may be anywhere, are returned.
+
+  Args:
+    rows: with what names their places; text says why there is no row.
+    tally: is kept.
+    known: forms that a row may have.
+    make: of the place of a row and what its form reads; its ValueError rejects
+      the row.
+
+  Yields:
+    What `make` returns.
+
+  Returns:
+    The trees of OASST, once all rows are read.
+  """
+  messages: dict[str, tuple[str, Mapping[str, Any]]] = {}
+  trees: list[Node] = []
+  for place, row in rows:
+    with tally.rejecting(place):
+      if isinstance(row, str):
+        raise ValueError(row)
+      row = {key: value for key, value in row.items() if value is not None}
+      if {'message_id', 'text', 'role'} <= row.keys():
+        messages[row['message_id']] = place, row
+      elif {'message_tree_id', 'prompt'} <= row.keys():
+        trees.append(from_tree(place, row['prompt']))
+      else:
+        form = form_of(row, known)
+        made = make(place, form.read(row))
+        names = f'{form.needs} {form.more}'.split()
+        tally.ignored.update(key for key in row if key not in names)
+        tally.forms[form.name] += 1
+        yield made
+  return itertools.chain(trees, from_messages(messages, tally))
 
 
 def from_messages(

@@ -44,35 +44,22 @@ def read_rows(
     Rankings of which one answer is better than another; of OASST at the end,
     one for each question whose answers are ranked.
   """
-  messages: dict[str, tuple[str, Mapping[str, Any]]] = {}
-  trees: list[forms.Node] = []
-  for place, row in rows:
-    with tally.rejecting(place):
-      if isinstance(row, str):
-        raise ValueError(row)
-      row = {key: value for key, value in row.items() if value is not None}
-      if {'message_id', 'text', 'role'} <= row.keys():
-        messages[row['message_id']] = place, row
-      elif {'message_tree_id', 'prompt'} <= row.keys():
-        trees.append(forms.from_tree(place, row['prompt']))
-      else:
-        form = forms.form_of(row, _FORMS)
-        ranked = _checked(Ranked(place, *form.read(row)), tally)
-        known = f'{form.needs} {form.more}'.split()
-        tally.ignored.update(key for key in row if key not in known)
-        tally.forms[form.name] += 1
-        yield ranked
-  for tree in [*trees, *forms.from_messages(messages, tally)]:
+
+  def ranked(place: str, read: Any) -> Ranked:
+    return _checked(Ranked(place, *read), tally)
+
+  trees = yield from forms.each_row(rows, tally, _FORMS, make=ranked)
+  for tree in trees:
     for path, answers in _ranked_replies(tree, []):
       with tally.rejecting(answers[0].place):
         ranks = [answer.message['rank'] for answer in answers]
-        ranked = Ranked(
+        found = Ranked(
           answers[0].place,
           [_of_node(node) for node in path],
           [[_of_node(node)] for node in answers],
           ranks=_dense(ranks, len(answers)),
         )
-        yield _checked(ranked, tally)
+        yield _checked(found, tally)
         tally.forms['OASST'] += 1
 
 

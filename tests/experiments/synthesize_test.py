@@ -198,7 +198,8 @@ class Letters:
     return [protocol.Problem('l', f'{i}?', 'a') for i in range(count)]
 
   def demonstrate(self, problem, think):
-    raise NotImplementedError
+    del think
+    return problem.reference
 
   def score(self, problem, answer):
     del problem
