@@ -25,11 +25,11 @@ from absl import logging
 
 from experiments import command_line, recipe_flags
 from llm_jax import files, record
-from llm_jax.agent import toolbox
+from llm_jax.agent import any_task, toolbox
 from llm_jax.chat import formats
 from llm_jax.data import shards
 from llm_jax.evals import bits_per_byte, leaks, modes, scoring
-from llm_jax.tasks import any_task, protocol
+from llm_jax.tasks import protocol
 from llm_jax.train import checkpoint
 
 _load_model = checkpoint.load_model  # as `run` has a parameter of that name

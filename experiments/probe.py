@@ -28,8 +28,9 @@ from absl import logging
 
 from experiments import command_line
 from llm_jax import files, record
+from llm_jax.agent import any_task
 from llm_jax.evals import knowledge, scoring
-from llm_jax.tasks import any_task, protocol
+from llm_jax.tasks import protocol
 from llm_jax.train import checkpoint
 
 _load_model = checkpoint.load_model  # as `run` has a parameter of that name

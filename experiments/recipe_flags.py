@@ -26,6 +26,8 @@ _DEFINE = {
 }
 # What flags of several recipes say where a recipe says nothing.
 _KNOWN = {
+  'conversations': 'conversations as experiments.sft reads them, learnt beside '
+  'rewards',
   'reward_model': 'folder of experiments.reward_model, for Config.reward = '
   "'model'; several: their mean",
   'chat': 'speak to the model in conversations, whatever its checkpoint says',

@@ -3,9 +3,8 @@
 python -m experiments.rl --workdir runs/tiny/rl \
   --gin_file gin_configs/rl_tiny.gin --restore_from runs/tiny/sft
 
-From an assistant, or straight from a base model (R1-Zero style). The loop is
-this recipe's own, since its batches depend on the parameters: rollout -> score
--> advantage -> update. Hardware, time and result: see each gin file.
+From an assistant, or straight from a base model (R1-Zero style). Batches depend
+on the parameters: rollout -> score -> advantage -> update. See each gin file.
 """
 
 import contextlib
@@ -16,7 +15,7 @@ from concurrent import futures
 
 from experiments import command_line, explain
 from llm_jax import dataclass_json, record
-from llm_jax.agent import toolbox
+from llm_jax.agent import any_task, toolbox
 from llm_jax.chat import formats
 from llm_jax.evals import scoring
 from llm_jax.model import lora as model_lora
@@ -25,13 +24,14 @@ from llm_jax.optim import optimizers
 from llm_jax.parallel import device_mesh
 from llm_jax.rl import (
   algorithms,
+  demonstrations,
   learn,
   metrics,
   prompts,
   reward_models,
   rollout,
 )
-from llm_jax.tasks import any_task, protocol
+from llm_jax.tasks import given, protocol
 from llm_jax.train import best_model, start, training_loop, update
 
 
@@ -52,6 +52,7 @@ class Config:
   algorithm: algorithms.Algorithm = algorithms.Algorithm()
   rollouts: rollout.Rollouts = rollout.Rollouts()
   updates: learn.Updates = learn.Updates()
+  ptx: demonstrations.Ptx = demonstrations.Ptx()
   lora: model_lora.Lora = model_lora.Lora()
   tools: toolbox.Toolbox = toolbox.Toolbox()
   evaluation: scoring.Scoring = scoring.Scoring(
@@ -83,6 +84,7 @@ def run(
   workdir: str,
   restore_from: str,
   reward_model: Sequence[str] = (),
+  conversations: Sequence[str] = (),
   chat: bool = False,
   base: bool = False,
 ) -> None:
@@ -104,10 +106,14 @@ def run(
   request = rollout.make_request(cfg.max_new_tokens, stop_ids, cfg.temperature)
   first, row_length = prompts.check(policy_cfg, problems, request)
   reward_fn, known = reward_models.choose(reward_model, stage, row_length)
+  sources = given.named(conversations, ())
+  taught = demonstrations.load(cfg.ptx, stage, sources, row_length)
+  if taught:
+    first, n_rows = min(first, taught.first), n_rows + cfg.ptx.n_rows
 
   # Loss, optimizer and update.
-  lines = params.table(policy_cfg, algorithm.has_values)
-  lines = model_lora.trained(cfg.lora, lines)
+  has_values = algorithm.has_values
+  lines = model_lora.trained(cfg.lora, params.table(policy_cfg, has_values))
   tx = optimizers.make(cfg.optimizer, stage.n_updates, lines)
   plan = cfg.updates.plan(stage, tx, n_rows=n_rows, length=row_length)
   trained_cfg = dataclasses.replace(policy_cfg, remat=plan.remat)
@@ -120,19 +126,14 @@ def run(
 
   # Begin, or go on from the newest checkpoint.
   inputs = protocol.file_sums(cfg.task) | cfg.tools.inputs() | known
-  if stage.begin(inputs, plan, prompts.mixture(problems, cfg)):
+  inputs |= given.fingerprints(sources)
+  if stage.begin(inputs, plan, prompts.mixture(problems, cfg, taught)):
     return
-  state, loop = stage.start(tx, cfg.lora, algorithm.has_values)
+  state, loop = stage.start(tx, cfg.lora, has_values)
   n_done = int(state.step)
   opened = contextlib.ExitStack()
   best = best_model.Best(workdir, n_done, 'eval_sampled')
-  learner = learn.Learner(
-    stage=stage,
-    algorithm=algorithm,
-    updates=cfg.updates,
-    update_fn=update_fn,
-    max_length=cfg.max_new_tokens,
-  )
+  learner = learn.Learner(stage, algorithm, update_fn, taught=taught)
   annotate = learn.make_annotate_fn(learner, plan.micro_batch, cfg.temperature)
   using = opened.enter_context(cfg.tools.opened(stage.chat_format))
   sampler = rollout.Sampler(
@@ -169,7 +170,7 @@ def run(
       )
       lines = metrics.lines(rollouts, cfg.rollouts.n_written)
       loop.writer.rollouts(step, lines)
-      loop.write(step, learned | found | metrics.describe(rollouts, cfg.task))
+      loop.write(step, learned | found | metrics.describe(rollouts, cfg))
       evaluate(step)
       if loop.is_due(step):
         loop.save(step, state)

@@ -18,13 +18,14 @@ import jax
 
 from experiments import command_line, explain
 from llm_jax import files, record, types
+from llm_jax.agent import any_task
 from llm_jax.data import conversations, packing
 from llm_jax.losses import next_token
 from llm_jax.model import likelihood, params
 from llm_jax.model import lora as model_lora
 from llm_jax.optim import optimizers
 from llm_jax.parallel import device_mesh
-from llm_jax.tasks import any_task, demonstrations, given, protocol, questions
+from llm_jax.tasks import demonstrations, given, protocol, questions
 from llm_jax.train import fit, start, training_loop, update
 
 

@@ -23,9 +23,9 @@ from absl import logging
 
 from experiments import command_line
 from llm_jax import dataclass_json, endpoint, files, record
-from llm_jax.agent import synthesis, writers
+from llm_jax.agent import any_task, synthesis, writers
 from llm_jax.data import readers
-from llm_jax.tasks import any_task, protocol
+from llm_jax.tasks import protocol
 
 
 @dataclasses.dataclass(frozen=True)

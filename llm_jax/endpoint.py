@@ -33,6 +33,7 @@ class Reply(NamedTuple):
 
   text: str
   fault: str  # why it is no whole answer; '' if it is one
+  n_tokens: int = 0  # that it read and wrote, where the server says so
 
 
 AskFn = Callable[[list[Request], Callable[[Request, Reply], object]], object]
@@ -93,11 +94,15 @@ class Endpoint:
     try:
       if answer.status != 200:
         raise ValueError
-      choice = answer.json()['choices'][0]
+      said_all = answer.json()
+      choice = said_all['choices'][0]
       text = choice['message']['content']
+      n_tokens = (said_all.get('usage') or {}).get('total_tokens') or 0
       # A lone surrogate is no text that could be encoded.
       text = '' if text is None else text.encode(errors='replace').decode()
-      return Reply(text, _FAULTS.get(choice.get('finish_reason'), ''))
+      return Reply(
+        text, _FAULTS.get(choice.get('finish_reason'), ''), int(n_tokens)
+      )
     except (AttributeError, LookupError, TypeError, ValueError, RecursionError):
       raise ValueError(
         f"{said}, which is no chat completion of OpenAI's form; check the "
@@ -145,7 +150,10 @@ def ask_all(
 
 
 class Answers:
-  """Replies on disk, by the content of what was asked and whom."""
+  """Replies on disk, by the content of what was asked and whom.
+
+  Several threads may ask.
+  """
 
   def __init__(self, path: pathlib.Path, who: str):
     """Read what is there.
@@ -158,8 +166,9 @@ class Answers:
       ValueError: if the file is damaged.
     """
     self._path, self._who = path, who
+    self._lock = threading.Lock()
     self._found = dict(
-      journal.read(path, lambda x: (x['asked'], Reply(x['text'], x['fault'])))
+      journal.read(path, lambda x: (x.pop('asked'), Reply(**x)))
     )
 
   def get(self, requests: Sequence[Request], ask_fn: AskFn) -> list[Reply]:
@@ -178,8 +187,9 @@ class Answers:
 
   def _put(self, request: Request, reply: Reply) -> None:
     name = self._name(request)
-    journal.append(self._path, {'asked': name, **reply._asdict()})
-    self._found[name] = reply
+    with self._lock:
+      journal.append(self._path, {'asked': name, **reply._asdict()})
+      self._found[name] = reply
 
   def _name(self, request: Request) -> str:
     text = json.dumps([self._who, request], sort_keys=True)

@@ -12,8 +12,9 @@ import pytest
 
 from experiments import command_line, process
 from llm_jax import config, own_code, record
+from llm_jax.agent import any_task
 from llm_jax.optim import optimizers
-from llm_jax.tasks import addition, any_task, protocol
+from llm_jax.tasks import addition, protocol
 
 VOWELS = """
 import dataclasses

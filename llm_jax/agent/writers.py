@@ -62,7 +62,8 @@ def of_checkpoint(folder: str, batch_size: int) -> Writer:
     def on_answer(i: int, answer: generate.Answer) -> None:
       text = chat_format.text(answer.token_ids)
       fault = '' if answer.stopped else endpoint.NO_END
-      on_reply(fitting[i], endpoint.Reply(text, fault))
+      n_tokens = len(prompts[i]) + len(answer.token_ids)
+      on_reply(fitting[i], endpoint.Reply(text, fault, n_tokens))
 
     if fitting:
       generate.generate(

@@ -182,6 +182,7 @@ def evaluate(
     'mean_length': sum(a['n_tokens'] for a in every) / len(every),
     'stopped_share': sum(a['stopped'] for a in every) / len(every),
     'tokens': sum(a['n_tokens'] for a in [*every, *greedy]),
+    'judge_tokens': sum(a['judge_tokens'] for a in [*every, *greedy]),
     'kinds': _by_kind(asked, greedy, sampled),
     'samples': _examples(every),
   }

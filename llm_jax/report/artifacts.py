@@ -51,7 +51,8 @@ def collect(run_dir: pathlib.Path | str) -> dict[str, Any]:
     A JSON-able dictionary: `stages` (name, stage, status, seconds, tokens),
     `evaluation` (rows), `held_out`, `funnels` and `tokenizers` by stage
     folder, `training` (series by stage folder and metric), `masks`, `samples`,
-    `rollouts`, `probes`, `provenance`, `missing`.
+    `rollouts`, `probes`, `optimised` (rows of the run's own folder),
+    `provenance`, `missing`.
 
   Raises:
     FileNotFoundError: there is no such folder.
@@ -68,6 +69,7 @@ def collect(run_dir: pathlib.Path | str) -> dict[str, Any]:
     'tokenizers': {}, 'training': {}, 'masks': {}, 'samples': {},
     'rollouts': {}, 'probes': {}, 'provenance': {}, 'missing': missing,
   }  # fmt: skip
+  report['optimised'] = _read(run_dir / 'optimised.jsonl', []) or []
   for folder, stage, run in _stage_folders(run_dir, missing):
     name = folder.name
     done = _read(folder / 'done.json', missing)

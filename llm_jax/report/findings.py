@@ -65,10 +65,10 @@ def accuracies(
   result: list[Accuracy] = []
   for line in lines:
     result.append(line)
-    recipe = _recipe(line)
-    group = [other for other in lines if _recipe(other) == recipe]
-    if recipe and line is group[-1] and len(group) > 1:
-      result.append(_mean(recipe, group))
+    name = recipe(line.name)
+    group = [other for other in lines if recipe(other.name) == name]
+    if name and line is group[-1] and len(group) > 1:
+      result.append(_mean(name, group))
   return result
 
 
@@ -77,7 +77,7 @@ def one_a_recipe(lines: Sequence[Accuracy]) -> list[Accuracy]:
   means = {
     line.name.partition(', mean of')[0] for line in lines if line.n_seeds > 1
   }
-  return [line for line in lines if _recipe(line) not in means]
+  return [line for line in lines if recipe(line.name) not in means]
 
 
 def learnt(report: Mapping[str, Any]) -> list[str]:
@@ -289,9 +289,9 @@ def _accuracy(row: Mapping[str, Any]) -> Accuracy:
   )
 
 
-def _recipe(line: Accuracy) -> str:
+def recipe(name: str) -> str:
   """What runs that differ in the seed only have in common; '' of others."""
-  match = _SEED.fullmatch(line.name)
+  match = _SEED.fullmatch(name)
   return match['recipe'] if match else ''
 
 

@@ -13,7 +13,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 from llm_jax import files, visible_text
-from llm_jax.report import charts, findings, tables
+from llm_jax.report import charts, findings, overoptimisation, tables
 
 try:
   import jinja2
@@ -69,6 +69,7 @@ def _rendered(template: str, report: Mapping[str, Any], finalize) -> str:
     json.dumps, indent=1, ensure_ascii=False
   )
   environment.globals |= {'tables': tables, 'charts_of': _charts}
+  environment.globals['parting'] = overoptimisation.sentences
   return environment.get_template(template).render(report=report)
 
 
@@ -94,6 +95,7 @@ def _charts(report: Mapping[str, Any]) -> dict[str, list[Any]]:
     'direct': _intervals(direct, 'answers, not thinking'),
     'pass_at_k': [_pass_at_k(free)],
     'rl': _rl(report),
+    'overoptimisation': _overoptimisation(report),
     'bits_per_byte': _bits_per_byte(report),
   }
   drawn: dict[str, list[Any]] = {section: [] for section in [*made, 'level']}
@@ -201,6 +203,23 @@ def _rl(report: Mapping[str, Any]) -> Iterator[charts.Chart | str | None]:
   for key, heading, unit in files.tables_of(__file__)['rl']:
     series = [(name, found.get(key, ())) for name, found in runs.items()]
     yield _curve(heading, unit, series)
+
+
+def _overoptimisation(report: Mapping[str, Any]) -> Iterator[Any]:
+  found = overoptimisation.curves(report)
+  for key, heading in (
+    ('proxy', 'What the reward model says'),
+    ('gold', 'Gold'),
+  ):
+    yield charts.lines(
+      heading,
+      'mean score of answers',
+      [
+        (curve.name, [*zip(curve.distance, getattr(curve, key), strict=True)])
+        for curve in found
+      ],
+      x_label='√KL to the start, nats an answer',
+    )
 
 
 def _bits_per_byte(report: Mapping[str, Any]) -> Iterator[charts.Chart]:

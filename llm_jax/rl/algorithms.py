@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 from llm_jax import types
@@ -214,7 +215,8 @@ def loss(
     cfg: the method.
     logp_BT: of the last targets of each row under the policy that is trained,
       at the temperature of the rollouts; no earlier target was sampled.
-    batch: from learn.minibatches.
+    batch: from learn.minibatches; ptx_weight_BT where there are
+      demonstrations.
     value_BT: expected rewards before the same targets, for baseline value.
 
   Returns:
@@ -234,6 +236,11 @@ def loss(
     ref_logp_BT=batch.get('ref_logp_BT'),
     kl_coefficient=cfg.kl_coefficient,
   )
+  if 'ptx_weight_BT' in batch:
+    weight_BT = batch['ptx_weight_BT']
+    ptx_loss = -(logp_BT * weight_BT).sum()
+    total += ptx_loss / jnp.maximum(mask_BT.sum(), 1)
+    metrics['ptx_loss'] = (ptx_loss, weight_BT.sum())
   if value_BT is not None:
     value_loss, value_metrics = value.clipped_value(
       value_BT,

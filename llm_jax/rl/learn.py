@@ -21,7 +21,7 @@ from llm_jax import dataclass_json, types
 from llm_jax.losses import policy
 from llm_jax.model import likelihood
 from llm_jax.parallel import device_mesh
-from llm_jax.rl import advantages, algorithms, metrics
+from llm_jax.rl import advantages, algorithms, demonstrations, metrics
 from llm_jax.train import fit, start, train_state, update
 
 Arrays = dict[str, np.ndarray]
@@ -83,9 +83,18 @@ class Learner:
 
   stage: start.Stage
   algorithm: algorithms.Algorithm
-  updates: Updates
   update_fn: update.UpdateFn
-  max_length: int  # tokens of the longest answer that could be sampled
+  taught: demonstrations.Demonstrations | None = None  # beside answers
+
+  @property
+  def updates(self) -> Updates:
+    """How often a step learns from its rollouts."""
+    return self.stage.cfg.updates
+
+  @property
+  def max_length(self) -> int:
+    """Tokens of the longest answer that could be sampled."""
+    return self.stage.cfg.max_new_tokens
 
 
 def make_annotate_fn(
@@ -129,7 +138,9 @@ def make_annotate_fn(
         found |= {'trainer_logp_BT': logp_BT} if is_weighed else {}
       return found
 
-    n_parts = len(batch['inputs_BT']) // micro_batch
+    n_rows = len(batch['inputs_BT'])
+    n_parts = -(-n_rows // micro_batch)
+    n_parts = next(n for n in range(n_parts, n_rows + 1) if n_rows % n == 0)
     with jax.sharding.use_abstract_mesh(mesh.abstract_mesh):
       return update.map_micro_batches(one_part, batch, n_parts)
 
@@ -282,9 +293,12 @@ def minibatches(learner: Learner, batch: Arrays, step: int) -> Iterator[Arrays]:
       key = zlib.crc32(f'minibatches/{step}/{epoch}'.encode())
       seed = learner.stage.cfg.seed
       rows_B = np.random.RandomState([seed, key]).permutation(n_rows)
-    for part_B in np.split(rows_B, n_parts):
+    for part, part_B in enumerate(np.split(rows_B, n_parts)):
       minibatch = {name: x[part_B] for name, x in batch.items()}
       mask_BT = minibatch['loss_mask_BT']
       if mask_BT.any():
-        weight_BT = weigh(mask_BT, learner.max_length)
-        yield minibatch | {'weight_BT': weight_BT}
+        minibatch['weight_BT'] = weigh(mask_BT, learner.max_length)
+        if learner.taught:
+          number = ((step - 1) * learner.updates.n_epochs + epoch) * n_parts
+          minibatch = learner.taught.beside(minibatch, number + part)
+        yield minibatch

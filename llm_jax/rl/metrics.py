@@ -29,28 +29,26 @@ def reflects(text: str) -> bool:
   return _REFLECTION.search(text) is not None
 
 
-def describe(
-  collected: rollout.Collected, task: protocol.Task
-) -> dict[str, float]:
+def describe(collected: rollout.Collected, cfg: Any) -> dict[str, float]:
   """Verdicts, lengths, entropy, thinking and time of one step's answers.
 
   Args:
     collected: the step; all that was drawn counts, not the batch alone.
-    task: what was asked; it knows a thought when it sees one.
+    cfg: of the recipe, with task and reward.
 
   Returns:
     accuracy, which is pass@1, and pass_at_k of larger k, where there is a
-    verifier; equal_share (of answers that a group has already); reward_mean,
+    verifier, and gold_mean, its mean reward, where another is learnt;
+    equal_share (of answers that a group has already); reward_mean,
     dead_group_share and drawn_groups; mean_length, min_length and max_length
     (tokens, stop token included), truncated_share, entropy (nats a token,
     estimated from the drawn tokens, so at their temperature), call_share,
-    think_share,
-    reflection_share;
+    think_share, reflection_share; judge_tokens (of all verdicts);
     sampled_tokens (their sum) and how many a second, rollout_s, score_s
     (waiting for verdicts) and verifier_s (of all verdicts, in however many
     threads).
   """
-  groups, reward_PR = collected.groups, collected.reward_PR
+  groups, reward_PR, task = collected.groups, collected.reward_PR, cfg.task
   answers = [answer for group in groups for answer in group.answers]
   texts = [text for group in groups for text in group.texts]
   lengths = [len(answer.token_ids) for answer in answers]
@@ -60,6 +58,8 @@ def describe(
   verdicts = {}
   if protocol.has_verifier(task):
     verdicts['accuracy'] = sum(n_correct) / n
+    if cfg.reward != 'verifier':
+      verdicts['gold_mean'] = float(rollout.verdicts(groups).mean())
     passes = statistics.pass_at_powers(reward_PR.shape[1], n_correct)
     for k, estimates in passes.items():
       if k > 1:
@@ -82,6 +82,7 @@ def describe(
     'sampled_tokens_per_s': n_tokens / collected.rollout_s,
     'rollout_s': collected.rollout_s,
     'score_s': collected.score_s,
+    'judge_tokens': sum(s.judge_tokens for g in groups for s in g.scores),
     'verifier_s': sum(group.score_s for group in groups),
   }
 

@@ -13,6 +13,7 @@ from llm_jax.chat import formats
 from llm_jax.data import order
 from llm_jax.infer import generate
 from llm_jax.model import config
+from llm_jax.rl import demonstrations
 from llm_jax.tasks import protocol
 from llm_jax.train import start
 
@@ -36,17 +37,26 @@ def count(cfg: Any) -> int:
   return cfg.n_prompts * max(n_draws, 1 + cfg.rollouts.max_refills)
 
 
-def mixture(prompts: Sequence[Prompt], cfg: Any) -> list[dict[str, Any]]:
+def mixture(
+  prompts: Sequence[Prompt],
+  cfg: Any,
+  taught: demonstrations.Demonstrations | None = None,
+) -> list[dict[str, Any]]:
   """What a run asks, without refills; see record.mixture."""
-  return [
-    {
-      'source': cfg.task.name,
-      'problems': len(prompts),
-      'tokens': sum(len(prompt.token_ids) for prompt in prompts),
-      'share': 1.0,
-      'epochs': cfg.loop.n_steps * cfg.n_prompts / len(prompts),
-    }
-  ]
+  n_answers, n_steps = cfg.n_prompts * cfg.n_samples, cfg.loop.n_steps
+  row = {
+    'source': cfg.task.name,
+    'problems': len(prompts),
+    'tokens': sum(len(prompt.token_ids) for prompt in prompts),
+    'share': 1.0,
+    'epochs': n_steps * cfg.n_prompts / len(prompts),
+  }
+  if not taught:
+    return [row]
+  row_of_taught = taught.mixture(
+    n_answers * cfg.updates.n_epochs, cfg.updates.n_a_step * n_steps
+  )
+  return [row | {'share': 1 - row_of_taught['share']}, row_of_taught]
 
 
 def load(stage: start.Stage, task: protocol.Task, count: int) -> list[Prompt]:

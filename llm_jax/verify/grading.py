@@ -28,6 +28,7 @@ class Score:
   reason: str  # why, in words: shown in reports
   refused: bool = False  # it said that it does not know
   reward: float | None = None  # in RL; None: 1 if correct, else 0
+  judge_tokens: int = 0  # that a model read and wrote to say so
 
 
 def thinks(answer: str) -> bool:

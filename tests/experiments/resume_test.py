@@ -83,12 +83,29 @@ SETTINGS = {
     'LoopConfig.n_steps = 16',
     'LoopConfig.save_every = 3',
   ),
+  'reward_model': (
+    'Config.batch_size = 4',
+    'Config.sequence_length = 96',
+    'Config.evaluate_every = 5',
+    'LoopConfig.n_steps = 24',
+    'LoopConfig.save_every = 4',
+  ),
+  'dpo': (
+    'Config.batch_size = 4',
+    'Config.sequence_length = 96',
+    'Config.evaluate_every = 5',
+    'LoopConfig.n_steps = 24',
+    'LoopConfig.save_every = 4',
+  ),
 }
+BEFORE = {'sft': 'pretrain'} | dict.fromkeys(
+  ('rl', 'reward_model', 'dpo'), 'sft'
+)
 
 
 @pytest.fixture(scope='module')
 def artifacts(tmp_path_factory):
-  """A byte tokenizer and token shards of additions."""
+  """A byte tokenizer, token shards of additions, and pairs of answers."""
   folder = tmp_path_factory.mktemp('artifacts')
   tiny_checkpoint.tokenizer().save(folder / 'tokenizer')
   splits = {
@@ -101,6 +118,11 @@ def artifacts(tmp_path_factory):
     for split, seed in (('train', 0), ('valid', 1))
   }
   tiny_checkpoint.write_tokens(folder / 'tokens', {'addition': splits}, 64)
+  pairs = [
+    {'prompt': f'question {i}', 'chosen': f'yes {i % 7}', 'rejected': 'no'}
+    for i in range(60)
+  ]
+  (folder / 'pairs.jsonl').write_text('\n'.join(map(json.dumps, pairs)))
   return folder
 
 
@@ -113,6 +135,8 @@ def command(stage, workdir, artifacts, restore_from=None):
     arguments += ['--tokenizer', str(artifacts / 'tokenizer')]
   else:
     arguments += ['--restore_from', str(restore_from)]
+  if stage in ('reward_model', 'dpo'):
+    arguments += ['--preferences', str(artifacts / 'pairs.jsonl')]
   return [sys.executable, '-m', f'experiments.{stage}', *arguments]
 
 
@@ -173,13 +197,16 @@ def kill_after(arguments, workdir, n_lines, delay_s):
 
 @pytest.fixture(scope='module')
 def uninterrupted(artifacts, tmp_path_factory):
-  """Folders of the three stages, each run without a break."""
+  """Folders of all stages, each run without a break when it is asked for."""
   folder = tmp_path_factory.mktemp('uninterrupted')
-  before = None
-  for stage in SETTINGS:
-    finish(command(stage, folder / stage, artifacts, before))
-    before = folder / stage
-  return folder
+
+  def of(stage):
+    if not (folder / stage / 'done.json').exists():
+      before = of(BEFORE[stage]) if stage in BEFORE else None
+      finish(command(stage, folder / stage, artifacts, before))
+    return folder / stage
+
+  return of
 
 
 @pytest.mark.parametrize(
@@ -189,13 +216,11 @@ def uninterrupted(artifacts, tmp_path_factory):
 def test_losses_after_kills_equal_an_uninterrupted_run(
   stage, n_kills, artifacts, uninterrupted, tmp_path
 ):
-  before = {'sft': 'pretrain', 'rl': 'sft'}.get(stage)
-  workdir = tmp_path / stage
-  arguments = command(
-    stage, workdir, artifacts, before and uninterrupted / before
-  )
+  alone, workdir = uninterrupted(stage), tmp_path / stage
+  before = uninterrupted(BEFORE[stage]) if stage in BEFORE else None
+  arguments = command(stage, workdir, artifacts, before)
   draw = random.Random(stage)
-  n_lines = len(steps(uninterrupted / stage))
+  n_lines = len(steps(alone))
   (save_every,) = (
     int(setting.split(' = ')[1])
     for setting in SETTINGS[stage]
@@ -210,19 +235,16 @@ def test_losses_after_kills_equal_an_uninterrupted_run(
     assert n_lost <= 2 * save_every
   assert n_killed >= n_kills * 2 / 3, 'the run ended before it was killed'
   finish(arguments)
-  expected = losses(uninterrupted / stage)
+  expected = losses(alone)
   assert len(expected) >= 2 * 16
   assert losses(workdir) == expected
-  assert fingerprint(workdir) == fingerprint(uninterrupted / stage)
+  assert fingerprint(workdir) == fingerprint(alone)
   if stage == 'rl':
-    rollouts, alone = (
-      (folder / 'rl' / metrics.ROLLOUTS).read_text()
-      for folder in (tmp_path, uninterrupted)
+    rollouts, expected = (
+      (folder / metrics.ROLLOUTS).read_text() for folder in (workdir, alone)
     )
-    assert rollouts == alone
-    assert fingerprint(workdir / 'best') == fingerprint(
-      uninterrupted / 'rl' / 'best'
-    )
+    assert rollouts == expected
+    assert fingerprint(workdir / 'best') == fingerprint(alone / 'best')
   again = finish(arguments)
   assert 'already finished' in again
 
@@ -234,27 +256,25 @@ def test_first_losses_are_those_of_the_golden_file(uninterrupted):
   Other processors sum in another order, hence the tolerance; and hence no RL,
   where a token drawn otherwise changes all that follows.
   """
+  expected = json.loads(GOLDEN.read_text())
   got = {}
-  for stage in SETTINGS:
-    found = losses(uninterrupted / stage)
+  for stage in expected:
+    found = losses(uninterrupted(stage))
     got[stage] = [
       float.fromhex(found[step, 'loss'])
       for step in range(1, 11)
       if (step, 'loss') in found
     ]
-  expected = json.loads(GOLDEN.read_text())
   renewed = json.dumps(got)
   for stage, values in expected.items():
     assert got[stage] == pytest.approx(values, rel=1e-3, abs=1e-4), renewed
 
 
-def test_a_run_is_done_again_from_its_record(
-  artifacts, uninterrupted, tmp_path
-):
+@pytest.mark.parametrize('stage', ['pretrain', 'reward_model', 'dpo'])
+def test_a_run_is_done_again_from_its_record(stage, uninterrupted, tmp_path):
   """run.json is all that is given: not one flag or setting of the run."""
-  del artifacts
-  first, again = uninterrupted / 'pretrain', tmp_path / 'again'
-  arguments = [sys.executable, '-m', 'experiments.pretrain']
+  first, again = uninterrupted(stage), tmp_path / 'again'
+  arguments = [sys.executable, '-m', f'experiments.{stage}']
   arguments += ['--workdir', str(again), '--rerun', str(first / 'run.json')]
   finish(arguments)
   assert losses(again) == losses(first)

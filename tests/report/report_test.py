@@ -535,3 +535,44 @@ def test_a_probe_has_a_section_and_others_have_none(tmp_path):
   report = artifacts.collect(tmp_path / 'run')
   assert any('probe_joint/probe.json' in text for text in report['missing'])
   assert 'What it knows' not in page.html(report)
+
+
+def test_where_gold_turned_from_its_proxy_is_said(tmp_path):
+  """Three seeds of a run that climbs, and what else was measured."""
+  run = tmp_path / 'run'
+  for seed in range(3):
+    folder = run / f'rl_seed{seed}'
+    folder.mkdir(parents=True)
+    (folder / 'run.json').write_text('{"stage": "rl"}')
+    (folder / 'done.json').write_text('{}')
+    lines = [
+      {
+        'step': step + 1,
+        'kl_of_answers': 0.25 * step,
+        'reward_mean': 0.1 * step,
+        'gold_mean': -1 + 0.1 * min(step, 40 - 2 * step) + 0.01 * (seed - 1),
+      }
+      for step in range(37)
+    ]
+    (folder / 'metrics.jsonl').write_text('\n'.join(map(json.dumps, lines)))
+  rows = [
+    {'name': 'best of n', 'kl': kl, 'proxy': gain, 'gold': gain - 1}
+    for kl, gain in ((0, 0.0), (1, 1.0), (4, 1.6))  # d (1.2 - 0.2 d)
+  ]
+  (run / 'optimised.jsonl').write_text('\n'.join(map(json.dumps, rows)))
+  report = artifacts.collect(run)
+  for made in page.html(report), page.markdown(report):
+    assert 'Reward model and gold' in made
+    assert 'rl: gold rises from -1.00 to 0.' in made
+    assert 'there it turned, and ends at -3.80' in made
+    assert 'below its start at √KL 2.92' in made
+    assert (
+      'best of n: gold rises from -1.00 to 0.60 at √KL 2.00; it ends' in made
+    )
+    assert 'd (a - b d), a = 1.20, b = 0.20' in made
+  (run / 'optimised.jsonl').unlink()
+  for seed in range(3):
+    (run / f'rl_seed{seed}' / 'metrics.jsonl').write_text('{"step": 1}')
+  report = artifacts.collect(run)
+  assert 'Reward model and gold' not in page.html(report)
+  assert 'Reward model and gold' not in page.markdown(report)

@@ -44,9 +44,7 @@ def make_batch(cfg):
     'value_BT': RANDOM.normal(size=batch['old_logp_BT'].shape).astype('f4'),
     'trainer_logp_BT': np.asarray(logp(W, batch)),
   }
-  learner = learn.Learner(
-    tiny_stage.make(None), cfg, learn.Updates(), None, max_length=MAX_LENGTH
-  )
+  learner = tiny_stage.learner(None, cfg, max_new_tokens=MAX_LENGTH)
   changed, _ = learn.token_advantages(learner, batch, REWARD_PR)
   return next(learn.minibatches(learner, batch | changed, 1))
 
@@ -194,7 +192,7 @@ def test_advantages_stay_small_however_equal_rewards_are():
         for last in (0.1, np.nextafter(0.1, 1), 0.9):
           reward_PR = np.full((4, 4), 0.1)
           reward_PR[-1, -1] = last
-          learner = learn.Learner(None, cfg, learn.Updates(), None, MAX_LENGTH)
+          learner = tiny_stage.learner(None, cfg, max_new_tokens=MAX_LENGTH)
           batch = rollout.training_batch(GROUPS, LENGTH)
           found, _ = learn.token_advantages(learner, batch, reward_PR)
           assert np.isfinite(found['advantage_BT']).all()

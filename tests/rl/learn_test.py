@@ -36,7 +36,7 @@ REF_BT = np.array([[-1.5, 9], [-1.25, -1.75], [-1, 9], [-1, -1]], 'f4')
 
 
 def advantages(annotated=None, **parts):
-  learner = learn.Learner(None, algorithms.Algorithm(**parts), ONE, None, 2)
+  learner = tiny_stage.learner(None, algorithms.Algorithm(**parts))
   reward_PR = np.array([[1.0, 0.0], [0.0, 0.0]])
   return learn.token_advantages(learner, HAND | (annotated or {}), reward_PR)
 
@@ -155,7 +155,7 @@ def make(
   )
   params = params or params_of(0, cfg.has_values)
   state = tiny_run.state_of(params, tx, stage.mesh, LINES)
-  learner = learn.Learner(stage, cfg, updates, update_fn, max_length=N_NEW)
+  learner = tiny_stage.learner(stage, cfg, update_fn, updates=updates)
   annotate = learn.make_annotate_fn(learner, micro_batch, temperature)
 
   def one_step(state, groups, reward_PR, step):
@@ -222,7 +222,7 @@ def test_annotations_in_parts_are_the_whole_and_outlive_the_reference():
   )
   ref_BT = slow_logp(params_of(1), batch, 1.0)
   stage = tiny_stage.make(CFG, data=2)
-  learner = learn.Learner(stage, cfg, ONE, None, N_NEW)
+  learner = tiny_stage.learner(stage, cfg)
   whole, parts = (
     learn.make_annotate_fn(learner, micro_batch, 1.0) for micro_batch in (32, 8)
   )
@@ -232,14 +232,14 @@ def test_annotations_in_parts_are_the_whole_and_outlive_the_reference():
     np.testing.assert_allclose(found['ref_logp_BT'], ref_BT, atol=1e-5)
     np.testing.assert_allclose(found['trainer_logp_BT'], logp_BT, atol=1e-5)
     np.testing.assert_allclose(found['value_BT'], value_BT, atol=1e-5)
-  learner = learn.Learner(stage, algorithms.Algorithm(), ONE, None, N_NEW)
+  learner = tiny_stage.learner(stage, algorithms.Algorithm())
   assert learn.make_annotate_fn(learner, 32, 1.0)(params, batch) is batch
 
 
 def test_minibatches_use_each_answer_once_an_epoch():
   updates = learn.Updates(n_epochs=2, n_minibatches=4)
   cfg = algorithms.Algorithm(aggregation='sequence_mean')
-  learner = learn.Learner(tiny_stage.make(None), cfg, updates, None, N_NEW)
+  learner = tiny_stage.learner(None, cfg, updates=updates)
   mask_BT = np.ones((32, 2), 'f4')
   mask_BT[::2, 1] = 0
   batch = {'loss_mask_BT': mask_BT, 'rows_BT': np.arange(32)[:, None]}

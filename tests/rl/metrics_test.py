@@ -1,5 +1,6 @@
 """Numbers and lines of a step, by hand."""
 
+import types
 from unittest import mock
 
 import numpy as np
@@ -31,8 +32,12 @@ COLLECTED = rollout.Collected(
 )
 
 
+def asked(task, reward='verifier'):
+  return types.SimpleNamespace(task=task, reward=reward)
+
+
 def test_numbers_of_a_step():
-  found = metrics.describe(COLLECTED, addition.Addition())
+  found = metrics.describe(COLLECTED, asked(addition.Addition()))
   assert found == {
     'accuracy': 0.25, 'pass_at_2': 0.5, 'reward_mean': 0.25,
     'dead_group_share': 0.5, 'drawn_groups': 2, 'mean_length': 1.25,
@@ -41,12 +46,20 @@ def test_numbers_of_a_step():
     'call_share': 0.0, 'equal_share': 0.25,
     'sampled_tokens': 5, 'sampled_tokens_per_s': 2.5, 'rollout_s': 2.0,
     'score_s': 0.1, 'verifier_s': 0.5,
+    'judge_tokens': 0,
   }  # fmt: skip
 
 
+def test_what_a_verifier_says_is_the_gold_of_another_reward():
+  task = addition.Addition()
+  for reward in ('model', 'random'):
+    found = metrics.describe(COLLECTED, asked(task, reward))
+    assert found['gold_mean'] == 0.25
+
+
 def test_prompts_without_a_verifier_have_no_accuracy():
-  found = metrics.describe(COLLECTED, prompts.Prompts())
-  assert not found.keys() & {'accuracy', 'pass_at_2'}
+  found = metrics.describe(COLLECTED, asked(prompts.Prompts(), 'model'))
+  assert not found.keys() & {'accuracy', 'pass_at_2', 'gold_mean'}
   assert found['reward_mean'] == 0.25
 
 

@@ -1,5 +1,6 @@
 """A stage that has no folder, and groups of answers, for the tests of RL."""
 
+import dataclasses
 import types
 
 import jax
@@ -9,7 +10,7 @@ from llm_jax.chat import formats
 from llm_jax.infer import generate
 from llm_jax.model import transformer
 from llm_jax.parallel import device_mesh
-from llm_jax.rl import prompts, rollout
+from llm_jax.rl import learn, prompts, rollout
 from llm_jax.tasks import protocol
 from llm_jax.train import start
 from llm_jax.verify import grading
@@ -49,4 +50,14 @@ def group(token_ids, answers, texts=None, right=(), problem='1+1='):
       for i in range(len(answers))
     ],
     score_s=0.25,
+  )
+
+
+def learner(stage, algorithm, update_fn=None, **settings):
+  """Learns on a stage, or on one without a model, with these settings."""
+  stage = stage or make(None)
+  cfg = {'updates': learn.Updates(), 'max_new_tokens': 2}
+  cfg = types.SimpleNamespace(**{**vars(stage.cfg), **cfg, **settings})
+  return learn.Learner(
+    dataclasses.replace(stage, cfg=cfg), algorithm, update_fn
   )

@@ -5,6 +5,7 @@ A gin file chooses by `Config.task = @Letters()` and then sets
 of a module that --import names, with all of that, is a task too.
 """
 
+from llm_jax.agent import judge
 from llm_jax.tasks import (
   addition,
   assistant,
@@ -21,6 +22,7 @@ AnyTask = (
   addition.Addition
   | assistant.Assistant
   | closed_book.ClosedBook
+  | judge.Judge
   | letters.Letters
   | multiple_choice.MultipleChoice
   | prompts.Prompts
