@@ -13,9 +13,7 @@ import contextlib
 import ctypes
 import dataclasses
 import gc
-import itertools
 import logging
-import re
 import signal
 from collections.abc import Callable
 from multiprocessing import connection
@@ -32,16 +30,6 @@ _EXTRACTORS = ('trafilatura', 'resiliparse', 'cascade')
 _FAVORS = ('', 'precision', 'recall')
 _LARGE_BYTES = 200_000
 _LIBC = ctypes.CDLL(None)
-_QUOTED = re.compile('"[^"]*"|\'[^\']*\'')
-# Void, or closed by the next of their kind.
-_FLAT_TAGS = """area base br col dd dt embed hr img input li link meta option p
-param source td th tr track wbr"""
-# What opens or closes an element that may hold others: '' or '/'.
-_NESTING = re.compile(
-  rf'<(/?)(?!(?:{"|".join(_FLAT_TAGS.split())})(?![a-z0-9]))[a-z]',
-  re.IGNORECASE | re.ASCII,
-)
-_DEEPER = {'': 1, '/': -1}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,8 +41,6 @@ class Extraction:
       decides whether a page is kept, trafilatura's is what is kept of it.
     favor: what trafilatura favours: '', `precision` or `recall`.
     max_html_bytes: a larger page is removed, as parsers need quadratic time.
-    max_depth: a page whose tags may nest deeper is removed at once.
-    max_attributes: the same for attributes of one tag.
     deadline_s: CPU seconds for one page, above which it is removed.
     max_wall_s: seconds that a child may be silent; far above the deadline,
       so that it ends a child that hangs and never one that waits for a core.
@@ -67,8 +53,6 @@ class Extraction:
   extractor: str = 'trafilatura'
   favor: str = ''
   max_html_bytes: int = 2 << 20
-  max_depth: int = 4000
-  max_attributes: int = 10_000
   deadline_s: float = 20.0
   max_wall_s: float = 600.0
   drop_repeated_lines: bool = True
@@ -133,32 +117,6 @@ def _tidy(text: str, drop_repeated_lines: bool) -> str:
   return '\n'.join(lines).strip()
 
 
-def refuse(cfg: Extraction, page: str) -> str:
-  """Whether a page would hold a parser for long, told without parsing it.
-
-  The deadline ends what this does not see.
-
-  Args:
-    cfg: the limits.
-    page: HTML source.
-
-  Returns:
-    `html_too_deep`, `html_too_many_attributes` or ''.
-  """
-  # Seldom are there as many tags that open something.
-  n_tags = page.count('<')
-  if n_tags > cfg.max_depth and n_tags - page.count('</') > cfg.max_depth:
-    changes = map(_DEEPER.__getitem__, _NESTING.findall(page))
-    if max(itertools.accumulate(changes), default=0) > cfg.max_depth:
-      return 'html_too_deep'
-  for part in page.split('>'):
-    if len(part) > 2 * cfg.max_attributes:
-      tag = _QUOTED.sub('""', part[part.rfind('<') :])
-      if len(tag.split()) > cfg.max_attributes:
-        return 'html_too_many_attributes'
-  return ''
-
-
 def _keep_all(_: str) -> tuple[None, bool]:
   """Judges a text as worth the slow extractor, and says nothing of it."""
   return None, True
@@ -206,10 +164,9 @@ class Extractor:
 
     Returns:
       (text, reason, what `judge` said). One of the first two is empty: the
-      text, in a cascade resiliparse's if `judge` said no to it; or
-      `html_too_deep`, `html_too_many_attributes`, `deadline`, `parser_crash`,
-      `parser_error`, `parser_hang` or `no_text`. What `judge` said is of
-      resiliparse's text in a cascade.
+      text, in a cascade resiliparse's if `judge` said no to it; or `deadline`,
+      `parser_crash`, `parser_error`, `parser_hang` or `no_text`. What `judge`
+      said is of resiliparse's text in a cascade.
     """
     if self._pipe.closed:
       self._start()
@@ -258,7 +215,7 @@ def _reply(cfg: Extraction, judge: Judge, page: warc.Record) -> Reply:
     is_text = page.kind == 'conversion'
     if is_text:
       text = source.strip()
-    elif not (reason := refuse(cfg, source)):
+    else:
       text = extract(fast if is_cascade else cfg, source)
     if text:
       said, is_kept = judge(text)
