@@ -15,7 +15,7 @@ from collections.abc import Iterator
 
 from llm_jax import files, pool
 from llm_jax.web import documents, funnel
-from llm_jax.web.dedup import deduplication
+from llm_jax.web.dedup import deduplication, hashes
 from llm_jax.web.extract import html_text, warc
 from llm_jax.web.filter import (
   addresses,
@@ -106,8 +106,8 @@ class Chain:
 
   def __init__(self, cfg: Clean, lists: Lists):
     self._cfg = cfg
-    self._blocklist = addresses.load(files.local_copy(lists.blocklist))
-    self._evaluation = evaluation_sets.load(files.local_copy(lists.evaluation))
+    self._blocklist = hashes.read(files.local_copy(lists.blocklist))
+    self._evaluation = hashes.read(files.local_copy(lists.evaluation))
     self._steps = {
       name: funnel.Step(name, gives_text=name not in ('records', 'url'))
       for name in _STEPS.split()

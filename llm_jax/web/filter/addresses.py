@@ -38,7 +38,6 @@ _PART_END = re.compile('[/?&;=]')
 # A page has few parents; an address made of slashes must not cost more.
 _MAX_PARTS = 64
 _MAX_HOST = 254  # characters; no longer host has an address
-_KIND = 'addresses'
 _BLOCK = 1 << 18  # entries hashed at a time
 _CATEGORIES = """adult mixed_adult malware phishing cryptojacking stalkerware
 ddos agressif gambling arjel dating chat filehosting warez"""
@@ -91,7 +90,7 @@ def build(
   Args:
     cfg: the categories.
     folders: lists in the layout of UT1.
-    path: the file for `load`.
+    path: the file for `hashes.read`.
 
   Returns:
     Entries read by category; a chosen category without a list is left out.
@@ -120,17 +119,8 @@ def build(
         parts.append((block, code))
         counts[name] = counts.get(name, 0) + len(block)
   metadata = {'categories': names, 'n_allowed': len(cfg.allowed_categories)}
-  hashes.write(path, _KIND, metadata, parts=parts)
+  hashes.write(path, metadata, parts)
   return counts
-
-
-def load(path: pathlib.Path) -> hashes.Table:
-  """What `build` wrote: codes are numbers of categories, allowed ones first.
-
-  Raises:
-    ValueError: it is no such file.
-  """
-  return hashes.read(path, _KIND)
 
 
 def reject(cfg: UrlFilter, blocklist: hashes.Table, url: str) -> str:
