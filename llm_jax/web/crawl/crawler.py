@@ -149,7 +149,6 @@ def crawl(
       },
     )
     stack.callback(writer.close)
-    stack.callback(client.close)
     state = _Crawl(
       cfg=cfg, seeds=seeds, seen=seen, writer=writer, client=client
     )

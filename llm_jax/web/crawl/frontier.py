@@ -46,7 +46,7 @@ PRAGMA user_version = {_VERSION};
 # Outcomes that say that a host cannot be reached or cannot answer now.
 _DOWN = """(
   outcome IN ('timeout', 'connection', 'disconnect', 'certificate', 'tls',
-    'bad_http', 'endless', 'http_429', 'robots_unavailable', 'max_host_errors')
+    'bad_http', 'http_429', 'robots_unavailable', 'max_host_errors')
   OR outcome LIKE 'http_5__')
 """
 _HAVE_PAGES = '(SELECT host FROM urls WHERE warc_file IS NOT NULL)'
