@@ -231,6 +231,6 @@ def test_file_system_without_locks_is_warned_of(tmp_path, monkeypatch, caplog):
   def refuse(*_):
     raise OSError(95, 'Operation not supported')
 
-  monkeypatch.setattr(locks.fcntl, 'flock', refuse)
+  monkeypatch.setattr(locks.fcntl, 'lockf', refuse)
   assert not locks.lock(tmp_path)
   assert 'run one process there' in caplog.text
