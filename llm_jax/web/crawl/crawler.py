@@ -15,13 +15,13 @@ come back to a page to see whether it changed.
 
 import contextlib
 import dataclasses
-import email.utils
 import pathlib
 import time
 import urllib.parse
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent import futures
 
+import urllib3
 from absl import logging
 
 from llm_jax import files, locks
@@ -467,11 +467,8 @@ def _first(reasons: Mapping[str, bool]) -> str:
 
 def _retry_after_s(response: fetch.Response) -> float:
   """Seconds of a Retry-After, given as such or as a date; else 0."""
-  value = response.header('Retry-After').strip()
-  if value.isascii() and value.isdigit():
-    return float(value)
   try:
-    date = email.utils.parsedate_to_datetime(value)
-    return max((date - response.date).total_seconds(), 0.0)
-  except (TypeError, ValueError, OverflowError):  # a date without a zone too
+    value = response.header('Retry-After')
+    return urllib3.Retry().parse_retry_after(value)
+  except (urllib3.exceptions.InvalidHeader, ValueError, OverflowError):
     return 0.0
