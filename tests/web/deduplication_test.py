@@ -50,7 +50,7 @@ def test_normalized_text_decides_on_exact_copies():
   ('text', 'normal'),
   [
     ('\nA1½2_b\u0301\xa0Σ9\u0660²', 'a0½0 b σ0²'),
-    ('E\u0301té, 한국 1,000.5\tüç\u0327', 'ete 한국 0 0 uc'),
+    ('E\u0301té, 한국 1,000.5\tüç\u0327', 'ete 한국 0 0 0 uc'),
     ('_ - !', ''),
   ],
 )
