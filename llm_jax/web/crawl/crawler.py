@@ -42,7 +42,6 @@ _RETRIED = frozenset({'timeout', 'connection', 'disconnect', 'http_429'})
 _OF_HOST = _RETRIED | {'certificate', 'tls', 'private_address'}
 _MAX_REDIRECTS = 5
 _MAX_SITEMAP_NESTING = 3
-_ROBOTS_KEPT_S = 24 * 3600  # RFC 9309 2.4
 _Job = tuple[str, frontier.Entry | None]
 
 
@@ -162,10 +161,7 @@ class _Crawl:
     self._cfg, self._seeds, self._seen = cfg, seeds, seen
     self._writer, self._client, self._counts = writer, client, seen.counts
     self._intake = intake.Intake(cfg.scope, seeds, seen)
-    self._rules = {
-      host: robots.from_response(status, text, cfg.user_agent)
-      for host, status, text in seen.robots(time.time() - _ROBOTS_KEPT_S)
-    }
+    self._rules: dict[str, robots.Rules] = {}
     self._ready_at: dict[str, float] = {}  # by host, monotonic seconds
     self._mark = time.monotonic()
     with seen.transaction():
@@ -326,9 +322,10 @@ class _Crawl:
       self._counts[f'robots_{f"http_{status}" if status else text}'] += 1
       if host.errors < self._cfg.max_attempts:
         return self._backoff_s(host.errors)
-    self._seen.set_robots(name, status, text)
     self._rules[name] = rules
-    self._add_sitemaps(name, rules.sitemaps, 1)
+    # Those that an earlier process queued are not counted again.
+    new = [url for url in rules.sitemaps if self._seen.outcome(url) is None]
+    self._add_sitemaps(name, new, 1)
     return 0.0
 
   def _backoff_s(self, n_failures: int) -> float:
