@@ -137,7 +137,7 @@ class Chain:
     """Whether a record holds a page, at an address that is not blocked."""
     step = self._steps['records']
     if page.problem in _NO_DOCUMENTS:
-      step.others[page.problem.removeprefix('type_')] += 1
+      step.add({'others': {page.problem.removeprefix('type_'): 1}})
       return False
     reason, is_text = page.problem, page.kind == 'conversion'
     if not reason and page.status != 200:
@@ -190,5 +190,5 @@ class Chain:
     )
     yield 'evaluation', reason, shorter
     masked, counts = personal_data.replace(cfg.pii, shorter)
-    self._steps['pii'].replaced.update(counts)
+    self._steps['pii'].add({'replaced': counts})
     yield 'pii', '', masked
