@@ -63,7 +63,7 @@ class Imported(template.Format):
     # template writes it.
     added = [
       token
-      for token in tokenizer.rules.added
+      for token in tokenizer.added
       if token.is_special or token.name in source
     ]
     self._written_texts = [t.name for t in added if not t.is_special]

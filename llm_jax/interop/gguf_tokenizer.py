@@ -11,7 +11,7 @@ from typing import Any
 
 from llm_jax import files
 from llm_jax.interop import gguf_file
-from llm_jax.tokenizer import huggingface, patterns, sentencepiece
+from llm_jax.tokenizer import huggingface, sentencepiece
 
 _LOOKS_UP = ('cl100k', 'o200k')  # whole pre-tokens, before merging
 _NORMALIZES = 'qwen2'  # brings text into form NFC
@@ -106,7 +106,7 @@ def _tokenizer_json(own: Mapping[str, Any]) -> dict[str, Any]:
   def ids_of(kind: int) -> dict[str, int]:  # the same numbers in both formats
     return {t: i for i, t in enumerate(own['tokens']) if kinds[i] == kind}
 
-  values = huggingface.empty_json(patterns.by_name(name))
+  values = huggingface.empty_json(name)
   values['model'] |= {
     'vocab': ids_of(sentencepiece.NORMAL),
     'merges': own['merges'],
