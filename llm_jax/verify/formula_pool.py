@@ -6,6 +6,7 @@ said and counted. Only children load sympy: see formula_equality.py.
 """
 
 import atexit
+import contextlib
 import functools
 import json
 import multiprocessing
@@ -35,16 +36,14 @@ class Pool:
     """
     self._limits = (cpu_s, memory_bytes)
     self._wall_s = wall_s
-    self._lock = threading.Lock()
+    self._lock = threading.Lock()  # of the count
     self._idle: list[_Child] = []
     self.n_killed = 0  # comparisons without an end
 
   def close(self):
     """Ends the children that wait."""
-    with self._lock:
-      idle, self._idle = self._idle, []
-    for child in idle:
-      child.close()
+    while self._idle:
+      self._idle.pop().close()
 
   def difference(self, answer: str, reference: str) -> str:
     """Why an answer does not equal the reference as a formula; '' if it does.
@@ -66,13 +65,12 @@ class Pool:
     return self._ask(reference, reference)[0] == 'equal'
 
   def _ask(self, answer: str, reference: str) -> tuple[str, str]:
-    child = self._idle_child() or _Child(self._limits)
+    child = self._idle_child()
     try:
       child.pipe.send_bytes(json.dumps([answer, reference]).encode())
       if child.pipe.poll(self._wall_s):
         verdict, reason = json.loads(child.pipe.recv_bytes())
-        with self._lock:
-          self._idle.append(child)
+        self._idle.append(child)
         return verdict, reason
       child.close()
       reason = f'timed out after {self._wall_s:g} s'
@@ -92,14 +90,14 @@ class Pool:
     )
     return 'unequal', f'not equal: {reason}'
 
-  def _idle_child(self) -> '_Child | None':
-    with self._lock:
-      while self._idle:
+  def _idle_child(self) -> '_Child':
+    with contextlib.suppress(IndexError):  # nobody is left who waits
+      while True:
         child = self._idle.pop()
         if child.is_alive():
           return child
         child.close()
-    return None
+    return _Child(self._limits)
 
 
 class _Child:
