@@ -72,16 +72,8 @@ def _write_settings(
     settings['add_bos_token'] = True  # llama.cpp's default
   adds = ('add_bos_token', 'add_eos_token')
   settings |= {key: own[key] for key in adds if key in own}
-  prefix = 'tokenizer.chat_template'
-  templates = [
-    {'name': key.removeprefix(prefix).strip('.') or 'default', 'template': text}
-    for key, text in known.items()
-    if key.startswith(prefix) and isinstance(text, str)
-  ]
-  if [each['name'] for each in templates] == ['default']:
-    settings['chat_template'] = templates[0]['template']
-  elif templates:
-    settings['chat_template'] = templates
+  if 'tokenizer.chat_template' in known:
+    settings['chat_template'] = known['tokenizer.chat_template']
   files.write_json(folder / 'tokenizer_config.json', settings)
   ids.pop('unk_token', None)
   ids = {f'{key}_id': token_id for key, token_id in ids.items()}

@@ -452,13 +452,11 @@ def test_templates_by_name(published_folder):
   named = [{'name': 'default', 'template': 'a'},
            {'name': 'tool_use', 'template': 'b'}]  # fmt: skip
   edit(published_folder, 'tokenizer_config.json', chat_template=named)
-  assert read().chat_templates == {'default': 'a', 'tool_use': 'b'}
+  assert read().chat_template == 'a'
+  (published_folder / 'chat_template.json').write_text('{"chat_template": "b"}')
+  assert read().chat_template == 'b'
   (published_folder / 'chat_template.jinja').write_text('c')
-  folder = published_folder / 'additional_chat_templates'
-  folder.mkdir()
-  (folder / 'rag.jinja').write_text('d')
-  expected = {'default': 'c', 'tool_use': 'b', 'rag': 'd'}
-  assert read().chat_templates == expected
+  assert read().chat_template == 'c'
   edit(published_folder, 'tokenizer_config.json', eos_token='<nowhere>')
   with pytest.raises(ValueError, match="eos_token is '<nowhere>', which is no"):
     read()
