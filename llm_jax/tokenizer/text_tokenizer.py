@@ -4,7 +4,7 @@ import abc
 import dataclasses
 import functools
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 from llm_jax import visible_text
 from llm_jax.tokenizer import patterns, published, specials
@@ -207,23 +207,3 @@ class TextTokenizer(abc.ABC):
         f'there is no control token {name!r}, only {self.special_names}'
       )
     return self._special_ids[name]
-
-
-class Finder:
-  """Cuts text at added tokens; of two at one place the longer one counts."""
-
-  def __init__(self, tokens: Sequence[AddedToken]):
-    self._ids = {token.name: token.token_id for token in tokens}
-    longest_first = sorted(tokens, key=lambda token: -len(token.name))
-    self._pattern = re.compile('|'.join(t.search for t in longest_first))
-
-  def cut(self, text: str) -> Iterator[tuple[str, int | None]]:
-    """The pieces of a text, each with its id where it is an added token."""
-    start = 0
-    for match in self._pattern.finditer(text) if self._ids else ():
-      if match.start() > start:
-        yield text[start : match.start()], None
-      yield match[0], self._ids[match[match.lastindex or 0]]
-      start = match.end()
-    if start < len(text):
-      yield text[start:], None
