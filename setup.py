@@ -71,6 +71,7 @@ _EXPORT = [
   'safetensors>=0.6',  # the tensors of published checkpoints, without torch
   'gguf>=0.17',  # llama.cpp's model files and their types of numbers
   'tokenizers>=0.22',  # runs the tokenizer.json of published models
+  'huggingface-hub>=0.30',  # how tensors share files; tokenizers brings it
 ]
 
 _REPORT = [
