@@ -47,9 +47,13 @@ class JsonTokenizer(text_tokenizer.TextTokenizer):
       ValueError: for another algorithm, or a token that cannot be kept, by
         name.
     """
-    # Here, because vocabularies of our own need no such library.
-    import tokenizers
-
+    try:  # here, because vocabularies of our own need no such library
+      import tokenizers
+    except ImportError as error:
+      raise ValueError(
+        'a published tokenizer.json is run by the library `tokenizers`; pip '
+        "install 'llm_jax[export]'"
+      ) from error
     is_byte_level = _check_algorithm(values)
     self._values = _with_control_tokens(values, {*control_names})
     added, vocab = self._values['added_tokens'], self._values['model']['vocab']

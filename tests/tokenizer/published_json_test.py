@@ -2,6 +2,7 @@
 
 import copy
 import json
+import sys
 
 import hypothesis
 import pytest
@@ -159,6 +160,12 @@ def test_saved_and_loaded(tmp_path):
           'special_ids': {'</s>': 270, '[X]': 271}}  # fmt: skip
   (tmp_path / 'spec.json').write_text(json.dumps(spec))
   assert loading.load(tmp_path).fingerprint == 'f'
+
+
+def test_without_the_library_it_says_so(monkeypatch):
+  monkeypatch.setitem(sys.modules, 'tokenizers', None)
+  with pytest.raises(ValueError, match=r"install 'llm_jax\[export\]'"):
+    make(MODELS['qwen2'])
 
 
 def test_what_cannot_be_kept_is_refused(tmp_path):
