@@ -55,7 +55,8 @@ def read(folder: files.Name, vocab_size: int, grows: bool = False) -> Tokenizer:
   if model.is_file():
     plain = sentencepiece.SentencePieceTokenizer(model)
   vocabulary = plain.piece_ids if plain else values['model']['vocab']
-  names = dict(vocabulary) | {token['content']: token['id'] for token in added}
+  added_ids = {token['content']: token['id'] for token in added}
+  names = vocabulary | added_ids
   facts = published.read(folder, names)
   controls = {*facts.token_names.values()}
   taken = {*names.values()}.difference(plain.unused_ids if plain else ())
@@ -65,16 +66,14 @@ def read(folder: files.Name, vocab_size: int, grows: bool = False) -> Tokenizer:
   new = _new_control_tokens(facts, names, free=free, grows=grows)
   if plain:
     controls |= {token['content'] for token in added if token['special']}
+    controls |= new.keys()
     return sentencepiece.SentencePieceTokenizer(
       model,
       control_pieces=controls,
       new_pieces=[
-        *(
-          text_tokenizer.AddedToken(name, t['id'], name in controls)
-          for t in added
-          if (name := t['content']) not in plain.piece_ids
-        ),
-        *(text_tokenizer.AddedToken(name, i) for name, i in new.items()),
+        text_tokenizer.AddedToken(name, i, name in controls)
+        for name, i in (added_ids | new).items()
+        if name not in plain.piece_ids
       ],
       vocab_size=vocab_size,
       published=facts,

@@ -66,6 +66,10 @@ class JsonTokenizer(text_tokenizer.TextTokenizer):
     spelled = _spelled_bytes if is_byte_level else _spelled_piece
     tokens = {token['id']: token['content'].encode() for token in added}
     tokens |= {i: spelled(n) for n, i in vocab.items() if i not in tokens}
+    if len(tokens) < len(vocab):
+      raise ValueError(
+        'tokenizer.json has an id twice; give each token its own'
+      )
     if max(tokens) >= vocab_size:
       raise ValueError(
         f'tokenizer.json has ids up to {max(tokens)}, but vocab_size is '

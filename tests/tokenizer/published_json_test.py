@@ -178,10 +178,11 @@ def test_what_cannot_be_kept_is_refused(tmp_path):
     ({'model': model | {'end_of_word_suffix': '</w>'}}, "_suffix '</w>'"),
     ({'model': model | {'vocab': {**model['vocab'], 'a b': 9}}}, 'is no byte'),
     ({'model': model | {'vocab': {**model['vocab'], 'aa': 310}}}, 'to 311'),
+    ({'model': model | {'vocab': {**model['vocab'], 'aa': 97}}}, 'an id twice'),
   ]:
     with pytest.raises(ValueError, match=message):
       make(values | change)
-  made = huggingface.with_added_tokens(values, {'ab': 256})
+  made = huggingface.with_added_tokens(values, {'ab': 256})  # a merge's
   with pytest.raises(ValueError, match="the text 'ab' would make the control"):
     make(made)
   words = copy.deepcopy(values)
