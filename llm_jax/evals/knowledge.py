@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
+from llm_jax.agent import turns
 from llm_jax.evals import scoring, statistics
 from llm_jax.tasks import protocol
 from llm_jax.verify import grading
@@ -22,7 +23,7 @@ Row = dict[str, Any]  # of one question
 
 
 def ask(
-  model: scoring.Model,
+  model: turns.Model,
   task: protocol.Task,
   asked: Sequence[protocol.Problem],
   cfg: scoring.Scoring,

@@ -120,7 +120,7 @@ def test_registered_functions_are_tools():
 
   box = toolbox.Toolbox(names=('weather_of_a_test',))
   assert box.schemas()[0]['function']['description'] == 'Weather.'
-  with box.opened(chat_format=None) as using:
+  with box.opened() as using:
     call = calls.Call('weather_of_a_test', {'city': 'Bonn'})
     assert tools.run(using.available, call).text == 'Rain in Bonn'
   with pytest.raises(ValueError, match="no tool 'nothing', but python, search"):
@@ -268,7 +268,7 @@ def test_several_processes_are_refused(monkeypatch):
   monkeypatch.setattr(jax, 'process_count', lambda: 2)
   with (
     pytest.raises(ValueError, match='on 2 processes: tools need one'),
-    toolbox.Toolbox(names=('python',)).opened(None),
+    toolbox.Toolbox(names=('python',)).opened(),
   ):
     pass
 

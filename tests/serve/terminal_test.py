@@ -37,7 +37,9 @@ def _session(script, context=400, longest=100, base=False, **settings):
     script,
     TOKENIZER,
     formats.choose(TOKENIZER, is_chat=not base),
-    terminal.Settings(context, longest, **settings),
+    context,
+    longest,
+    **settings,
   )
 
 
@@ -391,7 +393,8 @@ def test_a_middle_is_asked_for_by_control_tokens():
     script,
     TOKENIZER,
     formats.Infill(TOKENIZER),
-    terminal.Settings(400, 100),
+    400,
+    100,
   )
   assert ''.join(_say(session, 'a<FILL>é')).startswith('mid')
   prompt = [end, ids[0], ids[1], *'é'.encode(), ids[2], *b'a']
