@@ -98,8 +98,7 @@ def run(
   batch_fn = mixture.make_batch_fn(
     mixed, cfg.seed, keep_documents=cfg.keep_documents, infill=infill
   )
-  sums = map(shards.fingerprint, tokens)
-  inputs = {f'tokens {i}': fingerprint for i, fingerprint in enumerate(sums)}
+  inputs = {f'tokens {i}': shards.fingerprint(x) for i, x in enumerate(tokens)}
 
   # The step, then the loop, from the newest checkpoint or from the beginning.
   n_bytes_V = bits_per_byte.text_bytes(vocabulary, cfg.model.padded_vocab_size)
