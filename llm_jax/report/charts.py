@@ -10,13 +10,10 @@ import dataclasses
 import functools
 import html
 import io
-import os
 import pathlib
 import re
-import tempfile
-import types
 import warnings
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
 from llm_jax import visible_text
@@ -60,7 +57,6 @@ def lines(
   series: Iterable[tuple[str, Points]],
   strong: Collection[str] = (),
   x_label: str = 'step',
-  reference: Mapping[str, float] = types.MappingProxyType({}),
   caption: str = '',
 ) -> Chart | None:
   """Draw lines over a common x axis.
@@ -71,7 +67,6 @@ def lines(
     series: name and points of each line; one without a number is left out.
     strong: names of lines that are drawn thicker: a mean among its parts.
     x_label: under the x axis, with the unit.
-    reference: named horizontal lines, for what a value is compared with.
     caption: stands under the chart.
 
   Returns:
@@ -115,13 +110,7 @@ def lines(
     axes.figure.legend(
       axes.lines, names, loc='lower left', ncols=-(-len(names) // n_rows)
     )
-    for name, y in reference.items():
-      # The highest is named above its line, others below: no two names meet.
-      is_highest = y == max(reference.values())
-      axes.axhline(y, color=_COLOURS['soft'], lw=1, ls=(0, (3, 3)))
-      va, shift = ('bottom', 4) if is_highest else ('top', -4)
-      _beside(axes, name, y, xytext=(0, shift), va=va)
-    ys = [y for _, points in drawn for _, y in points] + [*reference.values()]
+    ys = [y for _, points in drawn for _, y in points]
     axes.set_ylim(*_padded(ys + [0, 95] if scale == 100 else ys))
     xs = [x for _, points in drawn for x, _ in points]
     axes.set_xlim(min(xs), max(xs) if max(xs) > min(xs) else min(xs) + 1)
@@ -198,8 +187,16 @@ def bars(
     taken = {'facecolor': 'none', 'linewidth': 0, 'hatch': '//////'}
     axes.barh(places, removed, left=kept, height=0.5, **taken)
     for place, text in zip(places, shown, strict=True):
-      end = {'xytext': (right, 0), 'va': 'center_baseline', 'color': ink}
-      _beside(axes, text, place, **end)
+      axes.annotate(
+        _short(text),
+        (1, place),
+        (right, 0),
+        xycoords=('axes fraction', 'data'),
+        textcoords='offset points',
+        ha='right',
+        va='center_baseline',
+        color=ink,
+      )
     axes.set_xlim(0, 1)
     axes.set_xticks([])
     return _chart(axes, heading, unit)
@@ -225,20 +222,13 @@ def number(value: float) -> str:
 
 @functools.cache
 def _matplotlib() -> Any:
-  """The library, imported so that it writes no list of fonts into the home.
+  """The library, which is imported only where something is drawn."""
+  import matplotlib
+  import matplotlib.backends.backend_svg
+  import matplotlib.figure
+  import matplotlib.style
+  import matplotlib.ticker
 
-  Where MPLCONFIGDIR names no folder for the list, it gets one that then goes.
-  """
-  with tempfile.TemporaryDirectory() as folder:
-    before = os.environ.setdefault('MPLCONFIGDIR', folder)
-    import matplotlib
-    import matplotlib.backends.backend_svg
-    import matplotlib.figure
-    import matplotlib.style
-    import matplotlib.ticker
-
-    if before == folder:
-      del os.environ['MPLCONFIGDIR']
   return matplotlib
 
 
@@ -268,18 +258,6 @@ def _rows(names: Sequence[str], right: float, bottom: float) -> Any:
   axes.set_yticks(range(len(names)), names, color=_COLOURS['ink'], ha='left')
   axes.tick_params(axis='y', pad=left)
   return axes
-
-
-def _beside(axes: Any, text: str, y: float, **place: Any) -> None:
-  """Write a text at the right end of the axes."""
-  axes.annotate(
-    _short(text),
-    (1, y),
-    xycoords=('axes fraction', 'data'),
-    textcoords='offset points',
-    ha='right',
-    **place,
-  )
 
 
 def _chart(

@@ -137,14 +137,13 @@ def _funnel(
 
 
 def _training(report: Mapping[str, Any]) -> Iterator[charts.Chart | str | None]:
-  compressors = (report['held_out'] or {}).get('compressors') or {}
   for folder, found in report['training'].items():
     metrics = found['series']
     if found['stage'] == 'rl':
       continue  # its loss is not comparable over steps; see "What RL changed"
-    for key, heading, unit, reference in (
-      ('loss', 'Loss', 'nats per token', {}),
-      ('bits_per_byte', 'Bits per byte', 'bits per byte', compressors),
+    for key, heading, unit in (
+      ('loss', 'Loss', 'nats per token'),
+      ('bits_per_byte', 'Bits per byte', 'bits per byte'),
     ):
       held_out = metrics.get(f'valid_{key}', ())
       yield _curve(
@@ -152,7 +151,6 @@ def _training(report: Mapping[str, Any]) -> Iterator[charts.Chart | str | None]:
         unit,
         [('training', metrics.get(key, ())), ('held out', held_out)],
         strong={'held out'},
-        reference=reference if folder == 'pretrain' else {},
         caption=_MIXED if held_out else '',
       )
     for key, heading, unit in files.tables_of(__file__)['training']:
