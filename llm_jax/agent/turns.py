@@ -271,9 +271,10 @@ def _do(
   earlier: Sequence[tools.Result],
 ) -> list[tools.Result]:
   """The calls of one answer, one after the other."""
-  done = [*earlier]
+  done, chars = [*earlier], using.box.max_chars
   for call in wanted:
-    done.append(tools.run(using.available, call, done, using.box.max_chars))
+    result = tools.run(using.available, call, earlier=done, max_chars=chars)
+    done.append(result)
   return done[len(earlier) :]
 
 

@@ -200,7 +200,9 @@ def measure(
     bytes and the bits per byte of compressors.
   """
   text = read(source, model.tokenizer, max_rows)
-  bits = bits_per_byte(model.config, model.params, text, batch_size)
+  bits = bits_per_byte(
+    model.config, model.params, held_out=text, batch_size=batch_size
+  )
   return {
     'bits_per_byte': bits,
     'held_out': {
