@@ -117,7 +117,9 @@ def from_dict(
       values[name] = None
     elif only or (protocols(hint) and isinstance(value, Mapping)):
       tag = value.get('class') if isinstance(value, Mapping) else None
-      named = {cls.__name__: cls for cls in choices(hint, imported)}
+      named: dict[Any, type] = {
+        cls.__name__: cls for cls in choices(hint, imported)
+      }
       if tag is None and len(only) == 1:
         named[None] = only[0]
       if tag not in named:
@@ -126,9 +128,10 @@ def from_dict(
           f"{where}: 'class' is {short(tag)}; it must be one of "
           f'{", ".join(named)}{own}'
         )
+      rest: Any = value
       if isinstance(value, Mapping):
-        value = {key: v for key, v in value.items() if key != 'class'}
-      values[name] = from_dict(named[tag], value, imported, at=where)
+        rest = {key: v for key, v in value.items() if key != 'class'}
+      values[name] = from_dict(named[tag], rest, imported, at=where)
     else:
       values[name] = checked(value, hint, sequence=list, name=where)
   return config_class(**values)
