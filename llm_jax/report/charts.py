@@ -7,7 +7,6 @@ bytes.
 """
 
 import dataclasses
-import functools
 import html
 import io
 import pathlib
@@ -18,6 +17,17 @@ from typing import Any
 
 from llm_jax import visible_text
 from llm_jax.report import findings
+
+try:
+  import matplotlib
+  import matplotlib.backends.backend_svg
+  import matplotlib.figure
+  import matplotlib.style
+  import matplotlib.ticker
+except ModuleNotFoundError as error:
+  raise ModuleNotFoundError(
+    f"{error}; the report needs it: pip install '.[report]'"
+  ) from error
 
 # x and y; None leaves a gap.
 Points = Sequence[Sequence[float | None]]
@@ -48,7 +58,6 @@ class Chart:
   heading: str
   unit: str  # stands over the drawing
   svg: str
-  caption: str = ''
 
 
 def lines(
@@ -57,7 +66,6 @@ def lines(
   series: Iterable[tuple[str, Points]],
   strong: Collection[str] = (),
   x_label: str = 'step',
-  caption: str = '',
 ) -> Chart | None:
   """Draw lines over a common x axis.
 
@@ -67,7 +75,6 @@ def lines(
     series: name and points of each line; one without a number is left out.
     strong: names of lines that are drawn thicker: a mean among its parts.
     x_label: under the x axis, with the unit.
-    caption: stands under the chart.
 
   Returns:
     The chart, or None if no line has a number.
@@ -114,7 +121,7 @@ def lines(
     axes.set_ylim(*_padded(ys + [0, 95] if scale == 100 else ys))
     xs = [x for _, points in drawn for x, _ in points]
     axes.set_xlim(min(xs), max(xs) if max(xs) > min(xs) else min(xs) + 1)
-    ticker = _matplotlib().ticker
+    ticker = matplotlib.ticker
     for axis in (axes.xaxis, axes.yaxis):
       whole = axis is axes.xaxis  # steps and attempts
       locator = ticker.MaxNLocator(6, steps=[1, 2, 5, 10], integer=whole)
@@ -123,7 +130,7 @@ def lines(
     axes.grid(axis='y')
     axes.set_xlabel(x_label, loc='right')
     said = f'over {x_label}. {"; ".join(said)}'
-    return _chart(axes, heading, unit, said=said, caption=caption)
+    return _chart(axes, heading, unit, said=said)
 
 
 def intervals(
@@ -220,21 +227,9 @@ def number(value: float) -> str:
   return f'{value:.4g}'
 
 
-@functools.cache
-def _matplotlib() -> Any:
-  """The library, which is imported only where something is drawn."""
-  import matplotlib
-  import matplotlib.backends.backend_svg
-  import matplotlib.figure
-  import matplotlib.style
-  import matplotlib.ticker
-
-  return matplotlib
-
-
 def _style():
   """Our look and nobody's: a user's own matplotlibrc changes nothing."""
-  return _matplotlib().style.context(['default', _STYLE])
+  return matplotlib.style.context(['default', _STYLE])
 
 
 def _axes(
@@ -242,7 +237,7 @@ def _axes(
 ) -> Any:
   """Axes of an inner height in a figure of our width, with these margins."""
   height = top + inner + bottom
-  figure = _matplotlib().figure.Figure(figsize=(_WIDTH / 72, height / 72))
+  figure = matplotlib.figure.Figure(figsize=(_WIDTH / 72, height / 72))
   width = (_WIDTH - left - right) / _WIDTH
   return figure.add_axes(
     (left / _WIDTH, bottom / height, width, inner / height)
@@ -265,7 +260,6 @@ def _chart(
   heading: str,
   unit: str,
   said: str = 'the table holds the numbers',
-  caption: str = '',
 ) -> Chart:
   """What was drawn, as an element that stands in the page."""
   stream = io.StringIO()
@@ -273,7 +267,7 @@ def _chart(
   with warnings.catch_warnings():
     warnings.filterwarnings('ignore', 'Glyph .* missing from font')
     # Salted, because ids must differ between the charts of a page.
-    with _matplotlib().rc_context({'svg.hashsalt': heading}):
+    with matplotlib.rc_context({'svg.hashsalt': heading}):
       axes.figure.savefig(stream, format='svg', metadata={'Date': None})
   text = stream.getvalue()
   size = re.search(r'viewBox="([^"]*)"', text)
@@ -284,7 +278,7 @@ def _chart(
   label = html.escape(visible_text.visible(f'{heading}: {unit}, {said}.'))
   start = f'<svg class="chart" role="img" viewBox="{size[1]}"'
   svg = f'{start} aria-label="{label}">{text}'
-  return Chart(heading, unit, svg=svg, caption=caption)
+  return Chart(heading, unit, svg=svg)
 
 
 def _cleaned(tag: re.Match[str]) -> str:
