@@ -6,6 +6,7 @@ control characters are shown as escapes.
 """
 
 import dataclasses
+import itertools
 import math
 import signal
 import textwrap
@@ -55,8 +56,8 @@ class Session:
   seed: int = 0
   max_turns: int = 0  # that the model sees, the new one with them; 0: any
   system: str = ''
-  # Messages since the system's.
-  turns: list[dict[str, Any]] = dataclasses.field(default_factory=list)
+  # Each a question and all that was said to it.
+  turns: list[list[dict[str, Any]]] = dataclasses.field(default_factory=list)
   n_answers: int = 0
   is_stopping: bool = False
 
@@ -87,8 +88,8 @@ class Session:
 
   def answer(self, text: str) -> Iterator[str]:
     """Answer a message, whatever it begins with; yields as `respond` does."""
-    while self.max_turns and self._n_turns() >= self.max_turns:
-      self._drop_oldest()
+    while self.max_turns and len(self.turns) >= self.max_turns:
+      del self.turns[0]
     try:
       prompt, n_dropped = self._prompt(text)
     except ValueError as error:
@@ -153,8 +154,9 @@ class Session:
     room = context - kept
     system = [{'role': 'system', 'content': self.system}] * bool(self.system)
 
-    def encode(turns: Sequence[dict[str, str]]) -> list[int]:
-      return self.chat_format.prompt([*system, *turns, *formats.question(text)])
+    def encode(turns: Sequence[Sequence[dict[str, Any]]]) -> list[int]:
+      said = itertools.chain(system, *turns, formats.question(text))
+      return self.chat_format.prompt([*said])
 
     if (n_alone := len(encode([]))) > room:
       raise ValueError(
@@ -164,18 +166,9 @@ class Session:
       )
     n_dropped = 0
     while len(prompt := encode(self.turns)) > room:
-      self._drop_oldest()
+      del self.turns[0]
       n_dropped += 1
     return prompt, n_dropped
-
-  def _n_turns(self) -> int:
-    return sum(message['role'] == 'user' for message in self.turns)
-
-  def _drop_oldest(self) -> None:
-    """Forget a question and all that was said to it."""
-    del self.turns[0]
-    while self.turns and self.turns[0]['role'] != 'user':
-      del self.turns[0]
 
   def _answer(self, prompt: list[int], text: str) -> Iterator[str]:
     """Stream an answer and keep the turn, also where it was stopped."""
@@ -215,7 +208,7 @@ class Session:
       for call in self.chat_format.split_calls(drawn)[1]:
         yield f'{_folded(tools.Result(call, "not done", is_error=True))}\n'
     if self.chat_format.is_chat:
-      self.turns += [*said, self.chat_format.message(drawn)]
+      self.turns.append([*said, self.chat_format.message(drawn)])
     yield f'\n{notice}\n' if notice else '\n'
 
 
