@@ -99,13 +99,17 @@ def read_templates(path: str = '') -> dict[str, Any]:
 
 
 def read_lines(flag: str, path: str) -> list[str]:
-  """Topics or personas, one a line of a text file.
+  """Topics or personas, one a line of text files.
 
   Raises:
-    ValueError, OSError: if there is none.
+    ValueError, OSError: if there is none; see readers.find.
   """
-  text = files.decode(pathlib.Path(path).read_bytes(), first_line=1)
-  lines = [line.strip() for line in text.splitlines()]
+  texts = [
+    document.text
+    for file in readers.find(path, flag, kinds=('text',))
+    for document in readers.read_file(file)
+  ]
+  lines = [line.strip() for text in texts for line in text.splitlines()]
   if not any(lines):
     raise ValueError(f'--{flag} {path} is empty; write one a line')
   return [*filter(None, lines)]

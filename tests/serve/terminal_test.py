@@ -391,11 +391,7 @@ def test_a_middle_is_asked_for_by_control_tokens():
          for part in ('prefix', 'suffix', 'middle')]  # fmt: skip
   script = Script('mid', 'x', end=False)
   session = terminal.Session(
-    script,
-    TOKENIZER,
-    formats.Infill(TOKENIZER),
-    400,
-    100,
+    script, TOKENIZER, formats.Infill(TOKENIZER), 400, 100
   )
   assert ''.join(_say(session, 'a<FILL>é')).startswith('mid')
   prompt = [end, ids[0], ids[1], *'é'.encode(), ids[2], *b'a']
