@@ -188,7 +188,7 @@ def _documents(tmp_path):
 
 def test_search_finds_the_window(documents, tmp_path):
   index = search.build(documents)
-  assert len(index) == 3
+  assert len(index.texts) == 3
   assert index.find('Leine', 2, 100) == [TEXTS['b.txt']]
   assert set(index.find('Aller', 2, 100)) == {TEXTS['a.txt'], TEXTS['b.txt']}
   (found,) = index.find('Its height', 1, 60)
@@ -211,7 +211,7 @@ def test_search_finds_the_window(documents, tmp_path):
 def test_scores_are_those_of_lucene(documents):
   """By hand: ln(1 + (N - n + .5) / (n + .5)) tf / (tf + k (1 - b + b l/L))."""
   index = search.build(documents)
-  _, scores = index._bm25.retrieve([['leine']], k=1, show_progress=False)
+  _, scores = index.bm25.retrieve([['leine']], k=1, show_progress=False)
   lengths = [7, 7, 207]
   norm = 1.5 * (0.25 + 0.75 * 7 / (sum(lengths) / 3))
   assert scores[0][0] == pytest.approx(
