@@ -39,7 +39,7 @@ WORDS = _TEXT.split()
 N_WORDS = 8
 MAX_NEW_TOKENS = 12  # an answer that is as long as it should be has 9
 N_DEMONSTRATIONS = 1200
-N_RANKED, N_ANSWERS, NOISE = 600, 5, 0.5  # of the taste, when ranking
+N_RANKED, N_ANSWERS, NOISE = 1000, 5, 0.5  # of the taste, when ranking
 N_CHOSEN, MOST = 64, 512  # prompts, and answers to each
 _draw = random.Random('taste')
 LIKED = {word: _draw.gauss(0, 0.5) for word in WORDS}
@@ -88,7 +88,7 @@ class Taste(splits.Made):
         if u < 0.3
         else FOLLOWS[words[-1]]
       )
-      if word not in words or draw.random() < 0.1:
+      if word not in words:
         words.append(word)
     return ' '.join(words)
 
