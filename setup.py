@@ -70,6 +70,8 @@ _CLOUD = [
 _EXPORT = [
   'safetensors>=0.6',  # the tensors of published checkpoints, without torch
   'gguf>=0.17',  # llama.cpp's model files and their types of numbers
+  'tokenizers>=0.22',  # runs the tokenizer.json of published models
+  'huggingface-hub>=0.30',  # how tensors share files; tokenizers brings it
 ]
 
 _REPORT = [
@@ -99,7 +101,6 @@ _TEST = [
   'ruff>=0.14',  # format and lint
   'import-linter>=2.17',  # who may import whom
   'pyright[nodejs]>=1.1.400',  # types; the extra is Node.js as a wheel
-  'tokenizers>=0.22',  # reads the tokenizer.json that we write
   'warcio>=1.8',  # reads the WARC files that we write
   'aiohttp>=3.13',  # reads from a web server through fsspec
   'pyftpdlib>=2.1',  # an FTP server to write to through fsspec

@@ -9,7 +9,7 @@ import random
 from collections.abc import Callable
 
 from llm_jax import dataclass_json
-from llm_jax.tasks import letters, protocol, splits
+from llm_jax.tasks import protocol, questions, splits
 
 # How each form is written.
 _FORMS: dict[str, Callable[[list[str]], str]] = {
@@ -45,7 +45,7 @@ class Format(splits.Made):
 
   def _make(self, draw: random.Random) -> tuple[str, protocol.Problem]:
     n_words = draw.randint(2, self.n_words)
-    words = [letters.word(draw, n_syllables=2) for _ in range(n_words)]
+    words = [questions.word(draw, n_syllables=2) for _ in range(n_words)]
     return ' '.join(words), self._problem(words, draw.choice([*_FORMS]))
 
   def _problem(self, words: list[str], form: str) -> protocol.Problem:

@@ -4,7 +4,7 @@ import dataclasses
 import random
 
 from llm_jax import dataclass_json
-from llm_jax.tasks import letters, protocol, splits
+from llm_jax.tasks import protocol, questions, splits
 
 
 @dataclasses.dataclass(frozen=True)
@@ -18,7 +18,7 @@ class Reversal(splits.Made):
     dataclass_json.require_at_least(self, 'n_syllables', 2)
 
   def _make(self, draw: random.Random) -> tuple[str, protocol.Problem]:
-    word = letters.word(draw, self.n_syllables)
+    word = questions.word(draw, self.n_syllables)
     return word, self._problem(word)
 
   def _problem(self, word: str) -> protocol.Problem:

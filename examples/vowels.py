@@ -5,7 +5,7 @@ A recipe takes it by `--import examples/vowels.py`; docs/how-to/own_task.md.
 
 import dataclasses
 
-from llm_jax.tasks import letters, protocol, splits
+from llm_jax.tasks import protocol, questions, splits
 
 
 @dataclasses.dataclass(frozen=True)
@@ -16,7 +16,7 @@ class Vowels(splits.Made):
   name: str = 'vowels'
 
   def _make(self, draw):
-    word = letters.word(draw, self.n_syllables)
+    word = questions.word(draw, self.n_syllables)
     n_vowels = sum(letter in 'aeiou' for letter in word)
     return word, protocol.Problem(self.name, f'{word}=', str(n_vowels))
 

@@ -26,9 +26,7 @@ from experiments import command_line
 from llm_jax import visible_text
 from llm_jax.agent import toolbox, turns
 from llm_jax.chat import formats
-from llm_jax.infer import generate
 from llm_jax.serve import terminal
-from llm_jax.tokenizer import loading
 from llm_jax.train import checkpoint
 
 
@@ -69,14 +67,8 @@ def run(
     documents: that the tool `search` searches.
   """
   loaded = checkpoint.load_model(restore_from)
-  tokenizer = loading.load(loaded.tokenizer_dir)
   context = loaded.model_config.max_length
   is_chat = formats.override(chat, base or fim)
-  if fim and not loaded.usage.fills and tokenizer.published is None:
-    raise ValueError(
-      f'the model of {restore_from} was not trained to fill in a middle; leave '
-      'out --fim, or pretrain with Config.fim_rate = 0.5'
-    )
   notices = []
   if is_chat is None and not loaded.is_chat:
     notices.append(
@@ -102,37 +94,30 @@ def run(
   limit = min(cfg.max_new_tokens, context // (2 if box.names else 4))
   if base and not fim:  # it slides
     limit = cfg.max_new_tokens
-  settings = terminal.Settings(
+  model = turns.of_checkpoint(loaded, is_chat, box.schemas())
+  published = model.tokenizer.published
+  if fim and not loaded.usage.fills and published is None:
+    raise ValueError(
+      f'the model of {restore_from} was not trained to fill in a middle; leave '
+      'out --fim, or pretrain with Config.fim_rate = 0.5'
+    )
+  if fim:
+    model = dataclasses.replace(
+      model, chat_format=formats.Infill(model.tokenizer)
+    )
+    if prompt is None and not sys.stdin.isatty():
+      prompt = sys.stdin.read()
+  stack = contextlib.ExitStack()
+  model = dataclasses.replace(model, using=stack.enter_context(box.opened()))
+  session = terminal.Session(
+    functools.partial(turns.stream, model),
+    model.tokenizer,
+    model.chat_format,
     context_tokens=context,
     max_new_tokens=limit,
     temperature=cfg.temperature,
     seed=cfg.seed,
     max_turns=max_turns,
-  )
-
-  chat_format = formats.choose(tokenizer, is_chat, box.schemas())
-  if fim:
-    chat_format = formats.Infill(tokenizer)
-    if prompt is None and not sys.stdin.isatty():
-      prompt = sys.stdin.read()
-  stack = contextlib.ExitStack()
-  using = stack.enter_context(box.opened(chat_format))
-
-  def stream(prompt, request, seed):
-    made = functools.partial(turns.stream, using) if using else generate.stream
-    return made(
-      loaded.model_config,
-      loaded.params,
-      prompt=prompt,
-      seed=seed,
-      request=request,
-    )
-
-  session = terminal.Session(
-    stream,
-    tokenizer,
-    chat_format=chat_format,
-    settings=settings,
   )
   if prompt is not None:
     with stack:

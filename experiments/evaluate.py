@@ -25,7 +25,7 @@ from absl import logging
 
 from experiments import command_line, recipe_flags
 from llm_jax import files, record
-from llm_jax.agent import toolbox
+from llm_jax.agent import toolbox, turns
 from llm_jax.chat import formats
 from llm_jax.data import shards
 from llm_jax.evals import bits_per_byte, leaks, modes, scoring
@@ -139,8 +139,8 @@ def _measure(
   """Everything that is measured of one checkpoint."""
   start = time.monotonic()
   logging.info('%s: %s, step %d', name, loaded.stage, loaded.step)
-  model = scoring.of_checkpoint(loaded, is_chat, cfg.tools.schemas())
-  with cfg.tools.opened(model.chat_format) as using:
+  model = turns.of_checkpoint(loaded, is_chat, cfg.tools.schemas())
+  with cfg.tools.opened() as using:
     asked = dataclasses.replace(model, using=using)
     rows = [{'checkpoint': name, **row} for row in modes.measure(asked, cfg)]
   text: dict[str, Any] = {}
@@ -152,12 +152,7 @@ def _measure(
       tokenizer_fingerprint=model.tokenizer.fingerprint,
     )
     text = bits_per_byte.measure(
-      model.config,
-      model.params,
-      source=source,
-      tokenizer=model.tokenizer,
-      max_rows=cfg.held_out_rows,
-      batch_size=cfg.held_out_batch_size,
+      model, source, cfg.held_out_rows, batch_size=cfg.held_out_batch_size
     )
     logging.info('%.3f bits per byte on held-out text', text['bits_per_byte'])
   return {

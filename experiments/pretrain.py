@@ -21,8 +21,9 @@ from jax.sharding import Mesh
 
 from experiments import command_line, explain
 from llm_jax import record, types
+from llm_jax.agent import turns
 from llm_jax.data import mixture, shards
-from llm_jax.evals import bits_per_byte, continuations, scoring
+from llm_jax.evals import bits_per_byte, continuations
 from llm_jax.losses import next_token
 from llm_jax.model import config as model_config
 from llm_jax.model import likelihood, params
@@ -97,8 +98,7 @@ def run(
   batch_fn = mixture.make_batch_fn(
     mixed, cfg.seed, keep_documents=cfg.keep_documents, infill=infill
   )
-  sums = map(shards.fingerprint, tokens)
-  inputs = {f'tokens {i}': fingerprint for i, fingerprint in enumerate(sums)}
+  inputs = {f'tokens {i}': shards.fingerprint(x) for i, x in enumerate(tokens)}
 
   # The step, then the loop, from the newest checkpoint or from the beginning.
   n_bytes_V = bits_per_byte.text_bytes(vocabulary, cfg.model.padded_vocab_size)
@@ -124,7 +124,7 @@ def run(
       for name, bits in found.items():
         logging.info('step %d | %s %.4f', step, name, bits)
     if step % cfg.sample_every == 0 or is_last:
-      model = scoring.of_stage(stage, trained)
+      model = turns.of_stage(stage, trained)
       for prompt, text in continuations.sample(
         model, cfg.sample_prompts, cfg.sample_tokens
       ):

@@ -28,6 +28,7 @@ from absl import logging
 
 from experiments import command_line
 from llm_jax import files, record
+from llm_jax.agent import turns
 from llm_jax.evals import knowledge, scoring
 from llm_jax.tasks import any_task, protocol
 from llm_jax.train import checkpoint
@@ -77,7 +78,7 @@ def run(
   if record.begin(workdir=workdir, stage='probe', cfg=cfg, inputs=inputs):
     print(f'the probe in {workdir} is finished')
     return
-  model = scoring.of_checkpoint(loaded)
+  model = turns.of_checkpoint(loaded)
   asked = {
     split: cfg.task.problems(split, cfg.n_problems, cfg.evaluation.seed)
     for split in ('train', 'held_out')

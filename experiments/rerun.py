@@ -32,9 +32,7 @@ def take_over(
   if not flag_values['workdir'].value:
     raise ValueError('--rerun needs a new folder; give --workdir')
   earlier = files.read_json(path)
-  if not isinstance(earlier, dict) or not (
-    {'stage', 'config', 'argv', 'cwd'} <= earlier.keys()
-  ):
+  if not {'stage', 'config', 'argv', 'cwd'} <= earlier.keys():
     raise ValueError(
       f'--rerun {path} is no record of a run; give the run.json of a stage'
     )

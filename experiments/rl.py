@@ -16,7 +16,7 @@ from concurrent import futures
 
 from experiments import command_line, explain
 from llm_jax import dataclass_json, record
-from llm_jax.agent import toolbox
+from llm_jax.agent import toolbox, turns
 from llm_jax.chat import formats
 from llm_jax.evals import scoring
 from llm_jax.model import lora as model_lora
@@ -134,21 +134,20 @@ def run(
     max_length=cfg.max_new_tokens,
   )
   annotate = learn.make_annotate_fn(learner, plan.micro_batch, cfg.temperature)
-  using = opened.enter_context(cfg.tools.opened(stage.chat_format))
+  using = opened.enter_context(cfg.tools.opened())
   sampler = rollout.Sampler(
     stage=stage,
     problems=problems,
     request=request,
     dead_groups=functools.partial(algorithms.dead_groups, algorithm),
     pool=futures.ThreadPoolExecutor(cfg.rollouts.n_threads),
-    using=using,
     reward_fn=reward_fn,
   )
 
   def evaluate(step: int) -> None:
     is_due = step % cfg.evaluate_every == 0 or step == cfg.loop.n_steps
     if is_due and protocol.has_verifier(cfg.task):
-      model = scoring.of_stage(stage, state, using)
+      model = turns.of_stage(stage, state, using)
       sampled = metrics.evaluate(model, cfg, writer=loop.writer, step=step)
       if step:
         best.offer(sampled, state)
@@ -157,10 +156,10 @@ def run(
     if not n_done:
       evaluate(0)
     for step in loop.steps(n_done):
-      policy = scoring.of_stage(stage, state).params
+      policy = turns.of_stage(stage, state, using, mesh=stage.mesh)
       rollouts = rollout.collect(sampler, policy, cfg.loop.batch_number(step))
       batch = rollout.training_batch(rollouts.trained_groups, row_length)
-      batch = annotate(policy, batch)
+      batch = annotate(policy.params, batch)
       advantages, found = learn.token_advantages(
         learner, batch, rollouts.trained_reward_PR
       )

@@ -19,9 +19,8 @@ from collections.abc import Mapping, Sequence
 from typing import TypedDict, Unpack
 
 import numpy as np
-from jax.sharding import Mesh
 
-from llm_jax import types
+from llm_jax.agent import turns
 from llm_jax.chat import conversation, formats, template
 from llm_jax.data import preferences
 from llm_jax.infer import generate, reading
@@ -31,10 +30,8 @@ from llm_jax.interop import (
   huggingface,
   tokenizer_files,
 )
-from llm_jax.model import config as model_config
 from llm_jax.model import value_head
 from llm_jax.parallel import device_mesh
-from llm_jax.tokenizer import loading, text_tokenizer
 from llm_jax.train import checkpoint
 
 
@@ -52,21 +49,12 @@ class Sampling(TypedDict, total=False):
   batch_size: int  # 16; texts computed together, which changes no answer
 
 
-@dataclasses.dataclass(frozen=True)
-class Model:
+class Model(turns.Model):
   """A model that is in memory; see `load`.
 
-  Attributes:
-    config: sizes and layout.
-    params: the parameters.
-    tokenizer: with `encode(text)` to ids and `decode(ids)` to text.
-    chat_format: how it is spoken to.
+  It has `config` (sizes and layout), `params`, `tokenizer` (`encode(text)` to
+  ids, `decode(ids)` to text) and `chat_format`, how it is spoken to.
   """
-
-  config: model_config.ModelConfig
-  params: types.Params
-  tokenizer: text_tokenizer.TextTokenizer
-  chat_format: template.Format
 
   def generate(
     self, texts: Sequence[str], **sampling: Unpack[Sampling]
@@ -87,10 +75,8 @@ class Model:
       ValueError: for a single text, one that is too long, or a number out of
         its range.
     """
-    plain = formats.Plain(self.tokenizer)
     asked = [formats.question(text) for text in _listed(texts)]
-    prompts = [plain.prompt(one) for one in asked]
-    return self._answers(prompts, plain, slides=True, sampling=sampling)
+    return self._answers(asked, formats.Plain(self.tokenizer), sampling)
 
   def chat(
     self, messages: Sequence[Mapping[str, str]], **sampling: Unpack[Sampling]
@@ -114,10 +100,7 @@ class Model:
         'this model was not trained on conversations; use generate, or '
         'fine-tune it with experiments.sft'
       )
-    prompts = [self.chat_format.prompt(messages)]
-    return self._answers(
-      prompts, self.chat_format, slides=False, sampling=sampling
-    )[0]
+    return self._answers([messages], self.chat_format, sampling)[0]
 
   def score(
     self, conversations: Sequence[Sequence[Mapping[str, str]]]
@@ -194,32 +177,30 @@ class Model:
 
   def _answers(
     self,
-    prompts: Sequence[Sequence[int]],
+    asked: Sequence[Sequence[Mapping[str, str]]],
     chat_format: template.Format,
-    slides: bool,
     sampling: Sampling,
   ) -> list[str]:
-    if not prompts:
+    if not asked:
       return []
+    prompts = [*map(chat_format.prompt, asked)]
     options = {'max_new_tokens': 128, 'temperature': 0.7, **sampling}
     seed, batch_size = options.pop('seed', 0), options.pop('batch_size', 16)
     stop = [text.encode() for text in _listed(options.pop('stop', ()))]
     room = self.config.max_length - max(map(len, prompts))
-    if not slides:
+    if chat_format.is_chat:
       options['max_new_tokens'] = max(1, min(room, options['max_new_tokens']))
-    answers = generate.generate(
-      self.config,
-      self.params,
-      prompts=prompts,
+    answers = turns.answers(
+      self,
+      prompts,
       seeds=[(seed + i) % 2**32 for i in range(len(prompts))],
       request=generate.Request(
         stop_ids=chat_format.stop_ids,
         stop_strings=tuple(stop),
-        slides=slides,
+        slides=not chat_format.is_chat,
         **options,
       ),
       batch_size=min(batch_size, len(prompts)),
-      token_bytes=self.tokenizer.token_bytes,
     )
     found = []
     for answer in answers:
@@ -251,13 +232,7 @@ def load(path: str | os.PathLike[str]) -> Model:
   loaded = checkpoint.load_model(
     path, has_values=saved['stage'] == checkpoint.SCORING_STAGE
   )
-  tokenizer = loading.load(loaded.tokenizer_dir)
-  return Model(
-    config=loaded.model_config,
-    params=loaded.params,
-    tokenizer=tokenizer,
-    chat_format=formats.choose(tokenizer, loaded.is_chat),
-  )
+  return Model(**vars(turns.of_checkpoint(loaded)))
 
 
 def _load_published(folder: str, gguf: pathlib.Path | None) -> Model:
@@ -272,14 +247,12 @@ def _load_published(folder: str, gguf: pathlib.Path | None) -> Model:
   is_chat = tokenizer.chat_template is not None
   return Model(
     config=dataclasses.replace(cfg, unused_ids=tokenizer.unused_ranges),
-    params=huggingface.place(cfg, flat, mesh=_first_device()),
+    params=huggingface.place(
+      cfg, flat, mesh=device_mesh.make(device_mesh.MeshConfig(data=1))
+    ),
     tokenizer=tokenizer,
     chat_format=formats.choose(tokenizer, is_chat),
   )
-
-
-def _first_device() -> Mesh:
-  return device_mesh.make(device_mesh.MeshConfig(data=1))
 
 
 def _listed(texts: Sequence[str]) -> Sequence[str]:

@@ -111,16 +111,29 @@ def from_dict(
   values = {}
   for name in names:
     where = f'{at}.{name}' if at else name
-    value, classes = mapping[name], nested_classes(hints[name])
-    is_own = bool(protocols(hints[name])) and isinstance(value, Mapping)
-    if value is None and is_optional(hints[name]):
+    value, hint = mapping[name], hints[name]
+    only = nested_classes(hint)
+    if value is None and is_optional(hint):
       values[name] = None
-    elif classes or is_own:
-      values[name] = _from_tagged(
-        hints[name], value, at=where, imported=imported
-      )
+    elif only or (protocols(hint) and isinstance(value, Mapping)):
+      tag = value.get('class') if isinstance(value, Mapping) else None
+      named: dict[Any, type] = {
+        cls.__name__: cls for cls in choices(hint, imported)
+      }
+      if tag is None and len(only) == 1:
+        named[None] = only[0]
+      if tag not in named:
+        own = ', or of a module that --import names' if protocols(hint) else ''
+        raise ValueError(
+          f"{where}: 'class' is {short(tag)}; it must be one of "
+          f'{", ".join(named)}{own}'
+        )
+      rest: Any = value
+      if isinstance(value, Mapping):
+        rest = {key: v for key, v in value.items() if key != 'class'}
+      values[name] = from_dict(named[tag], rest, imported, at=where)
     else:
-      values[name] = checked(value, hints[name], sequence=list, name=where)
+      values[name] = checked(value, hint, sequence=list, name=where)
   return config_class(**values)
 
 
@@ -313,24 +326,6 @@ def _convert_tuple(value: Any, args: tuple, sequence: type) -> tuple:
 
 def _plain(value: Any) -> Any:
   return [_plain(v) for v in value] if isinstance(value, tuple) else value
-
-
-def _from_tagged(
-  hint: Any, value: Any, at: str, imported: Sequence[type]
-) -> Any:
-  classes = nested_classes(hint)
-  tag = value.get('class') if isinstance(value, Mapping) else None
-  if tag is None and len(classes) == 1:
-    return from_dict(classes[0], value, imported, at=at)
-  names = {cls.__name__: cls for cls in choices(hint, imported)}
-  if tag not in names:
-    own = ', or of a module that --import names' if protocols(hint) else ''
-    raise ValueError(
-      f"{at}: 'class' is {short(tag)}; it must be one of "
-      f'{", ".join(names)}{own}'
-    )
-  rest = {key: v for key, v in value.items() if key != 'class'}
-  return from_dict(names[tag], rest, imported, at=at)
 
 
 def _explain(

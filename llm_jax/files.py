@@ -297,15 +297,18 @@ def write_json(path: Name | Path, value: Any):
     file.write(data)
 
 
-def read_json(path: Name | Path) -> Any:
-  """Reads a JSON file.
+def read_json(path: Name | Path) -> dict[str, Any]:
+  """Reads a JSON object from a file.
 
   Raises:
     FileNotFoundError: it is not there.
-    ValueError: it is not JSON.
+    ValueError: it is something else.
   """
   try:
-    return json.loads(to_path(path).read_bytes().decode())
+    values = json.loads(to_path(path).read_bytes().decode())
+    if not isinstance(values, dict):
+      raise ValueError('it is no JSON object')
+    return values
   except ValueError as error:
     raise ValueError(
       f'{path} is damaged: {error}; restore this file, or remove it and run '
@@ -330,10 +333,7 @@ def read_object(path: Name | Path) -> dict[str, Any]:
     raise ValueError(
       f'{path} is missing; give a folder that save_pretrained wrote'
     )
-  values = read_json(path)
-  if not isinstance(values, dict):
-    raise ValueError(f'{path} holds no object')
-  return values
+  return read_json(path)
 
 
 def write_checked_json(path: Name | Path, values: Mapping[str, Any]):
@@ -350,8 +350,6 @@ def read_checked_json(path: Name | Path) -> dict[str, Any]:
       was a checksum are not checked.
   """
   values = read_json(path)
-  if not isinstance(values, dict):
-    raise ValueError(f'{path} holds no object; restore the file')
   saved = values.pop(_CHECKSUM, None)
   if saved not in (None, actual := _values_sha256(values)):
     raise ValueError(

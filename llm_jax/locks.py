@@ -1,7 +1,6 @@
 """Which process works in a folder: one, and others are told who."""
 
 import fcntl
-import functools
 import os
 import pathlib
 import socket
@@ -10,15 +9,16 @@ import time
 from absl import logging
 
 _LOCK = '.lock'
-# Open lock files of this process, by the folder's real path.
-_locks: dict[pathlib.Path, int] = {}
+# Open lock files by process, as fork copies them, and the folder's real path.
+_locks: dict[tuple[int, pathlib.Path], int] = {}
 
 
 def lock(folder: pathlib.Path) -> bool:
   """Keeps other processes out of a folder until `unlock` or our end.
 
   The kernel holds the lock, so it goes with a process that is killed. Children
-  made by fork do not have it. The file `.lock` says who has it.
+  made by fork do not have it, as POSIX wants it. The file `.lock` says who has
+  it; a process that closed it elsewhere would lose the lock.
 
   Args:
     folder: an existing folder.
@@ -29,9 +29,8 @@ def lock(folder: pathlib.Path) -> bool:
   Raises:
     BlockingIOError: another process has it; the message names that one.
   """
-  key = folder.resolve()
-  path = key / _LOCK
-  _leave_locks_after_fork()
+  key = os.getpid(), folder.resolve()
+  path = key[1] / _LOCK
   if key in _locks:
     if _is_open_file(_locks[key], path):
       return False
@@ -39,7 +38,7 @@ def lock(folder: pathlib.Path) -> bool:
   while True:
     handle = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
     try:
-      fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+      fcntl.lockf(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
       owner = os.read(handle, 1000).decode('utf-8', 'replace').strip()
       os.close(handle)
@@ -64,7 +63,7 @@ def lock(folder: pathlib.Path) -> bool:
 
 def unlock(folder: pathlib.Path):
   """Lets other processes into a folder that this one locked."""
-  handle = _locks.pop(folder.resolve(), None)
+  handle = _locks.pop((os.getpid(), folder.resolve()), None)
   if handle is not None:
     path = folder.resolve() / _LOCK
     if _is_open_file(handle, path):
@@ -77,14 +76,3 @@ def _is_open_file(handle: int, path: pathlib.Path) -> bool:
     return os.path.samestat(os.fstat(handle), os.stat(path))
   except FileNotFoundError:
     return False
-
-
-@functools.cache
-def _leave_locks_after_fork():
-  os.register_at_fork(after_in_child=_leave_locks)
-
-
-def _leave_locks():
-  """Closes what fork copied; a worker may outlive the lock's owner."""
-  while _locks:
-    os.close(_locks.popitem()[1])

@@ -2,9 +2,9 @@
 
 Workers are forked by a process that has loaded the code and nothing else,
 never by the caller, which may have threads; so they start at once and share
-the memory of that code. They end when their parent is killed. A shard's result
-is a file that the function writes; it does NOT carry documents between
-processes, and does not retry a shard that failed.
+the memory of that code. They end when their parent is killed. What they
+return is sent to the caller, so documents are files that the function writes.
+It does NOT retry a shard that failed.
 """
 
 import contextlib
@@ -64,15 +64,18 @@ class Pool:
     tasks: Sequence[tuple],
     on_done: Callable[[], object] = lambda: None,
     total_bytes: int = 0,
-  ):
+  ) -> list[Any]:
     """Calls the function with each task's arguments.
 
     Args:
-      function: importable by name; its result is thrown away.
+      function: importable by name.
       tasks: its further arguments in each call, picklable.
       on_done: called here after each task.
       total_bytes: what all calls of `report` will add up to; a progress bar
         shows documents/s, bytes/s and the time left. 0 for no bar.
+
+    Returns:
+      The results in the order of the tasks.
 
     Raises:
       OSError: a process died, such as for lack of memory.
@@ -89,7 +92,8 @@ class Pool:
     )
     with bar:
       with without_main():
-        running = {self._executor.submit(_call, function, t) for t in tasks}
+        calls = [self._executor.submit(_call, function, t) for t in tasks]
+      running = {*calls}
       try:
         while running:
           done, running = futures.wait(
@@ -99,6 +103,7 @@ class Pool:
           for future in done:
             future.result()
             on_done()
+        return [call.result() for call in calls]
       except futures.process.BrokenProcessPool as error:
         raise OSError(
           f'a worker of {function.__name__} was killed, perhaps for lack of '
@@ -129,8 +134,8 @@ def _start_worker(shared: Any, read: Any):
   end_with_parent()
 
 
-def _call(function: Callable[..., object], task: tuple):
-  function(_shared, *task)
+def _call(function: Callable[..., object], task: tuple) -> object:
+  return function(_shared, *task)
 
 
 @contextlib.contextmanager

@@ -134,8 +134,7 @@ def read(workdir: files.Name) -> dict[str, Any]:
   path = pathlib.Path(workdir) / 'run.json'
   try:
     record = files.read_json(path)
-    names = {'stage', 'config', 'inputs', 'resumed'}
-    if not isinstance(record, dict) or not names <= record.keys():
+    if not {'stage', 'config', 'inputs', 'resumed'} <= record.keys():
       raise ValueError(f'{path} is no record of a run')
   except ValueError as error:
     raise ValueError(

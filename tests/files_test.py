@@ -45,13 +45,15 @@ def test_json_round_trip(tmp_path):
   'value', [float('nan'), float('inf'), {1, 2}, b'x', 'half \ud800']
 )
 def test_no_json(value, tmp_path):
-  files.write_json(tmp_path / 'a.json', 'old')
+  files.write_json(tmp_path / 'a.json', {'x': 'old'})
   with pytest.raises(ValueError, match=r'a\.json: the value is not JSON'):
     files.write_json(tmp_path / 'a.json', {'x': value})
-  assert files.read_json(tmp_path / 'a.json') == 'old'
+  assert files.read_json(tmp_path / 'a.json') == {'x': 'old'}
 
 
-@pytest.mark.parametrize('data', [b'{"a": ', b'\xff', b'"\xed\xa0\x80"', b''])
+@pytest.mark.parametrize(
+  'data', [b'{"a": ', b'[]', b'\xff', b'"\xed\xa0\x80"', b'']
+)
 def test_damaged_json(data, tmp_path):
   (tmp_path / 'a.json').write_bytes(data)
   with pytest.raises(ValueError, match=r'a\.json is damaged'):
@@ -60,16 +62,16 @@ def test_damaged_json(data, tmp_path):
 
 @pytest.mark.parametrize('step', ['fsync', 'replace'])
 def test_full_disk_keeps_the_old_file(step, tmp_path, monkeypatch):
-  files.write_json(tmp_path / 'a.json', 'old')
+  files.write_json(tmp_path / 'a.json', {'x': 'old'})
 
   def full(*_):
     raise OSError(errno.ENOSPC, 'No space left on device')
 
   monkeypatch.setattr(os, step, full)
   with pytest.raises(OSError, match='No space left on device; make room'):
-    files.write_json(tmp_path / 'a.json', 'new')
+    files.write_json(tmp_path / 'a.json', {'x': 'new'})
   monkeypatch.undo()
-  assert files.read_json(tmp_path / 'a.json') == 'old'
+  assert files.read_json(tmp_path / 'a.json') == {'x': 'old'}
   assert [path.name for path in tmp_path.iterdir()] == ['a.json']
 
 
@@ -231,6 +233,6 @@ def test_file_system_without_locks_is_warned_of(tmp_path, monkeypatch, caplog):
   def refuse(*_):
     raise OSError(95, 'Operation not supported')
 
-  monkeypatch.setattr(locks.fcntl, 'flock', refuse)
+  monkeypatch.setattr(locks.fcntl, 'lockf', refuse)
   assert not locks.lock(tmp_path)
   assert 'run one process there' in caplog.text

@@ -17,7 +17,7 @@ from llm_jax.tasks import addition, any_task, protocol
 
 VOWELS = """
 import dataclasses
-from llm_jax.tasks import letters, protocol, splits
+from llm_jax.tasks import protocol, questions, splits
 from llm_jax.verify import grading
 
 
@@ -28,7 +28,7 @@ class {name}(splits.Made):
   think_start: str = grading.THINK_START
 
   def _make(self, draw):
-    word = letters.word(draw, self.n_syllables)
+    word = questions.word(draw, self.n_syllables)
     n_vowels = sum(letter in 'aeiou' for letter in word)
     return word, protocol.Problem(self.name, f'{{word}}=', str(n_vowels))
 """

@@ -24,7 +24,7 @@ def _write_facts(folder: pathlib.Path, number: int):
   with contextlib.closing(
     html_text.Extractor(html_text.Extraction('resiliparse'))
   ) as extractor:
-    next(extractor.extract([[_PAGE]]))
+    extractor.extract(_PAGE)
     assert extractor._child is not None
     child = pathlib.Path(f'/proc/{extractor._child.pid}')
     stat = (child / 'stat').read_text().rpartition(')')[2].split()
@@ -68,7 +68,7 @@ def _wait(folder: pathlib.Path, number: int):
   with contextlib.closing(
     html_text.Extractor(html_text.Extraction('resiliparse'))
   ) as extractor:
-    next(extractor.extract([[_PAGE]]))
+    extractor.extract(_PAGE)
     assert extractor._child is not None
     pids = f'{os.getpid()} {os.getppid()} {extractor._child.pid}'
     (folder / f'{number}.tmp').write_text(pids)

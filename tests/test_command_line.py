@@ -201,7 +201,7 @@ class TestRerun:
     [
       ('', r'is of a run of tokenize, not of sft; give it to python -m exp'),
       ('{}', 'is no record of a run; give the run.json of a stage'),
-      ('[1]', 'is no record of a run'),
+      ('[1]', 'it is no JSON object'),
       ('{', 'is damaged'),
     ],
   )

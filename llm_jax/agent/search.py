@@ -6,7 +6,7 @@ the query names stands together.
 """
 
 import collections
-import functools
+import dataclasses
 import math
 import os
 import re
@@ -34,15 +34,12 @@ SIGNATURE = tools.Signature(
 )
 
 
+@dataclasses.dataclass(frozen=True)
 class Index:
   """Documents that can be searched."""
 
-  def __init__(self, bm25: bm25s.BM25, texts: Sequence[Mapping[str, str]]):
-    self._bm25 = bm25
-    self._texts = texts
-
-  def __len__(self) -> int:
-    return len(self._texts)
+  bm25: bm25s.BM25
+  texts: Sequence[Mapping[str, str]]
 
   def find(self, query: str, n: int, max_chars: int) -> list[str]:
     """The best windows of the best documents.
@@ -56,27 +53,21 @@ class Index:
       Windows, the best first; fewer than n where fewer documents have a word
       of the query.
     """
-    words = [w for w in dict.fromkeys(_words(query)) if w in self._vocabulary]
+    columns, ends = self.bm25.vocab_dict, self.bm25.scores['indptr']
+    words = [w for w in dict.fromkeys(_words(query)) if w in columns]
     if not words:
       return []
-    found, scores = self._bm25.retrieve(
-      [words], k=min(n, len(self)), show_progress=False, n_threads=0
+    n_texts = len(self.texts)
+    found, scores = self.bm25.retrieve(
+      [words], k=min(n, n_texts), show_progress=False, n_threads=0
     )
-    weights = {word: self._rarity(word) for word in words}
+    n_with = {w: int(ends[columns[w] + 1] - ends[columns[w]]) for w in words}
+    weights = {w: math.log1p(n_texts / (1 + n)) for w, n in n_with.items()}
     return [
-      window(self._texts[int(i)]['text'], weights, max_chars)
+      window(self.texts[int(i)]['text'], weights, max_chars)
       for i, score in zip(found[0], scores[0], strict=True)
       if score > 0
     ]
-
-  @functools.cached_property
-  def _vocabulary(self) -> Mapping[str, int]:
-    return self._bm25.vocab_dict
-
-  def _rarity(self, word: str) -> float:
-    column = self._vocabulary[word]
-    bounds = self._bm25.scores['indptr'][column : column + 2]
-    return math.log1p(len(self) / (1 + int(bounds[1] - bounds[0])))
 
 
 def window(text: str, weights: Mapping[str, float], max_chars: int) -> str:
@@ -166,12 +157,12 @@ def save(
   path = os.path.join(folder, INDEX)
   if os.path.exists(path):
     os.remove(path)  # no index while its files are replaced
-  index._bm25.save(folder, corpus=index._texts, show_progress=False)
+  index.bm25.save(folder, corpus=index.texts, show_progress=False)
   about = {
     'documents': documents,
     'fingerprint': fingerprint,
-    'n': len(index),
-    'n_words': len(index._vocabulary),
+    'n': len(index.texts),
+    'n_words': len(index.bm25.vocab_dict),
   }
   files.write_json(path, about)
   return about

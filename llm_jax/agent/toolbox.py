@@ -3,14 +3,13 @@
 import concurrent.futures
 import contextlib
 import dataclasses
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import jax
 
 from llm_jax import dataclass_json
-from llm_jax.agent import python, search, tools, turns
-from llm_jax.chat import template
+from llm_jax.agent import python, search, tools
 from llm_jax.verify.sandbox import sandbox
 
 
@@ -58,9 +57,7 @@ class Toolbox:
     return {'tools.documents': search.fingerprint(self.documents)}
 
   @contextlib.contextmanager
-  def opened(
-    self, chat_format: template.Format
-  ) -> Iterator[turns.Tools | None]:
+  def opened(self) -> Iterator['Tools | None']:
     """The tools, ready to be called; None if there are none.
 
     Raises:
@@ -96,14 +93,16 @@ class Toolbox:
           for name, tool in available.items()
         }
       pool = concurrent.futures.ThreadPoolExecutor(self.n_threads)
-      yield turns.Tools(
-        available=available,
-        chat_format=chat_format,
-        pool=stack.enter_context(pool),
-        max_calls=self.max_calls,
-        max_chars=self.max_chars,
-        max_seconds=self.max_seconds,
-      )
+      yield Tools(available, pool=stack.enter_context(pool), box=self)
+
+
+@dataclasses.dataclass(frozen=True)
+class Tools:
+  """What models may call, and how much of it."""
+
+  available: Mapping[str, tools.Tool]
+  pool: concurrent.futures.Executor  # threads that do calls
+  box: Toolbox = Toolbox()  # with the limits
 
 
 def _fail(arguments, earlier) -> str:

@@ -17,27 +17,68 @@ from typing import Any
 from jax.sharding import Mesh
 
 from llm_jax import types
-from llm_jax.agent import tools
-from llm_jax.chat import template
+from llm_jax.agent import toolbox, tools
+from llm_jax.chat import calls, formats, template
 from llm_jax.infer import engine, generate, requests, slots
 from llm_jax.model import config
+from llm_jax.tokenizer import loading, text_tokenizer
+from llm_jax.train import checkpoint, start, train_state
 
 
 @dataclasses.dataclass(frozen=True)
-class Tools:
-  """What models may call, and how much of it."""
+class Model:
+  """A model that answers, and the tools that it may call."""
 
-  available: Mapping[str, tools.Tool]
-  chat_format: template.Format
-  pool: concurrent.futures.Executor  # threads that do calls
-  max_calls: int = 4  # of a conversation; no more are done
-  max_chars: int = 1000  # of a result
-  max_seconds: float = 0.0  # of a conversation with its calls; 0: any
+  config: config.ModelConfig
+  params: types.Params
+  tokenizer: text_tokenizer.TextTokenizer
+  chat_format: template.Format  # how it is spoken to
+  using: toolbox.Tools | None = None
+  mesh: Mesh | None = None  # where the parameters live; None: on one device
 
 
-@dataclasses.dataclass(frozen=True)
+def of_stage(
+  stage: start.Stage,
+  state: train_state.TrainState,
+  using: toolbox.Tools | None = None,
+  mesh: Mesh | None = None,
+) -> Model:
+  """The model that a stage trains as it is now, with its adapters in it."""
+  return Model(
+    stage.model_config,
+    train_state.merged(state),
+    stage.tokenizer,
+    chat_format=stage.chat_format,
+    using=using,
+    mesh=mesh,
+  )
+
+
+def of_checkpoint(
+  loaded: checkpoint.LoadedModel,
+  is_chat: bool | None = None,
+  schemas: Sequence[Mapping[str, Any]] = (),
+) -> Model:
+  """A model that a stage left.
+
+  Args:
+    loaded: the checkpoint.
+    is_chat: whether it takes conversations; None: as it says itself.
+    schemas: of what it may call, as `tools` of OpenAI's requests.
+  """
+  tokenizer = loading.load(loaded.tokenizer_dir)
+  is_chat = loaded.is_chat if is_chat is None else is_chat
+  return Model(
+    loaded.model_config,
+    loaded.params,
+    tokenizer,
+    chat_format=formats.choose(tokenizer, is_chat, schemas),
+  )
+
+
+@dataclasses.dataclass
 class Episode:
-  """What came of a prompt: answers of the model and results of its calls.
+  """What comes of a prompt: answers of the model and results of its calls.
 
   Attributes:
     token_ids: of all, behind the prompt.
@@ -49,27 +90,15 @@ class Episode:
     ended_by: '' if it stopped; else what ran out: 'tokens', 'calls' or
       'seconds'.
     results: of the calls, in order.
+    n_turns: answers that were asked for.
   """
 
-  token_ids: list[int]
-  logps: list[float]
-  drawn: list[int]
-  last_ids: list[int]
-  stopped: bool
-  ended_by: str
-  results: list[tools.Result]
-
-
-@dataclasses.dataclass
-class _Running:
-  """A conversation under way."""
-
-  prompt: tuple[int, ...]
-  seed: int
-  started_s: float
   token_ids: list[int] = dataclasses.field(default_factory=list)
   logps: list[float] = dataclasses.field(default_factory=list)
   drawn: list[int] = dataclasses.field(default_factory=list)
+  last_ids: list[int] = dataclasses.field(default_factory=list)
+  stopped: bool = False
+  ended_by: str = ''
   results: list[tools.Result] = dataclasses.field(default_factory=list)
   n_turns: int = 0
 
@@ -85,58 +114,58 @@ class Step:
 
 
 def run(
+  model: Model,
   rows: engine.Engine,
   prompts: Sequence[Sequence[int]],
   seeds: Sequence[int],
   request: requests.Request,
-  using: Tools,
 ) -> Iterator[Step]:
   """Hold conversations, each from its prompt to an answer without calls.
 
   Args:
+    model: that answers, with tools.
     rows: an idle engine, whose rows have room for a prompt and max_new_tokens.
     prompts: token ids.
     seeds: one for each prompt, in [0, 2^32).
     request: max_new_tokens count all that follows the prompt, results of tools
       included.
-    using: what may be called.
 
   Yields:
     Steps; as many with an episode as there are prompts.
   """
-  running = [
-    _Running(tuple(prompt), seed, time.monotonic())
-    for prompt, seed in zip(prompts, seeds, strict=True)
-  ]
+  assert model.using is not None
+  pool, began_s = model.using.pool, time.monotonic()
+  episodes = [Episode() for _ in prompts]
   numbers: dict[int, int] = {}  # of requests -> of conversations
   waiting: dict[concurrent.futures.Future[list[tools.Result]], int] = {}
 
   def submit(index: int) -> None:
-    one = running[index]
-    seed = one.seed
+    one, seed = episodes[index], seeds[index]
     if one.n_turns:
-      seed = zlib.crc32(f'{one.seed}/{one.n_turns}'.encode())
+      seed = zlib.crc32(f'{seed}/{one.n_turns}'.encode())
     n_left = request.max_new_tokens - len(one.token_ids)
     number = rows.submit(
-      [*one.prompt, *one.token_ids],
+      [*prompts[index], *one.token_ids],
       seed,
       dataclasses.replace(request, max_new_tokens=n_left),
     )
     one.n_turns += 1
     numbers[number] = index
 
-  for index in range(len(running)):
+  for index in range(len(prompts)):
     submit(index)
   while numbers or waiting:
     for update in rows.step():
-      index = numbers[update.number]
-      episode = None
+      index, episode = numbers[update.number], None
       if update.answer is not None:
         del numbers[update.number]
-        found, episode = _take(running[index], update.answer, using)
-        if episode is None:
-          future = using.pool.submit(_do, using, found, running[index].results)
+        one = episodes[index]
+        wanted = _take(one, update.answer, model=model, began_s=began_s)
+        if wanted:
+          future = pool.submit(_do, model.using, wanted, one.results)
           waiting[future] = index
+        else:
+          episode = one
       yield Step(index, drawn=update.token_ids, episode=episode)
     if not waiting:
       continue
@@ -144,136 +173,120 @@ def run(
     for future in concurrent.futures.wait(
       waiting, timeout, concurrent.futures.FIRST_COMPLETED
     ).done:
-      index = waiting.pop(future)
-      results = future.result()
-      limit = request.max_new_tokens
-      episode = _put(running[index], results, using=using, limit=limit)
-      if episode is None:
+      index, results = waiting.pop(future), future.result()
+      one = episodes[index]
+      _put(one, results, model=model, limit=request.max_new_tokens)
+      if not one.ended_by:
         submit(index)
-      yield Step(index, results=results, episode=episode)
+      yield Step(index, results=results, episode=one if one.ended_by else None)
 
 
 Answer = engine.Answer | Episode
 
 
 def answers(
-  using: Tools | None,
-  cfg: config.ModelConfig,
-  params: types.Params,
+  model: Model,
   prompts: Sequence[Sequence[int]],
   seeds: Sequence[int],
   request: requests.Request,
   batch_size: int,
-  mesh: Mesh | None = None,
-  on_answer: Callable[[int, Any], object] | None = None,
+  on_answer: Callable[[int, Any], object] = lambda index, answer: None,
 ) -> list[Any]:
   """Answer prompts, with tools where there are some.
 
   Args:
-    using: what may be called; None: nothing is, see generate.generate, which
-      describes the other arguments.
+    model: that answers; see generate.generate for the other arguments.
 
   Returns:
     One Answer a prompt, in order; an Episode if there are tools.
   """
-  if using is None:
+  if model.using is None:
     return generate.generate(
-      cfg,
-      params,
+      model.config,
+      model.params,
       prompts=prompts,
       seeds=seeds,
       request=request,
       batch_size=batch_size,
-      mesh=mesh,
+      mesh=model.mesh,
       on_answer=on_answer,
+      token_bytes=model.tokenizer.token_bytes,
     )
   bucket, plan = generate.plan_for(
-    cfg, prompts, request=request, batch_size=batch_size, mesh=mesh
+    model.config, prompts, request, batch_size=batch_size, mesh=model.mesh
   )
-  rows = engine.Engine(plan, params, min_bucket=bucket)
+  rows = engine.Engine(plan, model.params, min_bucket=bucket)
   result: dict[int, Episode] = {}
-  for step in run(rows, prompts, seeds, request=request, using=using):
+  for step in run(model, rows, prompts, seeds=seeds, request=request):
     if step.episode is not None:
       result[step.index] = step.episode
-      if on_answer is not None:
-        on_answer(step.index, step.episode)
+      on_answer(step.index, step.episode)
   return [result[i] for i in range(len(prompts))]
 
 
 def stream(
-  using: Tools,
-  cfg: config.ModelConfig,
-  params: types.Params,
-  prompt: Sequence[int],
-  seed: int,
-  request: requests.Request,
+  model: Model, prompt: Sequence[int], request: requests.Request, seed: int
 ) -> Iterator[int | tools.Result]:
   """Answer one prompt: tokens as they are drawn, results as they come."""
+  cfg, params = model.config, model.params
+  if model.using is None:
+    yield from generate.stream(cfg, params, prompt, seed=seed, request=request)
+    return
   plan = slots.Plan(
     cfg, n_rows=1, n_slots=cfg.max_length, max_chunk=generate.STREAM_CHUNK
   )
   rows = engine.Engine(plan, params)
-  for step in run(rows, [prompt], [seed], request=request, using=using):
+  for step in run(model, rows, [prompt], seeds=[seed], request=request):
     yield from step.drawn
     yield from step.results
 
 
-def _take(one: _Running, answer: engine.Answer, using: Tools):
-  """Add an answer.
-
-  Returns:
-    Its calls, and the episode if they are not to be done.
-  """
+def _take(
+  one: Episode, answer: engine.Answer, model: Model, began_s: float
+) -> Sequence[calls.Call]:
+  """Add an answer, and give its calls that are to be done; none end it."""
   one.token_ids += answer.token_ids
   one.logps += answer.logps
-  one.drawn += [1] * len(answer.token_ids)
+  one.drawn += answer.drawn
+  assert model.using is not None
+  box = model.using.box
+  wanted = model.chat_format.split_calls(answer.token_ids)[1]
+  passed_s = time.monotonic() - began_s
   if not answer.stopped:
-    return [], _ended(one, [], 'tokens')
-  _, found = using.chat_format.split_calls(answer.token_ids)
-  if not found:
-    return [], _ended(one, answer.token_ids, '')
-  if len(one.results) + len(found) > using.max_calls:
-    return [], _ended(one, [], 'calls')
-  passed_s = time.monotonic() - one.started_s
-  if using.max_seconds and passed_s > using.max_seconds:
-    return [], _ended(one, [], 'seconds')
-  return found, None
+    one.ended_by = 'tokens'
+  elif not wanted:
+    one.last_ids, one.stopped = answer.token_ids, True
+  elif len(one.results) + len(wanted) > box.max_calls:
+    one.ended_by = 'calls'
+  elif box.max_seconds and passed_s > box.max_seconds:
+    one.ended_by = 'seconds'
+  else:
+    return wanted
+  return ()
 
 
-def _do(using: Tools, found, earlier) -> list[tools.Result]:
+def _do(
+  using: toolbox.Tools,
+  wanted: Sequence[calls.Call],
+  earlier: Sequence[tools.Result],
+) -> list[tools.Result]:
   """The calls of one answer, one after the other."""
-  results: list[tools.Result] = []
-  for call in found:
-    before = [*earlier, *results]
-    results.append(
-      tools.run(
-        using.available, call, earlier=before, max_chars=using.max_chars
-      )
-    )
-  return results
+  done, chars = [*earlier], using.box.max_chars
+  for call in wanted:
+    result = tools.run(using.available, call, earlier=done, max_chars=chars)
+    done.append(result)
+  return done[len(earlier) :]
 
 
 def _put(
-  one: _Running, results: list[tools.Result], using: Tools, limit: int
-) -> Episode | None:
-  """Add the results of calls; the episode, if there is no room to go on."""
+  one: Episode, results: list[tools.Result], model: Model, limit: int
+) -> None:
+  """Add the results of calls, if they leave room to go on."""
   one.results += results
-  ids = using.chat_format.after_tools([result.text for result in results])
+  ids = model.chat_format.after_tools([result.text for result in results])
   if len(one.token_ids) + len(ids) >= limit:
-    return _ended(one, [], 'tokens')
+    one.ended_by = 'tokens'
+    return
   one.token_ids += ids
   one.logps += [0.0] * len(ids)
   one.drawn += [0] * len(ids)
-  return None
-
-
-def _ended(one: _Running, last_ids: list[int], ended_by: str) -> Episode:
-  return Episode(
-    token_ids=one.token_ids,
-    logps=one.logps,
-    drawn=one.drawn,
-    last_ids=last_ids,
-    stopped=not ended_by,
-    ended_by=ended_by,
-    results=one.results,
-  )

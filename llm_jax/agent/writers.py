@@ -8,9 +8,8 @@ from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from llm_jax import endpoint
-from llm_jax.chat import formats
+from llm_jax.agent import turns
 from llm_jax.infer import generate
-from llm_jax.tokenizer import loading
 from llm_jax.train import checkpoint
 
 
@@ -39,8 +38,8 @@ def of_checkpoint(folder: str, batch_size: int) -> Writer:
   An answer depends on its request alone, whatever is asked beside it.
   """
   loaded = checkpoint.load_model(folder)
-  tokenizer = loading.load(loaded.tokenizer_dir)
-  chat_format = formats.choose(tokenizer, loaded.is_chat)
+  model = turns.of_checkpoint(loaded)
+  chat_format = model.chat_format
 
   def ask(
     requests: Sequence[endpoint.Request],
@@ -65,10 +64,9 @@ def of_checkpoint(folder: str, batch_size: int) -> Writer:
       on_reply(fitting[i], endpoint.Reply(text, fault))
 
     if fitting:
-      generate.generate(
-        loaded.model_config,
-        loaded.params,
-        prompts=prompts,
+      turns.answers(
+        model,
+        prompts,
         seeds=[request['seed'] for request in fitting],
         request=generate.Request(
           max_new_tokens=n_new,

@@ -6,7 +6,6 @@ llm_jax.agent).
 """
 
 import dataclasses
-import itertools
 import json
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -20,9 +19,9 @@ _OWN = {
   'search': (specials.SEARCH_START, specials.SEARCH_END, 'query'),
 }
 _ANY = (specials.CALL_START, specials.CALL_END)
-_ENDS = dict([_ANY, *(own[:2] for own in _OWN.values())])
-OPENINGS = (*_ENDS,)
-TOKENS = (*OPENINGS, *_ENDS.values())
+ENDS = dict([_ANY, *(own[:2] for own in _OWN.values())])
+OPENINGS = (*ENDS,)
+TOKENS = (*OPENINGS, *ENDS.values())
 
 
 @dataclasses.dataclass(frozen=True)
@@ -78,37 +77,6 @@ def pieces(call: Call) -> tuple[str, str, str]:
   return _ANY[0], json.dumps(content, ensure_ascii=False), _ANY[1]
 
 
-def split(
-  names: Sequence[str | None],
-) -> tuple[list[int], list[tuple[str, range, bool]]]:
-  """Where an answer in our own layout holds calls.
-
-  Args:
-    names: of the control token at each place, None for ordinary tokens.
-
-  Returns:
-    The places outside of calls; and of each call the token that opens it, the
-    places of its text, and whether it ends.
-  """
-  outside: list[int] = []
-  found: list[tuple[str, range, bool]] = []
-  at = 0
-  while at < len(names):
-    opening = names[at]
-    if opening not in _ENDS:
-      outside.append(at)
-      at += 1
-      continue
-    inside = itertools.takewhile(
-      lambda i: names[i] is None, range(at + 1, len(names))
-    )
-    end = at + 1 + len([*inside])
-    is_ended = end < len(names) and names[end] == _ENDS[opening]
-    found.append((opening, range(at + 1, end), is_ended))
-    at = end + is_ended
-  return outside, found
-
-
 def read(opening: str, text: str, is_ended: bool) -> list[Call]:
   """The calls that a token has opened.
 
@@ -118,7 +86,7 @@ def read(opening: str, text: str, is_ended: bool) -> list[Call]:
     is_ended: whether its end does, too.
   """
   if not is_ended:
-    return [Call('', {}, f'{opening} has no {_ENDS[opening]}')]
+    return [Call('', {}, f'{opening} has no {ENDS[opening]}')]
   for name, (start, _, key) in _OWN.items():
     if start == opening:
       return [Call(name, {key: text})]

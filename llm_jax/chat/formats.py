@@ -117,21 +117,32 @@ class Own(template.Format):
     """See Format."""
     known = {*calls.TOKENS} & {*self._tokenizer.special_names}
     names = {self._tokenizer.special_id(name): name for name in known}
-    outside, found = calls.split([names.get(token) for token in token_ids])
-    wanted = [
-      call
-      for opening, places, is_ended in found
-      for call in calls.read(
-        opening,
-        self._tokenizer.decode([token_ids[i] for i in places]),
-        is_ended,
-      )
-    ]
-    return self.text([token_ids[i] for i in outside]), wanted
+    outside: list[int] = []
+    inside: list[int] = []
+    found: list[calls.Call] = []
+    opening = ''
+    for token in [*token_ids, None]:
+      name = names.get(token)
+      if opening and (name or token is None):
+        is_ended = name == calls.ENDS[opening]
+        found += calls.read(opening, self._tokenizer.decode(inside), is_ended)
+        opening, inside = '', []
+        if is_ended:
+          continue
+      if name in calls.ENDS:
+        opening = name
+      elif token is not None:
+        (inside if opening else outside).append(token)
+    return self.text(outside), found
 
   def after_tools(self, results):
     """See Format."""
-    return template.after_tools(self._tokenizer, results)
+    ids = []
+    for text in results:
+      ids += template.header(self._tokenizer, conversation.TOOL)
+      ids += self._tokenizer.encode(text)
+      ids.append(self._tokenizer.special_id(specials.IM_END))
+    return ids + template.header(self._tokenizer, conversation.ASSISTANT)
 
 
 class Plain(template.Format):

@@ -63,7 +63,7 @@ class Imported(template.Format):
     # template writes it.
     added = [
       token
-      for token in tokenizer.rules.added
+      for token in tokenizer.added
       if token.is_special or token.name in source
     ]
     self._written_texts = [t.name for t in added if not t.is_special]
@@ -71,7 +71,10 @@ class Imported(template.Format):
       name: text_tokenizer.AddedToken(name, tokenizer.special_id(name))
       for name in tokenizer.special_names
     } | {token.name: token for token in added}
-    self._finder = text_tokenizer.Finder([*tokens.values()])
+    # Of two at one place the longer one counts.
+    by_length = sorted(tokens.values(), key=lambda token: -len(token.name))
+    self._control = re.compile('|'.join(t.search for t in by_length) or '(?!)')
+    self._control_ids = {t.name: t.token_id for t in by_length}
     self._thought = next(
       (p for p in _THOUGHTS if p[0] in tokens or p[0] in source),
       template.THOUGHT,
@@ -338,15 +341,19 @@ class Imported(template.Format):
     answer = {'role': conversation.ASSISTANT, 'content': _ANSWER}
     text = self._template.render([*_QUESTION, answer])
     behind = text.rpartition(_ANSWER)[2].lstrip()
-    first = [token_id for _, token_id in self._finder.cut(behind)][:1]
+    first = [token_id for *_, token_id in self._pieces(behind)][:1]
     return [i for i in first if i in self.hidden_ids]
 
   def _pieces(self, text: str) -> Iterator[tuple[int, int, int | None]]:
     """Begin, end and, of a control token, id of each part of a text."""
-    end = 0
-    for piece, token_id in self._finder.cut(text):
-      start, end = end, end + len(piece)
-      yield start, end, token_id
+    start = 0
+    for match in self._control.finditer(text):
+      if match.start() > start:
+        yield start, match.start(), None
+      yield *match.span(), self._control_ids[match[match.lastindex or 0]]
+      start = match.end()
+    if start < len(text):
+      yield start, len(text), None
 
   def _encode(self, text: str, mark: str) -> list[int]:
     """Ids of a text without control tokens but those that are marked."""

@@ -164,7 +164,7 @@ def render(
   token_ids: list[int] = []
   loss_mask: list[int] = []
   for message in messages:
-    token_ids += _header(tokenizer, message['role'])
+    token_ids += header(tokenizer, message['role'])
     loss_mask += [0] * (len(token_ids) - len(loss_mask))
     token_ids += tokenizer.encode(message['content'])
     for call in calls.of_message(message):
@@ -175,29 +175,13 @@ def render(
     learnt = int(conversation.is_learnt(message))
     loss_mask += [learnt] * (len(token_ids) - len(loss_mask))
   if add_generation_prompt:
-    token_ids += _header(tokenizer, conversation.ASSISTANT)
+    token_ids += header(tokenizer, conversation.ASSISTANT)
     loss_mask += [0] * (len(token_ids) - len(loss_mask))
   return Rendered(token_ids, loss_mask)
 
 
-def after_tools(
-  tokenizer: text_tokenizer.TextTokenizer, results: Sequence[str]
-) -> list[int]:
-  """The ids behind an answer that called tools, up to the next answer.
-
-  Args:
-    tokenizer: has the control tokens of the layout.
-    results: text of each tool message.
-  """
-  end = tokenizer.special_id(specials.IM_END)
-  ids: list[int] = []
-  for text in results:
-    ids += _header(tokenizer, conversation.TOOL)
-    ids += [*tokenizer.encode(text), end]
-  return ids + _header(tokenizer, conversation.ASSISTANT)
-
-
-def _header(tokenizer: text_tokenizer.TextTokenizer, role: str) -> list[int]:
+def header(tokenizer: text_tokenizer.TextTokenizer, role: str) -> list[int]:
+  """What stands before the text of a message."""
   return [
     tokenizer.special_id(specials.IM_START),
     *tokenizer.encode(role),

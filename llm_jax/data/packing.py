@@ -89,7 +89,7 @@ def make_batch_fn(
     chosen = order.row_indices(
       'conversations', len(rows), seed, start=start, count=batch_size
     )
-    return _arrays(
+    return arrays(
       [[rendered[item] for item in rows[row]] for row in chosen],
       sequence_length,
       pad_id,
@@ -98,9 +98,10 @@ def make_batch_fn(
   return batch, len(rows)
 
 
-def _arrays(
+def arrays(
   rows: Sequence[Sequence[Rendered]], sequence_length: int, pad_id: int
 ) -> Batch:
+  """Rows of conversations as the arrays that `make_batch_fn` describes."""
   shape = (len(rows), sequence_length)
   batch = {
     'inputs_BT': np.full(shape, pad_id, np.int32),

@@ -134,34 +134,24 @@ def arrays(
   pad_id: int,
 ) -> Batch:
   """Rows of groups as the arrays that `make_batch_fn` describes."""
-  shape, places = (len(rows), sequence_length), (len(rows), n_places)
-  batch = {
-    'inputs_BT': np.full(shape, pad_id, np.int32),
-    'targets_BT': np.full(shape, pad_id, np.int32),
-    'loss_mask_BT': np.zeros(shape, np.float32),
-    'segment_ids_BT': np.zeros(shape, np.int32),
-    'positions_BT': np.zeros(shape, np.int32),
-    'group_BA': np.zeros(places, np.int32),
-    'rank_BA': np.zeros(places, np.int32),
-    'end_BA': np.zeros(places, np.int32),
-    'ref_logp_BA': np.zeros(places, np.float32),
-  }
+  names = ('group_BA', 'rank_BA', 'end_BA', 'ref_logp_BA')
+  shape = len(rows), n_places
+  places: Batch = {name: np.zeros(shape, np.int32) for name in names}
+  places['ref_logp_BA'] = np.zeros(shape, np.float32)
+  rendered = []
   for row, groups in enumerate(rows):
-    start = place = 0
+    rendered.append([])
+    start = 0
     for number, group in enumerate(groups, start=1):
       n_learnt = sum(answer.n_tokens for answer in group)
       for answer in group:
-        ids, mask = answer.token_ids, answer.loss_mask
-        here = row, slice(start, start + len(ids))
-        before_last = row, slice(start, start + len(ids) - 1)
-        batch['inputs_BT'][here] = ids
-        batch['targets_BT'][before_last] = ids[1:]
-        batch['loss_mask_BT'][before_last] = np.array(mask[1:]) / n_learnt
-        batch['segment_ids_BT'][here] = place + 1
-        batch['positions_BT'][here] = np.arange(len(ids))
-        batch['group_BA'][row, place] = number
-        batch['rank_BA'][row, place] = answer.rank
-        batch['end_BA'][row, place] = start + sum(map(len, answer.parts)) - 1
-        batch['ref_logp_BA'][row, place] = answer.ref_logp
-        start, place = start + len(ids), place + 1
-  return batch
+        ids, here = answer.token_ids, (row, len(rendered[-1]))
+        # With a target for the last token, where the answer's value is read.
+        mask = [*np.array(answer.loss_mask) / n_learnt, 0.0]
+        rendered[-1].append(([*ids, pad_id], mask))
+        places['group_BA'][here] = number
+        places['rank_BA'][here] = answer.rank
+        places['end_BA'][here] = start + sum(map(len, answer.parts)) - 1
+        places['ref_logp_BA'][here] = answer.ref_logp
+        start += len(ids)
+  return packing.arrays(rendered, sequence_length, pad_id) | places

@@ -12,10 +12,11 @@ from concurrent import futures
 from typing import TypeVar
 
 T = TypeVar('T')
+_N_AHEAD = 2  # batches at most that wait, made or in the making
 
 
 def ahead(
-  make: Callable[[int], T], steps: Iterable[int], n_ahead: int = 2
+  make: Callable[[int], T], steps: Iterable[int]
 ) -> Generator[tuple[T, float], None, None]:
   """Make what each step needs while the steps before it run.
 
@@ -24,7 +25,6 @@ def ahead(
   Args:
     make: from a step to its batch, placed on the devices.
     steps: in their order.
-    n_ahead: batches at most that wait, made or in the making.
 
   Yields:
     For each step the batch, and the seconds that were waited for it.
@@ -36,7 +36,7 @@ def ahead(
   thread = futures.ThreadPoolExecutor(1, 'prefetch')
   try:
     waiting = collections.deque(
-      thread.submit(make, step) for step in itertools.islice(rest, n_ahead)
+      thread.submit(make, step) for step in itertools.islice(rest, _N_AHEAD)
     )
     while waiting:
       start = time.monotonic()

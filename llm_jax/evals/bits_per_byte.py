@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 
 from llm_jax import types
+from llm_jax.agent import turns
 from llm_jax.data import mixture, shards
 from llm_jax.evals import compression
 from llm_jax.model import config as model_config
@@ -184,20 +185,13 @@ def bits_per_byte(
 
 
 def measure(
-  cfg: model_config.ModelConfig,
-  params: types.Params,
-  source: shards.TokenSource,
-  tokenizer: text_tokenizer.TextTokenizer,
-  max_rows: int,
-  batch_size: int,
+  model: turns.Model, source: shards.TokenSource, max_rows: int, batch_size: int
 ) -> dict[str, Any]:
   """Bits per byte of a source, of the model and of compressors.
 
   Args:
-    cfg: the model.
-    params: its parameters.
+    model: the checkpoint.
     source: rows of held-out documents.
-    tokenizer: the one that encoded them.
     max_rows: read the first so many rows.
     batch_size: rows run together.
 
@@ -205,8 +199,10 @@ def measure(
     JSON-able: bits_per_byte of the model; and held_out with source, documents,
     bytes and the bits per byte of compressors.
   """
-  text = read(source, tokenizer, max_rows)
-  bits = bits_per_byte(cfg, params, held_out=text, batch_size=batch_size)
+  text = read(source, model.tokenizer, max_rows)
+  bits = bits_per_byte(
+    model.config, model.params, held_out=text, batch_size=batch_size
+  )
   return {
     'bits_per_byte': bits,
     'held_out': {

@@ -15,8 +15,9 @@ from typing import Any
 
 import numpy as np
 
+from llm_jax.agent import turns
 from llm_jax.chat import formats
-from llm_jax.evals import scoring, statistics
+from llm_jax.evals import statistics
 from llm_jax.infer import reading
 from llm_jax.tasks import protocol
 
@@ -24,7 +25,7 @@ _ANSWER = '\nAnswer:'
 
 
 def evaluate(
-  model: scoring.Model, problems: Sequence[protocol.Problem], batch_size: int
+  model: turns.Model, problems: Sequence[protocol.Problem], batch_size: int
 ) -> dict[str, Any]:
   """Measure accuracy by likelihood.
 
@@ -98,7 +99,7 @@ def _right(problem: protocol.Problem) -> int:
 
 
 def pair(
-  model: scoring.Model, text: str, continuation: str, joint: str = ' '
+  model: turns.Model, text: str, continuation: str, joint: str = ' '
 ) -> tuple[list[int], list[int]]:
   """Ids that are read, and those that are judged, of which there are some.
 

@@ -5,7 +5,7 @@ It does NOT judge what it writes.
 
 from collections.abc import Iterator, Sequence
 
-from llm_jax.evals import scoring
+from llm_jax.agent import turns
 from llm_jax.infer import generate
 
 # As in chat: at 1 the rare words of a small model hide what it has learnt.
@@ -13,7 +13,7 @@ _TEMPERATURE = 0.7
 
 
 def sample(
-  model: scoring.Model, prompts: Sequence[str], n_tokens: int
+  model: turns.Model, prompts: Sequence[str], n_tokens: int
 ) -> Iterator[tuple[str, str]]:
   """Sample a continuation of each prompt, as the start of a document.
 
@@ -29,9 +29,8 @@ def sample(
     return
   start = model.tokenizer.separator_id
   stop_ids = tuple({start, *model.tokenizer.eos_ids})
-  answers = generate.generate(
-    model.config,
-    model.params,
+  answers = turns.answers(
+    model,
     prompts=[[start, *model.tokenizer.encode(text)] for text in prompts],
     seeds=range(len(prompts)),
     request=generate.Request(n_tokens, stop_ids, _TEMPERATURE),

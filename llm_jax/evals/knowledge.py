@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 from scipy import stats
 
+from llm_jax.agent import turns
 from llm_jax.evals import scoring, statistics
 from llm_jax.tasks import protocol
 from llm_jax.verify import grading
@@ -22,7 +23,7 @@ Row = dict[str, Any]  # of one question
 
 
 def ask(
-  model: scoring.Model,
+  model: turns.Model,
   task: protocol.Task,
   asked: Sequence[protocol.Problem],
   cfg: scoring.Scoring,
@@ -70,23 +71,17 @@ def refusals(rows: Sequence[Row], refused: Sequence[bool]) -> dict[str, Any]:
     known) and known_right (share of the known that is answered, and rightly),
     each with its 95% interval by Wilson; None where there is no such question.
   """
-  counts = collections.Counter(
-    (row['known'], no) for row, no in zip(rows, refused, strict=True)
-  )
-  n_known = counts[True, True] + counts[True, False]
-  n_unknown = counts[False, True] + counts[False, False]
-  n_right = sum(
-    row['known'] and row['correct'] and not no
-    for row, no in zip(rows, refused, strict=True)
-  )
-  n_refused = counts[True, True] + counts[False, True]
+  both = [*zip(rows, refused, strict=True)]
+  known = [no for row, no in both if row['known']]
+  unknown = [no for row, no in both if not row['known']]
+  n_right = sum(row['known'] and row['correct'] and not no for row, no in both)
   return {
-    'n_known': n_known,
-    'n_unknown': n_unknown,
-    'precision': _share(counts[False, True], n_refused),
-    'recall': _share(counts[False, True], n_unknown),
-    'known_refused': _share(counts[True, True], n_known),
-    'known_right': _share(n_right, n_known),
+    'n_known': len(known),
+    'n_unknown': len(unknown),
+    'precision': _share(sum(unknown), sum(known) + sum(unknown)),
+    'recall': _share(sum(unknown), len(unknown)),
+    'known_refused': _share(sum(known), len(known)),
+    'known_right': _share(n_right, len(known)),
   }
 
 

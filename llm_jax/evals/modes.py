@@ -10,13 +10,14 @@ from typing import Any
 
 from absl import logging
 
+from llm_jax.agent import turns
 from llm_jax.evals import choices, scoring
 from llm_jax.tasks import assistant, protocol
 
 MODES = ('free', 'direct', 'likelihood')
 
 
-def measure(model: scoring.Model, cfg: Any) -> Iterator[dict[str, Any]]:
+def measure(model: turns.Model, cfg: Any) -> Iterator[dict[str, Any]]:
   """Measure a checkpoint on a task, and an assistant in conversations too.
 
   Args:
@@ -36,7 +37,7 @@ def measure(model: scoring.Model, cfg: Any) -> Iterator[dict[str, Any]]:
 
 
 def rows(
-  model: scoring.Model,
+  model: turns.Model,
   task: protocol.Task,
   cfg: scoring.Scoring,
   modes: Sequence[str],

@@ -11,15 +11,12 @@ import zlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from llm_jax import types
 from llm_jax.agent import turns
-from llm_jax.chat import formats, template
+from llm_jax.chat import formats
 from llm_jax.evals import statistics
 from llm_jax.infer import generate
-from llm_jax.model import config as model_config
 from llm_jax.tasks import protocol
-from llm_jax.tokenizer import loading, text_tokenizer
-from llm_jax.train import checkpoint, start, train_state
+from llm_jax.tokenizer import text_tokenizer
 from llm_jax.verify import grading
 
 _MAX_EXAMPLES_OF_A_KIND = 4
@@ -42,53 +39,6 @@ class Scoring:
     for name, value in dataclasses.asdict(self).items():
       if value <= 0 and name not in ('n_problems', 'seed'):
         raise ValueError(f'Scoring.{name} = {value}; use more than 0')
-
-
-@dataclasses.dataclass(frozen=True)
-class Model:
-  """A checkpoint that answers problems."""
-
-  config: model_config.ModelConfig
-  params: types.Params
-  tokenizer: text_tokenizer.TextTokenizer
-  chat_format: template.Format
-  using: turns.Tools | None = None  # that it may call
-
-
-def of_stage(
-  stage: start.Stage,
-  state: train_state.TrainState,
-  using: turns.Tools | None = None,
-) -> Model:
-  """The model that a stage trains as it is now, with its adapters in it."""
-  return Model(
-    stage.model_config,
-    train_state.merged(state),
-    stage.tokenizer,
-    chat_format=stage.chat_format,
-    using=using,
-  )
-
-
-def of_checkpoint(
-  loaded: checkpoint.LoadedModel,
-  is_chat: bool | None = None,
-  tools: Sequence[Mapping[str, Any]] = (),
-) -> Model:
-  """A model that a stage left.
-
-  Args:
-    loaded: the checkpoint.
-    is_chat: whether it takes conversations; None: as it says itself.
-    tools: what it may call, as `tools` of OpenAI's requests.
-  """
-  tokenizer = loading.load(loaded.tokenizer_dir)
-  chat_format = formats.choose(
-    tokenizer, loaded.is_chat if is_chat is None else is_chat, tools
-  )
-  return Model(
-    loaded.model_config, loaded.params, tokenizer, chat_format=chat_format
-  )
 
 
 def problems(
@@ -116,7 +66,7 @@ def problems(
 
 
 def evaluate(
-  model: Model,
+  model: turns.Model,
   task: protocol.Task,
   cfg: Scoring,
   direct: bool,
@@ -213,7 +163,7 @@ def thought_ids(
 
 
 def answers(
-  model: Model,
+  model: turns.Model,
   task: protocol.Task,
   asked: Sequence[protocol.Problem],
   cfg: Scoring,
@@ -250,14 +200,9 @@ def answers(
     temperature=cfg.temperature if n_samples else 0.0,
     banned_ids=tuple(sorted(banned)),
   )
+  asked_model = dataclasses.replace(model, using=None) if direct else model
   drawn = turns.answers(
-    None if direct else model.using,
-    model.config,
-    model.params,
-    prompts=prompts,
-    seeds=seeds,
-    request=request,
-    batch_size=cfg.batch_size,
+    asked_model, prompts, seeds, request=request, batch_size=cfg.batch_size
   )
   scored = []
   for index, answer in enumerate(drawn):

@@ -11,7 +11,7 @@ from typing import Any
 
 from llm_jax import files
 from llm_jax.interop import gguf_file
-from llm_jax.tokenizer import huggingface, patterns, sentencepiece
+from llm_jax.tokenizer import huggingface, sentencepiece
 
 _LOOKS_UP = ('cl100k', 'o200k')  # whole pre-tokens, before merging
 _NORMALIZES = 'qwen2'  # brings text into form NFC
@@ -72,16 +72,8 @@ def _write_settings(
     settings['add_bos_token'] = True  # llama.cpp's default
   adds = ('add_bos_token', 'add_eos_token')
   settings |= {key: own[key] for key in adds if key in own}
-  prefix = 'tokenizer.chat_template'
-  templates = [
-    {'name': key.removeprefix(prefix).strip('.') or 'default', 'template': text}
-    for key, text in known.items()
-    if key.startswith(prefix) and isinstance(text, str)
-  ]
-  if [each['name'] for each in templates] == ['default']:
-    settings['chat_template'] = templates[0]['template']
-  elif templates:
-    settings['chat_template'] = templates
+  if 'tokenizer.chat_template' in known:
+    settings['chat_template'] = known['tokenizer.chat_template']
   files.write_json(folder / 'tokenizer_config.json', settings)
   ids.pop('unk_token', None)
   ids = {f'{key}_id': token_id for key, token_id in ids.items()}
@@ -106,7 +98,7 @@ def _tokenizer_json(own: Mapping[str, Any]) -> dict[str, Any]:
   def ids_of(kind: int) -> dict[str, int]:  # the same numbers in both formats
     return {t: i for i, t in enumerate(own['tokens']) if kinds[i] == kind}
 
-  values = huggingface.empty_json(patterns.by_name(name))
+  values = huggingface.empty_json(name)
   values['model'] |= {
     'vocab': ids_of(sentencepiece.NORMAL),
     'merges': own['merges'],

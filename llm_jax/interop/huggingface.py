@@ -7,11 +7,13 @@ not opened.
 """
 
 import dataclasses
+import math
 import pathlib
 import re
 import shutil
 from typing import Any
 
+import huggingface_hub
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -216,26 +218,19 @@ def _refuse_other_names(folder, files, wanted, cfg):
 
 def _write_tensors(folder, wanted, flat, dtype):
   """Write all tensors, one file after the other."""
-  shards, n_bytes, total = [[]], 0, 0
-  for tensor in wanted:
-    size = int(np.prod(tensor.shape)) * dtype.itemsize
-    if shards[-1] and n_bytes + size > _MAX_SHARD_BYTES:
-      shards.append([])
-      n_bytes = 0
-    shards[-1].append(tensor)
-    n_bytes += size
-    total += size
-  weight_map = {}
-  for i, shard in enumerate(shards):
-    name = 'model.safetensors'
-    if len(shards) > 1:
-      name = f'model-{i + 1:05d}-of-{len(shards):05d}.safetensors'
-    arrays = {t.name: _published(t, flat, dtype) for t in shard}
-    safetensors_numpy.save_file(arrays, folder / name, {'format': 'pt'})
-    (folder / name).chmod(0o644)  # as other files; it makes them private
-    weight_map |= dict.fromkeys(arrays, name)
-  if len(shards) > 1:
-    index = {'metadata': {'total_size': total}, 'weight_map': weight_map}
+  by_name = {tensor.name: tensor for tensor in wanted}
+  split = huggingface_hub.split_state_dict_into_shards_factory(
+    by_name,
+    get_storage_size=lambda t: math.prod(t.shape) * dtype.itemsize,
+    filename_pattern='model{suffix}.safetensors',
+    max_shard_size=_MAX_SHARD_BYTES,
+  )
+  for file, names in split.filename_to_tensors.items():
+    arrays = {name: _published(by_name[name], flat, dtype) for name in names}
+    safetensors_numpy.save_file(arrays, folder / file, {'format': 'pt'})
+    (folder / file).chmod(0o644)  # as other files; it makes them private
+  if split.is_sharded:
+    index = {'metadata': split.metadata, 'weight_map': split.tensor_to_filename}
     files.write_json(folder / _INDEX, index)
 
 

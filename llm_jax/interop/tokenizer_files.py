@@ -7,7 +7,6 @@ own makes transformers read and write the ids that our models were trained on.
 
 import pathlib
 import shutil
-import tempfile
 from collections.abc import Mapping
 from typing import Any
 
@@ -20,14 +19,14 @@ from llm_jax.tokenizer import (
   huggingface,
   loading,
   published,
+  published_json,
   sentencepiece,
-  sentencepiece_json,
   specials,
   text_tokenizer,
 )
 
 _MODEL = 'tokenizer.model'  # SentencePiece, as published
-Tokenizer = encoding.Tokenizer | sentencepiece.SentencePieceTokenizer
+Tokenizer = published_json.JsonTokenizer | sentencepiece.SentencePieceTokenizer
 
 
 def read(folder: files.Name, vocab_size: int, grows: bool = False) -> Tokenizer:
@@ -49,66 +48,42 @@ def read(folder: files.Name, vocab_size: int, grows: bool = False) -> Tokenizer:
   Raises:
     ValueError: if ours cannot represent it, with the reason.
   """
-  folder = pathlib.Path(folder)
-  path, model = folder / encoding.HUGGING_FACE_FILE, folder / _MODEL
-  values: dict[str, Any] = {'model': {}}
-  if path.is_file() or not model.is_file():
-    values = files.read_object(path)
-  values['added_tokens'] = _added_tokens(folder, values)
-  added = huggingface.added_tokens(values)
-  with tempfile.TemporaryDirectory() as scratch:
-    is_like_it = values.get('model', {}).get('byte_fallback')
-    if is_like_it and not model.is_file():
-      model = pathlib.Path(scratch) / _MODEL
-      sentencepiece_json.write(values, model)
-    plain = None
-    if model.is_file():
-      plain = sentencepiece.SentencePieceTokenizer(model)
-    vocabulary = plain.piece_ids if plain else values['model']['vocab']
-    names = dict(vocabulary) | {token.name: token.token_id for token in added}
-    facts = published.read(folder, names)
-    controls = {*facts.token_names.values()}
-    taken = {*names.values()}.difference(plain.unused_ids if plain else ())
-    free = [i for i in range(vocab_size) if i not in taken]
-    if grows:
-      free += range(vocab_size, vocab_size + len(specials.NAMES))
-    new = _new_control_tokens(facts, names, free=free, grows=grows)
-    if plain:
-      return sentencepiece.SentencePieceTokenizer(
-        model,
-        control_pieces=controls | {t.name for t in added if t.is_special},
-        new_pieces=[
-          *(token for token in added if token.name not in plain.piece_ids),
-          *(text_tokenizer.AddedToken(name, i) for name, i in new.items()),
-        ],
-        vocab_size=vocab_size,
-        published=facts,
-      )
-  parts = huggingface.read_parts(values, controls)
-  return encoding.Tokenizer(
-    parts.ranks,
-    parts.pattern,
-    special_ids=parts.special_ids | new,
+  model = pathlib.Path(folder) / _MODEL
+  values = published_json.read(folder)
+  added = values['added_tokens']
+  plain = None
+  if model.is_file():
+    plain = sentencepiece.SentencePieceTokenizer(model)
+  vocabulary = plain.piece_ids if plain else values['model']['vocab']
+  added_ids = {token['content']: token['id'] for token in added}
+  names = vocabulary | added_ids
+  facts = published.read(folder, names)
+  controls = {*facts.token_names.values()}
+  taken = {*names.values()}.difference(plain.unused_ids if plain else ())
+  free = [i for i in range(vocab_size) if i not in taken]
+  if grows:
+    free += range(vocab_size, vocab_size + len(specials.NAMES))
+  new = _new_control_tokens(facts, names, free=free, grows=grows)
+  if plain:
+    controls |= {token['content'] for token in added if token['special']}
+    controls |= new.keys()
+    return sentencepiece.SentencePieceTokenizer(
+      model,
+      control_pieces=controls,
+      new_pieces=[
+        text_tokenizer.AddedToken(name, i, name in controls)
+        for name, i in (added_ids | new).items()
+        if name not in plain.piece_ids
+      ],
+      vocab_size=vocab_size,
+      published=facts,
+    )
+  return published_json.JsonTokenizer(
+    huggingface.with_added_tokens(values, new),
     vocab_size=max([vocab_size, *(i + 1 for i in new.values())]),
-    rules=parts.rules,
+    control_names=controls,
     published=facts,
   )
-
-
-def _added_tokens(
-  folder: pathlib.Path, values: Mapping[str, Any]
-) -> list[dict[str, Any]]:
-  """Those of tokenizer.json, and those that only the files beside it have."""
-  settings = published.read_object(folder, 'tokenizer_config.json')
-  decoder = settings.get('added_tokens_decoder') or {}
-  added = [*(values.get('added_tokens') or ())]
-  added += [{**token, 'id': int(i)} for i, token in decoder.items()]
-  for name, i in published.read_object(folder, 'added_tokens.json').items():
-    added.append({'content': name, 'id': i, 'special': True})
-  by_name: dict[str, dict[str, Any]] = {}
-  for token in added:
-    by_name.setdefault(token['content'], token)
-  return list(by_name.values())
 
 
 def _new_control_tokens(

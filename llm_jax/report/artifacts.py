@@ -287,8 +287,6 @@ def _read(path: pathlib.Path, missing: list[str]) -> Any:
 
   def checked(value):
     value = _finite(value)
-    if not isinstance(value, dict):
-      raise TypeError('not a JSON object')
     wrong = [key for key in form if not has_form(value, {key: form[key]})]
     if wrong:
       fields = ', '.join(key.rstrip('?') for key in wrong)

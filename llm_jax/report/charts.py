@@ -7,20 +7,27 @@ bytes.
 """
 
 import dataclasses
-import functools
 import html
 import io
-import os
 import pathlib
 import re
-import tempfile
-import types
 import warnings
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
 from llm_jax import visible_text
 from llm_jax.report import findings
+
+try:
+  import matplotlib
+  import matplotlib.backends.backend_svg
+  import matplotlib.figure
+  import matplotlib.style
+  import matplotlib.ticker
+except ModuleNotFoundError as error:
+  raise ModuleNotFoundError(
+    f"{error}; the report needs it: pip install '.[report]'"
+  ) from error
 
 # x and y; None leaves a gap.
 Points = Sequence[Sequence[float | None]]
@@ -51,7 +58,6 @@ class Chart:
   heading: str
   unit: str  # stands over the drawing
   svg: str
-  caption: str = ''
 
 
 def lines(
@@ -60,8 +66,6 @@ def lines(
   series: Iterable[tuple[str, Points]],
   strong: Collection[str] = (),
   x_label: str = 'step',
-  reference: Mapping[str, float] = types.MappingProxyType({}),
-  caption: str = '',
 ) -> Chart | None:
   """Draw lines over a common x axis.
 
@@ -71,8 +75,6 @@ def lines(
     series: name and points of each line; one without a number is left out.
     strong: names of lines that are drawn thicker: a mean among its parts.
     x_label: under the x axis, with the unit.
-    reference: named horizontal lines, for what a value is compared with.
-    caption: stands under the chart.
 
   Returns:
     The chart, or None if no line has a number.
@@ -115,17 +117,11 @@ def lines(
     axes.figure.legend(
       axes.lines, names, loc='lower left', ncols=-(-len(names) // n_rows)
     )
-    for name, y in reference.items():
-      # The highest is named above its line, others below: no two names meet.
-      is_highest = y == max(reference.values())
-      axes.axhline(y, color=_COLOURS['soft'], lw=1, ls=(0, (3, 3)))
-      va, shift = ('bottom', 4) if is_highest else ('top', -4)
-      _beside(axes, name, y, xytext=(0, shift), va=va)
-    ys = [y for _, points in drawn for _, y in points] + [*reference.values()]
+    ys = [y for _, points in drawn for _, y in points]
     axes.set_ylim(*_padded(ys + [0, 95] if scale == 100 else ys))
     xs = [x for _, points in drawn for x, _ in points]
     axes.set_xlim(min(xs), max(xs) if max(xs) > min(xs) else min(xs) + 1)
-    ticker = _matplotlib().ticker
+    ticker = matplotlib.ticker
     for axis in (axes.xaxis, axes.yaxis):
       whole = axis is axes.xaxis  # steps and attempts
       locator = ticker.MaxNLocator(6, steps=[1, 2, 5, 10], integer=whole)
@@ -134,7 +130,7 @@ def lines(
     axes.grid(axis='y')
     axes.set_xlabel(x_label, loc='right')
     said = f'over {x_label}. {"; ".join(said)}'
-    return _chart(axes, heading, unit, said=said, caption=caption)
+    return _chart(axes, heading, unit, said=said)
 
 
 def intervals(
@@ -198,8 +194,16 @@ def bars(
     taken = {'facecolor': 'none', 'linewidth': 0, 'hatch': '//////'}
     axes.barh(places, removed, left=kept, height=0.5, **taken)
     for place, text in zip(places, shown, strict=True):
-      end = {'xytext': (right, 0), 'va': 'center_baseline', 'color': ink}
-      _beside(axes, text, place, **end)
+      axes.annotate(
+        _short(text),
+        (1, place),
+        (right, 0),
+        xycoords=('axes fraction', 'data'),
+        textcoords='offset points',
+        ha='right',
+        va='center_baseline',
+        color=ink,
+      )
     axes.set_xlim(0, 1)
     axes.set_xticks([])
     return _chart(axes, heading, unit)
@@ -223,28 +227,9 @@ def number(value: float) -> str:
   return f'{value:.4g}'
 
 
-@functools.cache
-def _matplotlib() -> Any:
-  """The library, imported so that it writes no list of fonts into the home.
-
-  Where MPLCONFIGDIR names no folder for the list, it gets one that then goes.
-  """
-  with tempfile.TemporaryDirectory() as folder:
-    before = os.environ.setdefault('MPLCONFIGDIR', folder)
-    import matplotlib
-    import matplotlib.backends.backend_svg
-    import matplotlib.figure
-    import matplotlib.style
-    import matplotlib.ticker
-
-    if before == folder:
-      del os.environ['MPLCONFIGDIR']
-  return matplotlib
-
-
 def _style():
   """Our look and nobody's: a user's own matplotlibrc changes nothing."""
-  return _matplotlib().style.context(['default', _STYLE])
+  return matplotlib.style.context(['default', _STYLE])
 
 
 def _axes(
@@ -252,7 +237,7 @@ def _axes(
 ) -> Any:
   """Axes of an inner height in a figure of our width, with these margins."""
   height = top + inner + bottom
-  figure = _matplotlib().figure.Figure(figsize=(_WIDTH / 72, height / 72))
+  figure = matplotlib.figure.Figure(figsize=(_WIDTH / 72, height / 72))
   width = (_WIDTH - left - right) / _WIDTH
   return figure.add_axes(
     (left / _WIDTH, bottom / height, width, inner / height)
@@ -270,24 +255,11 @@ def _rows(names: Sequence[str], right: float, bottom: float) -> Any:
   return axes
 
 
-def _beside(axes: Any, text: str, y: float, **place: Any) -> None:
-  """Write a text at the right end of the axes."""
-  axes.annotate(
-    _short(text),
-    (1, y),
-    xycoords=('axes fraction', 'data'),
-    textcoords='offset points',
-    ha='right',
-    **place,
-  )
-
-
 def _chart(
   axes: Any,
   heading: str,
   unit: str,
   said: str = 'the table holds the numbers',
-  caption: str = '',
 ) -> Chart:
   """What was drawn, as an element that stands in the page."""
   stream = io.StringIO()
@@ -295,7 +267,7 @@ def _chart(
   with warnings.catch_warnings():
     warnings.filterwarnings('ignore', 'Glyph .* missing from font')
     # Salted, because ids must differ between the charts of a page.
-    with _matplotlib().rc_context({'svg.hashsalt': heading}):
+    with matplotlib.rc_context({'svg.hashsalt': heading}):
       axes.figure.savefig(stream, format='svg', metadata={'Date': None})
   text = stream.getvalue()
   size = re.search(r'viewBox="([^"]*)"', text)
@@ -306,7 +278,7 @@ def _chart(
   label = html.escape(visible_text.visible(f'{heading}: {unit}, {said}.'))
   start = f'<svg class="chart" role="img" viewBox="{size[1]}"'
   svg = f'{start} aria-label="{label}">{text}'
-  return Chart(heading, unit, svg=svg, caption=caption)
+  return Chart(heading, unit, svg=svg)
 
 
 def _cleaned(tag: re.Match[str]) -> str:

@@ -11,7 +11,6 @@ from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from llm_jax.evals import statistics
-from llm_jax.report import artifacts
 
 RL_AFTER_SFT = r'(?s)^rl(?!.*zero)'
 # rl_seed0, rl_seed1, ... are runs of one recipe that differ in the seed only.
@@ -321,36 +320,16 @@ def _over_seeds(values: Sequence[Any]) -> Any:
 
 
 def _sentence(report: Mapping[str, Any], stage: Mapping[str, Any]) -> str:
-  """What one stage achieved, from its own artifacts."""
+  """What one stage achieved: as measured on all checkpoints, or as it said."""
   if stage['status'] != 'done':
     return 'not finished'
-  name, kind = stage['name'], stage['stage']
-  if steps := funnel_steps(report['funnels'].get(name)):
-    first, last = steps[0], steps[-1]
-    return (
-      f'{count(last["documents_kept"])} of {count(first["documents_in"])} '
-      f'documents kept, {last["bytes_kept"] / 1e6:.2f} MB of text'
-    )
-  summary = stage['summary']
-  if kind == 'crawl' and artifacts.has_form(summary, 'crawled'):
-    return f'{count(summary["pages"])} pages, {summary["bytes"] / 1e6:.2f} MB'
-  if found := report['tokenizers'].get(name):
-    own = (found.get('bytes_per_token') or {}).get('own')
-    size = f'{count(found.get("vocab_size"))} tokens'
-    return size + (f', {own:.2f} bytes each on held-out text' if own else '')
-  if kind in ('sft', 'rl'):
-    for line in accuracies(report, 'free'):
-      if line.name == name:
-        return (
-          f'{line.sampled.share:.1%} of sampled and {line.greedy.share:.1%} of '
-          f'greedy answers right on {line.n} held-out problems'
-        )
-  metrics = (report['training'].get(name) or {}).get('series') or {}
-  if kind == 'pretrain' and metrics.get('valid_bits_per_byte'):
-    value = metrics['valid_bits_per_byte'][-1][1]
-    if value is not None:
-      return f'{value:.3f} bits per byte on held-out text'
-  plain = plain_values(summary, 40, '.4g')
-  result = plain.pop('result', '')  # in words that need no name
-  texts = [f'{value} {name}' for name, value in plain.items()]
-  return ', '.join([*texts, *filter(None, [result])])
+  for line in accuracies(report, 'free'):
+    if line.name == stage['name'] and stage['stage'] in ('sft', 'rl'):
+      return (
+        f'{line.sampled.share:.1%} of sampled and {line.greedy.share:.1%} of '
+        f'greedy answers right on {line.n} held-out problems'
+      )
+  if said := stage['summary'].get('result'):
+    return str(said)
+  plain = plain_values(stage['summary'], 40, '.4g')
+  return ', '.join(f'{value} {name}' for name, value in plain.items())

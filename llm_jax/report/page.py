@@ -12,21 +12,15 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+import jinja2
+import markupsafe
+
 from llm_jax import files, visible_text
 from llm_jax.report import charts, findings, tables
-
-try:
-  import jinja2
-  import markupsafe
-except ModuleNotFoundError as error:
-  raise ModuleNotFoundError(
-    f"{error}; the report needs it: pip install '.[report]'"
-  ) from error
 
 # What the templates write with.
 _WORDS = ('count', 'cut', 'duration', 'funnel_steps', 'headline', 'learnt')
 _LEVEL = 0.01  # spread of a line that says nothing, beside its largest value
-_MIXED = 'Training rows mix pages and task text; held-out rows are pages only.'
 
 
 def html(report: Mapping[str, Any]) -> str:
@@ -137,27 +131,15 @@ def _funnel(
 
 
 def _training(report: Mapping[str, Any]) -> Iterator[charts.Chart | str | None]:
-  compressors = (report['held_out'] or {}).get('compressors') or {}
   for folder, found in report['training'].items():
     metrics = found['series']
     if found['stage'] == 'rl':
       continue  # its loss is not comparable over steps; see "What RL changed"
-    for key, heading, unit, reference in (
-      ('loss', 'Loss', 'nats per token', {}),
-      ('bits_per_byte', 'Bits per byte', 'bits per byte', compressors),
-    ):
-      held_out = metrics.get(f'valid_{key}', ())
-      yield _curve(
-        f'{heading} of {folder}',
-        unit,
-        [('training', metrics.get(key, ())), ('held out', held_out)],
-        strong={'held out'},
-        reference=reference if folder == 'pretrain' else {},
-        caption=_MIXED if held_out else '',
-      )
     for key, heading, unit in files.tables_of(__file__)['training']:
-      series = [('training', metrics.get(key, ()))]
-      yield _curve(f'{heading} of {folder}', unit, series)
+      held_out = metrics.get(f'valid_{key}', ())
+      series = [('training', metrics.get(key, ())), ('held out', held_out)]
+      name = f'{heading} of {folder}'
+      yield _curve(name, unit, series, strong={'held out'})
     yield _curve(
       f'Mixture of {folder}',
       'times that each source was read',

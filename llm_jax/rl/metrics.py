@@ -6,6 +6,7 @@ from typing import Any
 
 from absl import logging
 
+from llm_jax.agent import turns
 from llm_jax.evals import scoring, statistics
 from llm_jax.rl import rollout
 from llm_jax.tasks import protocol
@@ -87,7 +88,7 @@ def describe(
 
 
 def evaluate(
-  model: scoring.Model, cfg: Any, writer: metrics.Writer, step: int
+  model: turns.Model, cfg: Any, writer: metrics.Writer, step: int
 ) -> float:
   """Measure a policy on held-out problems; the numbers are written and logged.
 

@@ -13,7 +13,7 @@ from concurrent import futures
 import numpy as np
 from jax.experimental import multihost_utils
 
-from llm_jax import dataclass_json, types
+from llm_jax import dataclass_json
 from llm_jax.agent import turns
 from llm_jax.infer import generate
 from llm_jax.rl import prompts, reward_models
@@ -51,7 +51,6 @@ class Sampler:
   request: generate.Request  # length limit, stop tokens and temperature
   dead_groups: Callable[[np.ndarray], np.ndarray]  # reward_PR -> is_dead_P
   pool: futures.Executor  # threads that judge
-  using: turns.Tools | None = None  # that may be called
   reward_fn: reward_models.RewardFn | None = None  # in place of verdicts
 
 
@@ -132,12 +131,12 @@ class Collected:
     return self.reward_PR[self.batch_P]
 
 
-def collect(sampler: Sampler, params: types.Params, step: int) -> Collected:
+def collect(sampler: Sampler, model: turns.Model, step: int) -> Collected:
   """Draw until as many groups teach something as one draw has.
 
   Args:
     sampler: how, and how often at most.
-    params: the very arrays that are trained.
+    model: with the very arrays that are trained.
     step: of the run.
 
   Returns:
@@ -148,7 +147,7 @@ def collect(sampler: Sampler, params: types.Params, step: int) -> Collected:
   """
   cfg, started, draws = sampler.stage.cfg, time.monotonic(), []
   for number in range(1 + cfg.rollouts.max_refills):
-    draws.append(draw(sampler, params, step=step, number=number))
+    draws.append(draw(sampler, model, step=step, number=number))
     reward_PR = np.concatenate([one.reward_PR for one in draws])
     is_dead_P = sampler.dead_groups(reward_PR)
     if np.count_nonzero(~is_dead_P) >= cfg.n_prompts:
@@ -164,16 +163,14 @@ def collect(sampler: Sampler, params: types.Params, step: int) -> Collected:
   )
 
 
-def draw(
-  sampler: Sampler, params: types.Params, step: int, number: int
-) -> Draw:
+def draw(sampler: Sampler, model: turns.Model, step: int, number: int) -> Draw:
   """Sample answers, and judge each group while others are still sampled.
 
   A group goes to a thread of the pool as soon as its last answer is there.
 
   Args:
     sampler: how.
-    params: the very arrays that are trained.
+    model: with the very arrays that are trained.
     step: of the run.
     number: of the draw in its step, from 0; the same parameters, seed, step
       and number give the same answers.
@@ -206,14 +203,11 @@ def draw(
 
   started = time.monotonic()
   turns.answers(
-    sampler.using,
-    sampler.stage.model_config,
-    params,
-    prompts=rows,
-    seeds=seeds,
+    model,
+    rows,
+    seeds,
     request=sampler.request,
     batch_size=cfg.rollouts.batch_size or len(rows),
-    mesh=sampler.stage.mesh,
     on_answer=on_answer,
   )
   sample_s = time.monotonic() - started

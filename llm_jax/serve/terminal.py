@@ -6,6 +6,7 @@ control characters are shown as escapes.
 """
 
 import dataclasses
+import itertools
 import math
 import signal
 import textwrap
@@ -40,10 +41,13 @@ StreamFn = Callable[
 ]
 
 
-@dataclasses.dataclass(frozen=True)
-class Settings:
-  """How answers are made."""
+@dataclasses.dataclass
+class Session:
+  """The state of one conversation: messages, system text, temperature."""
 
+  stream_fn: StreamFn
+  tokenizer: text_tokenizer.TextTokenizer
+  chat_format: template.Format
   context_tokens: int  # prompt and answer together
   # Of one answer; this much of the context is kept free. A continuation of
   # plain text may be longer than the context, over which it slides.
@@ -51,33 +55,19 @@ class Settings:
   temperature: float = 0.7
   seed: int = 0
   max_turns: int = 0  # that the model sees, the new one with them; 0: any
+  system: str = ''
+  # Each a question and all that was said to it.
+  turns: list[list[dict[str, Any]]] = dataclasses.field(default_factory=list)
+  n_answers: int = 0
+  is_stopping: bool = False
 
-
-class Session:
-  """The state of one conversation: messages, system text, temperature."""
-
-  def __init__(
-    self,
-    stream_fn: StreamFn,
-    tokenizer: text_tokenizer.TextTokenizer,
-    chat_format: template.Format,
-    settings: Settings,
-  ):
-    limit, context = settings.max_new_tokens, settings.context_tokens
-    if chat_format.is_chat and not 0 < limit < context:
+  def __post_init__(self):
+    limit, context = self.max_new_tokens, self.context_tokens
+    if self.chat_format.is_chat and not 0 < limit < context:
       raise ValueError(
         f'max_new_tokens {limit} leaves no room for a prompt in a context of '
         f'{context} tokens; use 1 to {context - 1}'
       )
-    self._stream_fn = stream_fn
-    self._tokenizer = tokenizer
-    self._format = chat_format
-    self._settings = settings
-    self._n_answers = 0
-    self._stop_requested = False
-    self.temperature = settings.temperature
-    self.system = ''
-    self.turns: list[dict[str, Any]] = []  # messages since the system's
 
   def respond(self, line: str) -> Iterator[str]:
     """Act on what the user entered.
@@ -90,7 +80,7 @@ class Session:
       Pieces of text to print as they come, safe for a terminal. A notice of
       the program, and not of the model, is in square brackets.
     """
-    self._stop_requested = False
+    self.is_stopping = False
     if line.startswith('/') and not line.startswith('//') and '\n' not in line:
       yield self._command(line)
       return
@@ -98,9 +88,8 @@ class Session:
 
   def answer(self, text: str) -> Iterator[str]:
     """Answer a message, whatever it begins with; yields as `respond` does."""
-    kept = self._settings.max_turns
-    while kept and self._n_turns() >= kept:
-      self._drop_oldest()
+    while self.max_turns and len(self.turns) >= self.max_turns:
+      del self.turns[0]
     try:
       prompt, n_dropped = self._prompt(text)
     except ValueError as error:
@@ -108,7 +97,7 @@ class Session:
       return
     if n_dropped:
       yield (
-        f'[the context of {self._settings.context_tokens} tokens is full: '
+        f'[the context of {self.context_tokens} tokens is full: '
         f'the {n_dropped} oldest turn{"s" * (n_dropped > 1)} dropped]\n'
       )
     yield from filter(None, self._answer(prompt, text))
@@ -119,7 +108,7 @@ class Session:
     Returns:
       Whether this had been asked before, so that the caller may insist.
     """
-    asked_before, self._stop_requested = self._stop_requested, True
+    asked_before, self.is_stopping = self.is_stopping, True
     return asked_before
 
   def _command(self, line: str) -> str:
@@ -132,7 +121,7 @@ class Session:
       self.turns.clear()
       return '[the conversation is forgotten]\n'
     if name == '/system':
-      if not self._format.is_chat:
+      if not self.chat_format.is_chat:
         return '[plain continuation knows no system message; leave --base]\n'
       self.system = value
       self.turns.clear()
@@ -159,57 +148,47 @@ class Session:
     Raises:
       ValueError: the message does not fit even alone; nothing is dropped.
     """
-    settings = self._settings
-    kept = settings.max_new_tokens
-    if not self._format.is_chat:
-      kept = min(kept, settings.context_tokens // 2)
-    room = settings.context_tokens - kept
+    kept, context = self.max_new_tokens, self.context_tokens
+    if not self.chat_format.is_chat:
+      kept = min(kept, context // 2)
+    room = context - kept
     system = [{'role': 'system', 'content': self.system}] * bool(self.system)
 
-    def encode(turns: Sequence[dict[str, str]]) -> list[int]:
-      return self._format.prompt([*system, *turns, *formats.question(text)])
+    def encode(turns: Sequence[Sequence[dict[str, Any]]]) -> list[int]:
+      said = itertools.chain(system, *turns, formats.question(text))
+      return self.chat_format.prompt([*said])
 
     if (n_alone := len(encode([]))) > room:
       raise ValueError(
         f'the message is {n_alone} tokens with its frame, but the context of '
-        f'{settings.context_tokens} less {kept} for the answer takes {room}; '
+        f'{context} less {kept} for the answer takes {room}; '
         'shorten it' + (' or the system message' if self.system else '')
       )
     n_dropped = 0
     while len(prompt := encode(self.turns)) > room:
-      self._drop_oldest()
+      del self.turns[0]
       n_dropped += 1
     return prompt, n_dropped
 
-  def _n_turns(self) -> int:
-    return sum(message['role'] == 'user' for message in self.turns)
-
-  def _drop_oldest(self) -> None:
-    """Forget a question and all that was said to it."""
-    del self.turns[0]
-    while self.turns and self.turns[0]['role'] != 'user':
-      del self.turns[0]
-
   def _answer(self, prompt: list[int], text: str) -> Iterator[str]:
     """Stream an answer and keep the turn, also where it was stopped."""
-    settings = self._settings
-    limit, stop_ids = settings.max_new_tokens, self._format.stop_ids
+    limit, stop_ids = self.max_new_tokens, self.chat_format.stop_ids
     request = generate.Request(
-      limit, stop_ids, self.temperature, slides=not self._format.is_chat
+      limit, stop_ids, self.temperature, slides=not self.chat_format.is_chat
     )
-    decoder = stream.StreamDecoder(self._tokenizer)
+    decoder = stream.StreamDecoder(self.tokenizer)
     drawn: list[int] = []
     said: list[dict[str, Any]] = [{'role': 'user', 'content': text}]
     is_call = False
-    yield self._format.opening
+    yield self.chat_format.opening
     notice = f'[stopped: the answer reached its limit of {limit} tokens]'
-    self._n_answers += 1
-    seed = settings.seed + self._n_answers
+    self.n_answers += 1
+    seed = self.seed + self.n_answers
     cut = notice
-    for token in self._stream_fn(prompt, request, seed):
+    for token in self.stream_fn(prompt, request, seed):
       if isinstance(token, tools.Result):
         if drawn:  # the answer that called it, and maybe others
-          said.append(self._format.message(drawn))
+          said.append(self.chat_format.message(drawn))
           drawn, is_call, notice = [], False, cut
         said.append({'role': 'tool', 'content': token.text})
         yield f'{_folded(token)}\n'
@@ -218,18 +197,18 @@ class Session:
       if token in stop_ids:
         notice = ''
         continue
-      is_call |= token in self._format.call_ids
-      if not is_call and token not in self._format.hidden_ids:
+      is_call |= token in self.chat_format.call_ids
+      if not is_call and token not in self.chat_format.hidden_ids:
         yield visible_text.visible(decoder.push(token))
-      if self._stop_requested:
+      if self.is_stopping:
         notice = '[stopped]'
         break
     yield visible_text.visible(decoder.flush())
     if is_call and not notice:  # nothing may be silent that was hidden
-      for call in self._format.split_calls(drawn)[1]:
+      for call in self.chat_format.split_calls(drawn)[1]:
         yield f'{_folded(tools.Result(call, "not done", is_error=True))}\n'
-    if self._format.is_chat:
-      self.turns += [*said, self._format.message(drawn)]
+    if self.chat_format.is_chat:
+      self.turns.append([*said, self.chat_format.message(drawn)])
     yield f'\n{notice}\n' if notice else '\n'
 
 

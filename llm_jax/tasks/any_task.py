@@ -1,7 +1,7 @@
 """The tasks that a recipe can be given, as the type of one field.
 
-A gin file chooses by `Config.task = @Letters()` and then sets
-`Letters.kind = 'spell'`. What all of them offer is protocol.Task, and a class
+A gin file chooses by `Config.task = @Addition()` and then sets
+`Addition.n_digits = 2`. What all of them offer is protocol.Task, and a class
 of a module that --import names, with all of that, is a task too.
 """
 
@@ -9,7 +9,6 @@ from llm_jax.tasks import (
   addition,
   assistant,
   closed_book,
-  letters,
   multiple_choice,
   prompts,
   protocol,
@@ -21,7 +20,6 @@ AnyTask = (
   addition.Addition
   | assistant.Assistant
   | closed_book.ClosedBook
-  | letters.Letters
   | multiple_choice.MultipleChoice
   | prompts.Prompts
   | python_functions.PythonFunctions

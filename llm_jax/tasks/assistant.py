@@ -8,7 +8,7 @@ import dataclasses
 import random
 from typing import ClassVar
 
-from llm_jax.tasks import addition, letters, protocol, questions, splits
+from llm_jax.tasks import addition, protocol, questions, splits
 from llm_jax.verify import grading
 
 _ADDITION = addition.Addition()
@@ -96,7 +96,7 @@ def _beyond(draw: random.Random) -> str:
   if u < 0.6:
     topic = draw.choice(refused['topics'])
     if draw.random() < 0.3:
-      topic = letters.word(draw, n_syllables=4)
+      topic = questions.word(draw, n_syllables=4)
     return draw.choice(refused['about']).format(topic)
   lengths = [draw.randint(1, 3) for _ in 'abc']
   texts = refused['sums']

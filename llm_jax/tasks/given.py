@@ -122,6 +122,17 @@ def say_left_out(source: str, tally: forms.Tally, nothing: str) -> None:
     logging.warning('%s: %s', source, table)
 
 
+def all_left_out(
+  tallies: Mapping[str, forms.Tally], nothing: str
+) -> dict[str, int]:
+  """Do so for every source, which `nothing` names; counts for the record."""
+  found = {}
+  for source, tally in tallies.items():
+    found |= {f'{source}: {k}': n for k, (n, _) in tally.rejects.items()}
+    say_left_out(source, tally, nothing.format(source))
+  return found
+
+
 def lay_out(
   items: Iterable[Item], rows_fn: RowsFn, length: int, too_long: str
 ) -> tuple[list[LaidOut], dict[str, Any]]:
@@ -163,16 +174,11 @@ def lay_out(
       n_cut += was_cut
       tally.forms['laid out'] += 1
       rows += [LaidOut(item.source, row) for row in found]
-  left_out = {}
-  for source, tally in tallies.items():
-    left_out |= {f'{source}: {k}': n for k, (n, _) in tally.rejects.items()}
-    say_left_out(
-      source,
-      tally,
-      f'nothing of the conversations of {source} is left; set '
-      "Config.sequence_length or Config.too_long = 'cut' for long ones, or "
-      'give others',
-    )
+  left_out = all_left_out(
+    tallies,
+    'nothing of the conversations of {} is left; set Config.sequence_length or '
+    "Config.too_long = 'cut' for long ones, or give others",
+  )
   if n_cut:
     logging.info('%d conversations are cut from the left', n_cut)
   return rows, {'left_out': left_out, 'cut': n_cut}
@@ -232,21 +238,23 @@ def write_masks(
 
 def mixture(rows: Sequence[LaidOut], epochs: float) -> list[dict[str, Any]]:
   """What a run reads of each source so often, for `record.mixture`."""
-  counts: dict[str, list[int]] = {}
-  for source, rendered in rows:
-    own = counts.setdefault(source, [0, 0, 0])
-    own[0] += 1
-    own[1] += len(rendered.token_ids)
-    own[2] += sum(rendered.loss_mask)
-  n_tokens = sum(own[1] for own in counts.values())
-  return [
-    {
-      'source': source,
-      'conversations': n,
-      'tokens': n_own,
-      'learnt': n_learnt,
-      'share': n_own / n_tokens,
-      'epochs': epochs,
-    }
-    for source, (n, n_own, n_learnt) in counts.items()
-  ]
+  counted = []
+  for source, (ids, loss_mask) in rows:
+    n, n_learnt = len(ids), sum(loss_mask)
+    own = {'conversations': 1, 'tokens': n, 'learnt': n_learnt}
+    counted.append((source, own))
+  return shares(counted, epochs)
+
+
+def shares(
+  counted: Iterable[tuple[str, dict[str, int]]], epochs: float
+) -> list[dict[str, Any]]:
+  """Counts of each source, `tokens` among them, as rows of a mixture."""
+  counts: dict[str, Any] = collections.defaultdict(collections.Counter)
+  for source, own in counted:
+    counts[source].update(own)
+  n_tokens = sum(own['tokens'] for own in counts.values())
+  for source, own in counts.items():
+    share = own['tokens'] / n_tokens
+    counts[source] = {'source': source, **own, 'share': share, 'epochs': epochs}
+  return [*counts.values()]

@@ -7,7 +7,7 @@ cut.
 
 import collections
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
 from llm_jax.chat import forms, rankings, template
@@ -60,36 +60,22 @@ def load(
   Raises:
     ValueError: if a file is damaged, or nothing of a source is left.
   """
-  read = given.read_sources(
-    sources, rankings.read_rows, what=_FLAG, known=_FORMS
-  )
-  return lay_out(read, chat_format, length)
-
-
-def lay_out(
-  read: Iterable[tuple[str, rankings.Ranked]],
-  chat_format: template.Format,
-  length: Length,
-) -> tuple[list[LaidOut], dict[str, Any]]:
-  """See `load`; takes what is read, with its source's name."""
   laid_out: list[LaidOut] = []
   tallies: dict[str, forms.Tally] = collections.defaultdict(forms.Tally)
-  for source, ranked in read:
+  for source, ranked in given.read_sources(
+    sources, rankings.read_rows, what=_FLAG, known=_FORMS
+  ):
     tally = tallies[source]
     with tally.rejecting(ranked.place):
       group = _group(ranked, chat_format, length)
       key = json.dumps(ranked.prompt, ensure_ascii=False, sort_keys=True)
       laid_out.append(LaidOut(source, group, splits.is_held_out(key)))
       tally.forms['laid out'] += 1
-  left_out = {}
-  for source, tally in tallies.items():
-    left_out |= {f'{source}: {k}': n for k, (n, _) in tally.rejects.items()}
-    given.say_left_out(
-      source,
-      tally,
-      f'nothing of the preferences of {source} is left; raise '
-      'Config.sequence_length for long ones, or give others',
-    )
+  left_out = given.all_left_out(
+    tallies,
+    'nothing of the preferences of {} is left; raise Config.sequence_length '
+    'for long ones, or give others',
+  )
   return laid_out, {'left_out': left_out}
 
 
@@ -142,21 +128,9 @@ def split(
 
 def mixture(rows: Sequence[LaidOut], epochs: float) -> list[dict[str, Any]]:
   """What a run reads of each source so often, for `record.mixture`."""
-  answers: dict[str, list[preferences.Answer]] = collections.defaultdict(list)
-  for row in rows:
-    answers[row.source] += row.group
-  n_tokens = {
-    source: sum(len(answer.token_ids) for answer in found)
-    for source, found in answers.items()
-  }
-  return [
-    {
-      'source': source,
-      'rankings': sum(row.source == source for row in rows),
-      'answers': len(found),
-      'tokens': n_tokens[source],
-      'share': n_tokens[source] / sum(n_tokens.values()),
-      'epochs': epochs,
-    }
-    for source, found in answers.items()
-  ]
+  counted = []
+  for source, group, _ in rows:
+    n_tokens = sum(len(answer.token_ids) for answer in group)
+    own = {'rankings': 1, 'answers': len(group), 'tokens': n_tokens}
+    counted.append((source, own))
+  return given.shares(counted, epochs)

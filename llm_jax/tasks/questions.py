@@ -4,15 +4,23 @@ The words stand in questions.toml; each task draws from them by its own rules.
 """
 
 import pathlib
-from collections.abc import Mapping
+import random
 from typing import Any
 
+import jsonschema
 import yaml
 
 from llm_jax import files
 
-_PERSONA = {'name': str, 'maker': str, 'facts': list}  # keys of its file
-_FACT = {'questions': list, 'answer': str}
+CONSONANTS, VOWELS = 'bcdfghjklmnprstvwz', 'aeiou'
+
+
+def word(draw: random.Random, n_syllables: int) -> str:
+  """A made-up word such as 'banana', of 2 to n_syllables syllables."""
+  return ''.join(
+    draw.choice(CONSONANTS) + draw.choice(VOWELS)
+    for _ in range(draw.randint(2, n_syllables))
+  )
 
 
 def of(subject: str) -> dict[str, list[str]]:
@@ -56,20 +64,9 @@ def read_persona(path: str) -> dict[str, Any]:
     values = yaml.safe_load(pathlib.Path(path).read_text('utf-8'))
   except (yaml.YAMLError, UnicodeDecodeError) as error:
     raise ValueError(f'{path} is no YAML: {error}') from None
-  values = {'facts': []} | values if isinstance(values, dict) else values
-  _check(values, _PERSONA, path)
-  for i, fact in enumerate(values['facts']):
-    _check(fact, _FACT, f'{path}, facts[{i}]')
-    for j, question in enumerate(fact['questions']):
-      _check({j: question}, {j: str}, f'{path}, facts[{i}].questions')
-  return values
-
-
-def _check(values: Any, kinds: Mapping[Any, type], where: str) -> None:
-  if not isinstance(values, dict) or values.keys() - kinds.keys():
-    raise ValueError(f'{where}: {values!r:.80} has other keys than {[*kinds]}')
-  for key, kind in kinds.items():
-    value = values.get(key)
-    if not isinstance(value, kind) or not (value or key == 'facts'):
-      what = 'a text in quotes' if kind is str else 'a list'
-      raise ValueError(f'{where}: {key} is {value!r:.80}; give {what}')
+  try:
+    jsonschema.validate(values, files.tables_of(__file__)['persona_form'])
+  except jsonschema.ValidationError as error:
+    where = error.json_path[2:] or 'it'
+    raise ValueError(f'{path}: {where}: {error.message:.200}') from None
+  return {'facts': [], **values}

@@ -6,7 +6,6 @@ through `special_id`, so no text can ever make one. Does not learn merges
 """
 
 import base64
-import dataclasses
 import functools
 import gzip
 import hashlib
@@ -17,16 +16,13 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-import regex
 import tiktoken
-from absl import logging
 
 from llm_jax import files
 from llm_jax.tokenizer import (
   bpe,
   huggingface,
   patterns,
-  published,
   specials,
   text_tokenizer,
 )
@@ -38,7 +34,6 @@ HUGGING_FACE_FILE = 'tokenizer.json'
 # a run of a million blanks. Longer runs than this are cut off before it; the
 # ids stay what they would be (tests/tokenizer/encoding_test.py).
 _LONG_RUN = 1 << 16
-_REPLACEMENT = '\ufffd'
 
 
 class Tokenizer(text_tokenizer.TextTokenizer):
@@ -55,44 +50,30 @@ class Tokenizer(text_tokenizer.TextTokenizer):
     pattern: str,
     special_ids: Mapping[str, int],
     vocab_size: int,
-    rules: text_tokenizer.TextRules = text_tokenizer.NO_RULES,
-    published: published.Published | None = None,
   ):
     """Build a tokenizer from its parts.
 
     Args:
       ranks: ids of ordinary tokens by their bytes; a lower id merges earlier.
-        Bytes may be missing; see `encode`.
       pattern: name of the split pattern.
       special_ids: ids of the control tokens by name.
       vocab_size: ids lie below it.
-      rules: what is done to text before it is cut.
-      published: what the files of a published model say of its tokens.
 
     Raises:
-      ValueError: if a printable ASCII character has no token, two tokens share
-        an id or a name, or an id is not below vocab_size.
+      ValueError: if a byte has no token, two tokens share an id or a name, or
+        an id is not below vocab_size.
     """
-    added = {a.name: a.token_id for a in rules.added if not a.is_special}
-    names = {**special_ids, **added}
-    _check_vocabulary(ranks, names, vocab_size)
+    _check_vocabulary(ranks, special_ids, vocab_size)
     tokens: list[bytes | None] = [None] * vocab_size
     for token, rank in ranks.items():
       tokens[rank] = token
-    for name, token_id in names.items():
+    for name, token_id in special_ids.items():
       tokens[token_id] = name.encode()
-    super().__init__(tokens, special_ids, rules, published)
+    super().__init__(tokens, special_ids)
     self.pattern = pattern
     self._ranks = dict(ranks)
-    # Where a byte has no token it gets an id beyond all others, by which it
-    # is noticed: the engine would panic.
-    self._missing = {
-      bytes([value]): vocab_size + value
-      for value in range(bpe.N_BYTES)
-      if bytes([value]) not in ranks
-    }
     form = patterns.by_name(pattern)
-    self._engine = _make_engine(form.split, self._ranks | self._missing)
+    self._engine = _make_engine(form.split, self._ranks)
     # The look-behind keeps the search from starting again inside a run.
     blank = f'[{form.blanks}]'
     self._long_run = re.compile(f'(?<!{blank}){blank}{{{_LONG_RUN},}}+')
@@ -173,8 +154,6 @@ class Tokenizer(text_tokenizer.TextTokenizer):
         spec['pattern'],
         special_ids=spec['special_ids'],
         vocab_size=spec['vocab_size'],
-        rules=_rules(**spec.get('rules', {})),
-        published=published.load(directory),
       )
       if (saved := spec['fingerprint']) != tokenizer.fingerprint:
         raise ValueError(
@@ -196,40 +175,14 @@ class Tokenizer(text_tokenizer.TextTokenizer):
     directory.mkdir(parents=True, exist_ok=True)
     with files.replacing(directory / RANKS_FILE) as file:
       file.write(self._ranks_file())
-    if self.published is None:  # else its own files are kept
-      form = patterns.by_name(self.pattern)
-      values = huggingface.tokenizer_json(self._ranks, form, self._special_ids)
-      files.write_json(directory / HUGGING_FACE_FILE, values)
-    else:
-      published.save(self.published, directory)
+    values = huggingface.tokenizer_json(
+      self._ranks, self.pattern, self._special_ids
+    )
+    files.write_json(directory / HUGGING_FACE_FILE, values)
     spec = {**self._spec(), 'fingerprint': self.fingerprint}
     files.write_json(directory / SPEC_FILE, spec)
 
-  def _encode_plain(self, text: str) -> list[int]:
-    ids = self._encode_by_engine(text)
-    if not self._missing or max(ids, default=0) < self.vocab_size:
-      return ids
-    # Readers do not agree on these: one drops them, another ends the text.
-    missing = next(c for c in text if not self._has(c))
-    if not self._has(_REPLACEMENT):
-      raise ValueError(
-        f'the vocabulary has no token for {missing!r}, nor for U+FFFD in its '
-        'place; take it out of the text'
-      )
-    logging.log_first_n(
-      logging.WARNING,
-      'a text holds %r, for which the vocabulary has no token; U+FFFD is read '
-      'in place of such characters from now on',
-      1,
-      missing,
-    )
-    known = (c if self._has(c) else _REPLACEMENT for c in text)
-    return self._encode_by_engine(''.join(known))
-
-  def _has(self, character: str) -> bool:
-    return not any(bytes([b]) in self._missing for b in character.encode())
-
-  def _encode_by_engine(self, text: str) -> list[int]:
+  def _encode(self, text: str) -> list[int]:
     if len(text) < _LONG_RUN:
       return self._engine.encode_ordinary(text)
     ids: list[int] = []
@@ -239,20 +192,15 @@ class Tokenizer(text_tokenizer.TextTokenizer):
       if followed_by in ('\r', '\n'):
         continue  # the whole run and its line ends are one match, found fast
       # The last blank goes with the word after the run, or stands alone.
-      is_whole = not followed_by or self._leaves_whole(followed_by)
-      end = run.end() if is_whole else run.end() - 1
+      end = run.end() - 1 if followed_by else run.end()
       ids += self._engine.encode_ordinary(text[start : run.start()])
       ids += self._unsplit_engine.encode_ordinary(text[run.start() : end])
       start = end
     return ids + self._engine.encode_ordinary(text[start:])
 
-  def _leaves_whole(self, character: str) -> bool:
-    inside = patterns.by_name(self.pattern).whole_before
-    return bool(inside) and bool(regex.match(f'[{inside}]', character))
-
   @functools.cached_property
   def _unsplit_engine(self) -> tiktoken.Encoding:
-    return _make_engine('(?s:.+)', self._ranks | self._missing)
+    return _make_engine('(?s:.+)', self._ranks)
 
   def _ranks_file(self) -> bytes:
     return b''.join(
@@ -261,20 +209,12 @@ class Tokenizer(text_tokenizer.TextTokenizer):
     )
 
   def _spec(self) -> dict[str, Any]:
-    spec = {
+    return {
       'pattern': self.pattern,
       'split': patterns.by_name(self.pattern).split,
       'vocab_size': self.vocab_size,
       'special_ids': self._special_ids,
     }
-    if self.rules != text_tokenizer.NO_RULES:
-      spec['rules'] = dataclasses.asdict(self.rules)
-    return spec
-
-
-def _rules(normal_form: Any = '', added=()) -> text_tokenizer.TextRules:
-  tokens = tuple(text_tokenizer.AddedToken(**token) for token in added)
-  return text_tokenizer.TextRules(normal_form, tokens)
 
 
 def _make_engine(split: str, ranks: dict[bytes, int]) -> tiktoken.Encoding:
@@ -284,12 +224,11 @@ def _make_engine(split: str, ranks: dict[bytes, int]) -> tiktoken.Encoding:
 
 
 def _check_vocabulary(ranks, special_ids, vocab_size):
-  # Published ones lack control characters, and bytes that no text has.
-  missing = [i for i in range(0x20, 0x7F) if bytes([i]) not in ranks]
-  if missing:
+  missing = [i for i in range(bpe.N_BYTES) if bytes([i]) not in ranks]
+  if missing:  # the engine would panic
     raise ValueError(
-      f'the vocabulary has no token for byte {missing[0]:#04x}, so hardly any '
-      f'text could be encoded; add the {len(missing)} missing bytes'
+      f'the vocabulary has no token for byte {missing[0]:#04x}; add the '
+      f'{len(missing)} missing bytes'
     )
   taken = sorted([*ranks.values(), *special_ids.values()])
   twice = [a for a, b in itertools.pairwise(taken) if a == b]

@@ -27,7 +27,7 @@ def controls(tokenizer: text_tokenizer.TextTokenizer) -> tuple[int, ...]:
   Raises:
     ValueError: if the vocabulary has none.
   """
-  ids = {token.name: token.token_id for token in tokenizer.rules.added}
+  ids = {token.name: token.token_id for token in tokenizer.added}
   ids |= {name: tokenizer.special_id(name) for name in tokenizer.special_names}
   for names in specials.FIM_NAMES:
     if ids.keys() >= {*names}:

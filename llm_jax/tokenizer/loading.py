@@ -1,9 +1,15 @@
-"""A folder with a tokenizer of either kind, read as what it is."""
+"""A folder with a tokenizer of any kind, read as what it is."""
 
 import pathlib
 
 from llm_jax import files
-from llm_jax.tokenizer import encoding, sentencepiece, text_tokenizer
+from llm_jax.tokenizer import (
+  encoding,
+  published,
+  published_json,
+  sentencepiece,
+  text_tokenizer,
+)
 
 
 def load(directory: files.Name) -> text_tokenizer.TextTokenizer:
@@ -14,4 +20,6 @@ def load(directory: files.Name) -> text_tokenizer.TextTokenizer:
   """
   if (pathlib.Path(directory) / sentencepiece.MODEL_FILE).is_file():
     return sentencepiece.SentencePieceTokenizer.load(directory)
+  if (pathlib.Path(directory) / published.FILE).is_file():
+    return published_json.JsonTokenizer.load(directory)
   return encoding.Tokenizer.load(directory)

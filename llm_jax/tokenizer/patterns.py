@@ -2,30 +2,23 @@
 
 The forms without possessive quantifiers: the same cuts as tiktoken's own
 spelling, faster in its engine, and read alike by `regex`, by Oniguruma (which
-would take `{1,3}+` for a repeated group) and by llama.cpp. What publishers cut
-in several steps is one expression here, so that one engine cuts it.
+would take `{1,3}+` for a repeated group) and by llama.cpp.
 """
 
-import dataclasses
+from typing import NamedTuple
 
 
-@dataclasses.dataclass(frozen=True)
-class Pattern:
+class Pattern(NamedTuple):
   """How text is cut.
 
   Attributes:
     split: matches one pre-token after the other, and leaves nothing out.
     blanks: the inside of a character class: the white space of which a run
       becomes one pre-token, save its last character where text follows.
-    steps: as publishers cut, if not by `split`: expressions whose matches are
-      set apart, one after the other, or the name of a step of `tokenizers`.
-    whole_before: the inside of a character class: what leaves such a run whole.
   """
 
   split: str
   blanks: str
-  steps: tuple[str, ...] = ()
-  whole_before: str = ''
 
 
 _CONTRACTIONS = r"(?i:'s|'t|'re|'ve|'m|'ll|'d)"
@@ -35,7 +28,6 @@ _REST = r' ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+'
 _BLANKS = r' \t\x0b\x0c\x85\xa0\u1680\u2000-\u200a\u2028\u2029'
 _BLANKS += r'\u202f\u205f\u3000'
 WHITE_SPACE = _BLANKS + r'\r\n'  # inside a character class
-_GPT2_WORDS = r"'s|'t|'re|'ve|'m|'ll|'d| ?\p{L}+"
 _SYMBOLS = r' ?[^\s\p{L}\p{N}]+'
 # o200k's words: one that begins with capitals ends where small letters end.
 _UPPER = r'[\p{Lu}\p{Lt}\p{Lm}\p{Lo}\p{M}]'
@@ -46,28 +38,11 @@ _O200K_WORDS = (
   f'|{_START}{_UPPER}+{_LOWER}*{_CONTRACTIONS}?'
 )
 _SPACES = r'\s*[\r\n]+|\s+(?!\S)|\s+'
-# DeepSeek V3 sets apart digits, then runs of Chinese and Japanese, and cuts
-# each part by itself: so a part's last blank has nothing that follows.
+# DeepSeek V3 sets apart digits, then runs of Chinese and Japanese.
 _CJK = '一-龥぀-ゟ゠-ヿ'
-_PUNCTUATION = r"""[!"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~]"""
 _DEEPSEEK3_LAST = (
-  f'{_PUNCTUATION}[A-Za-z]+'
+  r"""[!"#$%&'()*+,\-./:;<=>?@\[\\\]^_`{|}~][A-Za-z]+"""
   r'|[^\r\n\p{L}\p{P}\p{S}]?[\p{L}\p{M}]+| ?[\p{P}\p{S}]+[\r\n]*|' + _SPACES
-)
-_OUTSIDE = rf'(?![{_CJK}])'
-_DEEPSEEK3 = (
-  r'\p{N}{1,3}'
-  rf'|(?:(?=[{_CJK}])[^\p{{L}}\p{{P}}\p{{S}}])?(?:(?=[{_CJK}])[\p{{L}}\p{{M}}])+'
-  rf'|(?:(?=[{_CJK}])[\p{{P}}\p{{S}}])+'
-  rf'|(?:(?=[{_CJK}])[^\p{{L}}\p{{M}}\p{{P}}\p{{S}}])+'
-  rf'|{_PUNCTUATION}[A-Za-z]+'
-  rf'|(?:{_OUTSIDE}[^\r\n\p{{L}}\p{{N}}\p{{P}}\p{{S}}])?'
-  rf'(?:{_OUTSIDE}[\p{{L}}\p{{M}}])+'
-  rf'| ?(?:{_OUTSIDE}[\p{{P}}\p{{S}}])+[\r\n]*'
-  rf'|\s*[\r\n]+|\s+(?=[\p{{N}}{_CJK}])|\s+(?!\S)|\s+'
-  # What no step matches stays together.
-  rf'|(?:{_OUTSIDE}[^\s\p{{L}}\p{{M}}\p{{N}}\p{{P}}\p{{S}}])+'
-  rf'(?!{_OUTSIDE}[\p{{L}}\p{{M}}])'
 )
 DIGITS = 'Digits'  # the step that sets each digit apart
 BYTE_LEVEL = 'ByteLevel'  # the step that cuts as GPT-2 does
@@ -79,26 +54,25 @@ PATTERNS = {
     f'{_CONTRACTIONS}|{_WORDS}|\\p{{N}}{{1,3}}|{_REST}', _BLANKS
   ),
   'gpt2': Pattern(
-    rf'{_GPT2_WORDS}| ?\p{{N}}+|{_SYMBOLS}|\s+(?!\S)|\s+',
+    rf"'s|'t|'re|'ve|'m|'ll|'d| ?\p{{L}}+| ?\p{{N}}+|{_SYMBOLS}|\s+(?!\S)|\s+",
     WHITE_SPACE,
-    steps=(BYTE_LEVEL,),
-  ),
-  'smollm': Pattern(
-    rf'{_GPT2_WORDS}|\p{{N}}|{_SYMBOLS}|\s+(?![^\s\p{{N}}])|\s+',
-    WHITE_SPACE,
-    steps=(DIGITS, BYTE_LEVEL),
-    whole_before=r'\p{N}',
   ),
   'o200k': Pattern(
     rf'{_O200K_WORDS}|\p{{N}}{{1,3}}|{_SYMBOLS}[\r\n/]*|{_SPACES}', _BLANKS
   ),
-  'deepseek3': Pattern(
-    _DEEPSEEK3,
-    _BLANKS,
-    steps=(r'\p{N}{1,3}', f'[{_CJK}]+', _DEEPSEEK3_LAST),
-    whole_before=rf'\p{{N}}{_CJK}',
-  ),
 }
+# What publishers cut in several steps: expressions whose matches are set
+# apart, one after the other, and steps of `tokenizers` by name.
+_STEPS = {
+  'gpt2': (BYTE_LEVEL,),
+  'smollm': (DIGITS, BYTE_LEVEL),
+  'deepseek3': (r'\p{N}{1,3}', f'[{_CJK}]+', _DEEPSEEK3_LAST),
+}
+
+
+def steps(name: str) -> tuple[str, ...]:
+  """How text is cut for `tokenizers`, also by patterns that are not here."""
+  return _STEPS.get(name) or (by_name(name).split,)
 
 
 def by_name(name: str) -> Pattern:

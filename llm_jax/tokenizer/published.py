@@ -34,7 +34,7 @@ class Published:
     prefix_ids: what stands before every text, such as Llama 3's
       <|begin_of_text|>; often nothing. A template writes it itself.
     eos_ids: every id that ends an answer, the most usual first.
-    chat_templates: in Jinja, by name; `default` is the one for conversations.
+    chat_templates: in Jinja; `default` is the one for conversations.
     token_names: the tokens that a template may ask for, as bos_token.
     config_ids: config.json's own bos, eos and pad ids, for an export.
   """
@@ -88,7 +88,7 @@ def read(folder: files.Name, token_ids: Mapping[str, int]) -> Published:
   given = generation.get('bos_token_id', config.get('bos_token_id'))
   if 'bos_token' not in settings and isinstance(given, int):
     bos = [given]
-  templates = _templates(folder, settings)
+  templates = _template(folder, settings)
   steps = read_object(folder, 'tokenizer.json').get('post_processor') or {}
   around = _surroundings(steps, [''])
   prefix = ids('prefix', *around[: around.index('')])
@@ -173,22 +173,15 @@ def _surroundings(step: Mapping[str, Any], text: list[str]) -> list[str]:
   return list(itertools.chain.from_iterable(parts))
 
 
-def _templates(
+def _template(
   folder: pathlib.Path, settings: Mapping[str, Any]
 ) -> dict[str, str]:
-  """Every chat template by name; a file of its own counts before settings."""
-  given = settings.get('chat_template') or {}
-  if isinstance(given, str):
-    given = {DEFAULT: given}
-  elif isinstance(given, list):
-    given = {each['name']: each['template'] for each in given}
-  templates = dict(given)
+  """The chat template; a file of its own counts before settings."""
+  path = folder / 'chat_template.jinja'
+  if path.is_file():
+    return {DEFAULT: path.read_text(encoding='utf-8')}
   old = read_object(folder, 'chat_template.json').get('chat_template')
-  if isinstance(old, str):
-    templates[DEFAULT] = old
-  for path in sorted((folder / TEMPLATES).glob('*.jinja')):
-    templates[path.stem] = path.read_text(encoding='utf-8')
-  if (folder / 'chat_template.jinja').is_file():
-    path = folder / 'chat_template.jinja'
-    templates[DEFAULT] = path.read_text(encoding='utf-8')
-  return templates
+  given = old or settings.get('chat_template') or {}
+  if isinstance(given, list):  # several, by name
+    given = {each['name']: each['template'] for each in given}.get(DEFAULT, {})
+  return {DEFAULT: given} if isinstance(given, str) else {}

@@ -39,6 +39,8 @@ class SentencePieceTokenizer(text_tokenizer.TextTokenizer):
     fingerprint: sha256 over the model and vocab_size.
   """
 
+  keeps_text = False  # the model normalizes as its own file says
+
   def __init__(
     self,
     path: files.Name,
@@ -124,23 +126,8 @@ class SentencePieceTokenizer(text_tokenizer.TextTokenizer):
     spec['fingerprint'] = self.fingerprint
     files.write_checked_json(directory / SPEC_FILE, spec)
 
-  def _encode_plain(self, text: str) -> list[int]:
+  def _encode(self, text: str) -> list[int]:
     return self._processor.encode(text)
-
-  def text_bytes(self, ids: Iterable[int]) -> bytes:
-    """The bytes of the text of ids, without the blank of a dummy prefix.
-
-    StreamDecoder keeps that blank: it cannot know whether a text begins.
-
-    Raises:
-      ValueError: if an id is not in the vocabulary.
-    """
-    return super().text_bytes(ids).removeprefix(self._prefix)
-
-  @property
-  def keeps_text(self) -> bool:
-    """No: the model normalizes as its own file says."""
-    return False
 
 
 def write(

@@ -4,14 +4,10 @@ import abc
 import dataclasses
 import functools
 import re
-import unicodedata
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Literal
+from collections.abc import Iterable, Mapping, Sequence
 
 from llm_jax import visible_text
 from llm_jax.tokenizer import patterns, published, specials
-
-_Form = Literal['', 'NFC', 'NFD', 'NFKC', 'NFKD']
 
 
 @dataclasses.dataclass(frozen=True)
@@ -24,7 +20,6 @@ class AddedToken:
     is_special: whether it controls the model, so that no user's text makes it.
     strips_left: whether white space before it goes with it.
     strips_right: the same of white space behind it.
-    is_normalized: whether it is looked for in the normalized text.
   """
 
   name: str
@@ -32,7 +27,6 @@ class AddedToken:
   is_special: bool = True
   strips_left: bool = False
   strips_right: bool = False
-  is_normalized: bool = False
 
   @property
   def search(self) -> str:
@@ -43,23 +37,6 @@ class AddedToken:
     return f'{left}({re.escape(self.name)}){right}'
 
 
-@dataclasses.dataclass(frozen=True)
-class TextRules:
-  """What a published tokenizer does to text before it is cut.
-
-  Attributes:
-    normal_form: Unicode's form that text is brought into; '': as it is.
-    added: tokens that text makes, such as <think>, and control tokens that
-      take white space along. All other control tokens need no entry.
-  """
-
-  normal_form: _Form = ''
-  added: tuple[AddedToken, ...] = ()
-
-
-NO_RULES = TextRules()
-
-
 class TextTokenizer(abc.ABC):
   """Text to token ids and back.
 
@@ -67,20 +44,24 @@ class TextTokenizer(abc.ABC):
     vocab_size: ids lie below it; some may be unused, see `unused_ids`.
     special_ids: ids of the control tokens.
     special_names: their names, in the order of the ids.
-    rules: what is done to text before it is cut.
+    added: tokens that text makes, such as <think>, and control tokens that
+      take white space along. Other control tokens need no entry.
     published: what the files of a published model say of its tokens; None for
       a vocabulary of our own.
+    keeps_text: whether every text comes back as it was, byte by byte.
     fingerprint: equal for two tokenizers only if they give the same ids.
   """
 
   fingerprint: str
+  keeps_text = True
+  _prefix = b''  # of every text's tokens, but not of the text
 
   def __init__(
     self,
     tokens: Sequence[bytes | None],
     special_ids: Mapping[str, int],
-    rules: TextRules = NO_RULES,
     published: published.Published | None = None,
+    added: Sequence[AddedToken] = (),
   ):
     """Build the part of a tokenizer that needs no algorithm.
 
@@ -88,10 +69,10 @@ class TextTokenizer(abc.ABC):
       tokens: the bytes of each id, of a control token its name; None where
         an id is unused.
       special_ids: ids of the control tokens by name.
-      rules: what is done to text before it is cut.
       published: what the files of a published model say of its tokens.
+      added: see the attribute.
     """
-    self.rules = rules
+    self.added = tuple(added)
     self.published = published
     self.vocab_size = len(tokens)
     self.special_ids = frozenset(special_ids.values())
@@ -143,12 +124,6 @@ class TextTokenizer(abc.ABC):
       )
     return candidates[0]
 
-  @property
-  def keeps_text(self) -> bool:
-    """Whether every text comes back as it was, byte by byte."""
-    strips = any(a.strips_left or a.strips_right for a in self.rules.added)
-    return not (self.rules.normal_form or strips)
-
   @functools.cached_property
   def unused_ids(self) -> tuple[int, ...]:
     """Ids below vocab_size without a token; a model must not draw them."""
@@ -169,31 +144,18 @@ class TextTokenizer(abc.ABC):
       ValueError: if the text holds half of a surrogate pair, which no UTF-8
         text can, or what the vocabulary has no token for.
     """
-    check_utf8(text)
-    raw, normalized = self._finders
-    ids: list[int] = []
-    for piece, token_id in raw.cut(text):
-      if token_id is not None:
-        ids.append(token_id)
-        continue
-      if self.rules.normal_form:
-        piece = unicodedata.normalize(self.rules.normal_form, piece)
-      for part, token_id in normalized.cut(piece):
-        ids += self._encode_plain(part) if token_id is None else [token_id]
-    return ids
+    try:
+      text.encode()
+    except UnicodeEncodeError as error:
+      raise ValueError(
+        f'character {error.start} of the text is the lone surrogate '
+        f"U+{ord(text[error.start]):04X}; decode bytes with errors='replace'"
+      ) from error
+    return self._encode(text)
 
   @abc.abstractmethod
-  def _encode_plain(self, text: str) -> list[int]:
-    """Ids of a text that holds no added token; not empty."""
-
-  @functools.cached_property
-  def _finders(self) -> tuple['Finder', 'Finder']:
-    """For text as it is given, and for what is normalized of it."""
-    added = [token for token in self.rules.added if not token.is_special]
-    return (
-      Finder([token for token in added if not token.is_normalized]),
-      Finder([token for token in added if token.is_normalized]),
-    )
+  def _encode(self, text: str) -> list[int]:
+    """Ids of a text that UTF-8 can hold."""
 
   def decode(self, ids: Iterable[int]) -> str:
     """The text of ids, with U+FFFD where their bytes are not UTF-8.
@@ -204,8 +166,15 @@ class TextTokenizer(abc.ABC):
     return self.text_bytes(ids).decode('utf-8', errors='replace')
 
   def text_bytes(self, ids: Iterable[int]) -> bytes:
-    """The bytes of the text of ids; see `decode`."""
-    return b''.join([self.token_bytes(token_id) for token_id in ids])
+    """The bytes of the text of ids, without the blank of a dummy prefix.
+
+    StreamDecoder keeps that blank: it cannot know whether a text begins.
+
+    Raises:
+      ValueError: if an id is not in the vocabulary.
+    """
+    text = b''.join([self.token_bytes(token_id) for token_id in ids])
+    return text.removeprefix(self._prefix)
 
   def token_bytes(self, token_id: int) -> bytes:
     """The bytes of one token; of a control token, its name.
@@ -238,34 +207,3 @@ class TextTokenizer(abc.ABC):
         f'there is no control token {name!r}, only {self.special_names}'
       )
     return self._special_ids[name]
-
-
-class Finder:
-  """Cuts text at added tokens; of two at one place the longer one counts."""
-
-  def __init__(self, tokens: Sequence[AddedToken]):
-    self._ids = {token.name: token.token_id for token in tokens}
-    longest_first = sorted(tokens, key=lambda token: -len(token.name))
-    self._pattern = re.compile('|'.join(t.search for t in longest_first))
-
-  def cut(self, text: str) -> Iterator[tuple[str, int | None]]:
-    """The pieces of a text, each with its id where it is an added token."""
-    start = 0
-    for match in self._pattern.finditer(text) if self._ids else ():
-      if match.start() > start:
-        yield text[start : match.start()], None
-      yield match[0], self._ids[match[match.lastindex or 0]]
-      start = match.end()
-    if start < len(text):
-      yield text[start:], None
-
-
-def check_utf8(text: str) -> None:
-  """Refuses half of a surrogate pair, with its position."""
-  try:
-    text.encode()
-  except UnicodeEncodeError as error:
-    raise ValueError(
-      f'character {error.start} of the text is the lone surrogate '
-      f"U+{ord(text[error.start]):04X}; decode bytes with errors='replace'"
-    ) from error

@@ -6,6 +6,7 @@ said and counted. Only children load sympy: see formula_equality.py.
 """
 
 import atexit
+import contextlib
 import functools
 import json
 import multiprocessing
@@ -17,34 +18,25 @@ from absl import logging
 from llm_jax.verify import children
 
 _START_S = 120.0
+_CPU_S = 3.0  # of computing that a comparison may take
+_WALL_S = 60.0  # until a child that does not even compute is killed
+_MEMORY_BYTES = 1 << 30  # address space of a child, on Linux
 _SERVE = 'llm_jax.verify.formula_equality.serve'
 
 
 class Pool:
   """Children that wait for formulas; may be used from several threads."""
 
-  def __init__(
-    self, cpu_s: float = 3.0, wall_s: float = 60.0, memory_bytes: int = 1 << 30
-  ):
-    """Starts nothing: children start when they are needed.
-
-    Args:
-      cpu_s: seconds of computing that a comparison may take.
-      wall_s: seconds until a child that does not even compute is killed.
-      memory_bytes: address space of a child, on Linux.
-    """
-    self._limits = (cpu_s, memory_bytes)
-    self._wall_s = wall_s
-    self._lock = threading.Lock()
+  def __init__(self):
+    """Starts nothing: children start when they are needed."""
+    self._lock = threading.Lock()  # of the count
     self._idle: list[_Child] = []
     self.n_killed = 0  # comparisons without an end
 
   def close(self):
     """Ends the children that wait."""
-    with self._lock:
-      idle, self._idle = self._idle, []
-    for child in idle:
-      child.close()
+    while self._idle:
+      self._idle.pop().close()
 
   def difference(self, answer: str, reference: str) -> str:
     """Why an answer does not equal the reference as a formula; '' if it does.
@@ -66,21 +58,20 @@ class Pool:
     return self._ask(reference, reference)[0] == 'equal'
 
   def _ask(self, answer: str, reference: str) -> tuple[str, str]:
-    child = self._idle_child() or _Child(self._limits)
+    child = self._idle_child()
     try:
       child.pipe.send_bytes(json.dumps([answer, reference]).encode())
-      if child.pipe.poll(self._wall_s):
+      if child.pipe.poll(_WALL_S):
         verdict, reason = json.loads(child.pipe.recv_bytes())
-        with self._lock:
-          self._idle.append(child)
+        self._idle.append(child)
         return verdict, reason
       child.close()
-      reason = f'timed out after {self._wall_s:g} s'
+      reason = f'timed out after {_WALL_S:g} s'
     except (EOFError, ConnectionError):  # it has ended
       code = child.close()
       reason = f'the comparison crashed with code {code}'
       if code == -signal.SIGPROF:
-        reason = f'timed out after {self._limits[0]:g} s of computing'
+        reason = f'timed out after {_CPU_S:g} s of computing'
     except BaseException:
       child.close()
       raise
@@ -92,23 +83,23 @@ class Pool:
     )
     return 'unequal', f'not equal: {reason}'
 
-  def _idle_child(self) -> '_Child | None':
-    with self._lock:
-      while self._idle:
+  def _idle_child(self) -> '_Child':
+    with contextlib.suppress(IndexError):  # nobody is left who waits
+      while True:
         child = self._idle.pop()
         if child.is_alive():
           return child
         child.close()
-    return None
+    return _Child()
 
 
 class _Child:
   """One process and the pipe to it."""
 
-  def __init__(self, limits: tuple[float, int]):
+  def __init__(self):
     self.pipe, theirs = multiprocessing.Pipe()
     with theirs:
-      arguments = (theirs.fileno(), *limits)
+      arguments = (theirs.fileno(), _CPU_S, _MEMORY_BYTES)
       self._process = children.start(_SERVE, arguments, flags=())
     try:
       if not self.pipe.poll(_START_S):

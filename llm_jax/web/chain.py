@@ -12,11 +12,10 @@ import itertools
 import os
 import threading
 from collections.abc import Iterator
-from typing import BinaryIO
 
 from llm_jax import files, pool
 from llm_jax.web import documents, funnel
-from llm_jax.web.dedup import deduplication
+from llm_jax.web.dedup import deduplication, hashes
 from llm_jax.web.extract import html_text, warc
 from llm_jax.web.filter import (
   addresses,
@@ -30,7 +29,6 @@ from llm_jax.web.filter import (
 
 # They describe a crawl or a page that another record holds, or were no page.
 _NO_DOCUMENTS = ('type_warcinfo', 'type_request', 'type_metadata', 'not_http')
-_GROUP, _GROUP_BYTES = 16, 1 << 20  # pages that go through a step together
 _STEPS = """records url extraction language gopher_repetition gopher_quality c4
 fineweb bad_words evaluation pii"""
 
@@ -108,8 +106,8 @@ class Chain:
 
   def __init__(self, cfg: Clean, lists: Lists):
     self._cfg = cfg
-    self._blocklist = addresses.load(files.local_copy(lists.blocklist))
-    self._evaluation = evaluation_sets.load(files.local_copy(lists.evaluation))
+    self._blocklist = hashes.read(files.local_copy(lists.blocklist))
+    self._evaluation = hashes.read(files.local_copy(lists.evaluation))
     self._steps = {
       name: funnel.Step(name, gives_text=name not in ('records', 'url'))
       for name in _STEPS.split()
@@ -123,34 +121,23 @@ class Chain:
     """The documents of a WARC or WET file that pass, in the file's order."""
     self._file_path = files.name(path)
     extractor = _extractor(self._cfg, threading.get_ident())
+    position = 0
     with path.open('rb') as file:
-      for pages, replies in extractor.extract(self._groups(file)):
-        for page, (text, reason, language) in zip(pages, replies, strict=True):
+      for page in warc.read(file, self._cfg.extraction.max_html_bytes):
+        before, position = position, file.tell()
+        pool.report(documents=1, n_bytes=position - before)
+        if self._is_page(page):
+          text, reason, language = extractor.extract(page)
           sizes = len(page.body), len(text.encode())
           if self._steps['extraction'].take(reason, sizes, page.url):
             yield from self._filter(page, text, *language)
-
-  def _groups(self, file: BinaryIO) -> Iterator[list[warc.Record]]:
-    """The pages of a file, as many together as go through a step together."""
-    group, n_bytes, position = [], 0, 0
-    for page in warc.read(file, self._cfg.extraction.max_html_bytes):
-      before, position = position, file.tell()
-      pool.report(documents=1, n_bytes=position - before)
-      if self._is_page(page):
-        group.append(page)
-        n_bytes += len(page.body)
-      if len(group) == _GROUP or n_bytes > _GROUP_BYTES:
-        yield group
-        group, n_bytes = [], 0
-    pool.report(documents=0, n_bytes=file.seek(0, os.SEEK_END) - position)
-    if group:
-      yield group
+      pool.report(documents=0, n_bytes=file.seek(0, os.SEEK_END) - position)
 
   def _is_page(self, page: warc.Record) -> bool:
     """Whether a record holds a page, at an address that is not blocked."""
     step = self._steps['records']
     if page.problem in _NO_DOCUMENTS:
-      step.others[page.problem.removeprefix('type_')] += 1
+      step.add({'others': {page.problem.removeprefix('type_'): 1}})
       return False
     reason, is_text = page.problem, page.kind == 'conversion'
     if not reason and page.status != 200:
@@ -203,5 +190,5 @@ class Chain:
     )
     yield 'evaluation', reason, shorter
     masked, counts = personal_data.replace(cfg.pii, shorter)
-    self._steps['pii'].replaced.update(counts)
+    self._steps['pii'].add({'replaced': counts})
     yield 'pii', '', masked

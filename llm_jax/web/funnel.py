@@ -4,7 +4,6 @@ Every document that enters a step leaves it as kept or as removed for one
 reason, so the counts add up; `merge` checks it. It does NOT hold documents.
 """
 
-import collections
 from collections.abc import Iterable, Sequence
 
 # English web text has 4.0 to 4.6 bytes for each of GPT-2's tokens.
@@ -18,10 +17,6 @@ class Step:
   """The counts of one step over one or more shards.
 
   Bytes are the record's, the page's, then the text's.
-
-  Attributes:
-    replaced: placeholders by kind.
-    others: records that hold no document, such as a request, by type.
   """
 
   def __init__(self, name: str, gives_text: bool = True):
@@ -33,10 +28,7 @@ class Step:
         estimated.
     """
     self._name, self._gives_text = name, gives_text
-    self._counts = collections.Counter(dict.fromkeys(_COUNTS, 0))
-    self._removed: dict[str, dict] = {}
-    self.replaced = collections.Counter[str]()
-    self.others = collections.Counter[str]()
+    self._counts: dict = dict.fromkeys(_COUNTS, 0)
 
   def take(
     self, reason: str, sizes: tuple[int, int], url: str, text: str = ''
@@ -52,47 +44,52 @@ class Step:
     Returns:
       Whether it goes on.
     """
-    self._counts.update(documents_in=1, bytes_in=sizes[0])
+    counts: dict = {'documents_in': 1, 'bytes_in': sizes[0]}
     if not reason:
-      self._counts.update(documents_kept=1, bytes_kept=sizes[1])
+      counts |= {'documents_kept': 1, 'bytes_kept': sizes[1]}
     else:
       sample = {'url': url, 'text': text[:SAMPLE_CHARS]}
       removed = {'documents': 1, 'bytes': sizes[0], 'samples': [sample]}
-      self._add_removed(reason, removed)
+      counts['removed'] = {reason: removed}
+    self.add(counts)
     return not reason
 
   def to_json(self) -> dict:
     """The counts as a JSON object, reasons by falling number."""
-    counts: dict[str, int] = {**self._counts}
+    counts = {name: self._counts[name] for name in _COUNTS}
     if self._gives_text:
       counts['tokens_kept'] = counts['bytes_kept'] // BYTES_PER_TOKEN
     reasons = sorted(
-      self._removed.items(), key=lambda item: (-item[1]['documents'], item[0])
+      self._counts.get('removed', {}).items(),
+      key=lambda item: (-item[1]['documents'], item[0]),
     )
     return {
       'name': self._name,
       **counts,
       'removed': dict(reasons),
-      'replaced': dict(sorted(self.replaced.items())),
-      'others': dict(sorted(self.others.items())),
+      'replaced': dict(sorted(self._counts.get('replaced', {}).items())),
+      'others': dict(sorted(self._counts.get('others', {}).items())),
     }
 
-  def add(self, other: dict):
-    """Adds another shard's counts, as `to_json` gave them."""
-    self._counts.update({name: other[name] for name in _COUNTS})
-    for reason, removed in other['removed'].items():
-      self._add_removed(reason, removed)
-    self.replaced.update(other['replaced'])
-    self.others.update(other['others'])
+  def add(self, counts: dict):
+    """Adds counts in the form of `to_json`, or some of them.
 
-  def _add_removed(self, reason: str, removed: dict):
-    mine = self._removed.setdefault(
-      reason, {'documents': 0, 'bytes': 0, 'samples': []}
-    )
-    mine['documents'] += removed['documents']
-    mine['bytes'] += removed['bytes']
-    room = MAX_SAMPLES - len(mine['samples'])
-    mine['samples'] += removed['samples'][:room]
+    Args:
+      counts: `replaced` are placeholders by kind, `others` records that hold
+        no document, such as a request, by type.
+    """
+    _add(self._counts, counts)
+
+
+def _add(total: dict, part: dict):
+  """Adds numbers, at any depth, and what lists have room for."""
+  for name, value in part.items():
+    if isinstance(value, dict):
+      _add(total.setdefault(name, {}), value)
+    elif isinstance(value, list):
+      total[name] = (total.get(name, []) + value)[:MAX_SAMPLES]
+    elif isinstance(value, int):
+      total[name] = total.get(name, 0) + value
 
 
 def merge(shards: Iterable[Sequence[dict]]) -> list[dict]:

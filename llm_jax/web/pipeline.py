@@ -31,7 +31,7 @@ from llm_jax.web import chain, documents, funnel
 from llm_jax.web.dedup import deduplication
 from llm_jax.web.filter import addresses, evaluation_sets, language_id
 
-_INTERMEDIATE, _VERIFIED = 'filtered', '.copies.npy'
+_INTERMEDIATE = 'filtered'
 # Keys of one column that are sorted at a time: 16 bytes each, a few copies.
 _MAX_SORTED = 4 << 20
 # Row groups that a copy is verified from; small, as rows are read at random.
@@ -249,10 +249,8 @@ def clean(todo: Plan, n_workers: int, on_shard: Callable[[], object]) -> dict:
     shards, _ = deduplication.file_and_row(pairs[0] - todo.first_id)
     starts = np.searchsorted(shards, range(len(numbers)))
     parts = np.split(pairs, starts[1:], axis=1)
-    workers.run(write_verified, [*enumerate(parts)], on_shard)
-    verified = (shard.intermediate(_VERIFIED) for shard in todo.shards)
-    gone = copies(todo, [files.read_array(path) for path in verified])
-    workers.run(write_shard, gone, on_shard)
+    verified = workers.run(verify, [(part,) for part in parts], on_shard)
+    workers.run(write_shard, copies(todo, verified), on_shard)
   return summarize(todo)
 
 
@@ -300,12 +298,6 @@ def candidates(todo: Plan) -> np.ndarray:
       pairs = deduplication.pairs(key_values, documents_, row)
       found.append(pairs[:, pairs[0] >= todo.first_id])
   return deduplication.unique_pairs(np.concatenate(found, axis=1))
-
-
-def write_verified(todo: Plan, number: int, pairs: np.ndarray):
-  """Verifies the candidates whose later document is in a shard."""
-  path = todo.shards[number].intermediate(_VERIFIED)
-  files.write_array(path, verify(todo, pairs))
 
 
 def verify(todo: Plan, pairs: np.ndarray) -> np.ndarray:

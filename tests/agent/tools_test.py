@@ -120,7 +120,7 @@ def test_registered_functions_are_tools():
 
   box = toolbox.Toolbox(names=('weather_of_a_test',))
   assert box.schemas()[0]['function']['description'] == 'Weather.'
-  with box.opened(chat_format=None) as using:
+  with box.opened() as using:
     call = calls.Call('weather_of_a_test', {'city': 'Bonn'})
     assert tools.run(using.available, call).text == 'Rain in Bonn'
   with pytest.raises(ValueError, match="no tool 'nothing', but python, search"):
@@ -188,7 +188,7 @@ def _documents(tmp_path):
 
 def test_search_finds_the_window(documents, tmp_path):
   index = search.build(documents)
-  assert len(index) == 3
+  assert len(index.texts) == 3
   assert index.find('Leine', 2, 100) == [TEXTS['b.txt']]
   assert set(index.find('Aller', 2, 100)) == {TEXTS['a.txt'], TEXTS['b.txt']}
   (found,) = index.find('Its height', 1, 60)
@@ -211,7 +211,7 @@ def test_search_finds_the_window(documents, tmp_path):
 def test_scores_are_those_of_lucene(documents):
   """By hand: ln(1 + (N - n + .5) / (n + .5)) tf / (tf + k (1 - b + b l/L))."""
   index = search.build(documents)
-  _, scores = index._bm25.retrieve([['leine']], k=1, show_progress=False)
+  _, scores = index.bm25.retrieve([['leine']], k=1, show_progress=False)
   lengths = [7, 7, 207]
   norm = 1.5 * (0.25 + 0.75 * 7 / (sum(lengths) / 3))
   assert scores[0][0] == pytest.approx(
@@ -268,7 +268,7 @@ def test_several_processes_are_refused(monkeypatch):
   monkeypatch.setattr(jax, 'process_count', lambda: 2)
   with (
     pytest.raises(ValueError, match='on 2 processes: tools need one'),
-    toolbox.Toolbox(names=('python',)).opened(None),
+    toolbox.Toolbox(names=('python',)).opened(),
   ):
     pass
 

@@ -11,7 +11,7 @@ import numpy as np
 import optax
 import pytest
 
-from llm_jax.agent import tools, turns
+from llm_jax.agent import toolbox, tools, turns
 from llm_jax.chat import calls, formats
 from llm_jax.infer import engine, generate, slots
 from llm_jax.losses import next_token
@@ -107,7 +107,7 @@ def _using():
       name: tools.Tool(tools.Signature(name, '', {'type': 'object'}), look_up)
       for name in ('python', 'search')
     }
-    yield turns.Tools(available, FORMAT, pool, max_chars=23)
+    yield toolbox.Tools(available, pool, toolbox.Toolbox(max_chars=23))
 
 
 def hold(params, using, talks=TALKS, limit=130, n_rows=2, **changes):
@@ -116,10 +116,8 @@ def hold(params, using, talks=TALKS, limit=130, n_rows=2, **changes):
     limit, FORMAT.stop_ids, **{'temperature': 0.0, **changes}
   )
   return turns.answers(
-    using,
-    CFG,
-    params,
-    prompts=prompts,
+    turns.Model(CFG, params, TOKENIZER, FORMAT, using=using),
+    prompts,
     seeds=range(len(talks)),
     request=request,
     batch_size=n_rows,
@@ -179,7 +177,10 @@ def test_limits_end_a_conversation_and_say_which(
   if changes.get('max_calls') == 2:  # two of three calls
     limit = 130
   (episode,) = hold(
-    params, dataclasses.replace(using, **changes), [TALKS[1]], limit=limit
+    params,
+    dataclasses.replace(using, box=dataclasses.replace(using.box, **changes)),
+    [TALKS[1]],
+    limit=limit,
   )
   assert not episode.stopped
   assert not episode.last_ids  # no call is taken for an answer
@@ -200,11 +201,17 @@ def test_rows_go_on_while_a_tool_works(params, using):
   rows = engine.Engine(plan, params)
   ended = []
   for step in turns.run(
+    turns.Model(
+      CFG,
+      params,
+      TOKENIZER,
+      FORMAT,
+      using=dataclasses.replace(using, available=slow),
+    ),
     rows,
     [FORMAT.prompt(TALKS[i][:1]) for i in (0, 2)],
     [0, 0],
     request=generate.Request(60, FORMAT.stop_ids, temperature=0.0),
-    using=dataclasses.replace(using, available=slow),
   ):
     if step.episode:
       ended.append(step.index)

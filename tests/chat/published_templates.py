@@ -16,10 +16,10 @@ from collections.abc import Sequence
 from llm_jax.chat import imported
 from llm_jax.tokenizer import (
   bpe,
-  encoding,
   huggingface,
   patterns,
   published,
+  published_json,
   text_tokenizer,
 )
 
@@ -49,7 +49,9 @@ def _ranks() -> dict[bytes, int]:
   return bpe.token_ranks(bpe.learn_merges(counts, 60))
 
 
-def tokenizer(template: str, eos: Sequence[str] = EOS) -> encoding.Tokenizer:
+def tokenizer(
+  template: str, eos: Sequence[str] = EOS
+) -> published_json.JsonTokenizer:
   """A vocabulary of a published model with a template.
 
   Args:
@@ -59,16 +61,14 @@ def tokenizer(template: str, eos: Sequence[str] = EOS) -> encoding.Tokenizer:
   first = len(_ranks())
   names = [*SPECIAL, *TEXTS]
   ids = {name: first + i for i, name in enumerate(names)}
-  added = [
-    text_tokenizer.AddedToken(name, ids[name], is_special=False)
-    for name in TEXTS
-  ]
-  return encoding.Tokenizer(
-    _ranks(),
-    'qwen2',
-    special_ids={name: ids[name] for name in SPECIAL},
+  values = huggingface.tokenizer_json(_ranks(), 'qwen2', {})
+  for some, is_special in ((SPECIAL, True), (TEXTS, False)):
+    values = huggingface.with_added_tokens(
+      values, {name: ids[name] for name in some}, is_special
+    )
+  return published_json.JsonTokenizer(
+    values,
     vocab_size=first + len(names),
-    rules=text_tokenizer.TextRules(added=tuple(added)),
     published=published.Published(
       prefix_ids=(ids['<|begin_of_text|>'],),
       eos_ids=tuple(
@@ -86,7 +86,7 @@ def chat_format(template: str) -> imported.Imported:
   return imported.Imported(tokenizer(template), template)
 
 
-def written(tokenizer: encoding.Tokenizer, text: str) -> list[int]:
+def written(tokenizer: text_tokenizer.TextTokenizer, text: str) -> list[int]:
   """Ids of a text that a template wrote itself, so that it makes tokens."""
   tokenizer.published = published.Published(token_names={'bos_token': text})
   template = imported.Imported(tokenizer, '{{ bos_token }}')
@@ -98,7 +98,7 @@ def oracle(template: str):
   import tokenizers  # not with the others: it is not installed everywhere
   import transformers
 
-  values = huggingface.tokenizer_json(_ranks(), patterns.by_name('qwen2'), {})
+  values = huggingface.tokenizer_json(_ranks(), 'qwen2', {})
   fast = tokenizers.Tokenizer.from_str(json.dumps(values))
   for names, is_special in ((SPECIAL, True), (TEXTS, False)):
     fast.add_tokens(

@@ -191,8 +191,10 @@ def test_middles_to_fill_in(sources):
   )
   ids = dict(zip(names, (0, 301, 302, 303), strict=True))
   letters = {chr(i).encode(): i for i in range(1, 300)}
+  bytes_left = {bytes([i]) for i in range(256)}.difference(letters)
+  letters |= {byte: 304 + i for i, byte in enumerate(sorted(bytes_left))}
   cutter = infilling.Infilling(
-    encoding.Tokenizer(letters, 'qwen2', ids, 304), rate=1.0, seed=3
+    encoding.Tokenizer(letters, 'qwen2', ids, 600), rate=1.0, seed=3
   )
   plain, cut = make(sources), make(sources, infill=cutter)
   n_epoch = len(sources[0])  # six epochs of the first

@@ -20,7 +20,7 @@ def test_every_step_in_order():
 def test_made_while_the_step_runs_and_bounded():
   """In the first step, two more batches are made, and not a third."""
   made = [threading.Event() for _ in range(9)]
-  batches = prefetch.ahead(lambda step: made[step].set(), range(9), n_ahead=2)
+  batches = prefetch.ahead(lambda step: made[step].set(), range(9))
   with contextlib.closing(batches):
     for step in range(9):
       next(batches)

@@ -13,11 +13,11 @@ from llm_jax.data import shards
 from llm_jax.evals import bits_per_byte
 from llm_jax.model import transformer
 from llm_jax.tokenizer import (
-  encoding,
+  huggingface,
   infilling,
   published,
+  published_json,
   sentencepiece,
-  text_tokenizer,
 )
 from tests.evals import tiny_checkpoint
 from tests.model import start_params
@@ -50,9 +50,13 @@ def test_first_rows_only(source):
 
 def normalizing(folder):
   del folder
-  rules = text_tokenizer.TextRules(normal_form='NFC')
   ranks = {bytes([i]): i for i in range(256)}
-  return encoding.Tokenizer(ranks, 'qwen2', {'<|endoftext|>': 256}, 257, rules)
+  values = huggingface.tokenizer_json(ranks, 'qwen2', {'<s>': 256})
+  return published_json.JsonTokenizer(
+    values | {'normalizer': {'type': 'NFC'}},
+    vocab_size=257,
+    published=published.Published(prefix_ids=(256,), eos_ids=(256,)),
+  )
 
 
 def with_dummy_prefix(folder):
@@ -78,7 +82,7 @@ def test_vocabularies_that_change_text_are_measured(make, tmp_path):
   )
   source = shards.TokenSource(folder, 'd', 'valid', vocabulary.fingerprint)
   found = bits_per_byte.read(source, vocabulary, max_rows=9).documents
-  form = vocabulary.rules.normal_form or 'NFD'
+  form = 'NFC' if make is normalizing else 'NFD'
   assert found == [unicodedata.normalize(form, t).encode() for t in texts]
 
 

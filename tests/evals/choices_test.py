@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from experiments import evaluate
+from llm_jax.agent import turns
 from llm_jax.chat import formats
 from llm_jax.evals import choices, modes, scoring
 from llm_jax.infer import generate, reading
@@ -24,9 +25,7 @@ def _model(tokenizer=None, is_chat=False, favourite=''):
   params = start_params.init(cfg)
   if favourite:
     params = tiny_checkpoint.favouring(params, favourite)
-  return scoring.Model(
-    cfg, params, tokenizer, formats.choose(tokenizer, is_chat)
-  )
+  return turns.Model(cfg, params, tokenizer, formats.choose(tokenizer, is_chat))
 
 
 def _problem(options, right, question='2+2?'):

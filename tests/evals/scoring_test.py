@@ -4,6 +4,7 @@ import re
 
 import pytest
 
+from llm_jax.agent import turns
 from llm_jax.chat import formats, template
 from llm_jax.evals import scoring
 from llm_jax.infer import generate
@@ -36,7 +37,7 @@ class Script:
 
 
 def _model(is_chat=False):
-  return scoring.Model(
+  return turns.Model(
     tiny_checkpoint.MODEL,
     {},
     TOKENIZER,

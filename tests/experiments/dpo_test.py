@@ -12,26 +12,18 @@ from llm_jax import locks
 from llm_jax.data import preferences
 from llm_jax.losses import preference
 from llm_jax.model import lora
-from llm_jax.optim import optimizers
 from llm_jax.parallel import device_mesh
 from llm_jax.train import checkpoint, metrics, training_loop
-from tests.evals import tiny_checkpoint
+from tests.experiments import stages
 
 CFG = dpo.Config(
   batch_size=4,
   sequence_length=160,
   evaluate_every=8,
-  optimizer=optimizers.Optimizer(
-    matrices='adamw', peak_lr=0.01, warmup_steps=1
-  ),
+  optimizer=stages.adamw(0.01),
   loop=training_loop.LoopConfig(n_steps=8, save_every=3),
   mesh=device_mesh.MeshConfig(data=1),
 )
-
-
-@pytest.fixture(scope='module')
-def base(tmp_path_factory):
-  return str(tiny_checkpoint.write(tmp_path_factory.mktemp('base'), False))
 
 
 @pytest.fixture(scope='module')
@@ -57,12 +49,6 @@ def lines(workdir):
   return [line for line in found if 'loss' in line]
 
 
-def losses(workdir):
-  return [
-    (x['step'], x['loss'].hex(), x['grad_norm'].hex()) for x in lines(workdir)
-  ]
-
-
 def test_it_starts_at_the_reference_and_learns(workdir):
   first, *_, last = lines(workdir)
   assert first['loss'] == pytest.approx(math.log(2), abs=1e-4)
@@ -83,19 +69,9 @@ def test_it_starts_at_the_reference_and_learns(workdir):
 def test_resumed_is_uninterrupted_and_reads_the_reference_it_kept(
   base, pairs, workdir, tmp_path, monkeypatch
 ):
-  write, step = metrics.Writer.metrics, 5
-
-  def end(self, n, values):
-    if n == step:
-      self.close()
-      raise OSError('ended')
-    write(self, n, values)
-
   folder = tmp_path / 'dpo'
-  with monkeypatch.context() as patch:
-    patch.setattr(metrics.Writer, 'metrics', end)
-    with pytest.raises(OSError, match='ended'):
-      dpo.run(CFG, str(folder), base, pairs)
+  with stages.ended_at(5):
+    dpo.run(CFG, str(folder), base, pairs)
   kept = np.load(folder / 'reference_logp.npy')
   assert kept.shape == (80,)
   with monkeypatch.context() as patch:
@@ -112,7 +88,7 @@ def test_resumed_is_uninterrupted_and_reads_the_reference_it_kept(
     dpo.run(CFG, str(folder), base, pairs)
   (n_asked,) = asked
   assert n_asked < 10
-  assert losses(folder) == losses(workdir)
+  assert stages.losses(folder) == stages.losses(workdir)
   ends = [checkpoint.load_model(str(w)) for w in (workdir, folder)]
   assert ends[0].fingerprint == ends[1].fingerprint
 

@@ -12,27 +12,20 @@ from llm_jax.chat import formats
 from llm_jax.data import preferences
 from llm_jax.infer import reading
 from llm_jax.model import likelihood
-from llm_jax.optim import optimizers
 from llm_jax.parallel import device_mesh
 from llm_jax.train import checkpoint, metrics, training_loop
 from tests.evals import tiny_checkpoint
+from tests.experiments import stages
 from tools import score
 
 CFG = reward_model.Config(
   batch_size=4,
   sequence_length=128,
   evaluate_every=6,
-  optimizer=optimizers.Optimizer(
-    matrices='adamw', peak_lr=0.03, warmup_steps=1
-  ),
+  optimizer=stages.adamw(0.03),
   loop=training_loop.LoopConfig(n_steps=12, save_every=3),
   mesh=device_mesh.MeshConfig(data=1),
 )
-
-
-@pytest.fixture(scope='module')
-def base(tmp_path_factory):
-  return str(tiny_checkpoint.write(tmp_path_factory.mktemp('base'), False))
 
 
 @pytest.fixture(scope='module')
@@ -87,22 +80,12 @@ def losses(workdir):
   'step', [5, pytest.param(12, marks=pytest.mark.nightly)]
 )
 def test_resumed_is_uninterrupted_bit_for_bit(
-  step, base, pairs, workdir, tmp_path, monkeypatch
+  step, base, pairs, workdir, tmp_path
 ):
   """Ended before the numbers of a step are on disk, of the last one too."""
-  write = metrics.Writer.metrics
-
-  def end(self, n, values):
-    if n == step and 'grad_norm' in values:
-      self.close()
-      raise OSError('ended')
-    write(self, n, values)
-
   folder = tmp_path / 'reward_model'
-  with monkeypatch.context() as patch:
-    patch.setattr(metrics.Writer, 'metrics', end)
-    with pytest.raises(OSError, match='ended'):
-      reward_model.run(CFG, str(folder), base, pairs)
+  with stages.ended_at(step):
+    reward_model.run(CFG, str(folder), base, pairs)
   reward_model.run(CFG, str(folder), base, pairs)
   assert losses(folder) == losses(workdir)
   ends = [

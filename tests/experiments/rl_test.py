@@ -18,13 +18,13 @@ from llm_jax import files
 from llm_jax.evals import scoring
 from llm_jax.infer import reading
 from llm_jax.model import lora
-from llm_jax.optim import optimizers
 from llm_jax.parallel import device_mesh
 from llm_jax.rl import learn, rollout
 from llm_jax.tasks import addition, prompts, word_problems
 from llm_jax.tokenizer import encoding
 from llm_jax.train import checkpoint, start, training_loop
 from tests.evals import tiny_checkpoint
+from tests.experiments import stages
 
 PATHS = ('metrics.jsonl', 'rollouts.jsonl', 'samples.jsonl')
 
@@ -72,12 +72,11 @@ def numbers(workdir):
 
 
 @pytest.mark.nightly
-def test_sigkill_in_the_middle_of_rollouts(tmp_path):
+def test_sigkill_in_the_middle_of_rollouts(base, tmp_path):
   """At a verdict of step 4 while its other groups are sampled, with PPO."""
-  base = tiny_checkpoint.write(tmp_path / 'base', is_chat=False)
   alone, killed = tmp_path / 'alone', tmp_path / 'killed'
   (tmp_path / 'log').touch()
-  rl.run(config_of(Deadly(log=f'{tmp_path}/log')), str(alone), str(base))
+  rl.run(config_of(Deadly(log=f'{tmp_path}/log')), str(alone), base)
   assert os.path.getsize(tmp_path / 'log') >= 6 * 8  # as many a step
   # Sampler and trainer are of one temperature.
   steps = [x for x in numbers(alone)['metrics.jsonl'] if 'max_ratio' in x]
@@ -87,13 +86,13 @@ def test_sigkill_in_the_middle_of_rollouts(tmp_path):
   program = (
     'from tests.experiments import rl_test as t; from experiments import rl; '
     f'rl.run(t.config_of(t.Deadly(log={cfg.task.log!r})), '
-    f'{str(killed)!r}, {str(base)!r})'
+    f'{str(killed)!r}, {base!r})'
   )
   done = subprocess.run([sys.executable, '-c', program], check=False)
   assert done.returncode == -signal.SIGKILL
   written = (killed / 'rollouts.jsonl').read_text().splitlines()
   assert len(written) == 3 * 3  # three steps of three answers
-  rl.run(cfg, str(killed), str(base))
+  rl.run(cfg, str(killed), base)
   assert numbers(killed) == numbers(alone)
   assert [line['step'] for line in numbers(alone)['rollouts.jsonl']] == [
     step for step in range(1, 7) for _ in range(3)
@@ -104,9 +103,8 @@ def test_sigkill_in_the_middle_of_rollouts(tmp_path):
     assert models[0].step == models[1].step == (2 if part else 6)
 
 
-def test_another_file_of_problems_is_refused(tmp_path, monkeypatch):
+def test_another_file_of_problems_is_refused(base, tmp_path, monkeypatch):
   """Before anything is trained; the file holds fewer than are asked."""
-  base = tiny_checkpoint.write(tmp_path / 'base', is_chat=False)
   path = tmp_path / 'problems.jsonl'
   rows = [
     {
@@ -127,7 +125,7 @@ def test_another_file_of_problems_is_refused(tmp_path, monkeypatch):
   monkeypatch.setattr(start.Stage, 'start', stop)
   for _ in range(2):
     with pytest.raises(Begun):
-      rl.run(cfg, str(tmp_path / 'rl'), str(base))
+      rl.run(cfg, str(tmp_path / 'rl'), base)
   run = json.loads((tmp_path / 'rl' / 'run.json').read_text())
   (mixture,) = run['mixture']  # 6 steps of 4 of 20 problems
   assert (mixture['source'], mixture['problems']) == ('word_problems', 20)
@@ -135,7 +133,7 @@ def test_another_file_of_problems_is_refused(tmp_path, monkeypatch):
   assert run['inputs']['task.path'] == files.sha256(path)
   path.write_text('\n'.join(map(json.dumps, rows[:-1])))
   with pytest.raises(ValueError, match='inputs task.path'):
-    rl.run(cfg, str(tmp_path / 'rl'), str(base))
+    rl.run(cfg, str(tmp_path / 'rl'), base)
 
 
 @pytest.mark.parametrize(
@@ -156,59 +154,53 @@ def test_wrong_configurations_are_refused(changes, message):
     config_of(addition.Addition(), **changes)
 
 
-def test_reinforce_plus_plus_needs_no_groups(tmp_path):
-  base = tiny_checkpoint.write(tmp_path / 'base', is_chat=False)
+def test_reinforce_plus_plus_needs_no_groups(base, tmp_path):
   cfg = config_of(
     addition.Addition(),
     preset='reinforce_plus_plus',
     n_samples=1,
     loop=training_loop.LoopConfig(n_steps=3),
   )
-  rl.run(cfg, str(tmp_path / 'rl'), str(base))
+  rl.run(cfg, str(tmp_path / 'rl'), base)
   lines = [x for x in numbers(tmp_path / 'rl')['metrics.jsonl'] if 'loss' in x]
   assert lines, 'every batch was dead'
   assert all(abs(line['mean_ratio'] - 1) < 0.1 for line in lines)
 
 
-def test_only_adapters_are_taught(tmp_path):
+def test_only_adapters_are_taught(assistant, tmp_path):
   """What is drawn comes from the merged model: ratio 1 before an update."""
-  base = tiny_checkpoint.write(tmp_path / 'base', is_chat=True)
   cfg = config_of(
     addition.Addition(),
     preset='reinforce_plus_plus',
     n_samples=1,
     evaluate_every=3,
     updates=learn.Updates(),
-    optimizer=optimizers.Optimizer(
-      matrices='adamw', peak_lr=1e-2, warmup_steps=0
-    ),
+    optimizer=stages.adamw(1e-2, 0),
     lora=lora.Lora(rank=2, pattern='layers/wq$'),
     loop=training_loop.LoopConfig(n_steps=3),
   )
-  rl.run(cfg, str(tmp_path / 'rl'), str(base))
+  rl.run(cfg, str(tmp_path / 'rl'), assistant)
   lines = [x for x in numbers(tmp_path / 'rl')['metrics.jsonl'] if 'loss' in x]
   assert len(lines) == 3
   assert all(line['max_logp_difference'] < 1e-4 for line in lines)
   before, after = (
     traverse_util.flatten_dict(checkpoint.load_model(str(path)).params, sep='/')
-    for path in (base, tmp_path / 'rl')
+    for path in (assistant, tmp_path / 'rl')
   )
   changed = {k for k in before if not np.array_equal(before[k], after[k])}
   assert changed == {'layers/wq'}
 
 
-def test_adapters_have_no_value_function(tmp_path):
-  base = tiny_checkpoint.write(tmp_path / 'base', is_chat=True)
+def test_adapters_have_no_value_function(assistant, tmp_path):
   cfg = config_of(addition.Addition(), lora=lora.Lora(rank=2))
   with pytest.raises(ValueError, match='an algorithm without one'):
-    rl.run(cfg, str(tmp_path / 'rl'), str(base))
+    rl.run(cfg, str(tmp_path / 'rl'), assistant)
 
 
 @pytest.fixture(scope='module')
-def policy_and_models(tmp_path_factory):
+def policy_and_models(assistant, tmp_path_factory):
   """A chat model, two reward models from it, and a file of prompts."""
   folder = tmp_path_factory.mktemp('rlhf')
-  base = str(tiny_checkpoint.write(folder / 'base', is_chat=True))
   rows = [
     {'prompt': f'q {i}', 'chosen': 'e' * (1 + i % 5), 'rejected': 'xyz'[i % 3]}
     for i in range(60)
@@ -220,14 +212,12 @@ def policy_and_models(tmp_path_factory):
       seed=seed,
       batch_size=4,
       sequence_length=128,
-      optimizer=optimizers.Optimizer(
-        matrices='adamw', peak_lr=0.03, warmup_steps=1
-      ),
+      optimizer=stages.adamw(0.03),
       loop=training_loop.LoopConfig(n_steps=3),
       mesh=device_mesh.MeshConfig(data=1),
     )
-    reward_model.run(cfg, str(folder / f'rm{seed}'), base, [str(file)])
-  return base, [str(folder / f'rm{seed}') for seed in (0, 1)], str(file)
+    reward_model.run(cfg, str(folder / f'rm{seed}'), assistant, [str(file)])
+  return assistant, [str(folder / f'rm{seed}') for seed in (0, 1)], str(file)
 
 
 def with_models(path, **changes):
@@ -236,9 +226,7 @@ def with_models(path, **changes):
     reward='model',
     preset='dr_grpo',
     updates=learn.Updates(),
-    optimizer=optimizers.Optimizer(
-      matrices='adamw', peak_lr=0.01, warmup_steps=0
-    ),
+    optimizer=stages.adamw(0.01, 0),
     loop=training_loop.LoopConfig(n_steps=2),
     **changes,
   )

@@ -15,8 +15,8 @@ from llm_jax.model import lora, params, transformer
 from llm_jax.optim import optimizers
 from llm_jax.parallel import device_mesh
 from llm_jax.tasks import addition, assistant
-from llm_jax.train import checkpoint, metrics, start, training_loop
-from tests.evals import tiny_checkpoint
+from llm_jax.train import checkpoint, start, training_loop
+from tests.experiments import stages
 
 LORA = lora.Lora(rank=2, alpha=4.0, pattern='layers/(wq|wo|down)$')
 CFG = sft.Config(
@@ -25,17 +25,10 @@ CFG = sft.Config(
   task=addition.Addition(),
   n_task=40,
   lora=LORA,
-  optimizer=optimizers.Optimizer(
-    matrices='adamw', peak_lr=0.01, warmup_steps=1
-  ),
+  optimizer=stages.adamw(0.01),
   loop=training_loop.LoopConfig(n_steps=8, save_every=3),
   mesh=device_mesh.MeshConfig(data=1),
 )
-
-
-@pytest.fixture(scope='module')
-def base(tmp_path_factory):
-  return str(tiny_checkpoint.write(tmp_path_factory.mktemp('base'), False))
 
 
 @pytest.fixture(scope='module')
@@ -56,11 +49,6 @@ def newest_state(workdir, base):
   state, loop = stage.start(tx, CFG.lora)
   loop.writer.close()
   return state
-
-
-def losses(workdir):
-  lines = metrics.read(str(workdir / metrics.METRICS))
-  return [(x['step'], x['loss'].hex(), x['grad_norm'].hex()) for x in lines]
 
 
 def test_later_stages_load_base_plus_adapters(base, workdir, caplog):
@@ -95,26 +83,14 @@ def test_later_stages_load_base_plus_adapters(base, workdir, caplog):
     )
 
 
-def test_resumed_is_uninterrupted_bit_for_bit(
-  base, workdir, tmp_path, monkeypatch
-):
+def test_resumed_is_uninterrupted_bit_for_bit(base, workdir, tmp_path):
   """Ended before the numbers of a step are on disk; and it has learnt."""
-  write, step = metrics.Writer.metrics, 5
-
-  def end(self, n, values):
-    if n == step:
-      self.close()
-      raise OSError('ended')
-    write(self, n, values)
-
-  with monkeypatch.context() as patch:
-    patch.setattr(metrics.Writer, 'metrics', end)
-    with pytest.raises(OSError, match='ended'):
-      sft.run(CFG, str(tmp_path / 'sft'), base)
-  assert len(losses(tmp_path / 'sft')) == step - 1
+  with stages.ended_at(5):
+    sft.run(CFG, str(tmp_path / 'sft'), base)
+  assert len(stages.losses(tmp_path / 'sft')) == 4
   sft.run(CFG, str(tmp_path / 'sft'), base)
-  assert losses(tmp_path / 'sft') == losses(workdir)
-  first, last = (float.fromhex(losses(workdir)[i][1]) for i in (0, -1))
+  assert stages.losses(tmp_path / 'sft') == stages.losses(workdir)
+  first, last = (float.fromhex(stages.losses(workdir)[i][1]) for i in (0, -1))
   assert last < first - 0.1
   ends = [checkpoint.load_model(str(w)) for w in (workdir, tmp_path / 'sft')]
   assert ends[0].fingerprint == ends[1].fingerprint

@@ -19,6 +19,7 @@ import pytest
 
 from examples import plurals
 from experiments import rl, sft
+from llm_jax.agent import turns
 from llm_jax.chat import formats
 from llm_jax.data import packing
 from llm_jax.evals import scoring
@@ -128,7 +129,7 @@ def test_a_verifier_teaches_what_it_half_knows(base, tmp_path):
   rl.run(cfg, taught, base)
   before, after = (
     scoring.evaluate(
-      scoring.of_checkpoint(checkpoint.load_model(folder)),
+      turns.of_checkpoint(checkpoint.load_model(folder)),
       plurals.Plurals(),
       evaluation,
       direct=False,

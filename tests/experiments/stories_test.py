@@ -15,6 +15,7 @@ import pytest
 
 import llm_jax
 from experiments import pretrain, rl, sft, tokenize
+from llm_jax.agent import turns
 from llm_jax.evals import scoring
 from llm_jax.optim import optimizers
 from llm_jax.tasks import protocol, splits
@@ -102,7 +103,7 @@ def test_it_becomes_a_chat_model_and_learns_what_pays(tmp_path):
 
 def share(folder, cfg):
   """Of sampled answers that are right."""
-  model = scoring.of_checkpoint(checkpoint.load_model(folder))
+  model = turns.of_checkpoint(checkpoint.load_model(folder))
   return scoring.evaluate(model, Liking(), cfg, direct=False)['sampled']
 
 

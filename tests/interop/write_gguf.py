@@ -12,22 +12,15 @@ import numpy as np
 from safetensors import numpy as safetensors_numpy
 
 _GEMMA = 'gemma3_text'
-_LAYER = {
-  'input_layernorm': 'attn_norm', 'self_attn.q_proj': 'attn_q',
-  'self_attn.k_proj': 'attn_k', 'self_attn.v_proj': 'attn_v',
-  'self_attn.o_proj': 'attn_output', 'mlp.gate_proj': 'ffn_gate',
-  'mlp.up_proj': 'ffn_up', 'mlp.down_proj': 'ffn_down',
-}  # fmt: skip
-_LLAMA = {'post_attention_layernorm': 'ffn_norm'}
-_GEMMA_LAYER = {
-  'self_attn.q_norm': 'attn_q_norm', 'self_attn.k_norm': 'attn_k_norm',
-  'post_attention_layernorm': 'post_attention_norm',
-  'pre_feedforward_layernorm': 'ffn_norm',
-  'post_feedforward_layernorm': 'post_ffw_norm',
-}  # fmt: skip
-_TOP = {
-  'model.embed_tokens': 'token_embd', 'model.norm': 'output_norm',
-  'lm_head': 'output',
+# Of the metadata, behind the architecture; and in config.json.
+_SIZES = {
+  'context_length': 'max_position_embeddings',
+  'embedding_length': 'hidden_size', 'block_count': 'num_hidden_layers',
+  'feed_forward_length': 'intermediate_size',
+  'attention.head_count': 'num_attention_heads',
+  'attention.head_count_kv': 'num_key_value_heads',
+  'attention.key_length': 'head_dim', 'attention.value_length': 'head_dim',
+  'rope.dimension_count': 'head_dim', 'vocab_size': 'vocab_size',
 }  # fmt: skip
 
 
@@ -46,22 +39,14 @@ def write(folder, path, kind=None, tokenizer=None, **more):
   is_gemma = cfg['model_type'] == _GEMMA
   architecture = 'gemma3' if is_gemma else 'llama'
   writer = gguf.GGUFWriter(path, architecture)
-  writer.add_context_length(cfg['max_position_embeddings'])
-  writer.add_embedding_length(cfg['hidden_size'])
-  writer.add_block_count(cfg['num_hidden_layers'])
-  writer.add_feed_forward_length(cfg['intermediate_size'])
-  writer.add_head_count(cfg['num_attention_heads'])
-  writer.add_head_count_kv(cfg['num_key_value_heads'])
+  for key, name in _SIZES.items():
+    writer.add_uint32(f'{architecture}.{key}', cfg[name])
   writer.add_layer_norm_rms_eps(cfg['rms_norm_eps'])
   theta = cfg.get('rope_theta')
   if theta is None:
     theta = cfg['rope_parameters']
     theta = theta.get('full_attention', theta)['rope_theta']
   writer.add_rope_freq_base(theta)
-  writer.add_rope_dimension_count(cfg['head_dim'])
-  writer.add_key_length(cfg['head_dim'])
-  writer.add_value_length(cfg['head_dim'])
-  writer.add_vocab_size(cfg['vocab_size'])
   if is_gemma:
     writer.add_sliding_window(cfg['sliding_window'])
   for key, value in more.items():
@@ -69,6 +54,9 @@ def write(folder, path, kind=None, tokenizer=None, **more):
   if tokenizer is not None:
     tokenizer(writer)
   tensors = safetensors_numpy.load_file(folder / 'model.safetensors')
+  names = gguf.get_tensor_name_map(
+    gguf.MODEL_ARCH[architecture.upper()], cfg['num_hidden_layers']
+  )
   for name, array in tensors.items():
     if is_gemma and 'norm' in name:
       array = array + 1
@@ -81,7 +69,8 @@ def write(folder, path, kind=None, tokenizer=None, **more):
     if wanted:
       raw = gguf.GGMLQuantizationType(wanted)
       data = gguf.quants.quantize(data, raw)
-    writer.add_tensor(_name(name, is_gemma), data, raw_dtype=raw)
+    name = names.get_name(name, try_suffixes=('.weight',))
+    writer.add_tensor(name, data, raw_dtype=raw)
   writer.write_header_to_file()
   writer.write_kv_data_to_file()
   writer.write_tensors_to_file()
@@ -96,15 +85,6 @@ def _in_pairs(array, n_heads):
     for i in range(half):
       rows += [head[i], head[half + i]]
   return np.stack(rows)
-
-
-def _name(name, is_gemma):
-  stem, _, suffix = name.rpartition('.')
-  if stem in _TOP:
-    return f'{_TOP[stem]}.{suffix}'
-  _, _, layer, rest = stem.split('.', 3)
-  table = _LAYER | (_GEMMA_LAYER if is_gemma else _LLAMA)
-  return f'blk.{layer}.{table[rest]}.{suffix}'
 
 
 def add_byte_level(writer, folder, pre):

@@ -101,14 +101,6 @@ def test_nothing_to_draw_gives_no_chart():
   assert charts.lines('h', 'nats', [('a', [(0, None)]), ('b', [])]) is None
 
 
-def test_reference_lines_and_their_names_are_inside():
-  chart = _lines([(0, 1), (1, 2)], reference={'gzip': 5.0, 'xz': 4.0})
-  root = _parse(chart)
-  height = float(root.get('viewBox').split()[3])
-  ys = {text.text: float(text.get('y')) for text in root.iter('text')}
-  assert 0 < ys['gzip'] < ys['xz'] < height - 40
-
-
 HOSTILE = [
   '_under', '$x$', '#000005', 'font-family: x;', 'xlink:href', '你好', '<b>&"',
   'red \x1b[31m', '\u202eback', '\ud800', 'two\nlines', '</svg>',
@@ -167,7 +159,7 @@ def test_intervals_and_bars_are_in_proportion():
 
 def test_colours_and_fonts_are_the_page_s():
   for chart in (
-    _lines([(0, 1), (1, 2)], reference={'gzip': 2.0}),
+    _lines([(0, 1), (1, 2)]),
     charts.bars('h', 'MB', [('a', 0.5, 0.25, '1')]),
     charts.intervals('h', [('a', True, 0.5, (0.25, 1.0))], style=1),
   ):

@@ -7,6 +7,7 @@ import jax
 import numpy as np
 import pytest
 
+from llm_jax.agent import turns
 from llm_jax.infer import generate
 from llm_jax.losses import next_token
 from llm_jax.model import config, transformer
@@ -40,6 +41,11 @@ def sampler(pool, **changes):
   return rollout.Sampler(**(settings | changes))
 
 
+def model_of(made, params):
+  stage = made.stage
+  return turns.Model(CFG, params, TOKENIZER, stage.chat_format, mesh=stage.mesh)
+
+
 @pytest.fixture(name='pool')
 def _pool():
   with futures.ThreadPoolExecutor(2) as pool:
@@ -61,10 +67,11 @@ def test_batch_by_hand():
 def test_draws_are_reproducible_and_their_logps_those_of_training(pool):
   """In the layout of the batch, on the drawn tokens, in float32."""
   params = start_params.init(CFG)
-  drawn = rollout.draw(sampler(pool), params, 3, 0)
+  model = model_of(sampler(pool), params)
+  drawn = rollout.draw(sampler(pool), model, 3, 0)
 
   def answers(step, number=0):
-    one = rollout.draw(sampler(pool), params, step, number)
+    one = rollout.draw(sampler(pool), model, step, number)
     return [group.answers for group in one.groups]
 
   same = [group.answers for group in drawn.groups]
@@ -108,7 +115,7 @@ def test_a_group_is_judged_while_others_are_sampled(pool, monkeypatch):
 
   monkeypatch.setattr(generate, 'generate', generate_all)
   made = sampler(pool, task=Watched(2))
-  drawn = rollout.draw(made, None, 1, 0)
+  drawn = rollout.draw(made, model_of(made, None), 1, 0)
   assert [group.texts for group in drawn.groups] == [
     list('0123'), list('4567')
   ]  # fmt: skip
@@ -134,8 +141,8 @@ def test_dead_groups_are_replaced_until_the_batch_lives(
   right, equal, wrong = [1, 0], [1, 1], [0, 1]
   draws = [[equal, wrong], [equal, equal], [equal, right], [right, right]]
 
-  def draw(sampler, params, step, number):
-    del sampler, params, step
+  def draw(sampler, model, step, number):
+    del sampler, model, step
     groups = [2 * number, 2 * number + 1]  # numbered
     return rollout.Draw(groups, np.array(draws[number], 'f4'), 1.5)
 

@@ -15,7 +15,14 @@ import typing
 
 import pytest
 
-from examples import comparison, countdown, format, multiplication, reversal
+from examples import (
+  comparison,
+  countdown,
+  format,
+  letters,
+  multiplication,
+  reversal,
+)
 from experiments import evaluate, rl, sft
 from llm_jax import config
 from llm_jax.tasks import (
@@ -23,11 +30,11 @@ from llm_jax.tasks import (
   any_task,
   assistant,
   closed_book,
-  letters,
   multiple_choice,
   prompts,
   protocol,
   python_functions,
+  questions,
   word_problems,
 )
 from llm_jax.verify import equality
@@ -41,6 +48,7 @@ EXAMPLES = {
   comparison.Comparison,
   countdown.Countdown,
   format.Format,
+  letters.Letters,
   multiplication.Multiplication,
   reversal.Reversal,
 }
@@ -63,7 +71,7 @@ def tasks(tmp_path_factory):
   """Every task; those of files with a file of 800 rows."""
   folder = tmp_path_factory.mktemp('files')
   draw = random.Random(0)
-  names = [letters.word(draw, 6) for _ in range(800)]
+  names = [questions.word(draw, 6) for _ in range(800)]
   rows = [
     {
       'question': f'{name} has {n} eggs and buys {m}. How many are there?',
@@ -318,7 +326,7 @@ def test_a_recipe_takes_any_task(recipe):
     values = config.to_dict(cfg)
     assert config.from_dict(recipe.Config, values, imported) == cfg
   bindings = ['Config.task = @Letters()', "Letters.kind = 'spell'"]
-  cfg = config.load(recipe.Config, (), bindings)
+  cfg = config.load(recipe.Config, (), bindings, imported)
   assert cfg.task == letters.Letters('spell')
 
 

@@ -1,13 +1,14 @@
 """Ranked answers as tokens and batches: what is kept, left out, and said."""
 
 import json
+from unittest import mock
 
 import numpy as np
 import pytest
 
 from llm_jax.chat import formats, rankings
 from llm_jax.data import preferences as rows_of_preferences
-from llm_jax.tasks import preferences
+from llm_jax.tasks import given, preferences
 from llm_jax.tokenizer import encoding
 from tests.chat import imported_test
 
@@ -25,9 +26,10 @@ def ranked(*answers, ranks=(), prompt='q', place='line 1'):
   return rankings.Ranked(place, messages, [*map(said, answers)], [*ranks])
 
 
-def lay_out(*given, model=64, row=128, chat=CHAT):
-  read = [('mine', one) for one in given]
-  return preferences.lay_out(read, chat, preferences.Length(model, row))
+def lay_out(*found, model=64, row=128, chat=CHAT):
+  read = [('mine', one) for one in found]
+  with mock.patch.object(given, 'read_sources', return_value=read):
+    return preferences.load({}, chat, preferences.Length(model, row))
 
 
 def test_prompt_and_answer_are_the_full_rendering():
@@ -59,10 +61,10 @@ def test_templates_that_open_a_thought(name):
   chat = imported_test.FORMATS[name]
   one = ranked('<think>\nw\n</think>\n\ngood', 'bad')
   (laid_out,), _ = lay_out(one, model=999, row=999, chat=chat)
-  for answer, given in zip(laid_out.group, one.answers, strict=True):
+  for answer, text in zip(laid_out.group, one.answers, strict=True):
     first, ids = answer.parts
     assert [*first] == chat.prompt(one.prompt)
-    assert answer.token_ids == chat.rows([*one.prompt, *given])[0].token_ids
+    assert answer.token_ids == chat.rows([*one.prompt, *text])[0].token_ids
     assert ids[-1] in chat.stop_ids
 
 
@@ -118,8 +120,8 @@ def test_sources_are_read_and_an_empty_one_is_refused(tmp_path, caplog):
 
 
 def test_batches_hold_each_prompt_in_one_row():
-  given = [ranked(*texts) for texts in (('ab', 'c'), ('d', 'e', 'fg'), 'hi')]
-  laid_out, _ = lay_out(*given)
+  texts = ('ab', 'c'), ('d', 'e', 'fg'), 'hi'
+  laid_out, _ = lay_out(*(ranked(*own) for own in texts))
   groups = [one.group for one in laid_out]
   batch_fn, n_rows = rows_of_preferences.make_batch_fn(
     groups, sequence_length=96, batch_size=2, seed=0, pad_id=PAD

@@ -98,7 +98,8 @@ def test_answers_in_the_form_of_math():
 
 
 def test_a_timeout_is_not_equal_and_said(monkeypatch):
-  with contextlib.closing(formula_pool.Pool(cpu_s=0.5)) as pool:
+  monkeypatch.setattr(formula_pool, '_CPU_S', 0.5)
+  with contextlib.closing(formula_pool.Pool()) as pool:
     monkeypatch.setattr(formula_pool, 'shared', lambda: pool)
     score = _score('(x+y+z+w+u)^{900}', r'\boxed{(x+y+z+w)^{900}}')
     assert not score.correct

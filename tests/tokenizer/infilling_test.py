@@ -3,7 +3,14 @@
 import numpy as np
 import pytest
 
-from llm_jax.tokenizer import encoding, infilling, specials, text_tokenizer
+from llm_jax.tokenizer import (
+  encoding,
+  huggingface,
+  infilling,
+  published,
+  published_json,
+  specials,
+)
 
 BYTES = encoding.Tokenizer.from_merges([], 'qwen2')
 WORDS = encoding.Tokenizer.train(['some words of a text or two ' * 9], 338)
@@ -140,14 +147,14 @@ def test_pieces_that_begin_within_a_character_stay():
 def test_published_control_tokens():
   """Qwen's are added tokens, which text makes: such text is not cut."""
   names = ('<|fim_prefix|>', '<|fim_middle|>', '<|fim_suffix|>')
-  added = tuple(
-    text_tokenizer.AddedToken(name, 257 + i, is_special=False)
-    for i, name in enumerate(names)
-  )
   ranks = {bytes([i]): i for i in range(256)}
-  rules = text_tokenizer.TextRules(added=added)
   ends = {'<|endoftext|>': 256}
-  qwen = encoding.Tokenizer(ranks, 'qwen2', ends, 260, rules)
+  added = {name: 257 + i for i, name in enumerate(names)}
+  values = huggingface.tokenizer_json(ranks, 'qwen2', ends)
+  values = huggingface.with_added_tokens(values, added, False)
+  qwen = published_json.JsonTokenizer(
+    values, 260, published=published.Published(eos_ids=(256,))
+  )
   assert infilling.controls(qwen) == (257, 259, 258)
   tokens = [*qwen.encode('a<|fim_middle|>b'), 256]
   assert 258 in tokens

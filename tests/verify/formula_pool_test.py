@@ -62,8 +62,11 @@ def test_hostile_text_changes_nothing(pool, tmp_path):
 
 
 @pytest.mark.parametrize(('answer', 'reference'), _SLOW)
-def test_a_child_that_computes_too_long_is_killed(answer, reference, caplog):
-  with contextlib.closing(formula_pool.Pool(cpu_s=0.5)) as pool:
+def test_a_child_that_computes_too_long_is_killed(
+  answer, reference, caplog, monkeypatch
+):
+  monkeypatch.setattr(formula_pool, '_CPU_S', 0.5)
+  with contextlib.closing(formula_pool.Pool()) as pool:
     child = _child(pool)
     reason = pool.difference(answer, reference)
     assert reason == 'not equal: timed out after 0.5 s of computing'
@@ -75,8 +78,9 @@ def test_a_child_that_computes_too_long_is_killed(answer, reference, caplog):
     assert len(_children(pool)) == 1
 
 
-def test_a_child_that_does_not_compute_is_killed():
-  with contextlib.closing(formula_pool.Pool(wall_s=0.5)) as pool:
+def test_a_child_that_does_not_compute_is_killed(monkeypatch):
+  monkeypatch.setattr(formula_pool, '_WALL_S', 0.5)
+  with contextlib.closing(formula_pool.Pool()) as pool:
     child = _child(pool)
     os.kill(child, signal.SIGSTOP)
     reason = pool.difference('1', '1')
@@ -96,8 +100,9 @@ def test_a_child_that_died_before_is_replaced_and_loses_nothing():
     assert pool.n_killed == 0
 
 
-def test_a_crash_is_said():
-  with contextlib.closing(formula_pool.Pool(cpu_s=60)) as pool:
+def test_a_crash_is_said(monkeypatch):
+  monkeypatch.setattr(formula_pool, '_CPU_S', 60.0)
+  with contextlib.closing(formula_pool.Pool()) as pool:
     child = _child(pool)
     timer = threading.Timer(0.3, os.kill, (child, signal.SIGSEGV))
     timer.start()
@@ -108,10 +113,10 @@ def test_a_crash_is_said():
 
 
 @pytest.mark.skipif(sys.platform != 'linux', reason='no limit elsewhere')
-def test_memory_is_limited():
-  with contextlib.closing(
-    formula_pool.Pool(cpu_s=60, memory_bytes=300 << 20)
-  ) as pool:
+def test_memory_is_limited(monkeypatch):
+  monkeypatch.setattr(formula_pool, '_CPU_S', 60.0)
+  monkeypatch.setattr(formula_pool, '_MEMORY_BYTES', 300 << 20)
+  with contextlib.closing(formula_pool.Pool()) as pool:
     assert pool.difference('1', '1') == ''
     reason = pool.difference(*_SLOW[0])
     assert reason == 'MemoryError in sympy'

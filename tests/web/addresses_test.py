@@ -24,7 +24,7 @@ def write(folder: pathlib.Path, lists: dict[str, str]) -> pathlib.Path:
 def build(cfg, tmp_path, lists) -> hashes.Table:
   folder = write(tmp_path / 'lists', lists)
   addresses.build(cfg, [folder], tmp_path / 'file')
-  return addresses.load(tmp_path / 'file')
+  return hashes.read(tmp_path / 'file')
 
 
 VERDICTS = {
@@ -149,7 +149,7 @@ def test_the_default_list(tmp_path):
   counts = addresses.build(cfg, [], tmp_path / 'file')
   assert set(counts) <= set(cfg.categories)
   assert min(counts.values()) >= 10
-  blocklist = addresses.load(tmp_path / 'file')
+  blocklist = hashes.read(tmp_path / 'file')
   reason = addresses.reject(cfg, blocklist, 'https://www.pornhub.com/view')
   assert reason == 'domain_adult'
   reason = addresses.reject(cfg, blocklist, 'https://en.wikipedia.org/wiki/A')
@@ -196,7 +196,7 @@ def test_random_addresses_equal_the_slow_filter(tmp_path):
 def test_no_address_fails_or_takes_long(tmp_path, n):
   cfg = addresses.UrlFilter()
   addresses.build(cfg, [], tmp_path / 'file')
-  blocklist = addresses.load(tmp_path / 'file')
+  blocklist = hashes.read(tmp_path / 'file')
   start = time.process_time()
   for piece in ('', '%ff', *'a/.@:%[]\ud800é'):
     for template in ['{}', 'http://{}', 'http://[{}', 'http://h/{}', '{}://h']:
@@ -220,7 +220,7 @@ def test_the_lists_of_ut1(tmp_path, data):
     CFG, categories=(), allowed_categories=('liste_blanche',)
   )
   counts = addresses.build(cfg, [folder], tmp_path / 'file')
-  blocklist = addresses.load(tmp_path / 'file')
+  blocklist = hashes.read(tmp_path / 'file')
   kept = []
   for name, n_entries in counts.items():
     entries = []

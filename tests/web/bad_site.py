@@ -24,14 +24,12 @@ class Site:
     answers: path, or host and path -> (status, headers, body), or a function
       of the handler that sends the answer itself.
     requests: (path, user agent, monotonic seconds) in order.
-    clients: TCP port of the client of each request.
     port: TCP port on 127.0.0.1.
   """
 
   def __init__(self):
     self.answers: dict[str, tuple | Callable] = {}
     self.requests: list[tuple[str, str, float]] = []
-    self.clients: list[int] = []
     self.port = 0
 
   @property
@@ -64,7 +62,6 @@ def serve(tls: ssl.SSLContext | None = None, port: int = 0) -> Iterator[Site]:
     def do_GET(self):
       agent = self.headers.get('User-Agent', '')
       site.requests.append((self.path, agent, time.monotonic()))
-      site.clients.append(self.client_address[1])
       named = self.headers.get('Host', '') + self.path
       answer = site.answers.get(named) or site.answers.get(self.path, missing)
       if callable(answer):

@@ -107,7 +107,8 @@ def test_records_hold_what_went_over_the_wire(site, tmp_path):
     block
     == (
       f'GET /1 HTTP/1.1\r\nHost: 127.0.0.1:{site.port}\r\n'
-      f'User-Agent: {agent}\r\nAccept-Encoding: gzip\r\n\r\n'
+      f'User-Agent: {agent}\r\nAccept-Encoding: gzip\r\n'
+      'Connection: close\r\n\r\n'
     ).encode()
   )
   headers, block = by_key['response', '/1']

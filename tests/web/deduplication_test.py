@@ -2,12 +2,10 @@
 
 import itertools
 import random
-import re
 import unicodedata
 
 import numpy as np
 import pytest
-import regex
 
 from llm_jax.web.dedup import deduplication
 from tools import make_golden, make_golden_copies
@@ -48,24 +46,16 @@ def test_normalized_text_decides_on_exact_copies():
   assert resolve(['!!!', '???', '!!!']) == ['', '', 'exact_copy']
 
 
-def slow_normalize(text: str) -> str:
-  text = unicodedata.normalize('NFD', text.lower())
-  text = re.sub(r'\d+', '0', regex.sub(r'\p{Mn}+', '', text))
-  return re.sub(r'[\W_]+', ' ', text).strip()
-
-
-def test_normalize_equals_the_slow_one():
-  # Elsewhere there are ideographs that are one letter each, or nothing.
-  for i in itertools.chain(
-    range(0x3000), range(0x3000, 0x20000, 7), range(0xE0000, 0xE0200)
-  ):
-    text = f'A1{chr(i)}2_b{chr(i)} {chr(i)}'
-    assert deduplication.normalize(text) == slow_normalize(text)
-  generator = random.Random(5)
-  signs = 'aB0 9._\n\u0301\u0660Σσ½²\xa0'
-  for _ in range(2000):
-    text = ''.join(generator.choices(signs, k=12))
-    assert deduplication.normalize(text) == slow_normalize(text)
+@pytest.mark.parametrize(
+  ('text', 'normal'),
+  [
+    ('\nA1½2_b\u0301\xa0Σ9\u0660²', 'a0½0 b σ0²'),
+    ('E\u0301té, 한국 1,000.5\tüç\u0327', 'ete 한국 0 0 0 uc'),
+    ('_ - !', ''),
+  ],
+)
+def test_normalize(text, normal):
+  assert deduplication.normalize(text) == unicodedata.normalize('NFD', normal)
 
 
 @pytest.mark.parametrize('similarity', [0.6, 0.75])

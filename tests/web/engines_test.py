@@ -22,10 +22,9 @@ import pytest
 from pyarrow import parquet
 
 from llm_jax import files, locks
-from llm_jax.web import beam_runner, chain, documents, pipeline
+from llm_jax.web import beam_runner, documents, pipeline
 from llm_jax.web.crawl import warc_write
 from llm_jax.web.dedup import deduplication
-from llm_jax.web.extract import html_text
 from tests.web import corpus
 from tools import make_golden_copies
 
@@ -275,51 +274,18 @@ def test_lists_and_evaluation_sets_remove(warcs, tmp_path):
     corpus.clean(warcs, tmp_path / 'out', **more)
 
 
-def _text_record(text: str, n: int = 0) -> bytes:
-  headers = {'WARC-Target-URI': f'http://h/text{n}'}
-  return warc_write._encode(
-    'conversion', corpus.DATE, headers, block=text.encode()
-  )
-
-
 def test_text_records_pass_without_extraction(tmp_path):
   """WET files: the text is there already, lines and all."""
   text = '\n'.join(corpus.prose(9))
   path = tmp_path / 'a.warc.wet.gz'
-  path.write_bytes(_text_record(text))
+  headers = {'WARC-Target-URI': 'http://h/text'}
+  path.write_bytes(
+    warc_write._encode('conversion', corpus.DATE, headers, text.encode())
+  )
   shard = _plan(tmp_path, [path]).shards[0]
   assert texts(tmp_path) == []
   rows = parquet.read_table(shard.filtered.documents).to_pylist()
   assert [row['text'] for row in rows] == [text]
-
-
-def test_groups_of_pages_change_nothing_and_are_small(tmp_path, monkeypatch):
-  """Also with the cascade, and where pages and texts stand side by side."""
-  pages = [
-    *(corpus.record(f'page{i}', corpus.html(corpus.prose(i))) for i in (1, 2)),
-    corpus.record('german', corpus.html(corpus.GERMAN)),
-    *(_text_record('\n'.join(corpus.prose(i)), i) for i in (3, 4)),
-    corpus.record('page5', corpus.html(corpus.prose(5))),
-    *(_text_record('\n'.join(corpus.GERMAN), i) for i in (6, 7)),
-  ]
-  path = tmp_path / 'a.warc.gz'
-  path.write_bytes(b''.join(pages))
-  cfg = chain.Clean(extraction=html_text.Extraction('cascade'))
-  lists = pipeline.plan(cfg, {path: ''}, tmp_path).lists
-  found = []
-  for size, n_bytes in ((1, 1 << 20), (2, 1 << 20), (99, 3000), (999, 1 << 20)):
-    monkeypatch.setattr(chain, '_GROUP', size)
-    monkeypatch.setattr(chain, '_GROUP_BYTES', n_bytes)
-    steps = chain.Chain(cfg, lists)
-    with open(path, 'rb') as file:
-      sizes = [len(group) for group in steps._groups(file)]
-    expected = {1: [1] * 8, 2: [2] * 4, 99: [2] * 4, 999: [8]}
-    assert sizes == expected[size]
-    steps = chain.Chain(cfg, lists)
-    found.append(([*steps.run(path)], steps.to_json()))
-  assert all(one == found[0] for one in found)
-  names = [document.url.rpartition('/')[2] for document in found[0][0]]
-  assert names == ['page1', 'page2', 'text3', 'text4', 'page5']
 
 
 def _plan(folder: pathlib.Path, paths) -> pipeline.Plan:

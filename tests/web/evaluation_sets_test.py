@@ -7,6 +7,7 @@ import time
 import pytest
 
 from llm_jax import files
+from llm_jax.web.dedup import hashes
 from llm_jax.web.filter import evaluation_sets
 
 CFG = evaluation_sets.Decontamination()
@@ -24,7 +25,7 @@ def build(tmp_path, sets, cfg=CFG):
     paths.append(tmp_path / f'{name}.jsonl')
     paths[-1].write_text(text)
   counts = evaluation_sets.build(cfg, paths, tmp_path / 'index')
-  return evaluation_sets.load(tmp_path / 'index'), counts
+  return hashes.read(tmp_path / 'index'), counts
 
 
 @pytest.mark.parametrize(
@@ -179,7 +180,7 @@ def test_long_text_takes_linear_time(tmp_path):
 def test_every_covered_item_of_real_sets_is_found(tmp_path, data, name):
   (path,) = data.glob(f'{name}.jsonl.gz')
   counts = evaluation_sets.build(CFG, [path], tmp_path / 'index')
-  index = evaluation_sets.load(tmp_path / 'index')
+  index = hashes.read(tmp_path / 'index')
   (count,) = counts.values()
   assert count['not_covered'] < 0.05 * count['items']
   missed = 0

@@ -186,7 +186,7 @@ def test_pages(extractor, part):
       name = generator.choice(CHARSETS)
       started = time.monotonic()
       page = warc.Record(body=body, charset=name)
-      ((_, ((text, reason, _),)),) = child.extract([[page]])
+      text, reason, _ = child.extract(page)
       assert bool(text) != bool(reason)
       text.encode()  # no half characters
       outcomes[reason or 'text'] += 1

@@ -22,33 +22,30 @@ def test_a_table_finds_what_was_written(tmp_path):
   path = tmp_path / 'table'
   parts = [(keys[i : i + 1], code) for i, code in enumerate(codes.tolist())]
   # The second of equal hashes does not count.
-  hashes.write(path, 'test', {'of': 'these'}, [*parts, (keys, 0)])
-  table = hashes.read(path, 'test')
-  assert table.metadata == {'kind': 'test', 'n': 5000, 'of': 'these'}
+  hashes.write(path, {'of': 'these'}, [*parts, (keys, 0)])
+  table = hashes.read(path)
+  assert table.metadata == {'of': 'these'}
   assert np.array_equal(table.find(keys), codes)
   assert len(table.find(keys[2:] + np.uint64(1))) == 0
   assert table.find(np.array([], 'u8')).tolist() == []
-  assert table.hashes.ctypes.data % 8 == 0
   assert not table.hashes.flags.owndata  # mapped, not read
   assert [p.name for p in tmp_path.iterdir()] == ['table']
 
 
 def test_small_tables_find_nothing_else(tmp_path):
   one = np.array([5], 'u8')
-  hashes.write(tmp_path / 'one', 'test', {}, [(one, 5)])
-  table = hashes.read(tmp_path / 'one', 'test')
+  hashes.write(tmp_path / 'one', {}, [(one, 5)])
+  table = hashes.read(tmp_path / 'one')
   assert table.find(np.array([4, 5, 6, 5], 'u8')).tolist() == [5, 5]
-  hashes.write(tmp_path / 'none', 'test', {}, [])
-  table = hashes.read(tmp_path / 'none', 'test')
+  hashes.write(tmp_path / 'none', {}, [])
+  table = hashes.read(tmp_path / 'none')
   assert table.find(np.arange(3)).tolist() == []
-  with pytest.raises(ValueError, match='none is a table of test, not of words'):
-    hashes.read(tmp_path / 'none', 'words')
 
 
-@pytest.mark.parametrize('size', [1, 10, 24, 30, 5000])
+@pytest.mark.parametrize('size', [1, 30, 800])
 def test_a_part_of_a_table_is_refused(tmp_path, size):
   path = tmp_path / 'table'
-  hashes.write(path, 'test', {}, [(np.arange(99, dtype='u8'), 0)])
+  hashes.write(path, {}, [(np.arange(99, dtype='u8'), 0)])
   path.write_bytes(path.read_bytes()[:size])
   with pytest.raises(ValueError, match='table'):
-    hashes.read(path, 'test')
+    hashes.read(path)

@@ -71,7 +71,7 @@ def test_finished_run_is_not_repeated(warcs, finished):
 
 STAGES = (
   'filtered/*.filtered.json',  # one shard is done
-  'filtered/*.copies.npy',
+  'filtered/*.written.json',
   'documents-*.parquet',
   'filtered/.*.tmp',  # a shard is being written
   'funnel.json',

@@ -94,10 +94,6 @@ def test_bad_words():
   assert quality.reject_bad_words(quality.BadWords(), 'darn') == ''
   inner = dataclasses.replace(cfg, whole=False)
   assert quality.reject_bad_words(inner, 'darned') == 'bad_word'
-  some = dataclasses.replace(cfg, keep_fraction=0.3)
-  texts = [f'darn {i}' for i in range(1000)]
-  n_kept = sum(quality.reject_bad_words(some, text) == '' for text in texts)
-  assert abs(n_kept - 300) < 60  # 4 standard deviations
 
 
 def test_prose_passes_and_each_rule_can_be_off():

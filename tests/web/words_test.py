@@ -61,25 +61,6 @@ _PIECES = st.one_of(
 )
 
 
-def _plain_is_right(chunk: str) -> bool:
-  rules = words._rules()
-  cut = words._cut(rules, chunk, rules.exceptions)
-  return words._cut_plain(rules, chunk) in (cut, None)
-
-
-@settings(max_examples=300, deadline=None)
-@given(st.lists(_PIECES, min_size=1, max_size=6).map(''.join))
-def test_the_quick_cut_equals_the_slow_one(chunk):
-  assert _plain_is_right(chunk)
-
-
-def test_the_quick_cut_equals_the_slow_one_on_real_chunks(golden):
-  chunks = [chunk.replace(' ', '') for chunk in golden['chunks']]
-  assert all(map(_plain_is_right, chunks))
-  quick = [words._cut_plain(words._rules(), chunk) for chunk in chunks]
-  assert sum(map(bool, quick)) > len(chunks) / 3
-
-
 @settings(max_examples=150, deadline=None)
 @given(st.lists(_PIECES, max_size=12), st.integers())
 def test_live_spacy_agrees(pieces, seed):

@@ -33,6 +33,7 @@ Call = tuple[Sequence[Any], Mapping[str, Any]]  # positional, by name
 _RESULT_BYTES = 1 << 16  # hostile sets of this size are still read at once
 _OUTPUT_BYTES = 1 << 16
 _REASON_CHARS = 300
+_MEMORY_BYTES = 512 << 20  # address space, of which Python takes 30 MiB
 _START_S = 30.0
 _END_S = 10.0
 _REMEDY = (
@@ -68,13 +69,11 @@ class Execution:
 class Sandbox:
   """A server of isolated processes; may be used from several threads."""
 
-  def __init__(self, timeout_s: float = 3.0, memory_bytes: int = 512 << 20):
+  def __init__(self, timeout_s: float = 3.0):
     """Starts the server and tries whether its walls hold.
 
     Args:
       timeout_s: seconds from the start of a program until it is killed.
-      memory_bytes: address space of a program, of which Python takes about
-        30 MiB.
 
     Raises:
       OSError: if programs cannot be isolated here.
@@ -87,7 +86,7 @@ class Sandbox:
     with theirs:
       self._server = children.start(
         'llm_jax.verify.sandbox.server.main',
-        (theirs.fileno(), math.ceil(timeout_s) + 1, memory_bytes),
+        (theirs.fileno(), math.ceil(timeout_s) + 1, _MEMORY_BYTES),
         flags=('-S', '-s'),  # no site-packages, nothing of the user
         stdout=subprocess.DEVNULL,
         cwd='/',

@@ -15,13 +15,13 @@ come back to a page to see whether it changed.
 
 import contextlib
 import dataclasses
-import email.utils
 import pathlib
 import time
 import urllib.parse
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent import futures
 
+import urllib3
 from absl import logging
 
 from llm_jax import files, locks
@@ -42,7 +42,6 @@ _RETRIED = frozenset({'timeout', 'connection', 'disconnect', 'http_429'})
 _OF_HOST = _RETRIED | {'certificate', 'tls', 'private_address'}
 _MAX_REDIRECTS = 5
 _MAX_SITEMAP_NESTING = 3
-_ROBOTS_KEPT_S = 24 * 3600  # RFC 9309 2.4
 _Job = tuple[str, frontier.Entry | None]
 
 
@@ -149,7 +148,6 @@ def crawl(
       },
     )
     stack.callback(writer.close)
-    stack.callback(client.close)
     state = _Crawl(
       cfg=cfg, seeds=seeds, seen=seen, writer=writer, client=client
     )
@@ -163,10 +161,7 @@ class _Crawl:
     self._cfg, self._seeds, self._seen = cfg, seeds, seen
     self._writer, self._client, self._counts = writer, client, seen.counts
     self._intake = intake.Intake(cfg.scope, seeds, seen)
-    self._rules = {
-      host: robots.from_response(status, text, cfg.user_agent)
-      for host, status, text in seen.robots(time.time() - _ROBOTS_KEPT_S)
-    }
+    self._rules: dict[str, robots.Rules] = {}
     self._ready_at: dict[str, float] = {}  # by host, monotonic seconds
     self._mark = time.monotonic()
     with seen.transaction():
@@ -327,9 +322,10 @@ class _Crawl:
       self._counts[f'robots_{f"http_{status}" if status else text}'] += 1
       if host.errors < self._cfg.max_attempts:
         return self._backoff_s(host.errors)
-    self._seen.set_robots(name, status, text)
     self._rules[name] = rules
-    self._add_sitemaps(name, rules.sitemaps, 1)
+    # Those that an earlier process queued are not counted again.
+    new = [url for url in rules.sitemaps if self._seen.outcome(url) is None]
+    self._add_sitemaps(name, new, 1)
     return 0.0
 
   def _backoff_s(self, n_failures: int) -> float:
@@ -468,11 +464,8 @@ def _first(reasons: Mapping[str, bool]) -> str:
 
 def _retry_after_s(response: fetch.Response) -> float:
   """Seconds of a Retry-After, given as such or as a date; else 0."""
-  value = response.header('Retry-After').strip()
-  if value.isascii() and value.isdigit():
-    return float(value)
   try:
-    date = email.utils.parsedate_to_datetime(value)
-    return max((date - response.date).total_seconds(), 0.0)
-  except (TypeError, ValueError, OverflowError):  # a date without a zone too
+    value = response.header('Retry-After')
+    return urllib3.Retry().parse_retry_after(value)
+  except (urllib3.exceptions.InvalidHeader, ValueError, OverflowError):
     return 0.0

@@ -15,7 +15,6 @@ import errno
 import os
 import pathlib
 import sqlite3
-import time
 from collections.abc import Iterable, Iterator
 from typing import Any
 
@@ -34,9 +33,6 @@ CREATE TABLE IF NOT EXISTS urls (
 );
 CREATE INDEX IF NOT EXISTS waiting ON urls (host, depth, id)
   WHERE outcome IS NULL;
-CREATE TABLE IF NOT EXISTS robots (
-  host TEXT PRIMARY KEY, status INTEGER, text TEXT, seconds REAL
-);
 CREATE TABLE IF NOT EXISTS payloads (
   digest BLOB PRIMARY KEY, record_id TEXT, url TEXT, date TEXT
 ) WITHOUT ROWID;
@@ -46,7 +42,7 @@ PRAGMA user_version = {_VERSION};
 # Outcomes that say that a host cannot be reached or cannot answer now.
 _DOWN = """(
   outcome IN ('timeout', 'connection', 'disconnect', 'certificate', 'tls',
-    'bad_http', 'endless', 'http_429', 'robots_unavailable', 'max_host_errors')
+    'bad_http', 'http_429', 'robots_unavailable', 'max_host_errors')
   OR outcome LIKE 'http_5__')
 """
 _HAVE_PAGES = '(SELECT host FROM urls WHERE warc_file IS NOT NULL)'
@@ -158,7 +154,6 @@ class Frontier:
       f'UPDATE urls SET outcome = NULL, attempts = 0 WHERE {_DOWN} '
       f'AND host NOT IN {_HAVE_PAGES}'
     )
-    self._do(f'DELETE FROM robots WHERE host NOT IN {_HAVE_PAGES}')
     if not self._value(f'SELECT count(*) FROM {_HAVE_PAGES}'):
       self._do('DELETE FROM urls')
       self._do('DELETE FROM counts')
@@ -308,18 +303,6 @@ class Frontier:
       return warc_write.Original(*row)
     self._do('INSERT INTO payloads VALUES (?, ?, ?, ?)', digest, *record)
     return None
-
-  def set_robots(self, name: str, status: int, text: str):
-    """Remembers what a host answered to /robots.txt just now."""
-    self._do(
-      'INSERT OR REPLACE INTO robots VALUES (?, ?, ?, ?)',
-      *(name, status, text, time.time()),
-    )
-
-  def robots(self, since: float) -> list[tuple[str, int, str]]:
-    """Host, status and text of each /robots.txt read at `since` or later."""
-    sql = 'SELECT host, status, text FROM robots WHERE seconds >= ?'
-    return self._do(sql, since).fetchall()
 
 
 @contextlib.contextmanager

@@ -1,7 +1,7 @@
 """64-bit hashes of strings and of runs of words, and tables of them on disk.
 
-A table is one file: sorted hashes, and a small code beside each. It is opened
-by mapping it, so loading costs nothing and all workers of a machine share one
+A table is one Arrow file: sorted hashes, and a small code beside each. It is
+mapped at no cost, and all workers of a machine share one
 copy in the page cache. It holds no strings: a key that is not in it is taken
 for one that is with probability n / 2^64, for 5 M hashes 2.7e-13.
 
@@ -16,12 +16,11 @@ from collections.abc import Iterable
 from typing import Any
 
 import numpy as np
+import pyarrow
 import xxhash
+from pyarrow import feather
 
 from llm_jax import files
-
-_MAGIC = b'llm_jax hashes 3\n'
-_PAGE = 4096  # the hashes start on a page of memory
 
 
 def of_strings(strings: Iterable[str]) -> np.ndarray:
@@ -81,7 +80,6 @@ class Table:
 
 def write(
   path: files.Path,
-  kind: str,
   metadata: dict[str, Any],
   parts: Iterable[tuple[np.ndarray, int]],
 ) -> None:
@@ -89,7 +87,6 @@ def write(
 
   Args:
     path: the file.
-    kind: what `read` will ask for.
     metadata: JSON that `read` gives back.
     parts: hashes in any order with the code of all of them, below 2^16; of
       equal hashes the first counts.
@@ -102,33 +99,25 @@ def write(
     arrays.append(values)
     codes.append(np.full(len(values), code, 'u2'))
   hashes, first = np.unique(np.concatenate(arrays), return_index=True)
-  header = json.dumps({'kind': kind, 'n': len(hashes), **metadata}).encode()
-  size = len(_MAGIC) + 8 + len(header)
+  columns = {'hashes': hashes, 'codes': np.concatenate(codes)[first]}
+  table = pyarrow.table(columns, metadata={'json': json.dumps(metadata)})
   with files.replacing(path) as file:
-    file.write(_MAGIC + len(header).to_bytes(8, 'little') + header)
-    file.write(bytes(-size % _PAGE))
-    file.write(hashes.astype('<u8', copy=False).data)
-    file.write(np.concatenate(codes)[first].astype('<u2', copy=False).data)
+    feather.write_feather(
+      table, file, compression='uncompressed', chunksize=max(len(hashes), 1)
+    )
 
 
-def read(path: pathlib.Path, kind: str) -> Table:
+def read(path: pathlib.Path) -> Table:
   """Maps a table that `write` wrote, in no time and at no memory of its own.
 
   Raises:
     ValueError: it is no such file, or a part of one.
   """
-  bytes_ = np.memmap(path, np.uint8, 'r').view(np.ndarray)
-  start = len(_MAGIC) + 8
-  head = bytes_[:start].tobytes()
-  n_header = int.from_bytes(head[-8:], 'little')
-  if not head.startswith(_MAGIC) or len(bytes_) < start + n_header:
-    raise ValueError(f'{path} is no table of hashes; remove it, build again')
-  metadata = json.loads(bytes_[start : start + n_header].tobytes())
-  if metadata['kind'] != kind:
-    raise ValueError(f'{path} is a table of {metadata["kind"]}, not of {kind}')
-  n = metadata['n']
-  start += n_header + -(start + n_header) % _PAGE
-  if len(bytes_) != start + 10 * n:
-    raise ValueError(f'{path} is a part of a table; remove it, build again')
-  hashes = bytes_[start : start + 8 * n].view('<u8')
-  return Table(metadata, hashes, bytes_[start + 8 * n :].view('<u2'))
+  try:
+    table = feather.read_table(path, memory_map=True)
+    metadata = json.loads(table.schema.metadata[b'json'])
+  except (pyarrow.ArrowException, OSError, TypeError, KeyError) as error:
+    raise ValueError(
+      f'{path} is no whole table of hashes ({error}); remove it, build again'
+    ) from error
+  return Table(metadata, table['hashes'].to_numpy(), table['codes'].to_numpy())

@@ -13,11 +13,9 @@ import contextlib
 import ctypes
 import dataclasses
 import gc
-import itertools
 import logging
-import re
 import signal
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable
 from multiprocessing import connection
 from typing import Any
 
@@ -32,16 +30,6 @@ _EXTRACTORS = ('trafilatura', 'resiliparse', 'cascade')
 _FAVORS = ('', 'precision', 'recall')
 _LARGE_BYTES = 200_000
 _LIBC = ctypes.CDLL(None)
-_QUOTED = re.compile('"[^"]*"|\'[^\']*\'')
-# Void, or closed by the next of their kind.
-_FLAT_TAGS = """area base br col dd dt embed hr img input li link meta option p
-param source td th tr track wbr"""
-# What opens or closes an element that may hold others: '' or '/'.
-_NESTING = re.compile(
-  rf'<(/?)(?!(?:{"|".join(_FLAT_TAGS.split())})(?![a-z0-9]))[a-z]',
-  re.IGNORECASE | re.ASCII,
-)
-_DEEPER = {'': 1, '/': -1}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -53,8 +41,6 @@ class Extraction:
       decides whether a page is kept, trafilatura's is what is kept of it.
     favor: what trafilatura favours: '', `precision` or `recall`.
     max_html_bytes: a larger page is removed, as parsers need quadratic time.
-    max_depth: a page whose tags may nest deeper is removed at once.
-    max_attributes: the same for attributes of one tag.
     deadline_s: CPU seconds for one page, above which it is removed.
     max_wall_s: seconds that a child may be silent; far above the deadline,
       so that it ends a child that hangs and never one that waits for a core.
@@ -67,8 +53,6 @@ class Extraction:
   extractor: str = 'trafilatura'
   favor: str = ''
   max_html_bytes: int = 2 << 20
-  max_depth: int = 4000
-  max_attributes: int = 10_000
   deadline_s: float = 20.0
   max_wall_s: float = 600.0
   drop_repeated_lines: bool = True
@@ -133,32 +117,6 @@ def _tidy(text: str, drop_repeated_lines: bool) -> str:
   return '\n'.join(lines).strip()
 
 
-def refuse(cfg: Extraction, page: str) -> str:
-  """Whether a page would hold a parser for long, told without parsing it.
-
-  The deadline ends what this does not see.
-
-  Args:
-    cfg: the limits.
-    page: HTML source.
-
-  Returns:
-    `html_too_deep`, `html_too_many_attributes` or ''.
-  """
-  # Seldom are there as many tags that open something.
-  n_tags = page.count('<')
-  if n_tags > cfg.max_depth and n_tags - page.count('</') > cfg.max_depth:
-    changes = map(_DEEPER.__getitem__, _NESTING.findall(page))
-    if max(itertools.accumulate(changes), default=0) > cfg.max_depth:
-      return 'html_too_deep'
-  for part in page.split('>'):
-    if len(part) > 2 * cfg.max_attributes:
-      tag = _QUOTED.sub('""', part[part.rfind('<') :])
-      if len(tag.split()) > cfg.max_attributes:
-        return 'html_too_many_attributes'
-  return ''
-
-
 def _keep_all(_: str) -> tuple[None, bool]:
   """Judges a text as worth the slow extractor, and says nothing of it."""
   return None, True
@@ -168,8 +126,6 @@ class Extractor:
   """Extracts pages in a child process, one after the other.
 
   A child that dies takes one page with it; the next page gets a new one.
-  Pages go to it in groups: processes that take turns at every page find
-  nothing of their own in the caches of a core.
   """
 
   def __init__(self, cfg: Extraction, judge: Judge = _keep_all):
@@ -199,70 +155,36 @@ class Extractor:
     self._child.kill()
     self._child.join()
 
-  def extract(
-    self, groups: Iterable[Sequence[warc.Record]]
-  ) -> Iterator[tuple[Sequence[warc.Record], list[Reply]]]:
-    """The texts of groups of pages.
-
-    The child is at a group while the next one is asked for, and while the
-    texts of the one before are worked on.
+  def extract(self, page: warc.Record) -> Reply:
+    """The text of a page.
 
     Args:
-      groups: pages; of conversions, which are text, the characters are
-        decoded and no more. No group is empty.
+      page: of a conversion, which is text, the characters are decoded and no
+        more.
 
-    Yields:
-      A group, and (text, reason, what `judge` said) of each of its pages. One
-      of the first two is empty: the text, in a cascade resiliparse's if
-      `judge` said no to it; or `html_too_deep`, `html_too_many_attributes`,
-      `deadline`, `parser_crash`, `parser_error`, `parser_hang` or `no_text`.
-      What `judge` said is of resiliparse's text in a cascade.
+    Returns:
+      (text, reason, what `judge` said). One of the first two is empty: the
+      text, in a cascade resiliparse's if `judge` said no to it; or `deadline`,
+      `parser_crash`, `parser_error`, `parser_hang` or `no_text`. What `judge`
+      said is of resiliparse's text in a cascade.
     """
-    groups = iter(groups)
-    pages = next(groups, ())
-    self._send(pages)
-    try:
-      while pages:
-        following = next(groups, ())
-        done, replies = pages, self._receive(pages)
-        pages = following
-        self._send(pages)
-        yield done, replies
-    finally:
-      if pages:  # nobody waits for its replies
-        self.close()
-
-  def _send(self, pages: Sequence[warc.Record]):
-    if not pages:
-      return
     if self._pipe.closed:
       self._start()
-    with contextlib.suppress(OSError):  # it is dead, as `_receive` will find
-      self._pipe.send(pages)
-
-  def _receive(self, pages: Sequence[warc.Record]) -> list[Reply]:
-    """The replies to pages that were sent."""
-    replies: list[Reply] = []
-    while len(replies) < len(pages):
-      reason = ''
-      try:
-        if self._pipe.poll(self._cfg.max_wall_s):
-          replies.append(self._pipe.recv())
-        else:
-          reason = 'parser_hang'
-      except (EOFError, OSError):
-        self._child.join()
-        is_late = self._child.exitcode == -signal.SIGPROF
-        reason = 'deadline' if is_late else 'parser_crash'
-      if reason:
-        replies.append(('', reason, None))
-        self.close()
-        self._send(pages[len(replies) :])
-    return replies
+    try:
+      self._pipe.send(page)
+      if self._pipe.poll(self._cfg.max_wall_s):
+        return self._pipe.recv()
+      reason = 'parser_hang'
+    except (EOFError, OSError):
+      self._child.join()
+      is_late = self._child.exitcode == -signal.SIGPROF
+      reason = 'deadline' if is_late else 'parser_crash'
+    self.close()
+    return '', reason, None
 
 
 def _serve(cfg: Extraction, judge: Judge, pipe: connection.Connection):
-  """The child: a reply to each page of a group."""
+  """The child: a reply to each page."""
   pool.end_with_parent()
   logging.disable()  # trafilatura's lines on pages that are counted anyway
   if cfg.extractor != 'resiliparse':
@@ -271,13 +193,13 @@ def _serve(cfg: Extraction, judge: Judge, pipe: connection.Connection):
   gc.freeze()
   gc.disable()
   with contextlib.suppress(EOFError):  # at the end of the pipe
-    while pages := pipe.recv():
-      for page in pages:
-        pipe.send(_reply(cfg, judge, page))
+    while True:
+      page = pipe.recv()
+      pipe.send(_reply(cfg, judge, page))
       gc.collect()
-      # What trees of large pages leave free goes back to the system, or a child
-      # keeps what its largest pages took, and grows by half.
-      is_large = max(len(page.body) for page in pages) > _LARGE_BYTES
+      # What the tree of a large page leaves free goes back to the system, or a
+      # child keeps what its largest pages took, and grows by half.
+      is_large = len(page.body) > _LARGE_BYTES
       if is_large and hasattr(_LIBC, 'malloc_trim'):  # of glibc
         _LIBC.malloc_trim(0)
 
@@ -293,7 +215,7 @@ def _reply(cfg: Extraction, judge: Judge, page: warc.Record) -> Reply:
     is_text = page.kind == 'conversion'
     if is_text:
       text = source.strip()
-    elif not (reason := refuse(cfg, source)):
+    else:
       text = extract(fast if is_cascade else cfg, source)
     if text:
       said, is_kept = judge(text)

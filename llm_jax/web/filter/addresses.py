@@ -17,7 +17,7 @@ appendix on URL filtering, for the method and for the categories of UT1.
 
 import contextlib
 import dataclasses
-import gzip
+import io
 import itertools
 import pathlib
 import re
@@ -30,7 +30,7 @@ from llm_jax import files
 from llm_jax.web.dedup import hashes
 
 _DEFAULT_LISTS = pathlib.Path(__file__).with_name('blocklist')
-_FLAT = re.compile(r'(.+)\.(domains|urls)\.txt(?:\.gz)?')
+_LIST = re.compile(r'([^/]+)(?:/|\.)(domains|urls)(?:\.txt)?(?:\.gz)?')
 _WORD = re.compile('[a-z0-9]+')
 _WWW = re.compile(r'^www[0-9]{0,2}\.(?=.+\.)')
 _AUTHORITY_END = re.compile('[/?]')
@@ -38,7 +38,6 @@ _PART_END = re.compile('[/?&;=]')
 # A page has few parents; an address made of slashes must not cost more.
 _MAX_PARTS = 64
 _MAX_HOST = 254  # characters; no longer host has an address
-_KIND = 'addresses'
 _BLOCK = 1 << 18  # entries hashed at a time
 _CATEGORIES = """adult mixed_adult malware phishing cryptojacking stalkerware
 ddos agressif gambling arjel dating chat filehosting warez"""
@@ -91,7 +90,7 @@ def build(
   Args:
     cfg: the categories.
     folders: lists in the layout of UT1.
-    path: the file for `load`.
+    path: the file for `hashes.read`.
 
   Returns:
     Entries read by category; a chosen category without a list is left out.
@@ -120,17 +119,8 @@ def build(
         parts.append((block, code))
         counts[name] = counts.get(name, 0) + len(block)
   metadata = {'categories': names, 'n_allowed': len(cfg.allowed_categories)}
-  hashes.write(path, _KIND, metadata, parts=parts)
+  hashes.write(path, metadata, parts)
   return counts
-
-
-def load(path: pathlib.Path) -> hashes.Table:
-  """What `build` wrote: codes are numbers of categories, allowed ones first.
-
-  Raises:
-    ValueError: it is no such file.
-  """
-  return hashes.read(path, _KIND)
 
 
 def reject(cfg: UrlFilter, blocklist: hashes.Table, url: str) -> str:
@@ -208,18 +198,17 @@ def _prefixes(host: str, rest: str) -> list[str]:
 
 def _lists(folder: pathlib.Path) -> Iterator[tuple[str, str, pathlib.Path]]:
   """Category, kind and path of each list of a folder."""
-  for path in sorted(folder.iterdir()):
-    if match := _FLAT.fullmatch(path.name):
+  for path in sorted([*folder.glob('*'), *folder.glob('*/*')]):
+    match = _LIST.fullmatch(path.relative_to(folder).as_posix())
+    if match and path.is_file():
       yield match[1], match[2], path
-    for kind in ('domains', 'urls'):
-      for name in (kind, f'{kind}.gz'):
-        if (path / name).is_file():
-          yield path.name, kind, path / name
 
 
 def _hashed_entries(kind: str, path: pathlib.Path) -> Iterator[np.ndarray]:
-  opened = gzip.open if path.suffix == '.gz' else open
-  with opened(path, 'rt', encoding='utf-8', errors='surrogateescape') as file:
+  with (
+    files.opened(path) as raw,
+    io.TextIOWrapper(raw, 'utf-8', 'surrogateescape') as file,
+  ):
     keys = _keys(file, kind)
     while block := list(itertools.islice(keys, _BLOCK)):
       yield hashes.of_strings(block)

@@ -30,7 +30,6 @@ _UNSPACED = re.compile(
   '\U00020000-\U0003ffff]'
 )
 _FEW_ITEMS = 10
-_KIND = 'evaluation sets'
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,7 +71,7 @@ def build(
     jsonl_paths: one set each, `<name>.jsonl` or `<name>.jsonl.gz`: one object
       a line, whose strings at any depth are its texts, so lists of choices
       and OpenAI's messages too. Of a run in two sets the first counts.
-    path: the file for `load`.
+    path: the file for `hashes.read`.
 
   Returns:
     By set: `items`, `not_covered` (items without a run that is looked for),
@@ -108,17 +107,8 @@ def build(
       'common_n_grams': int((~is_kept).sum()),
     }
   metadata = {'names': list(counts), 'lengths': sorted(lengths)}
-  hashes.write(path, _KIND, metadata, parts=parts)
+  hashes.write(path, metadata, parts)
   return counts
-
-
-def load(path: pathlib.Path) -> hashes.Table:
-  """What `build` wrote: codes are numbers of sets.
-
-  Raises:
-    ValueError: it is no such file.
-  """
-  return hashes.read(path, _KIND)
 
 
 def reject(cfg: Decontamination, index: hashes.Table, text: str) -> str:

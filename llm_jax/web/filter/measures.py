@@ -1,8 +1,7 @@
 """What the rules ask of the words of a text, as arrays.
 
-A chunk of text that was met before is looked up with all measures of its
-words, so that rules on thousands of words are a few calls of numpy. It does
-NOT judge.
+A word that was met before is looked up with all its measures, so that rules on
+thousands of words are a few calls of numpy. It does NOT judge.
 """
 
 import dataclasses
@@ -24,12 +23,11 @@ _ROW = np.dtype(
     ('lengths', '<i4'),
     ('is_plain', '?'),
     ('has_letter', '?'),
-    ('is_joined', '?'),
-    ('unused', '?'),
+    ('unused', '<i2'),
   ]
 )
-_PACK = struct.Struct('<QI???x').pack
-_CACHE_SIZE = 1 << 15  # of chunks, and of words
+_PACK = struct.Struct('<QI??xx').pack
+_CACHE_SIZE = 1 << 15  # of words
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,16 +59,14 @@ def of_text(text: str) -> Words:
   >>> measures.lengths.tolist(), measures.is_plain.tolist()
   ([2, 5, 1], [True, True, False])
   """
-  chunks = text.split()
-  table = np.frombuffer(b''.join(map(_rows_of_chunk, chunks)), _ROW)
-  if table['is_joined'].any() and words_of.neighbours_change(text, chunks):
-    return of_words(words_of.split(text))
-  return _words(table)
+  return of_words(words_of.split(text))
 
 
 def of_words(strings: Iterable[str]) -> Words:
   """The measures of given words."""
-  return _words(np.frombuffer(b''.join(map(_row_of_word, strings)), _ROW))
+  table = np.frombuffer(b''.join(map(_row_of_word, strings)), _ROW)
+  names = [field.name for field in dataclasses.fields(Words)]
+  return Words(*(np.ascontiguousarray(table[name]) for name in names))
 
 
 def powers(n: int) -> tuple[np.ndarray, np.ndarray]:
@@ -86,26 +82,14 @@ def _powers(n_bits: int) -> tuple[np.ndarray, np.ndarray]:
   return values[0], values[1]
 
 
-def _words(table: np.ndarray) -> Words:
-  names = [field.name for field in dataclasses.fields(Words)]
-  return Words(*(np.ascontiguousarray(table[name]) for name in names))
-
-
 @functools.lru_cache(_CACHE_SIZE)
-def _rows_of_chunk(chunk: str) -> bytes:
-  words, pieces = words_of.cut(chunk)
-  # Neighbours can hinder that pieces are put together again.
-  return b''.join(_row_of_word(word, words != pieces) for word in words)
-
-
-@functools.lru_cache(_CACHE_SIZE)
-def _row_of_word(word: str, is_joined: bool = False) -> bytes:
+def _row_of_word(word: str) -> bytes:
   value = 0
   for char in reversed(word):
     value = (value * _BASE + _of_character(char)) & _MASK
   is_plain = not english_words.symbols().issuperset(word)
   has_letter = word.isalpha() or any(map(str.isalpha, word))
-  return _PACK(value, len(word), is_plain, has_letter, is_joined)
+  return _PACK(value, len(word), is_plain, has_letter)
 
 
 @functools.cache

@@ -12,7 +12,6 @@ which FineWeb is made.
 
 import dataclasses
 import functools
-import hashlib
 import re
 from collections.abc import Iterator
 
@@ -100,13 +99,10 @@ class BadWords:
     words: lower-case words and phrases; none turns the rule off.
     whole: match between characters that belong to no word; False for
       languages that write without spaces.
-    keep_fraction: of the pages that hold one, kept all the same; the text
-      decides which.
   """
 
   words: tuple[str, ...] = ()
   whole: bool = True
-  keep_fraction: float = 0.0
 
 
 @dataclasses.dataclass(frozen=True)
@@ -232,11 +228,8 @@ def reject_bad_words(cfg: BadWords, text: str) -> str:
   Returns:
     'bad_word' or ''.
   """
-  if not cfg.words or not _bad_words(cfg).search(text.lower()):
-    return ''
-  digest = hashlib.blake2b(text.encode(errors='replace'), digest_size=8)
-  share = int.from_bytes(digest.digest(), 'big') / (1 << 64)
-  return '' if share < cfg.keep_fraction else 'bad_word'
+  is_bad = cfg.words and _bad_words(cfg).search(text.lower())
+  return 'bad_word' if is_bad else ''
 
 
 @functools.lru_cache(maxsize=4)

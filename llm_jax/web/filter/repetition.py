@@ -17,7 +17,6 @@ from llm_jax.web.filter import measures
 # A literal first character, which is found fast.
 _PARAGRAPH_BREAK = re.compile(r'\n\n\n*')
 _LINE_BREAK = re.compile(r'\n\n*')
-_MULTIPLIER = np.uint64(0x9E3779B97F4A7C15)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -87,15 +86,13 @@ def _rules(
   n, n_chars = duplicates(lines)
   yield 'duplicate_lines', n / len(lines) > cfg.max_duplicate_lines
   yield 'duplicate_line_chars', n_chars / size > cfg.max_duplicate_line_chars
-  grams = _Grams(words)
   for name, count, limits in (
-    ('top_{}_gram', grams.top_chars, cfg.top_n_grams),
-    ('duplicate_{}_grams', grams.duplicate_chars, cfg.duplicate_n_grams),
+    ('top_{}_gram', _top_chars, cfg.top_n_grams),
+    ('duplicate_{}_grams', _duplicate_chars, cfg.duplicate_n_grams),
   ):
     for n, limit in limits:
       if len(words) >= n:
-        enough = limit * size * (1 - 1e-9)  # rounding does not decide
-        yield name.format(n), count(n, enough) / size > limit
+        yield name.format(n), count(words, n) / size > limit
 
 
 def duplicates(elements: Sequence[str]) -> tuple[int, int]:
@@ -109,92 +106,47 @@ def duplicates(elements: Sequence[str]) -> tuple[int, int]:
   return n_duplicates, sum(map(len, elements)) - sum(map(len, different))
 
 
-class _Grams:
-  """Runs of n words as 64-bit hashes, without a loop over the words.
+def _runs(
+  words: measures.Words, n: int, gap: int
+) -> tuple[np.ndarray, np.ndarray]:
+  """Hashes and characters of all n words with `gap` spaces between them.
 
   The hash of characters c_s .. c_e is Σ f(c_i)·B^(i - s) modulo 2^64 with an
-  odd B, so one running sum over the words gives that of every run. The slow
-  twin is a loop over strings; tests/web/rules_test.py holds the two equal.
+  odd B and f of a space 0, so one running sum over the words gives that of
+  every run. The slow twin is a loop over strings; tests/web/rules_test.py holds
+  the two equal.
   """
-
-  def __init__(self, words: measures.Words):
-    self._words = words.hashes
-    self._ends = np.cumsum(words.lengths, dtype='i8')
-    self._starts = self._ends - words.lengths
-    powers, inverses = measures.powers(int(words.lengths.sum()))
-    self._inverses = inverses[self._starts]
-    self._sums = np.zeros(len(self._ends) + 1, 'u8')
-    np.cumsum(words.hashes * powers[self._starts], out=self._sums[1:])
-    self._pairs = _most_times(self._spaced(2))
-
-  def _joined(self, n: int) -> np.ndarray:
-    """Hashes of n words written without spaces."""
-    sums = self._sums[n:] - self._sums[:-n]
-    return sums * self._inverses[: len(sums)]
-
-  def _spaced(self, n: int) -> np.ndarray:
-    """Hashes of n words, which differ if any word does."""
-    hashes = self._words
-    for offset in range(1, n):  # wraps around on purpose
-      hashes = hashes[:-1] * _MULTIPLIER
-      hashes = (hashes ^ (hashes >> np.uint64(29))) + self._words[offset:]
-    return hashes
-
-  def _lengths(self, n: int) -> np.ndarray:
-    """Characters of each n words, without spaces."""
-    return self._ends[n - 1 :] - self._starts[: len(self._starts) - n + 1]
-
-  def top_chars(self, n: int, enough: float) -> int:
-    """Characters, single spaces included, in the most frequent n words.
-
-    Of equally frequent ones, the one that came first counts. A result of at
-    most `enough` is a bound: n words are no more frequent than their first
-    two.
-    """
-    lengths = self._lengths(n) + n - 1
-    if n > 1:
-      bound = int((lengths * self._pairs[: len(lengths)]).max())
-      if bound <= enough:
-        return bound
-    _, first, times = np.unique(
-      self._spaced(n), return_index=True, return_counts=True
-    )
-    return int(times.max() * lengths[first[times == times.max()].min()])
-
-  def duplicate_chars(self, n: int, enough: float) -> int:
-    """Characters in n words that stood before; the scan jumps over each.
-
-    A result of at most `enough` is a bound.
-    """
-    hashes = self._joined(n)
-    places = np.flatnonzero(_most_times(hashes) > 1)
-    order = np.argsort(hashes[places], kind='stable')
-    keys = hashes[places[order]]
-    again = np.sort(places[order[1:][keys[1:] == keys[:-1]]])
-    starts, ends = self._starts[again], self._ends[again + n - 1]
-    bound = int((ends - np.maximum(starts, np.append(0, ends[:-1]))).sum())
-    if bound <= enough:
-      return bound
-    lengths = self._lengths(n)[places].tolist()
-    seen: set[int] = set()
-    position = n_chars = 0
-    keys = hashes[places].tolist()
-    for place, key, length in zip(places.tolist(), keys, lengths, strict=True):
-      if place < position:
-        continue
-      if key in seen:
-        n_chars += length
-        position = place + n
-      else:
-        seen.add(key)
-    return n_chars
+  ends = np.cumsum(words.lengths + gap, dtype='i8') - gap
+  starts = (ends - words.lengths)[: len(words) - n + 1]
+  powers, inverses = measures.powers(int(ends[-1]) + 1)
+  sums = np.zeros(len(words) + 1, 'u8')
+  np.cumsum(words.hashes * powers[ends - words.lengths], out=sums[1:])
+  return (sums[n:] - sums[:-n]) * inverses[starts], ends[n - 1 :] - starts
 
 
-def _most_times(hashes: np.ndarray) -> np.ndarray:
-  """How often each hash stands there, or more where some share high bits.
+def _top_chars(words: measures.Words, n: int) -> int:
+  """Characters, single spaces included, in the most frequent n words.
 
-  Counting is several times as fast as sorting.
+  Of equally frequent ones, the one that came first counts.
   """
-  n_bits = len(hashes).bit_length() + 3
-  buckets = (hashes >> np.uint64(64 - n_bits)).astype('i8')
-  return np.bincount(buckets)[buckets]
+  hashes, lengths = _runs(words, n, gap=1)
+  values, times = np.unique(hashes, return_counts=True)
+  is_top = np.isin(hashes, values[times == times.max()])
+  return int(times.max() * lengths[is_top.argmax()])
+
+
+def _duplicate_chars(words: measures.Words, n: int) -> int:
+  """Characters in n words that stood before; the scan jumps over each."""
+  hashes, lengths = _runs(words, n, gap=0)
+  values, times = np.unique(hashes, return_counts=True)
+  places = np.flatnonzero(np.isin(hashes, values[times > 1]))
+  seen: set[int] = set()
+  end = n_chars = 0
+  keys = hashes[places].tolist()
+  for place, key in zip(places.tolist(), keys, strict=True):
+    if place >= end and key in seen:
+      n_chars += int(lengths[place])
+      end = place + n
+    elif place >= end:
+      seen.add(key)
+  return n_chars

@@ -12,15 +12,12 @@ as datatrove's SpaCyTokenizer('en') calls it.
 
 import functools
 import itertools
-import operator
 import re
 import unicodedata
 from collections.abc import Iterator, Sequence
 
 from llm_jax.web.filter import english_words
 
-# A prefix wherever they stand first, and a suffix wherever they stand last.
-_SIGNS = '!"#&\'()*,:;<>?[]_`{}'
 _UNIT = re.compile(r'[0-9]([^0-9]+)\Z')
 _SPACE = re.compile(r'(\s+)')
 
@@ -30,11 +27,9 @@ class _Rules:
 
   Attributes:
     exceptions: chunks and their words.
-    cores: exceptions without signs and dots around them.
     longest: characters of the longest exception.
     joined: words of an exception when cut by rule -> its own words, where
       both differ or may hide another.
-    words_of_joined: all words in these.
     longest_joined: words of the longest of them.
     joined_lengths: first words of them -> how many words they have.
     prefix: one prefix, to match.
@@ -48,7 +43,6 @@ class _Rules:
 
   def __init__(self):
     self.exceptions = english_words.exceptions()
-    self.cores = {word.strip(_SIGNS + '.') for word in self.exceptions}
     self.longest = max(map(len, self.exceptions))
     lower, upper, letter = english_words.letters()
     icons = english_words.as_class('icons')
@@ -86,7 +80,6 @@ class _Rules:
       if len(cut) > 1:
         self.joined[cut] = words
         self.joined_lengths.setdefault(cut[0], set()).add(len(cut))
-    self.words_of_joined = set(itertools.chain(*self.joined))
     self.longest_joined = max(map(len, self.joined))
 
 
@@ -96,10 +89,14 @@ def split(text: str) -> list[str]:
   >>> split("It isn't 3.5km, is it?")
   ['It', 'is', "n't", '3.5', 'km', ',', 'is', 'it', '?']
   """
-  chunks = text.split()
-  if neighbours_change(text, chunks):
-    return [*itertools.chain(*map(_split_line, text.splitlines()))]
-  return [word for chunk in chunks for word in _known(chunk)[0]]
+  words: list[str] = []
+  for line in text.splitlines():
+    cuts = [_known(chunk) for chunk in line.split()]
+    if all(cut is pieces for cut, pieces in cuts):
+      words += itertools.chain(*(cut for cut, _ in cuts))
+    else:
+      words += _split_line(line)
+  return words
 
 
 def cut(chunk: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
@@ -107,7 +104,7 @@ def cut(chunk: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
 
   Returns:
     Its words, and what they were before exceptions were put together again;
-    neighbours can hinder that, see `neighbours_change`.
+    neighbours can hinder that, see `_split_line`.
   """
   rules = _rules()
   words = rules.exceptions.get(chunk)
@@ -115,37 +112,13 @@ def cut(chunk: str) -> tuple[tuple[str, ...], tuple[str, ...]]:
     words = (chunk,)  # no rule cuts these
   if words:
     return words, words
-  pieces = _cut_plain(rules, chunk) or _cut(rules, chunk, rules.exceptions)
+  pieces = _cut(rules, chunk, rules.exceptions)
   if rules.joined_lengths.keys().isdisjoint(pieces):
     return pieces, pieces
   return _join_exceptions(rules, pieces), pieces
 
 
-_known = functools.lru_cache(maxsize=1 << 14)(cut)
-
-
-def neighbours_change(text: str, chunks: Sequence[str]) -> bool:
-  """Whether a text has other words than its chunks have alone.
-
-  Args:
-    text: the text.
-    chunks: what stands between its spaces.
-  """
-  joined = {c for c in chunks if operator.ne(*_known(c))}
-  # Only words of exceptions, side by side, can make a difference.
-  beside: set[str] = set()
-  for i, chunk in enumerate(chunks if joined else ()):
-    if chunk in joined:
-      beside.update(_known(chunks[i - 1])[1][-1:] if i else ())
-      beside.update(*(_known(c)[1][:1] for c in chunks[i + 1 : i + 2]))
-  if beside.isdisjoint(_rules().words_of_joined):
-    return False
-  for line in text.splitlines():
-    chunks = line.split()
-    if not joined.isdisjoint(chunks):
-      if _split_line(line) != [w for c in chunks for w in _known(c)[0]]:
-        return True
-  return False
+_known = functools.lru_cache(maxsize=1 << 15)(cut)
 
 
 def sentences(text: str) -> list[str]:
@@ -213,31 +186,6 @@ def _split_line(line: str) -> list[str]:
       after += cuts[last][1]
     words += _join_exceptions(rules, cut[1], before[-n:], after=after[:n])
   return words
-
-
-def _cut_plain(rules: _Rules, chunk: str) -> tuple[str, ...] | None:
-  """What `_cut` gives where only signs and dots have to go from the ends.
-
-  None for other chunks. No exception is met on the way if none has the same
-  core; tests/web/words_test.py holds the two equal.
-  """
-  core = chunk.strip(_SIGNS + '.')
-  if not core or core in rules.cores:
-    return None
-  words: Sequence[str] = (core,)
-  if not (core.isalpha() and core.isascii()):
-    if _suffix_start(rules, core, 0, end=len(core)) < len(core):
-      return None
-    if rules.prefix.match(core):
-      return None
-    words = _cut_middle(rules, core, rules.exceptions)
-  start = chunk.index(core)
-  before, after = chunk[:start], chunk[start + len(core) :]
-  if '.' in before or '..' in after:
-    return None
-  if after[:1] == '.' and not rules.dot.search(core[-2:] + '.'):
-    return None
-  return (*before, *words, *after)
 
 
 def _cut(

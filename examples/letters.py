@@ -9,18 +9,7 @@ import random
 from typing import Literal
 
 from llm_jax import dataclass_json
-from llm_jax.tasks import protocol, splits
-
-_CONSONANTS = 'bcdfghjklmnprstvwz'
-_VOWELS = 'aeiou'
-
-
-def word(draw: random.Random, n_syllables: int) -> str:
-  """A word such as 'banana', of 2 to n_syllables syllables."""
-  return ''.join(
-    draw.choice(_CONSONANTS) + draw.choice(_VOWELS)
-    for _ in range(draw.randint(2, n_syllables))
-  )
+from llm_jax.tasks import protocol, questions, splits
 
 
 @dataclasses.dataclass(frozen=True)
@@ -38,10 +27,12 @@ class Letters(splits.Made):
     dataclass_json.require_at_least(self, 'n_syllables', 2)
 
   def _make(self, draw: random.Random) -> tuple[str, protocol.Problem]:
-    text = word(draw, self.n_syllables)
+    text = questions.word(draw, self.n_syllables)
     # One letter in five is any, so that the answer may be 0.
     any_letter = draw.random() < 0.2
-    letter = draw.choice(_CONSONANTS + _VOWELS if any_letter else text)
+    letter = draw.choice(
+      questions.CONSONANTS + questions.VOWELS if any_letter else text
+    )
     return text, self._problem(text, letter)
 
   def _problem(self, text: str, letter: str) -> protocol.Problem:
