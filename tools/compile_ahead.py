@@ -186,9 +186,8 @@ def figures(cfg: Any, mesh: Mesh, compiled: stages.Compiled) -> dict[str, Any]:
 def state_bytes(cfg: Any, mesh_shape: Mapping[str, int]) -> int:
   """Parameters and moments of one chip by arithmetic, all of float32.
 
-  AdamW keeps two moments of each parameter; Muon one, of the matrices. What
-  NorMuon keeps of neurons is left out. Experts are split by the axis expert
-  too, of all others each of its parts has a copy.
+  AdamW keeps two moments of each parameter; Muon one, of the matrices. Experts
+  are split by the axis expert too, of all others each of its parts has a copy.
   """
   counts = params.count(cfg.model)
   dense, experts = counts['total'] - counts['experts'], counts['experts']

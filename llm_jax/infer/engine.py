@@ -154,9 +154,7 @@ class Engine:
         without token_bytes. Requests that wait or run are not touched.
     """
     plan = self._plan
-    requests.check(
-      plan.cfg, prompt, seed=seed, request=request, n_slots=plan.n_slots
-    )
+    requests.check(plan.cfg, prompt, request, n_slots=plan.n_slots, seed=seed)
     if request.stop_strings and self._token_bytes is None:
       raise ValueError('stop_strings need the bytes of tokens: token_bytes')
     self._state = slots.with_features(plan, self._state, request.features)

@@ -131,11 +131,5 @@ def check(
   if not prompts:
     raise ValueError('no prompts to continue; give at least one')
   for i, prompt in enumerate(prompts):
-    requests.check(
-      cfg,
-      prompt,
-      seed=0,
-      request=request,
-      n_slots=cfg.max_length,
-      name=f'prompt {i}',
-    )
+    n_slots, name = cfg.max_length, f'prompt {i}'
+    requests.check(cfg, prompt, request, n_slots=n_slots, name=name)

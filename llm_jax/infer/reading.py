@@ -5,7 +5,7 @@ compiled. No text sees another, and what fills a row up changes nothing.
 """
 
 import functools
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -41,11 +41,9 @@ def logp(
     ValueError: for a pair without ids, or longer than the model can read.
   """
   found = [np.zeros(0)] * len(pairs)
-  for chosen, ids_BT in _batches(cfg, pairs, batch_size):
-    logp_BT = np.asarray(_logp(cfg, params, ids_BT))
-    for row, index in enumerate(chosen):
-      first, rest = pairs[index]
-      found[index] = logp_BT[row, len(first) - 1 :][: len(rest)]
+  for i, logp_T in _read(_logp, cfg, params, pairs=pairs, n_rows=batch_size):
+    first, rest = pairs[i]
+    found[i] = logp_T[len(first) - 1 :][: len(rest)]
   return found
 
 
@@ -63,11 +61,9 @@ def mean_hidden(
     mean_BD, float32.
   """
   mean_BD = np.zeros((len(pairs), cfg.d_model), np.float32)
-  for chosen, ids_BT in _batches(cfg, pairs, batch_size):
-    hidden_BTD = np.asarray(_hidden(cfg, params, ids_BT))
-    for row, index in enumerate(chosen):
-      first, rest = pairs[index]
-      mean_BD[index] = hidden_BTD[row, len(first) :][: len(rest)].mean(axis=0)
+  read = _read(_hidden, cfg, params, pairs=pairs, n_rows=batch_size)
+  for i, hidden_TD in read:
+    mean_BD[i] = hidden_TD[len(pairs[i][0]) :].mean(axis=0)
   return mean_BD
 
 
@@ -86,17 +82,19 @@ def scores(
     score_B, float32.
   """
   score_B = np.zeros(len(pairs), np.float32)
-  for chosen, ids_BT in _batches(cfg, pairs, batch_size):
-    score_BT = np.asarray(_scores(cfg, params, ids_BT))
-    for row, index in enumerate(chosen):
-      score_B[index] = score_BT[row, sum(map(len, pairs[index])) - 1]
+  for i, score_T in _read(_scores, cfg, params, pairs=pairs, n_rows=batch_size):
+    score_B[i] = score_T[-1]
   return score_B
 
 
-def _batches(
-  cfg: model_config.ModelConfig, pairs: Sequence[Pair], batch_size: int
-) -> Iterator[tuple[list[int], np.ndarray]]:
-  """Indices of pairs of similar length, and their ids in rows."""
+def _read(
+  fn: Callable[..., jax.Array],
+  cfg: model_config.ModelConfig,
+  params: types.Params,
+  pairs: Sequence[Pair],
+  n_rows: int,
+) -> Iterator[tuple[int, np.ndarray]]:
+  """Index of each pair, and what fn makes of its ids, without padding."""
   lengths = [len(first) + len(rest) for first, rest in pairs]
   for (first, rest), length in zip(pairs, lengths, strict=True):
     if not first or not rest or length > cfg.max_length:
@@ -106,45 +104,29 @@ def _batches(
         'can read'
       )
   by_length = sorted(range(len(pairs)), key=lengths.__getitem__)
-  for start in range(0, len(pairs), batch_size):
-    chosen = by_length[start : start + batch_size]
+  for start in range(0, len(pairs), n_rows):
+    chosen = by_length[start : start + n_rows]
     n_slots = min(engine.bucket(lengths[chosen[-1]]), cfg.max_length)
-    ids_BT = np.zeros((batch_size, n_slots), np.int32)
-    for row, index in enumerate(chosen):
-      first, rest = pairs[index]
-      ids_BT[row, : lengths[index]] = [*first, *rest]
-    yield chosen, ids_BT
-
-
-def _positions(ids_BT: jax.Array) -> jax.Array:
-  return jax.lax.broadcasted_iota(jnp.int32, ids_BT.shape, 1)
+    ids_BT = np.zeros((n_rows, n_slots), np.int32)
+    for row, i in enumerate(chosen):
+      ids_BT[row, : lengths[i]] = [*pairs[i][0], *pairs[i][1]]
+    found_BT = np.asarray(fn(cfg, params, ids_BT))
+    for row, i in enumerate(chosen):
+      yield i, found_BT[row, : lengths[i]]
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def _logp(
-  cfg: model_config.ModelConfig, params: types.Params, ids_BT: jax.Array
-) -> jax.Array:
-  inputs_BT = ids_BT[:, :-1]
-  batch = {
-    'inputs_BT': inputs_BT,
-    'targets_BT': ids_BT[:, 1:],
-    'positions_BT': _positions(inputs_BT),
-  }
+def _logp(cfg, params, ids_BT):
+  batch = {'inputs_BT': ids_BT[:, :-1], 'targets_BT': ids_BT[:, 1:]}
   return likelihood.of_targets(cfg, params, batch).logp_BT
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def _hidden(
-  cfg: model_config.ModelConfig, params: types.Params, ids_BT: jax.Array
-) -> jax.Array:
-  hidden_BTD, *_ = transformer.apply(
-    cfg, params, ids_BT, positions_BT=_positions(ids_BT)
-  )
+def _hidden(cfg, params, ids_BT):
+  hidden_BTD, *_ = transformer.apply(cfg, params, ids_BT)
   return hidden_BTD.astype(jnp.float32)
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def _scores(
-  cfg: model_config.ModelConfig, params: types.Params, ids_BT: jax.Array
-) -> jax.Array:
+def _scores(cfg, params, ids_BT):
   return value_head.apply(params[value_head.NAME], _hidden(cfg, params, ids_BT))

@@ -69,9 +69,9 @@ class Request:
 def check(
   cfg: config.ModelConfig,
   prompt: Sequence[int],
-  seed: int,
   request: Request,
   n_slots: int,
+  seed: int = 0,
   name: str = 'the prompt',
 ) -> None:
   """Refuse what cannot be answered; what `Request` refuses it never holds.
@@ -79,9 +79,9 @@ def check(
   Args:
     cfg: the model.
     prompt: token ids.
-    seed: of the answer.
     request: how to continue it.
     n_slots: tokens of a prompt and its answer, at most.
+    seed: of the answer.
     name: of the prompt, for the messages.
 
   Raises:

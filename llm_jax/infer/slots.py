@@ -153,18 +153,10 @@ def prefill(
     cache = kv_cache.init(
       plan.cfg, n_rows, n_slots=length, int8=plan.int8_cache
     )
-    position_PT = jnp.broadcast_to(
-      jnp.arange(length, dtype=jnp.int32)[None], prompt_PT.shape
-    )
     # Slots behind a prompt hold rubbish until its answer overwrites them; no
     # query sees a slot beyond its own position.
     hidden_PTD, cache, _ = transformer.apply(
-      plan.cfg,
-      params,
-      tokens_BT=prompt_PT,
-      positions_BT=position_PT,
-      cache=cache,
-      n_read=0,
+      plan.cfg, params, prompt_PT, cache=cache, n_read=0
     )
     last_P11 = (length_P - 1)[:, None, None]
     hidden_P1D = jnp.take_along_axis(hidden_PTD, last_P11, axis=1)

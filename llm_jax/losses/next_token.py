@@ -4,6 +4,7 @@ Takes hidden states and the head's matrix as arrays, never a model.
 """
 
 import functools
+from typing import NamedTuple
 
 import chex
 import jax
@@ -14,30 +15,34 @@ from llm_jax import types
 PADDING_LOGIT = -1e30  # for vocabulary rows that are no token
 
 
+class Head(NamedTuple):
+  """What turns hidden states into logits."""
+
+  w_VD: jax.Array  # rows from vocab_size on only pad it and get no mass
+  vocab_size: int  # rows that are tokens
+  softcap: float = 0.0  # logits are cap * tanh(logits / cap); 0: no cap
+  # First and last id of runs below vocab_size that are no tokens.
+  unused_ids: tuple[tuple[int, int], ...] = ()
+
+
 def token_logp(
   hidden_BTD: jax.Array,
-  w_VD: jax.Array,
+  head: Head,
   targets_BT: types.Array,
-  vocab_size: int,
   chunk_length: int = 0,
-  softcap: float = 0.0,
   temperature: float = 1.0,
-  unused_ids: tuple[tuple[int, int], ...] = (),
 ) -> jax.Array:
   """Log-probability of each target token, log softmax(h w / t)[target].
 
   Args:
     hidden_BTD: final hidden states.
-    w_VD: the head; rows from vocab_size on only pad it and get no mass.
+    head: of the model.
     targets_BT: token ids.
-    vocab_size: rows of w_VD that are tokens.
     chunk_length: tokens of each row whose logits exist at once; the backward
       pass recomputes them. 0: all at once, faster where memory allows. Both
       forms are held equal by tests/losses/next_token_test.py.
-    softcap: logits are cap * tanh(logits / cap); 0: no cap.
     temperature: divisor t of the logits, more than 0; the distribution is that
       of infer/sampling.py at this temperature, before any truncation.
-    unused_ids: first and last id of runs below vocab_size that are no tokens.
 
   Returns:
     logp_BT in nats, float32.
@@ -45,11 +50,15 @@ def token_logp(
   Raises:
     ValueError: if chunk_length does not divide the length of the rows.
   """
-  chex.assert_rank([hidden_BTD, w_VD, targets_BT], [3, 2, 2])
+  chex.assert_rank([hidden_BTD, head.w_VD, targets_BT], [3, 2, 2])
   length = hidden_BTD.shape[1]
-  settings = vocab_size, softcap, temperature, unused_ids
+
+  def of_chunk(hidden_BTD, w_VD, targets_BT):
+    logits_BTV = logits(hidden_BTD, head._replace(w_VD=w_VD), temperature)
+    return _pick(logits_BTV, targets_BT, hidden_BTD.dtype)
+
   if not chunk_length or chunk_length == length:
-    return _logp(hidden_BTD, w_VD, targets_BT, *settings)
+    return of_chunk(hidden_BTD, head.w_VD, targets_BT)
   if length % chunk_length:
     raise ValueError(
       f'loss chunk_length {chunk_length} does not divide {length} tokens a '
@@ -60,57 +69,41 @@ def token_logp(
     chunked = x.reshape(x.shape[0], -1, chunk_length, *x.shape[2:])
     return jnp.swapaxes(chunked, 0, 1)
 
-  def one_chunk(_, chunk):
-    return None, jax.checkpoint(_logp, static_argnums=(3, 4, 5, 6))(
-      chunk[0], w_VD, chunk[1], *settings
-    )
-
-  _, logp_CBT = jax.lax.scan(
-    one_chunk, None, (chunks_first(hidden_BTD), chunks_first(targets_BT))
+  logp_CBT = jax.lax.map(
+    lambda chunk: jax.checkpoint(of_chunk)(chunk[0], head.w_VD, chunk[1]),
+    (chunks_first(hidden_BTD), chunks_first(targets_BT)),
   )
   return jnp.swapaxes(logp_CBT, 0, 1).reshape(targets_BT.shape)
 
 
-def is_token(
-  n_rows: int, vocab_size: int, unused_ids: tuple[tuple[int, int], ...]
+def logits(
+  hidden_BTD: jax.Array, head: Head, temperature: float = 1.0
 ) -> jax.Array:
-  """Which rows of a head are tokens.
+  """logits_BTV over a temperature, float32; rows that are no tokens get -1e30.
 
-  Args:
-    n_rows: of the head.
-    vocab_size: the rows behind only pad it.
-    unused_ids: first and last id of runs below that are no tokens.
-
-  Returns:
-    is_token_V, boolean.
+  So these are never sampled and add nothing to a softmax.
   """
-  ids_V = jnp.arange(n_rows)
-  is_token_V = ids_V < vocab_size
-  for first, last in unused_ids:
-    is_token_V &= (ids_V < first) | (ids_V > last)
-  return is_token_V
-
-
-def _logp(
-  hidden_BTD, w_VD, targets_BT, vocab_size, softcap, temperature, unused_ids
-):
-  logits_BTV = _logits(hidden_BTD, w_VD)
+  w_VD, vocab_size, softcap, unused_ids = head
+  logits_BTV = _product(hidden_BTD, w_VD)
   if softcap:
     logits_BTV = softcap * jnp.tanh(logits_BTV / softcap)
   if temperature != 1:
     logits_BTV = logits_BTV / temperature
-  if vocab_size < w_VD.shape[0] or unused_ids:
-    is_token_V = is_token(w_VD.shape[0], vocab_size, unused_ids)
-    logits_BTV = jnp.where(is_token_V[None, None], logits_BTV, PADDING_LOGIT)
-  return _pick(logits_BTV, targets_BT, hidden_BTD.dtype)
+  if vocab_size == w_VD.shape[0] and not unused_ids:
+    return logits_BTV
+  ids_V = jnp.arange(w_VD.shape[0])
+  is_token_V = ids_V < vocab_size
+  for first, last in unused_ids:
+    is_token_V &= (ids_V < first) | (ids_V > last)
+  return jnp.where(is_token_V[None, None], logits_BTV, PADDING_LOGIT)
 
 
 @jax.custom_vjp
-def _logits(hidden_BTD, w_VD):
-  return _logits_forward(hidden_BTD, w_VD)[0]
+def _product(hidden_BTD, w_VD):
+  return _product_forward(hidden_BTD, w_VD)[0]
 
 
-def _logits_forward(hidden_BTD, w_VD):
+def _product_forward(hidden_BTD, w_VD):
   logits_XV = jnp.einsum(
     'XD,VD->XV',
     hidden_BTD.reshape(-1, w_VD.shape[1]),
@@ -121,7 +114,7 @@ def _logits_forward(hidden_BTD, w_VD):
   return logits_BTV, (hidden_BTD, w_VD)
 
 
-def _logits_backward(saved, g_BTV):
+def _product_backward(saved, g_BTV):
   # Rounded as activations are: autodiff would multiply in float32. And flat,
   # as in model/layer.py.
   hidden_BTD, w_VD = saved
@@ -137,7 +130,7 @@ def _logits_backward(saved, g_BTV):
   return g_hidden_XD.reshape(hidden_BTD.shape), g_w_VD.astype(w_VD.dtype)
 
 
-_logits.defvjp(_logits_forward, _logits_backward)
+_product.defvjp(_product_forward, _product_backward)
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(2,))

@@ -4,6 +4,7 @@ Knows nothing of parameters or layers; `attend` is the plain XLA form.
 """
 
 import math
+from typing import NamedTuple
 
 import chex
 import jax
@@ -13,6 +14,14 @@ from llm_jax import types
 from llm_jax.model import config
 
 MASKED = -1e30  # finite, so that a fully masked row gives no NaN
+
+
+class Rule(NamedTuple):
+  """What scores are, beside the arrays."""
+
+  scale: float  # of the scores, usually 1 / sqrt(K)
+  window: int = 0  # tokens that a token sees, itself with them; 0: all
+  cap: float = 0.0  # of `softcap`, before the mask; 0: none
 
 
 def rope_frequencies(
@@ -153,91 +162,45 @@ def softcap(x: jax.Array, cap: float) -> jax.Array:
 
 def attend(
   q_BTHK: jax.Array,
-  k_BSGK: jax.Array,
-  v_BSGK: jax.Array,
-  mask_BTS: jax.Array,
-  scale: float,
-  cap: float = 0.0,
-) -> jax.Array:
-  """Scaled dot-product attention with grouped keys and values.
-
-  softmax(softcap(q k scale)) v, scores and softmax in float32.
-
-  Args:
-    q_BTHK: queries.
-    k_BSGK: keys; query head h reads key head h // (H / G).
-    v_BSGK: values.
-    mask_BTS: true where a query may read a key.
-    scale: of the scores, usually 1 / sqrt(K).
-    cap: of `softcap`, before the mask; 0: none.
-
-  Returns:
-    out_BTHK in the dtype of the values.
-
-  Source: arXiv:1706.03762 eq. 1; groups arXiv:2305.13245.
-  """
-  chex.assert_equal_shape([k_BSGK, v_BSGK])
-  batch, n_queries, n_heads, head_dim = q_BTHK.shape
-  n_groups = k_BSGK.shape[2]
-  n_each = n_heads // n_groups
-  q_BTGMK = q_BTHK.reshape(batch, n_queries, n_groups, n_each, head_dim)
-  scores_BGMTS = jnp.einsum(
-    'BTGMK,BSGK->BGMTS', q_BTGMK, k_BSGK, preferred_element_type=jnp.float32
-  )
-  scores_BGMTS = softcap(scores_BGMTS * scale, cap)
-  scores_BGMTS = jnp.where(mask_BTS[:, None, None], scores_BGMTS, MASKED)
-  weights_BGMTS = jax.nn.softmax(scores_BGMTS, axis=-1).astype(v_BSGK.dtype)
-  out_BTGMK = jnp.einsum('BGMTS,BSGK->BTGMK', weights_BGMTS, v_BSGK)
-  return out_BTGMK.reshape(q_BTHK.shape)
-
-
-def attend_cached(
-  q_BTHK: jax.Array,
   k_BGSK: jax.Array,
   v_BGSK: jax.Array,
   mask_BTS: jax.Array,
-  scale: float,
-  cap: float = 0.0,
+  rule: Rule,
 ) -> jax.Array:
-  """`attend` to keys and values whose heads come first, for a few queries.
+  """Scaled dot-product attention with grouped keys and values.
 
-  XLA's CPU backend is 5 times faster over one query if both products keep the
-  order of the cache and have the queries on the left.
+  softmax(softcap(q k scale)) v, scores and softmax in float32. XLA's CPU
+  backend is 5 times faster over one query if both products keep the order of
+  the cache, heads before slots, and have the queries on the left.
 
   Args:
     q_BTHK: queries.
     k_BGSK: keys; query head h reads key head h // (H / G).
     v_BGSK: values.
     mask_BTS: true where a query may read a key.
-    scale: of the scores.
-    cap: of `softcap`; 0: none.
+    rule: scale and softcap; its window is in the mask.
 
   Returns:
     out_BTHK in the dtype of the values.
+
+  Source: arXiv:1706.03762 eq. 1; groups arXiv:2305.13245.
   """
-  batch, n_queries, n_heads, head_dim = q_BTHK.shape
-  n_groups, n_slots = k_BGSK.shape[1:3]
-  n_each = n_heads // n_groups
-  q_BTGMK = q_BTHK.reshape(batch, n_queries, n_groups, n_each, head_dim)
-  q_BGXK = q_BTGMK.transpose(0, 2, 3, 1, 4).reshape(
-    batch, n_groups, n_each * n_queries, head_dim
+  chex.assert_equal_shape([k_BGSK, v_BGSK])
+  batch, length, _, head_dim = q_BTHK.shape
+  n_groups = k_BGSK.shape[1]
+  q_BTGMK = q_BTHK.reshape(batch, length, n_groups, -1, head_dim)
+  # Queries first in X, so that they may be split over the axis context.
+  q_BGTMK = jnp.swapaxes(q_BTGMK, 1, 2)
+  q_BGXK = q_BGTMK.reshape(batch, n_groups, -1, head_dim)
+  scores_BGXS = jnp.einsum(
+    'BGXK,BGSK->BGXS', q_BGXK, k_BGSK, preferred_element_type=jnp.float32
   )
-  scores_BGXS = jax.lax.dot_general(
-    q_BGXK,
-    k_BGSK,
-    (((3,), (3,)), ((0, 1), (0, 1))),
-    preferred_element_type=jnp.float32,
-  )
-  scores_BGXS = softcap(scores_BGXS * scale, cap)
-  scores_BGMTS = scores_BGXS.reshape(
-    batch, n_groups, n_each, n_queries, n_slots
-  )
-  scores_BGMTS = jnp.where(mask_BTS[:, None, None], scores_BGMTS, MASKED)
-  weights_BGMTS = jax.nn.softmax(scores_BGMTS, axis=-1).astype(v_BGSK.dtype)
-  out_BGXK = jax.lax.dot_general(
-    weights_BGMTS.reshape(scores_BGXS.shape),
-    v_BGSK,
-    (((3,), (2,)), ((0, 1), (0, 1))),
-  )
-  out_BGMTK = out_BGXK.reshape(batch, n_groups, n_each, n_queries, head_dim)
-  return out_BGMTK.transpose(0, 3, 1, 2, 4).reshape(q_BTHK.shape)
+  scores_BGXS = softcap(scores_BGXS * rule.scale, rule.cap)
+  scores_BGTMS = scores_BGXS.reshape(*q_BGTMK.shape[:-1], -1)
+  seen_B1T1S = mask_BTS[:, None, :, None]
+  scores_BGTMS = jnp.where(seen_B1T1S, scores_BGTMS, MASKED)
+  weights_BGTMS = jax.nn.softmax(scores_BGTMS, axis=-1).astype(v_BGSK.dtype)
+  weights_BGXS = weights_BGTMS.reshape(scores_BGXS.shape)
+  out_BGXK = jnp.einsum('BGXS,BGSK->BGXK', weights_BGXS, v_BGSK)
+  out_BTGMK = jnp.swapaxes(out_BGXK.reshape(q_BGTMK.shape), 1, 2)
+  return out_BTGMK.reshape(q_BTHK.shape)

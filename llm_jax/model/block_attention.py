@@ -7,7 +7,7 @@ kept. Does not choose between forms: see packed_attention.py.
 
 import functools
 import math
-from typing import Any, NamedTuple
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -24,20 +24,12 @@ _MAX_BLOCKS = 16  # each is compiled; of 16 blocks, 47% is skipped
 RESULT = 'attention'
 
 
-class Rule(NamedTuple):
-  """What scores are, beside the arrays."""
-
-  scale: float  # of the scores, usually 1 / sqrt(K)
-  window: int = 0  # tokens that a token sees, itself with them; 0: all
-  cap: float = 0.0  # of attention.softcap, before the mask; 0: none
-
-
 def attend(
   q_BTHK: jax.Array,
   k_BTGK: jax.Array,
   v_BTGK: jax.Array,
   segment_ids_BT: types.Array | None,
-  rule: Rule,
+  rule: attention.Rule,
 ) -> jax.Array:
   """The form `blocks` of packed_attention.attend, with its arguments.
 
@@ -53,9 +45,8 @@ def attend(
   k_BGSK, v_BGSK = (jnp.moveaxis(x, 1, 2) for x in (k_BTGK, v_BTGK))
   if segment_ids_BT is None:
     segment_ids_BT = jnp.zeros((1, length), jnp.int32)
-  out_BGMTK: Any = _attend(
-    rule, q_BGMTK, k_BGSK, v_BGSK=v_BGSK, segment_ids_BT=segment_ids_BT
-  )
+  arrays = q_BGMTK, k_BGSK, v_BGSK, segment_ids_BT
+  out_BGMTK: Any = _attend(rule, arrays)
   return jnp.moveaxis(out_BGMTK, 3, 1).reshape(batch, length, n_heads, head_dim)
 
 
@@ -70,9 +61,9 @@ def blocks(length: int, window: int) -> list[tuple[slice, slice]]:
   return spans
 
 
-def _scores(rule, q_BGMTK, k_BGSK, segment_ids_BT, span):
+def _scores(rule, arrays, queries, keys):
   """Masked scores of a block in float32, and their slope by the softcap."""
-  queries, keys = span
+  q_BGMTK, k_BGSK, _, segment_ids_BT = arrays
   scores = jnp.einsum(
     'BGMTK,BGSK->BGMTS',
     q_BGMTK[:, :, :, queries],
@@ -89,19 +80,15 @@ def _scores(rule, q_BGMTK, k_BGSK, segment_ids_BT, span):
 
 
 @functools.partial(jax.custom_vjp, nondiff_argnums=(0,))
-def _attend(rule, q_BGMTK, k_BGSK, v_BGSK, segment_ids_BT):
-  out_BGMTK, _ = _forward(
-    rule, q_BGMTK, k_BGSK, v_BGSK=v_BGSK, segment_ids_BT=segment_ids_BT
-  )
-  return out_BGMTK
+def _attend(rule, arrays):
+  return _forward(rule, arrays)[0]
 
 
-def _forward(rule, q_BGMTK, k_BGSK, v_BGSK, segment_ids_BT):
+def _forward(rule, arrays):
+  q_BGMTK, _, v_BGSK, _ = arrays
   outs, logsumexps = [], []
   for queries, keys in blocks(q_BGMTK.shape[3], rule.window):
-    scores, _ = _scores(
-      rule, q_BGMTK, k_BGSK, segment_ids_BT=segment_ids_BT, span=(queries, keys)
-    )
+    scores, _ = _scores(rule, arrays, queries=queries, keys=keys)
     highest = jnp.max(scores, axis=-1, keepdims=True)
     weights = jnp.exp(scores - highest)
     total = jnp.sum(weights, axis=-1, keepdims=True)
@@ -117,12 +104,12 @@ def _forward(rule, q_BGMTK, k_BGSK, v_BGSK, segment_ids_BT):
   out_BGMTK, logsumexps = ad_checkpoint.checkpoint_name(
     (jnp.concatenate(outs, axis=3), logsumexps), RESULT
   )
-  saved = q_BGMTK, k_BGSK, v_BGSK, segment_ids_BT, out_BGMTK, logsumexps
-  return out_BGMTK, saved
+  return out_BGMTK, (arrays, out_BGMTK, logsumexps)
 
 
 def _backward(rule, saved, g_BGMTK):
-  q_BGMTK, k_BGSK, v_BGSK, segment_ids_BT, out_BGMTK, logsumexps = saved
+  arrays, out_BGMTK, logsumexps = saved
+  q_BGMTK, k_BGSK, v_BGSK, _ = arrays
   product = functools.partial(jnp.einsum, preferred_element_type=jnp.float32)
   dtype = q_BGMTK.dtype
   dqs = []
@@ -136,9 +123,7 @@ def _backward(rule, saved, g_BGMTK):
   )
   spans = blocks(q_BGMTK.shape[3], rule.window)
   for (queries, keys), logsumexp in zip(spans, logsumexps, strict=True):
-    scores, slope = _scores(
-      rule, q_BGMTK, k_BGSK, segment_ids_BT=segment_ids_BT, span=(queries, keys)
-    )
+    scores, slope = _scores(rule, arrays, queries=queries, keys=keys)
     weights = jnp.exp(scores - logsumexp)
     g, g_out = g_BGMTK[:, :, :, queries], g_out_BGMT1[:, :, :, queries]
     g_weights = product('BGMTK,BGSK->BGMTS', g, v_BGSK[:, :, keys])
@@ -154,7 +139,7 @@ def _backward(rule, saved, g_BGMTK):
     dv_BGKS = dv_BGKS.at[..., keys].add(dv_block)
   dq_BGMTK = jnp.concatenate(dqs, axis=3)
   grads = (dq_BGMTK, dk_BGKS.mT, dv_BGKS.mT)
-  return *(x.astype(dtype) for x in grads), None
+  return ((*(x.astype(dtype) for x in grads), None),)
 
 
 _attend.defvjp(_forward, _backward)

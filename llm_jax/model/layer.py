@@ -32,6 +32,7 @@ class View(NamedTuple):
   attend: Callable[[jax.Array, jax.Array, jax.Array], jax.Array]
   # cos_BT1K and sin_BT1K of rotary positions; None without them.
   rotation: tuple[jax.Array, jax.Array] | None
+  positions_BT: types.Array  # slots of the cache that are written
   n_read: int = 0  # slots of the cache; 0: keys and values of this call only
 
 
@@ -103,15 +104,12 @@ class Layer(nn.Module):
     self,
     x_BTD: jax.Array,
     cache: types.Params | None,
-    positions_BT: types.Array,
     view: View,
     values: ValueRows | None = None,
   ) -> tuple[jax.Array, types.Params | None, jax.Array | None]:
     """Run both sub-layers."""
     y_BTD = self._norm('attention_norm', x_BTD)
-    y_BTD, cache = self._attention(
-      y_BTD, cache=cache, positions_BT=positions_BT, view=view, values=values
-    )
+    y_BTD, cache = self._attention(y_BTD, cache, view=view, values=values)
     if self.cfg.post_norms:
       y_BTD = self._norm('post_attention_norm', y_BTD)
     x_BTD = x_BTD + y_BTD
@@ -131,21 +129,20 @@ class Layer(nn.Module):
     """A matrix or bias of the table, cast to the compute dtype."""
     return _param(self, f'layers/{name}').astype(self.cfg.dtype)
 
-  def _biased(self, name, x, options):
+  def _biased(self, name, x, options=('all',)):
     """Add the bias over the last axes of x, where the options have one."""
     if self.cfg.bias not in options:
       return x
     bias = self._weight(name)
     return x + bias.reshape((1,) * (x.ndim - bias.ndim) + bias.shape)
 
-  def _attention(self, x_BTD, cache, positions_BT, view, values):
+  def _attention(self, x_BTD, cache, view, values):
     cfg = self.cfg
-    wq_DHK = self._weight('wq')
-    wk_DGK = self._weight('wk')
-    wv_DGK = self._weight('wv')
-    q_BTHK = self._biased('bq', project(x_BTD, wq_DHK), ('qkv', 'all'))
-    k_BTGK = self._biased('bk', project(x_BTD, wk_DGK), ('qkv', 'all'))
-    v_BTGK = self._biased('bv', project(x_BTD, wv_DGK), ('qkv', 'all'))
+    weights = [self._weight(f'w{name}') for name in 'qkv']
+    q_BTHK, k_BTGK, v_BTGK = (
+      self._biased(f'b{name}', project(x_BTD, w), ('qkv', 'all'))
+      for name, w in zip('qkv', weights, strict=True)
+    )
     if values is not None:
       # Gates start at weight 1, as in karpathy/nanochat, gpt.py.
       gate_BTG = project(x_BTD, values.gate_DG.astype(cfg.dtype))
@@ -161,12 +158,14 @@ class Layer(nn.Module):
       seen = tuple(map(device_mesh.gather_context, (k_BTGK, v_BTGK)))
     else:
       seen = k_BTGK, v_BTGK
-      cache = kv_cache.write(cache, k_BTGK, v_BTGK, positions_BT=positions_BT)
+      cache = kv_cache.write(
+        cache, k_BTGK, v_BTGK, positions_BT=view.positions_BT
+      )
       if view.n_read:
         seen = kv_cache.read(cache, view.n_read, cfg.dtype)
     out_BTHK = view.attend(q_BTHK, *seen)
     out_BTD = project(out_BTHK, self._weight('wo'), n_axes=2)
-    return self._biased('bo', out_BTD, ('all',)), cache
+    return self._biased('bo', out_BTD), cache
 
   def _experts(self, x_BTD):
     """The experts that each token takes, and the shared one, if any."""
@@ -194,13 +193,13 @@ class Layer(nn.Module):
     gate_DF = self._weight('gate') if is_gated else None
     up_DF = self._weight('up')
     down_FD = self._weight('down')
-    y_BTF = self._biased('b_up', project(x_BTD, up_DF), ('all',))
+    y_BTF = self._biased('b_up', project(x_BTD, up_DF))
     if gate_DF is None:
       y_BTF = act(y_BTF)
     else:
-      gate_BTF = self._biased('b_gate', project(x_BTD, gate_DF), ('all',))
+      gate_BTF = self._biased('b_gate', project(x_BTD, gate_DF))
       y_BTF = act(gate_BTF) * y_BTF
-    return self._biased('b_down', project(y_BTF, down_FD), ('all',))
+    return self._biased('b_down', project(y_BTF, down_FD))
 
 
 def _param(module: Any, path: str) -> jax.Array:

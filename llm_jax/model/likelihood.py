@@ -36,34 +36,36 @@ def of_targets(
   Args:
     cfg: the model.
     params: its parameters.
-    batch: inputs_BT, targets_BT, positions_BT, and segment_ids_BT where a row
-      holds several documents.
+    batch: inputs_BT, targets_BT, and positions_BT and segment_ids_BT where a
+      row holds several documents.
     chunk_length: tokens of a row whose logits exist at once; 0: all.
     first: targets of a row before this one are left out.
     temperature: divisor of the logits.
   """
-  hidden_BTD, _, balance = transformer.apply(
-    cfg,
-    params,
-    batch['inputs_BT'],
-    positions_BT=batch['positions_BT'],
-    segment_ids_BT=batch.get('segment_ids_BT'),
-  )
+  hidden_BTD, balance = _hidden(cfg, params, batch)
   hidden_BTD = hidden_BTD[:, first:]
   logp_BT = next_token.token_logp(
     hidden_BTD,
-    transformer.unembedding(cfg, params),
+    transformer.head(cfg, params),
     batch['targets_BT'][:, first:],
-    vocab_size=cfg.vocab_size,
-    unused_ids=cfg.unused_ids,
     chunk_length=chunk_length,
-    softcap=cfg.logit_softcap,
     temperature=temperature,
   )
   value_BT = None
   if value_head.NAME in params:
     value_BT = value_head.apply(params[value_head.NAME], hidden_BTD)
   return Likelihood(logp_BT, value_BT, balance)
+
+
+def _hidden(cfg, params, batch):
+  hidden_BTD, _, balance = transformer.apply(
+    cfg,
+    params,
+    batch['inputs_BT'],
+    positions_BT=batch.get('positions_BT'),
+    segment_ids_BT=batch.get('segment_ids_BT'),
+  )
+  return hidden_BTD, balance
 
 
 def of_answers(
@@ -98,13 +100,7 @@ def scores_of_answers(
   It is read by index, so that neither padding nor a pad id that also ends
   answers can move it. Empty places hold any number. Args as of `of_answers`.
   """
-  hidden_BTD, _, _ = transformer.apply(
-    cfg,
-    params,
-    batch['inputs_BT'],
-    positions_BT=batch['positions_BT'],
-    segment_ids_BT=batch['segment_ids_BT'],
-  )
+  hidden_BTD, _ = _hidden(cfg, params, batch)
   end_BA1 = jnp.asarray(batch['end_BA'])[:, :, None]
   last_BAD = jnp.take_along_axis(hidden_BTD, end_BA1, axis=1)
   return value_head.apply(params[value_head.NAME], last_BAD)

@@ -27,7 +27,7 @@ def attend(
   k_BTGK: jax.Array,
   v_BTGK: jax.Array,
   segment_ids_BT: types.Array | None,
-  rule: block_attention.Rule,
+  rule: attention.Rule,
   kind: str = 'auto',
 ) -> jax.Array:
   """Attention of each token to itself and earlier ones of its document.
@@ -72,7 +72,7 @@ def is_result(primitive: Any, *_, **params) -> bool:
   return primitive.name == 'name' and params['name'] == block_attention.RESULT
 
 
-def _refusals(q_BTHK: jax.Array, rule: block_attention.Rule) -> dict[str, str]:
+def _refusals(q_BTHK: jax.Array, rule: attention.Rule) -> dict[str, str]:
   """Why each form cannot run here, on the mesh that is compiled for."""
   _, length, _, head_dim = q_BTHK.shape
   mesh = device_mesh.current()
@@ -100,8 +100,9 @@ def _masked(q_BTHK, k_BTGK, v_BTGK, segment_ids_BT, rule):
   if segment_ids_BT is None:
     segment_ids_BT = jnp.zeros((1, q_BTHK.shape[1]), jnp.int32)
   mask_BTS = attention.packed_mask(segment_ids_BT, rule.window)
+  k_BGSK, v_BGSK = (jnp.swapaxes(x, 1, 2) for x in (k_BTGK, v_BTGK))
   out_BTHK = attention.attend(
-    q_BTHK, k_BTGK, v_BTGK, mask_BTS=mask_BTS, scale=rule.scale, cap=rule.cap
+    q_BTHK, k_BGSK, v_BGSK, mask_BTS=mask_BTS, rule=rule
   )
   return ad_checkpoint.checkpoint_name(out_BTHK, block_attention.RESULT)
 

@@ -17,7 +17,6 @@ from llm_jax import types
 from llm_jax.losses import next_token
 from llm_jax.model import (
   attention,
-  block_attention,
   config,
   kv_cache,
   layer,
@@ -50,12 +49,10 @@ def init(cfg: config.ModelConfig, key: jax.Array) -> types.Params:
   embedding_key, head_key, norm_key, layers_key = jax.random.split(key, 4)
   x_BTD = jnp.zeros((1, 1, cfg.d_model))
   position_BT = jnp.zeros((1, 1), jnp.int32)
-  view = layer.View(lambda q_BTHK, k_BSGK, v_BSGK: q_BTHK, None)
+  view = layer.View(lambda q_BTHK, k_BSGK, v_BSGK: q_BTHK, None, position_BT)
 
   def init_layer(layer_key):
-    return layer.Layer(cfg).init(
-      layer_key, x_BTD, cache=None, positions_BT=position_BT, view=view
-    )
+    return layer.Layer(cfg).init(layer_key, x_BTD, cache=None, view=view)
 
   layers = jax.vmap(init_layer)(jax.random.split(layers_key, cfg.n_layers))
   norm = layer.Norm(cfg, 'final_norm').init(norm_key, x_BTD)
@@ -78,7 +75,7 @@ def apply(
   cfg: config.ModelConfig,
   params: types.Params,
   tokens_BT: types.Array,
-  positions_BT: types.Array,
+  positions_BT: types.Array | None = None,
   segment_ids_BT: types.Array | None = None,
   cache: types.Params | None = None,
   n_read: int | None = None,
@@ -94,7 +91,8 @@ def apply(
     params: from `init`.
     tokens_BT: token ids in [0, vocab_size).
     positions_BT: position of each token in its document, from 0. Where no
-      cache is read less than T: a rotary one beyond gives NaN.
+      cache is read less than T: a rotary one beyond gives NaN. None: that in
+      its row.
     segment_ids_BT: document of each token; None: a row is one document.
     cache: from cache.init, or None.
     n_read: slots of the cache, from the first, that tokens see; None: all; 0:
@@ -104,6 +102,8 @@ def apply(
     hidden_BTD after the final norm; the updated cache, None without one; and
     the mean over layers of the balance of experts.route, None without experts.
   """
+  if positions_BT is None:
+    positions_BT = jax.lax.broadcasted_iota(jnp.int32, tokens_BT.shape, 1)
   chex.assert_equal_shape([tokens_BT, positions_BT])
   if cache is None:
     n_read = 0
@@ -113,13 +113,9 @@ def apply(
 
   def run_layer(kind, layer_params, x_BTD, layer_cache, values) -> Any:
     x_BTD = device_mesh.split_rows(x_BTD)
+    weights, view = {'params': layer_params}, views[kind]
     return layer.Layer(cfg).apply(
-      {'params': layer_params},
-      x_BTD,
-      cache=layer_cache,
-      positions_BT=positions_BT,
-      view=views[kind],
-      values=values,
+      weights, x_BTD, cache=layer_cache, view=view, values=values
     )
 
   def values_of(i):
@@ -205,21 +201,18 @@ def _views(cfg, positions_BT, segment_ids_BT, n_read) -> dict[str, layer.View]:
       frequency_K = attention.rope_frequencies(cfg.head_dim, theta, scaling)
       length = None if n_read else positions_BT.shape[1]
       rotation = attention.rotation(positions_BT, frequency_K, length)
-    if not n_read:
+    rule = attention.Rule(scale, window, cfg.attention_softcap)
+    if n_read:
+      mask_BTS = attention.cache_mask(positions_BT, n_read, window)
+      attend = functools.partial(attention.attend, mask_BTS=mask_BTS, rule=rule)
+    else:
       attend = functools.partial(
         packed_attention.attend,
         segment_ids_BT=segment_ids_BT,
-        rule=block_attention.Rule(scale, window, cfg.attention_softcap),
+        rule=rule,
         kind=cfg.attention,
       )
-    else:
-      attend = functools.partial(
-        attention.attend_cached,
-        mask_BTS=attention.cache_mask(positions_BT, n_read, window),
-        scale=scale,
-        cap=cfg.attention_softcap,
-      )
-    return layer.View(attend, rotation, n_read)
+    return layer.View(attend, rotation, positions_BT, n_read=n_read)
 
   views = {'G': view(cfg.rope_theta, cfg.rope_scaling, 0)}
   if cfg.window:
@@ -239,32 +232,18 @@ def _embed(cfg, params, tokens_BT, positions_BT):
   return device_mesh.split_rows(x_BTD)
 
 
-def unembedding(cfg: config.ModelConfig, params: types.Params) -> jax.Array:
-  """The head as w_VD: its own matrix, or the embedding when tied."""
-  return params['embedding' if cfg.tied_embeddings else 'head']
+def head(cfg: config.ModelConfig, params: types.Params) -> next_token.Head:
+  """The head: its own matrix, or the embedding when tied."""
+  return next_token.Head(
+    params['embedding' if cfg.tied_embeddings else 'head'],
+    cfg.vocab_size,
+    softcap=cfg.logit_softcap,
+    unused_ids=cfg.unused_ids,
+  )
 
 
 def unembed(
   cfg: config.ModelConfig, params: types.Params, hidden_BTD: jax.Array
 ) -> jax.Array:
-  """Turn hidden states into logits.
-
-  Args:
-    cfg: the model.
-    params: from `init`.
-    hidden_BTD: from `apply`.
-
-  Returns:
-    logits_BTV in float32, capped where the model caps them; rows that are no
-    tokens get -1e30, so that they are never sampled and add
-    nothing to a softmax.
-  """
-  w_VD = unembedding(cfg, params).astype(hidden_BTD.dtype)
-  logits_BTV = jnp.einsum(
-    'BTD,VD->BTV', hidden_BTD, w_VD, preferred_element_type=jnp.float32
-  )
-  logits_BTV = attention.softcap(logits_BTV, cfg.logit_softcap)
-  is_token_V = next_token.is_token(
-    cfg.padded_vocab_size, cfg.vocab_size, cfg.unused_ids
-  )
-  return jnp.where(is_token_V[None, None], logits_BTV, attention.MASKED)
+  """Turn hidden states of `apply` into logits_BTV; see next_token.logits."""
+  return next_token.logits(hidden_BTD, head(cfg, params))

@@ -1,8 +1,8 @@
 """Optimizers and learning-rate schedules.
 
-Muon, NorMuon or AdamW for the matrices inside layers; AdamW for embeddings,
-head and norms; which is which stands in model/params.py. Does not own the
-update: see train/update.py.
+Muon or AdamW for the matrices inside layers; AdamW for embeddings, head and
+norms; which is which stands in model/params.py. Does not own the update: see
+train/update.py.
 """
 
 import dataclasses
@@ -17,7 +17,6 @@ from optax import contrib
 
 from llm_jax import dataclass_json
 from llm_jax.model import params
-from llm_jax.optim import muon
 
 _SCHEDULES = ('cosine', 'linear', 'constant', 'wsd')
 
@@ -44,7 +43,7 @@ class Rule(Protocol):
 class Optimizer:
   """Optimizer and schedule of one stage."""
 
-  matrices: str = 'muon'  # rule for those in layers: muon, normuon or adamw
+  matrices: str = 'muon'  # rule for those in layers: muon or adamw
   matrix_lr: float = 0.02  # peak learning rate of those matrices
   peak_lr: float = 0.003  # peak learning rate of everything else
   b1: float = 0.9  # AdamW first moment
@@ -58,9 +57,9 @@ class Optimizer:
   decay_share: float = 0.65  # of the run that decays, for wsd
 
   def __post_init__(self):
-    if self.matrices not in ('muon', 'normuon', 'adamw'):
+    if self.matrices not in ('muon', 'adamw'):
       raise ValueError(
-        f'Optimizer.matrices = {self.matrices!r}; use muon, normuon or adamw'
+        f'Optimizer.matrices = {self.matrices!r}; use muon or adamw'
       )
     if isinstance(self.schedule, str) and self.schedule not in _SCHEDULES:
       raise ValueError(
@@ -181,7 +180,7 @@ def make(
     Clipping by global norm, then the rule of each parameter.
 
   Source: Muon as in optax.contrib, with updates scaled by
-  sqrt(max(1, fan_out / fan_in)); NorMuon see muon.py; AdamW arXiv:1711.05101.
+  sqrt(max(1, fan_out / fan_in)); AdamW arXiv:1711.05101.
   """
   if not isinstance(cfg, Optimizer):
     return cfg.transformation(n_steps, lines)
@@ -200,19 +199,11 @@ def make(
       lambda param: contrib.MuonDimensionNumbers(param.inputs, param.outputs),
       lines,
     )
-    if cfg.matrices == 'muon':
-      orthogonal = contrib.muon(
-        matrix_rate,
-        weight_decay=cfg.weight_decay,
-        muon_weight_dimension_numbers=axes,
-      )
-    else:
-      orthogonal = optax.chain(
-        contrib.scale_by_muon(weight_dimension_numbers=axes),
-        muon.scale_by_neuron(axes),
-        optax.add_decayed_weights(cfg.weight_decay),
-        optax.scale_by_learning_rate(matrix_rate),
-      )
+    orthogonal = contrib.muon(
+      matrix_rate,
+      weight_decay=cfg.weight_decay,
+      muon_weight_dimension_numbers=axes,
+    )
     labels = _by_line(
       lambda param: 'muon' if 'muon' in param.uses else 'adamw', lines
     )

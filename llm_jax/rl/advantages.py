@@ -4,6 +4,9 @@ Works on the whole batch, on the host. How a method puts them together is in
 algorithms.py.
 """
 
+import functools
+from collections.abc import Callable
+
 import chex
 import numpy as np
 
@@ -55,45 +58,31 @@ BASELINES = {
 }
 
 
-def by_group_deviation(
-  advantage_PR: np.ndarray, reward_PR: np.ndarray
+def by_deviation(
+  advantage_PR: np.ndarray, reward_PR: np.ndarray, axis: int | None
 ) -> np.ndarray:
-  """Advantage over the standard deviation of the group's rewards.
+  """Advantage over the standard deviation of rewards.
 
-  It weighs prompts by how nearly they are solved or hopeless, and makes the
-  gradient that of something else than the expected reward.
+  That of the group weighs prompts by how nearly they are solved or hopeless,
+  and makes the gradient that of something else than the expected reward.
 
   Args:
     advantage_PR: with a baseline, so that it is 0 where the deviation is.
-    reward_PR: rewards of R answers to each of P prompts, R at least 2.
+    reward_PR: rewards of R answers to each of P prompts.
+    axis: 1: of each group, R at least 2; None: of the batch.
 
   Source: arXiv:2402.03300 section 4.1.2.
   """
-  _check_groups(reward_PR)
-  deviation_P1 = np.asarray(reward_PR, np.float64).std(
-    axis=1, ddof=1, keepdims=True
-  )
-  return advantage_PR / (deviation_P1 + _TINY)
+  if axis is not None:
+    _check_groups(reward_PR)
+  reward_PR = np.asarray(reward_PR, np.float64)
+  return advantage_PR / (reward_PR.std(axis, ddof=1, keepdims=True) + _TINY)
 
 
-def by_batch_deviation(
-  advantage_PR: np.ndarray, reward_PR: np.ndarray
-) -> np.ndarray:
-  """Advantage over the standard deviation of the batch's rewards."""
-  deviation = np.asarray(reward_PR, np.float64).std(ddof=1)
-  return advantage_PR / (deviation + _TINY)
-
-
-def unscaled(advantage_PR: np.ndarray, reward_PR: np.ndarray) -> np.ndarray:
-  """The advantage as it is."""
-  del reward_PR
-  return advantage_PR
-
-
-SCALES = {
-  'none': unscaled,
-  'group': by_group_deviation,
-  'batch': by_batch_deviation,
+SCALES: dict[str, Callable[[np.ndarray, np.ndarray], np.ndarray]] = {
+  'none': lambda advantage_PR, reward_PR: advantage_PR,
+  'group': functools.partial(by_deviation, axis=1),
+  'batch': functools.partial(by_deviation, axis=None),
 }
 
 

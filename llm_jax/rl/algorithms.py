@@ -169,11 +169,11 @@ def choose(preset: str, cfg: Algorithm) -> Algorithm:
 
 def dead_groups(cfg: Algorithm, reward_PR: np.ndarray) -> np.ndarray:
   """is_dead_P: groups that teach nothing by the verifier's rewards alone."""
-  if cfg.whiten:  # the batch is the group: an answer of no reward teaches too
-    return np.full(len(reward_PR), np.ptp(reward_PR) == 0)
   if cfg.has_values:
     return np.zeros(len(reward_PR), bool)
   advantage_PR = advantages.BASELINES[cfg.baseline](reward_PR)
+  if cfg.whiten:  # the batch is the group: an answer of no reward teaches too
+    return np.full(len(reward_PR), np.ptp(advantage_PR) == 0)
   return np.logical_not(advantage_PR.any(axis=1))
 
 

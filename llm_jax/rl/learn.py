@@ -194,10 +194,8 @@ def token_advantages(
     )
   else:
     reward_PR = reward_PR - kl_BT.sum(axis=1).reshape(reward_PR.shape)
+    is_dead_P = algorithms.dead_groups(cfg, reward_PR)
     unscaled_PR = advantages.BASELINES[cfg.baseline](reward_PR)
-    is_dead_P = ~unscaled_PR.any(axis=1)
-    if cfg.whiten:
-      is_dead_P = algorithms.dead_groups(cfg, unscaled_PR)
     advantage_PR = advantages.SCALES[cfg.scale](unscaled_PR, reward_PR)
     advantage_BT = advantage_PR.astype(np.float32).reshape(-1, 1)
     mask_BT = mask_BT * ~np.repeat(is_dead_P, reward_PR.shape[1])[:, None]

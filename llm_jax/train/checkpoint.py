@@ -404,7 +404,7 @@ def _load(path: str, abstract: dict[str, Any]) -> dict[str, Any]:
       loaded |= ocp.load_checkpointables(path, {part: like})
     except Exception as error:
       raise _Damaged(_first_cause(error)) from error
-  for part, leaves in _describe({p: loaded[p] for p in abstract}).items():
+  for part, leaves in _describe(loaded).items():
     for name, description in leaves.items():
       if description != saved[part][name]:
         raise _Damaged(

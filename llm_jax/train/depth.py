@@ -21,7 +21,7 @@ class Reference:
   d_model: int
   tokens: float  # of its whole run
   batch_tokens: int
-  matrix_lr: float  # peak, of NorMuon
+  matrix_lr: float  # peak, of Muon
   peak_lr: float  # peak, of AdamW
   weight_decay: float
   dtype: str
@@ -141,7 +141,6 @@ def derive(
   return Run(
     model=model,
     optimizer=optimizers.Optimizer(
-      matrices='normuon',  # better by 0.016 nats than muon: see LOG.md
       matrix_lr=_three_digits(matrix_lr),
       peak_lr=_three_digits(peak_lr),
       weight_decay=_three_digits(weight_decay),

@@ -182,39 +182,6 @@ def progress_bar(cfg: Watch, n_steps: int) -> Iterator[Callable[[int], Any]]:
     handler.removeFilter(clear)
 
 
-class Profile:
-  """A trace of chosen steps, for xprof or ui.perfetto.dev."""
-
-  def __init__(self, cfg: Watch, workdir: str):
-    """Prepare, without starting.
-
-    Args:
-      cfg: which steps.
-      workdir: of the run; the trace goes into its folder profile/.
-    """
-    self._first, self._n = cfg.profile_first, cfg.profile_steps
-    self._folder = os.path.join(workdir, 'profile')
-    self._runs = False
-
-  def before(self, step: int) -> None:
-    """Start, if the step is the first that is wanted."""
-    if step == self._first:
-      jax.profiler.start_trace(self._folder, create_perfetto_trace=True)
-      self._runs = True
-
-  def after(self, step: int) -> None:
-    """Write the trace, if the step is done and the last that is wanted."""
-    if self._runs and step >= self._first + self._n - 1:
-      self.close()
-      logging.info('steps to %d are profiled in %s', step, self._folder)
-
-  def close(self) -> None:
-    """Write what there is, where the run ends before the profile does."""
-    if self._runs:
-      self._runs = False
-      jax.profiler.stop_trace()
-
-
 def open_views(cfg: Watch, workdir: str, resume_step: int) -> list[View]:
   """Open what shows metrics.jsonl elsewhere.
 
@@ -239,14 +206,10 @@ def _tensorboard(workdir: str, resume_step: int) -> View:
   writer = _optional('tensorboardX', 'tensorboard').SummaryWriter(
     os.path.join(workdir, 'tensorboard'), purge_step=resume_step + 1
   )
-  proto = importlib.import_module('tensorboardX.proto.summary_pb2')
 
   def write(step: int, values: Mapping[str, Any]) -> None:
-    # All numbers at once: add_scalar for each takes 7 times as long.
-    value = [
-      proto.Summary.Value(tag=k, simple_value=v) for k, v in _there(values)
-    ]
-    writer.file_writer.add_summary(proto.Summary(value=value), step)
+    for name, value in _there(values):
+      writer.add_scalar(name, value, step)
 
   return View(write, writer.flush)
 

@@ -248,33 +248,27 @@ def new(
     ValueError: if no tokenizer is given, or another one or another model than
       that of restore_from.
   """
-  if restore_from:
-    return _further(
-      name, cfg, workdir, tokenizer_dir=tokenizer_dir, restore_from=restore_from
+  if not restore_from:
+    if not tokenizer_dir:
+      raise ValueError(
+        '--tokenizer must be given for a new model; or --restore_from for a '
+        'model that is there, which brings its own'
+      )
+    goes_on = continuation.find(workdir, cfg)
+    tokenizer = loading.load(tokenizer_dir)
+    return Stage(
+      name=name,
+      cfg=cfg,
+      workdir=workdir,
+      mesh=device_mesh.make(cfg.mesh, cfg.batch_size),
+      model_config=cfg.model,
+      tokenizer=tokenizer,
+      tokenizer_dir=tokenizer_dir,
+      chat_format=formats.choose(tokenizer, is_chat=False),
+      params=None,
+      inputs={'tokenizer': tokenizer.fingerprint},
+      goes_on=goes_on,
     )
-  if not tokenizer_dir:
-    raise ValueError(
-      '--tokenizer must be given for a new model; or --restore_from for a '
-      'model that is there, which brings its own'
-    )
-  goes_on = continuation.find(workdir, cfg)
-  tokenizer = loading.load(tokenizer_dir)
-  return Stage(
-    name=name,
-    cfg=cfg,
-    workdir=workdir,
-    mesh=device_mesh.make(cfg.mesh, cfg.batch_size),
-    model_config=cfg.model,
-    tokenizer=tokenizer,
-    tokenizer_dir=tokenizer_dir,
-    chat_format=formats.choose(tokenizer, is_chat=False),
-    params=None,
-    inputs={'tokenizer': tokenizer.fingerprint},
-    goes_on=goes_on,
-  )
-
-
-def _further(name, cfg, workdir, tokenizer_dir, restore_from) -> Stage:
   if os.path.realpath(workdir) == os.path.realpath(restore_from):
     raise ValueError(
       f'--workdir and --restore_from are both {workdir}; leave out '

@@ -11,6 +11,7 @@ import contextlib
 import dataclasses
 import faulthandler
 import math
+import os
 import time
 from collections.abc import Callable, Iterator, Mapping
 
@@ -92,7 +93,7 @@ class Loop:
   rate_fn: Callable[[int], float] | None = None
 
   def __post_init__(self):
-    self._profile = monitoring.Profile(self.cfg.watch, self.workdir)
+    self._profile = contextlib.ExitStack()  # closed behind its last step
     self._signals = stopping.Listener()
     self._stops = ''  # the signal that ends the run after this step
     self._on_exit = contextlib.ExitStack()
@@ -106,7 +107,7 @@ class Loop:
       self.workdir, keep_every=self.cfg.keep_every, kept_step=self.kept_step
     )
     on_exit.callback(self._checkpointer.close)
-    on_exit.callback(self._profile.close)
+    on_exit.enter_context(self._profile)
     self._draw = on_exit.enter_context(
       monitoring.progress_bar(self.cfg.watch, self.cfg.n_steps)
     )
@@ -184,10 +185,21 @@ class Loop:
       # the others wait for it forever. 2: sys.stderr may be no file.
       hang_s = self.cfg.watch.hang_s
       faulthandler.dump_traceback_later(hang_s, exit=True, file=2)
-      self._profile.before(step)
+      if step == self.cfg.watch.profile_first:
+        self._start_profile()
       with jax.profiler.StepTraceAnnotation('train', step_num=step):
         yield step
       self._draw(step)
+
+  def _start_profile(self) -> None:
+    """Trace steps, for xprof or ui.perfetto.dev."""
+    watch, folder = self.cfg.watch, os.path.join(self.workdir, 'profile')
+    first = watch.profile_first
+    last = first + watch.profile_steps - 1
+    logging.info('steps %d to %d are profiled in %s', first, last, folder)
+    self._profile.enter_context(
+      jax.profiler.trace(folder, create_perfetto_trace=True)
+    )
 
   def write(self, step: int, values: Mapping[str, float]) -> None:
     """Append one step's numbers, and print them now and then.
@@ -199,7 +211,9 @@ class Loop:
     Raises:
       FloatingPointError: if MAX_SKIPPED steps in a row were skipped.
     """
-    self._profile.after(step)
+    watch = self.cfg.watch
+    if step == watch.profile_first + watch.profile_steps - 1:
+      self._profile.close()
     n_skipped = values.get('skipped', 0)
     if n_skipped:
       logging.warning('step %d is skipped, it is not finite: %s', step, values)
@@ -221,7 +235,7 @@ class Loop:
         f'without these batches LoopConfig.skip_batches = ({batches},)'
       )
     n_steps = self.cfg.n_steps
-    if step % self.cfg.watch.log_every == 0 or step == n_steps:
+    if step % watch.log_every == 0 or step == n_steps:
       logging.info(monitoring.line(step, n_steps, values))
 
   def is_due(self, step: int) -> bool:

@@ -1,7 +1,6 @@
 """The one update of every stage, and the sums over micro-batches in it."""
 
 import dataclasses
-import operator
 from collections.abc import Callable
 
 import jax
@@ -105,8 +104,6 @@ def accumulated(value_and_grad: Callable, n_micro: int) -> Callable:
   """
 
   def of_whole(params, batch, key):
-    parts = micro_batches(batch, n_micro)
-    keys = jax.random.split(key, n_micro)
     n_tokens = jnp.maximum(batch['loss_mask_BT'].sum(), 1)
 
     def add(sums, xs):
@@ -114,32 +111,21 @@ def accumulated(value_and_grad: Callable, n_micro: int) -> Callable:
       (loss, metrics), grads = value_and_grad(params, part, part_key)
       share = part['loss_mask_BT'].sum() / n_tokens
       shared = jax.tree.map(lambda x: share * x, (loss, grads))
-      *added, old = sums
-      metrics = {
-        name: jax.tree.map(_join(name)[0], old[name], new)
-        for name, new in metrics.items()
-      }
-      return (*jax.tree.map(jnp.add, tuple(added), shared), metrics), None
+      return jax.tree.map(jnp.add, sums, shared), metrics
 
-    def full(tree, value: float = 0):
-      return jax.tree.map(lambda x: jnp.full(x.shape, value, x.dtype), tree)
-
-    first = jax.tree.map(operator.itemgetter(0), (parts, keys))
-    (loss, metrics), grads = jax.eval_shape(value_and_grad, params, *first)
-    start = {name: full(x, _join(name)[1]) for name, x in metrics.items()}
-    (loss, grads, metrics), _ = jax.lax.scan(
-      add, (*full((loss, grads)), start), (parts, keys)
-    )
-    return (loss, metrics), grads
+    start = jax.tree.map(jnp.zeros_like, (jnp.float32(0), params))
+    xs = micro_batches(batch, n_micro), jax.random.split(key, n_micro)
+    (loss, grads), metrics = jax.lax.scan(add, start, xs)
+    joined = {name: _join(name, parts) for name, parts in metrics.items()}
+    return (loss, joined), grads
 
   return of_whole
 
 
-def _join(name):
-  """How a metric of micro-batches adds up, and what it starts from."""
-  if name.startswith('max_'):
-    return jnp.maximum, -jnp.inf
-  return (jnp.minimum, jnp.inf) if name.startswith('min_') else (jnp.add, 0)
+def _join(name, parts):
+  """A metric of the batch from those of its micro-batches."""
+  fns = {'max_': jnp.max, 'min_': jnp.min}
+  return jax.tree.map(lambda x: fns.get(name[:4], jnp.sum)(x, axis=0), parts)
 
 
 def micro_batches(batch: types.Batch, n_micro: int) -> types.Batch:

@@ -8,6 +8,8 @@ import pytest
 
 from llm_jax.losses import next_token
 
+Head = next_token.Head
+
 
 class TokenLogpTest(chex.TestCase):
   @chex.variants(with_jit=True, without_jit=True)
@@ -16,7 +18,7 @@ class TokenLogpTest(chex.TestCase):
     hidden_BTD = jnp.array([[[1.0], [1.0]]])
     w_VD = jnp.array([[0.0], [jnp.log(3.0)], [9.0]])
     logp_BT = self.variant(
-      lambda h, w: next_token.token_logp(h, w, np.array([[0, 1]]), 2)
+      lambda h, w: next_token.token_logp(h, Head(w, 2), np.array([[0, 1]]))
     )(hidden_BTD, w_VD)
     np.testing.assert_allclose(logp_BT, np.log([[0.25, 0.75]]), rtol=1e-6)
 
@@ -26,13 +28,9 @@ def test_ids_without_a_token_get_no_mass():
   hidden_BTD = jnp.ones((1, 2, 1))
   w_VD = jnp.array([[0.0], [9.0], [jnp.log(3.0)], [9.0]])
   for chunk_length in (0, 1):
+    head = Head(w_VD, 4, unused_ids=((1, 1), (3, 3)))
     logp_BT = next_token.token_logp(
-      hidden_BTD,
-      w_VD,
-      np.array([[0, 2]]),
-      vocab_size=4,
-      chunk_length=chunk_length,
-      unused_ids=((1, 1), (3, 3)),
+      hidden_BTD, head, np.array([[0, 2]]), chunk_length
     )
     np.testing.assert_allclose(logp_BT, np.log([[0.25, 0.75]]), rtol=1e-6)
 
@@ -51,7 +49,7 @@ def test_chunks_change_neither_value_nor_gradient(chunk_length):
 
   def loss(hidden_BTD, w_VD, chunk_length):
     logp_BT = next_token.token_logp(
-      hidden_BTD, w_VD, targets_BT, 30, chunk_length
+      hidden_BTD, Head(w_VD, 30), targets_BT, chunk_length
     )
     return (logp_BT * jnp.arange(12)[None]).sum(), logp_BT
 
@@ -66,7 +64,7 @@ def test_chunks_change_neither_value_nor_gradient(chunk_length):
 def test_chunk_that_does_not_divide_is_refused():
   hidden_BTD, w_VD, targets_BT = random_inputs()
   with pytest.raises(ValueError, match='5 does not divide 12 tokens'):
-    next_token.token_logp(hidden_BTD, w_VD, targets_BT, 30, 5)
+    next_token.token_logp(hidden_BTD, Head(w_VD, 30), targets_BT, 5)
 
 
 def test_masked_tokens_count_neither_above_nor_below():
@@ -93,7 +91,7 @@ def test_gradient_is_that_of_the_plain_formula(softcap):
 
   def ours(hidden_BTD, w_VD):
     logp_BT = next_token.token_logp(
-      hidden_BTD, w_VD, targets_BT, 30, softcap=softcap
+      hidden_BTD, Head(w_VD, 30, softcap), targets_BT
     )
     return (logp_BT * weight_BT).sum()
 
@@ -107,7 +105,8 @@ def test_products_are_of_the_compute_dtype():
   hidden_BTD, w_VD, targets_BT = random_inputs()
 
   def loss(hidden_BTD, w_VD):
-    return next_token.token_logp(hidden_BTD, w_VD, targets_BT, 30).sum()
+    head = Head(w_VD, 30)
+    return next_token.token_logp(hidden_BTD, head, targets_BT).sum()
 
   grad = jax.grad(loss, (0, 1))
   hidden_BTD = hidden_BTD.astype(jnp.bfloat16)

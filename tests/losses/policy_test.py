@@ -3,27 +3,12 @@
 The proof by enumeration is in tests/rl/exact_gradient_test.py.
 """
 
-import chex
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
 from llm_jax.losses import policy
-
-
-class PolicyGradientTest(chex.TestCase):
-  @chex.variants(with_jit=True, without_jit=True)
-  def test_on_policy_gradient_is_reinforce(self):
-    """At pi = pi_old the gradient is -A mask / sum(mask), elsewhere 0."""
-    logp_BT = jnp.log(jnp.array([[0.5, 0.25, 0.1], [0.2, 0.9, 0.3]]))
-    advantage_B1 = jnp.array([[1.0], [-2.0]])
-    mask_BT = jnp.array([[0.0, 1.0, 1.0], [0.0, 1.0, 0.0]])
-    grad_BT, _ = self.variant(jax.grad(policy.policy_gradient, has_aux=True))(
-      logp_BT, logp_BT, advantage_B1, mask_BT
-    )
-    chex.assert_trees_all_close(grad_BT, -advantage_B1 * mask_BT / 3, atol=1e-6)
-
 
 RATIO_T = [0.7, 0.76, 1.0, 1.49, 1.6]  # of which the clips keep the middle
 
@@ -57,15 +42,6 @@ def test_clips(name, up_T, down_T, low, high):
   assert metrics['clip_high_share'] == (high, 10)
   np.testing.assert_allclose(metrics['mean_ratio'][0], 2 * sum(RATIO_T), 1e-6)
   np.testing.assert_allclose(metrics['max_logp_difference'], np.log(1.6), 1e-5)
-
-
-def test_loss_of_clipped_tokens():
-  """Ratio 1.5, clip .2: 1.2 is gained with A = 1, all of 1.5 lost with -1."""
-  old_BT, logp_BT = jnp.log(jnp.array([[[0.4]] * 2, [[0.6]] * 2]))
-  loss, _ = policy.policy_gradient(
-    logp_BT, old_BT, jnp.array([[1.0], [-1.0]]), jnp.ones((2, 1))
-  )
-  np.testing.assert_allclose(loss, -(1.2 - 1.5) / 2, atol=1e-6)
 
 
 def test_sequence_ratio_is_the_geometric_mean():
@@ -106,16 +82,6 @@ def test_dead_batch_has_no_loss():
   assert loss == 0
   for weigh in policy.AGGREGATIONS.values():
     assert np.isfinite(weigh(np.zeros((2, 3)), 3)).all()
-
-
-def test_truncated_importance():
-  logp_BT = jnp.log(jnp.array([[0.5, 0.9, 0.1]]))
-  sampler_BT = jnp.log(jnp.array([[0.5, 0.3, 0.2]]))
-  weight_BT, pull = jax.vjp(
-    lambda x: policy.truncated_importance(x, sampler_BT, 2.0), logp_BT
-  )
-  np.testing.assert_allclose(weight_BT, [[1, 2, 0.5]], rtol=1e-6)
-  assert not np.asarray(pull(weight_BT)[0]).any()
 
 
 def test_token_weights_by_hand():

@@ -12,9 +12,9 @@ from llm_jax.model import attention, block_attention, packed_attention
 from llm_jax.parallel import device_mesh
 
 RULES = {
-  'global': block_attention.Rule(0.2),
-  'window': block_attention.Rule(0.2, window=70),
-  'softcap': block_attention.Rule(0.2, cap=1.5),
+  'global': attention.Rule(0.2),
+  'window': attention.Rule(0.2, window=70),
+  'softcap': attention.Rule(0.2, cap=1.5),
 }
 
 
@@ -165,7 +165,7 @@ def test_cudnn_gets_the_same_mask(documents, window, monkeypatch):
   ids_BT = segments(256) if documents else None
 
   def loss(q, k, v):
-    rule = block_attention.Rule(0.2, window)
+    rule = attention.Rule(0.2, window)
     return packed_attention.FORMS['cudnn'](q, k, v, ids_BT, rule).sum()
 
   traced = jax.jit(jax.grad(loss, (0, 1, 2))).trace(q, k, v)

@@ -127,9 +127,7 @@ def test_a_value_head_that_the_table_lacks_is_refused():
     tx.update(head, tx.init(head), head)
 
 
-@pytest.mark.parametrize(
-  ('matrices', 'rank'), [('muon', 0), ('normuon', 0), ('adamw', 2)]
-)
+@pytest.mark.parametrize(('matrices', 'rank'), [('muon', 0), ('adamw', 2)])
 def test_moments_are_split_as_their_parameters(matrices, rank):
   """Those of adapters as the adapters, which every device has."""
   lines = lora.trained(lora.Lora(rank=rank), params.table(EXPERTS))

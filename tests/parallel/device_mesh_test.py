@@ -2,6 +2,7 @@
 
 import functools
 import itertools
+import re
 import types
 
 import chex
@@ -138,8 +139,8 @@ def test_tokens_stay_split_over_context():
     ).compile()
   assert compiled.output_shardings[0].spec[1] == 'context'
   text = compiled.as_text()
-  assert 'f32[8,4,2,4,16]' in text  # scores of 4 queries against 16 keys
-  assert 'f32[8,4,2,16,16]' not in text
+  assert 'f32[8,4,4,2,16]' in text  # scores of 4 queries against 16 keys
+  assert not re.search(r'f32\[8,4,(16,2|32),16\]', text)
 
 
 def test_parameters_do_not_depend_on_the_mesh():

@@ -10,19 +10,6 @@ REWARD_PR = np.array([[1.0, 0.0, 0.0, 0.0], [2.0, 2.0, 0.0, 0.0]])
 
 
 @pytest.mark.parametrize(
-  ('baseline', 'expected_R'),
-  [
-    ('group_mean', [0.75, -0.25, -0.25, -0.25]),
-    ('leave_one_out', [1, -1 / 3, -1 / 3, -1 / 3]),
-    ('none', [1, 0, 0, 0]),
-  ],
-)
-def test_baselines(baseline, expected_R):
-  found_PR = advantages.BASELINES[baseline](REWARD_PR)
-  np.testing.assert_allclose(found_PR[0], expected_R)
-
-
-@pytest.mark.parametrize(
   ('scale', 'deviation_P1'),
   [('none', 1), ('group', [[0.5], [np.sqrt(4 / 3)]]),
    ('batch', np.sqrt(5.875 / 7))],
@@ -46,7 +33,7 @@ def test_a_group_of_one_is_refused():
     with pytest.raises(ValueError, match='groups of 1 answers'):
       function(np.ones((3, 1)))
   with pytest.raises(ValueError, match='groups of 1 answers'):
-    advantages.by_group_deviation(np.zeros((3, 1)), np.ones((3, 1)))
+    advantages.SCALES['group'](np.zeros((3, 1)), np.ones((3, 1)))
 
 
 @pytest.mark.parametrize(

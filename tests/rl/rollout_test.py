@@ -85,9 +85,8 @@ def test_draws_are_reproducible_and_their_logps_those_of_training(pool):
     hidden_BTD, *_ = transformer.apply(
       CFG, params, batch['inputs_BT'], batch['positions_BT']
     )
-    return next_token.token_logp(
-      hidden_BTD, params['head'], batch['targets_BT'], CFG.vocab_size
-    )
+    head = transformer.head(CFG, params)
+    return next_token.token_logp(hidden_BTD, head, batch['targets_BT'])
 
   logp_BT = training_logp(params, batch) * batch['loss_mask_BT']
   np.testing.assert_allclose(logp_BT, batch['old_logp_BT'], atol=1e-4)

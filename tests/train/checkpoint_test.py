@@ -1,6 +1,5 @@
 """Checkpoints: exact, on any mesh, and never silently wrong."""
 
-import dataclasses
 import functools
 import gc
 import json
@@ -113,26 +112,6 @@ def test_newest_is_restored_bit_for_bit_and_old_ones_go(saved):
   chex.assert_trees_all_equal(host(restored), host(at_step(new_state(), 3)))
 
 
-def next_loss(cfg, state, axes, tx=None, n_rows=4):
-  """The loss of the step after the state's, computed on its mesh."""
-  tokens_BT = np.arange(n_rows * 9, dtype=np.int32) % cfg.vocab_size
-  tokens_BT = tokens_BT.reshape(n_rows, 9)
-  batch = {
-    'inputs_BT': tokens_BT[:, :-1],
-    'targets_BT': tokens_BT[:, 1:],
-    'positions_BT': np.tile(np.arange(8, dtype=np.int32), (n_rows, 1)),
-  }
-
-  def loss_fn(params, batch, key):
-    del key
-    return -likelihood.of_targets(cfg, params, batch).logp_BT.mean(), {}
-
-  mesh = device_mesh.make(axes)
-  update_fn = update.make_update_fn(loss_fn, tx or optax.adam(0.1), mesh)
-  batch = device_mesh.put_batch(mesh, batch)
-  return float(update_fn(state, batch)[1]['loss'])
-
-
 @pytest.mark.parametrize(
   'axes',
   [
@@ -148,25 +127,6 @@ def test_checkpoint_of_one_mesh_is_restored_on_any_other(saved, axes):
   assert jax.tree.map(lambda x: x.sharding, restored.params) == jax.tree.map(
     lambda x: x.sharding, like.params
   )
-
-
-@pytest.mark.parametrize(
-  'others',
-  [
-    OTHERS[-1:],
-    pytest.param(
-      [dataclasses.astuple(SAVED_ON), *OTHERS[1:-1]], marks=pytest.mark.nightly
-    ),
-  ],
-)
-def test_it_goes_on_with_any_other_mesh(saved, others):
-  losses = []
-  for axes in (OTHERS[0], *others):
-    axes = device_mesh.MeshConfig(*axes)
-    state = checkpoint.restore(str(saved), new_state(axes, seed=1))
-    losses.append(next_loss(CFG, state, axes, n_rows=8))
-  # Sums are taken in another order.
-  assert losses[1:] == pytest.approx(losses[:1] * len(others), rel=1e-5)
 
 
 def test_checkpoint_of_an_older_format_goes_on(tmp_path):
@@ -188,10 +148,20 @@ def test_checkpoint_of_an_older_format_goes_on(tmp_path):
   like = new_state(cfg=model.model_config, seed=1, tx=tx)
   restored = checkpoint.restore(folder, like)
   assert int(restored.step) == 2
-  loss = next_loss(
-    model.model_config, restored, device_mesh.MeshConfig(data=1), tx
-  )
-  assert loss == pytest.approx(3.347594, rel=1e-5)
+  tokens_BT = np.arange(36, dtype=np.int32).reshape(4, 9)
+  tokens_BT %= model.model_config.vocab_size
+  batch = {'inputs_BT': tokens_BT[:, :-1], 'targets_BT': tokens_BT[:, 1:]}
+
+  def loss_fn(params, batch, key):
+    del key
+    found = likelihood.of_targets(model.model_config, params, batch)
+    return -found.logp_BT.mean(), {}
+
+  mesh = device_mesh.make(device_mesh.MeshConfig(data=1))
+  update_fn = update.make_update_fn(loss_fn, tx, mesh)
+  batch = device_mesh.put_batch(mesh, batch)
+  _, metrics = update_fn(restored, batch)
+  assert metrics['loss'] == pytest.approx(3.347594, rel=1e-5)
 
 
 def test_nothing_saved_is_none(tmp_path):
