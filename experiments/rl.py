@@ -107,7 +107,7 @@ def run(
   first, row_length = prompts.check(policy_cfg, problems, request)
   reward_fn, known = reward_models.choose(reward_model, stage, row_length)
   sources = given.named(conversations, ())
-  taught = demonstrations.load(cfg.ptx, stage, sources, row_length)
+  taught = demonstrations.load(stage, sources, row_length)
   if taught:
     first, n_rows = min(first, taught.first), n_rows + cfg.ptx.n_rows
 

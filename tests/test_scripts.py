@@ -198,6 +198,27 @@ class TestShowRl:
     assert 'multiplication/sft' in _log(copy)[-1]
 
 
+class TestShowRlhf:
+  def test_what_is_evaluated_was_trained(self, copy):
+    done = shell.call(copy, 'tools/show_rlhf.sh')
+    assert done.returncode == 0, done.stderr
+    by_rl, evaluated = _evaluated(copy)
+    kept = {name for name in by_rl if name.startswith('runs/show/keeps/')}
+    assert len(by_rl) == 2 * len(kept) == 12
+    assert kept <= set(evaluated)
+    # Answers are ranked before anything learns from rankings.
+    log = _log(copy)
+    ranks, learns = (
+      next(i for i, line in enumerate(log) if text in line)
+      for text in ('--policy runs/show/rlhf/sft', 'rankings.jsonl')
+    )
+    assert ranks < learns
+
+  def test_one_of_both(self, copy):
+    assert shell.call(copy, 'tools/show_rlhf.sh', 'keeps').returncode == 0
+    assert not [line for line in _log(copy) if 'taste' in line]
+
+
 class TestVenv:
   def _pythons(self, copy, **versions: tuple[str, bool]) -> str:
     """Fake interpreters: name -> (version, whether it can make a venv)."""

@@ -44,7 +44,7 @@ class Asked:
   model: str = ''  # as the endpoint calls it
   checkpoint: str = ''  # folder of a stage, in place of an endpoint
   replies: str = ''  # JSON lines of this run alone, where replies are kept
-  criterion: str = 'It answers what was asked, rightly and clearly.'
+  criterion: str = 'It answers rightly and clearly.'  # what counts
   max_new_tokens: int = 256  # of a reply
   temperature: float = 0.0  # of the first try
   n_tries: int = 3  # where no verdict can be read

@@ -54,8 +54,8 @@ def fit(
     kl_N: nats from the start; what is 0 says nothing.
     gain_N: gold above that of the start.
   """
-  d_N, gain_N = np.sqrt(np.maximum(kl_N, 0)), np.asarray(gain_N)
-  d_N, gain_N = d_N[d_N > 0], gain_N[d_N > 0]
+  d_N = np.sqrt(np.maximum(kl_N, 0))
+  there, d_N = np.asarray(gain_N)[d_N > 0], d_N[d_N > 0]
   columns = np.stack([d_N, -d_N * FORMS[form](d_N)], axis=1)
-  (a, b), *_ = np.linalg.lstsq(columns, gain_N, rcond=None)
+  (a, b), *_ = np.linalg.lstsq(columns, there, rcond=None)
   return float(a), float(b)

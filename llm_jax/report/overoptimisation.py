@@ -30,7 +30,7 @@ class Curve(NamedTuple):
 
 def curves(report: Mapping[str, Any]) -> list[Curve]:
   """Of each recipe the mean over its seeds, then what else was measured."""
-  runs: dict[str, list[list[Sequence[float]]]] = {}
+  runs: dict[str, list[list[list[float]]]] = {}
   for folder, found in report['training'].items():
     series = found['series']
     if found['stage'] == 'rl' and all(name in series for name in _SERIES):

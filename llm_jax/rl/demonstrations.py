@@ -101,12 +101,11 @@ class Demonstrations:
 
 
 def load(
-  cfg: Ptx, stage: start.Stage, sources: Mapping[str, str], length: int
+  stage: start.Stage, sources: Mapping[str, str], length: int
 ) -> Demonstrations | None:
   """Read what is given; None if nothing is.
 
   Args:
-    cfg: how much is learnt of it.
     stage: whose model reads it.
     sources: files by the source's name.
     length: tokens of a row; longer conversations are left out.
@@ -124,4 +123,4 @@ def load(
     items, stage.chat_format.rows, length=length, too_long='drop'
   )
   rows = [row.rendered for row in laid_out]
-  return Demonstrations(cfg, rows, stage.cfg.seed)
+  return Demonstrations(stage.cfg.ptx, rows, stage.cfg.seed)
