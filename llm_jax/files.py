@@ -16,6 +16,7 @@ import hashlib
 import json
 import os
 import pathlib
+import re
 import shutil
 import sys
 import tempfile
@@ -92,7 +93,7 @@ def find(flag: str, patterns: Sequence[str], root: str = '') -> list[Path]:
 def _matches(pattern: str) -> list[Path]:
   if '://' not in pattern:
     return [pathlib.Path(name) for name in glob.glob(pattern, recursive=True)]
-  fixed = pattern[: pattern.index('*')].rpartition('/')[0]
+  fixed = re.split('[*?[]', pattern)[0].rpartition('/')[0]
   return list(upath.UPath(fixed).glob(pattern[len(fixed) + 1 :]))
 
 

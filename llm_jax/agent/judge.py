@@ -199,8 +199,8 @@ class Judge(prompts.Prompts):
       right_answer=problem.reference,
       answer=text,
     )
-    reward = {'CORRECT': 1.0, 'INCORRECT': 0.0}.get(said)
-    if reward is None:
+    reward = float(said == 'CORRECT')
+    if kind == 'Grade':
       reward = (int(said) - 1) / 4
     return grading.Score(
       reward >= 0.75, f'{kind}: {said}', reward=reward, judge_tokens=n_tokens

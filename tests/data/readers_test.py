@@ -59,7 +59,13 @@ def test_a_corpus_is_a_folder_a_file_or_a_pattern(tmp_path):
     write(tmp_path / f'{name}.parquet', [name])
   a, b = tmp_path / 'a.parquet', tmp_path / 'b.parquet'
   assert readers.find(str(tmp_path)) == [a, b]
-  assert readers.find(f'{tmp_path}/*.parquet') == [a, b]
+  for pattern in ('*.parquet', '?.parquet', '[ab].parquet', '[!c].*'):
+    for root in (str(tmp_path), f'memory://{tmp_path.name}'):
+      if '://' in root:
+        for path in (a, b):
+          upath.UPath(root, path.name).write_bytes(path.read_bytes())
+      found = readers.find(f'{root}/{pattern}')
+      assert [path.name for path in found] == ['a.parquet', 'b.parquet']
   assert readers.find(str(b)) == [b]
   assert readers.find(b.as_uri()) == readers.find(f'file://{b}')
   assert [d.url for d in readers.read_file(readers.find(b.as_uri())[0])]
