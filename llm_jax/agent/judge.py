@@ -22,9 +22,8 @@ from llm_jax.agent import writers
 from llm_jax.tasks import prompts, protocol
 from llm_jax.verify import grading
 
-GRADES = ('1', '2', '3', '4', '5')
 _VERDICTS = {
-  'Grade': GRADES,
+  'Grade': ('1', '2', '3', '4', '5'),
   'Verdict': ('CORRECT', 'INCORRECT'),
   'Better': ('A', 'B', 'TIE'),
 }

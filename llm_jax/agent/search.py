@@ -13,8 +13,6 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
-import bm25s
-
 from llm_jax import files
 from llm_jax.agent import tools
 from llm_jax.data import readers
@@ -38,7 +36,7 @@ SIGNATURE = tools.Signature(
 class Index:
   """Documents that can be searched."""
 
-  bm25: bm25s.BM25
+  bm25: Any  # of bm25s
   texts: Sequence[Mapping[str, str]]
 
   def find(self, query: str, n: int, max_chars: int) -> list[str]:
@@ -131,6 +129,8 @@ def build(documents: str, form: readers.Form = _FORM) -> Index:
   ]
   if not vocabulary:
     raise ValueError(f'no document of {documents} has a word; give others')
+  import bm25s  # computes with JAX, before which processes have to join
+
   bm25 = bm25s.BM25(method='lucene')
   tokens = bm25s.tokenization.Tokenized(ids=rows, vocab=vocabulary)
   bm25.index(tokens, show_progress=False)
@@ -190,6 +190,8 @@ def load(directory: str, documents: str | None = None) -> Index:
       f'was made of {about["documents"]}); make it again with python -m '
       'experiments.index'
     )
+  import bm25s
+
   try:
     bm25 = bm25s.BM25.load(
       directory, load_corpus=True, mmap=True, show_progress=False

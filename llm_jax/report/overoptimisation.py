@@ -77,8 +77,7 @@ def sentences(report: Mapping[str, Any]) -> list[str]:
       gain = [x - gold[0] for x in gold]
       a, b = best_of_n.fit(form, [d * d for d in distance], gain)
       shape = 'd (a - b d)' if form == 'best of n' else 'd (a - b ln d)'
-      text += f' Fitted to its gain, with d = √KL: {shape}'
-      text += f', a = {a:.2f}, b = {b:.2f}.'
+      text += f' Fitted, d = √KL: {shape}, a = {a:.2f}, b = {b:.2f}.'
     said.append(text)
   return said
 
