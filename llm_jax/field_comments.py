@@ -37,9 +37,12 @@ def of(cls: type) -> dict[str, str]:
       continue
     found |= in_docstring(inspect.cleandoc(base.__doc__ or ''))
     try:
-      found |= in_source(textwrap.dedent(inspect.getsource(base)))
+      text = textwrap.dedent(inspect.getsource(base))
     except (OSError, TypeError):  # the source is nowhere
       continue
+    # Of a class that is in no file Python 3.13 gives other lines.
+    if re.search(rf'^class {base.__name__}\b', text, re.MULTILINE):
+      found |= in_source(text)
   names = [field.name for field in dataclasses.fields(cls)]
   return {name: found[name] for name in names if name in found}
 

@@ -5,7 +5,7 @@ forms of arXiv:2210.10760.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 
@@ -38,10 +38,7 @@ def divergence(n: int) -> float:
 
 
 # Of distance d = sqrt(KL): gold = d (a - b f(d)), f by how it was optimised.
-FORMS: dict[str, Callable[[np.ndarray], np.ndarray]] = {
-  'best of n': lambda d: d,
-  'rl': np.log,
-}
+FORMS = {'best of n': np.positive, 'rl': np.log}
 
 
 def fit(
