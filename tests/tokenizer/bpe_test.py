@@ -33,8 +33,8 @@ GOLDEN_MERGES = [
 
 def slow_merges(counts, n_merges):
   """The algorithm as the docstring of learn_merges writes it down."""
-  doc = bpe.learn_merges.__doc__ or ''
-  code = doc.partition('bpe_test.py:\n')[2].partition('  Here each')[0]
+  doc = inspect.getdoc(bpe.learn_merges) or ''  # not indented, as in 3.13
+  code = doc.partition('bpe_test.py:\n')[2].partition('Here each')[0]
   names = {
     'counts': counts, 'n_merges': n_merges, 'merges': [],
     'collections': collections, 'itertools': itertools,
