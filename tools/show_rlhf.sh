@@ -74,7 +74,7 @@ keeps() {
       --gin_bindings 'Config.task = @Addition()' \
       --gin_bindings "Config.seed = $seed" \
       --restore_from runs/speedrun/sft \
-      --conversations taught=runs/speedrun/sft/conversations
+      --conversations taught=runs/speedrun/sft/conversations/conversations/2.0.0
   done
   stage evaluate --workdir runs/show/keeps/evaluate \
     --gin_file gin_configs/evaluate_tiny.gin \
