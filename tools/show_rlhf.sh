@@ -59,10 +59,12 @@ taste() {
     --last runs/show/rlhf/rl_seed0
 }
 
-# RL on sums alone, with demonstrations of all that SFT taught beside, and
-# without: how many sums are right, and whether it still knows who it is.
+# RL on sums alone, with demonstrations of what else SFT taught beside, and
+# without: how many sums are right, and what it still knows of the rest.
 keeps() {
   local seed
+  .venv/bin/python -m examples.kept --of runs/speedrun/sft/conversations \
+    --to runs/show/keeps/kept.jsonl
   for seed in 0 1 2; do
     stage rl --workdir "runs/show/keeps/rl_seed$seed" \
       --gin_file gin_configs/rl_tiny.gin \
@@ -74,11 +76,12 @@ keeps() {
       --gin_bindings 'Config.task = @Addition()' \
       --gin_bindings "Config.seed = $seed" \
       --restore_from runs/speedrun/sft \
-      --conversations taught=runs/speedrun/sft/conversations/conversations/2.0.0
+      --conversations runs/show/keeps/kept.jsonl
   done
   stage evaluate --workdir runs/show/keeps/evaluate \
     --gin_file gin_configs/evaluate_tiny.gin \
     --gin_bindings "Config.modes = ('free',)" \
+    --gin_bindings 'Config.n_conversations = 300' \
     --checkpoint sft=runs/speedrun/sft \
     --checkpoint rl_seed0=runs/show/keeps/rl_seed0 \
     --checkpoint rl_seed1=runs/show/keeps/rl_seed1 \
