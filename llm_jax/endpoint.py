@@ -100,9 +100,8 @@ class Endpoint:
       n_tokens = (said_all.get('usage') or {}).get('total_tokens') or 0
       # A lone surrogate is no text that could be encoded.
       text = '' if text is None else text.encode(errors='replace').decode()
-      return Reply(
-        text, _FAULTS.get(choice.get('finish_reason'), ''), int(n_tokens)
-      )
+      fault = _FAULTS.get(choice.get('finish_reason'), '')
+      return Reply(text, fault, int(n_tokens))
     except (AttributeError, LookupError, TypeError, ValueError, RecursionError):
       raise ValueError(
         f"{said}, which is no chat completion of OpenAI's form; check the "

@@ -262,7 +262,7 @@ def test_more_than_three_arguments_are_named():
   assert not found, '\n'.join(found)
 
 
-_LIBRARY_LINES = 20_932  # that stand; a change may lower it, and not raise it
+_LIBRARY_LINES = 20_931  # that stand; a change may lower it, and not raise it
 
 
 @pytest.mark.xfail(reason='the library is larger than its bound; see LOG.md')

@@ -52,8 +52,8 @@ class Asked:
     dataclass_json.require_at_least(self, 'max_new_tokens n_tries', 1)
     dataclass_json.require_at_least(self, 'temperature', 0)
 
-  @functools.cached_property
-  def _opened(self) -> tuple[writers.Writer, endpoint.Answers]:
+  def check(self) -> None:
+    """Raise ValueError unless it is said whom to ask, and where to keep it."""
     if bool(self.checkpoint) == bool(self.url) or (
       bool(self.url) != bool(self.model)
     ):
@@ -66,6 +66,11 @@ class Asked:
       raise ValueError(
         'Asked.replies is empty; name a file in which replies are kept'
       )
+
+  @functools.cached_property
+  def _opened(self) -> tuple[writers.Writer, endpoint.Answers]:
+    self.check()
+    pathlib.Path(self.replies).parent.mkdir(parents=True, exist_ok=True)
     if self.checkpoint:
       writer = writers.of_checkpoint(self.checkpoint, batch_size=1)
     else:
@@ -174,6 +179,11 @@ class Judge(prompts.Prompts):
   name: str = 'judge'
   has_verifier = True
 
+  def problems(self, split: str, count: int, seed: int) -> protocol.Problems:
+    """As of every file; a run without a judge ends here, before it begins."""
+    self.asked.check()
+    return super().problems(split, count, seed)
+
   def read(self, row: dict[str, Any]) -> protocol.Problem:
     """A row as a problem."""
     problem = super().read(row)
@@ -189,8 +199,7 @@ class Judge(prompts.Prompts):
     """
     text = grading.final(answer)
     if not text:
-      reason = 'no answer' if text == '' else 'the thought does not end'
-      return grading.Score(False, reason, reward=0.0)
+      return grading.Score(False, 'no answer behind the thought', reward=0.0)
     kind = 'Verdict' if problem.reference else 'Grade'
     said, n_tokens = self.asked.verdict(
       kind,

@@ -93,10 +93,8 @@ class Demonstrations:
     }
     joined = {}
     for name, old in batch.items():
-      empty = np.zeros((self.cfg.n_rows, *old.shape[1:]), old.dtype)
-      joined[name] = np.concatenate(
-        [old, new.get(name, empty).astype(old.dtype)]
-      )
+      rows = new.get(name, np.zeros((self.cfg.n_rows, *old.shape[1:])))
+      joined[name] = np.concatenate([old, rows.astype(old.dtype)])
     return joined | {'ptx_weight_BT': weight_BT}
 
 

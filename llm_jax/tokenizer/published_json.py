@@ -132,11 +132,7 @@ class JsonTokenizer(text_tokenizer.TextTokenizer):
     )
     if 'pattern' in spec:  # of a version that ran it by tiktoken
       tokenizer.fingerprint = spec['fingerprint']
-    if tokenizer.fingerprint != spec['fingerprint']:
-      raise ValueError(
-        f'{directory / FILE} has fingerprint {tokenizer.fingerprint}, not '
-        f'{spec["fingerprint"]}; restore it, or import the model again'
-      )
+    tokenizer.check_fingerprint(spec['fingerprint'], directory / FILE)
     return tokenizer
 
   def save(self, directory: files.Name) -> None:
@@ -231,10 +227,9 @@ def _with_control_tokens(
 
   `tokenizers` numbers them anew where the ids before them have gaps.
   """
-  added = sorted(values['added_tokens'], key=lambda token: token['id'])
   added = [
     {**token, 'special': token['special'] or token['content'] in names}
-    for token in added
+    for token in sorted(values['added_tokens'], key=lambda token: token['id'])
   ]
   vocab = values['model']['vocab'] | {x['content']: x['id'] for x in added}
   keys = ('normalizer', 'pre_tokenizer', 'decoder')

@@ -107,11 +107,7 @@ class SentencePieceTokenizer(text_tokenizer.TextTokenizer):
       vocab_size=spec['vocab_size'],
       published=published.load(directory),
     )
-    if tokenizer.fingerprint != spec['fingerprint']:
-      raise ValueError(
-        f'{directory / MODEL_FILE} has fingerprint {tokenizer.fingerprint}, '
-        f'not {spec["fingerprint"]}; restore it, or import the model again'
-      )
+    tokenizer.check_fingerprint(spec['fingerprint'], directory / MODEL_FILE)
     return tokenizer
 
   def save(self, directory: files.Name) -> None:

@@ -137,6 +137,14 @@ class TextTokenizer(abc.ABC):
     last = [i for i in self.unused_ids if i + 1 not in unused]
     return tuple(zip(first, last, strict=True))
 
+  def check_fingerprint(self, saved: str, path: object) -> None:
+    """Raise ValueError where the file of a saved tokenizer has changed."""
+    if self.fingerprint != saved:
+      raise ValueError(
+        f'{path} has fingerprint {self.fingerprint}, not {saved}; restore it, '
+        'or import the model again'
+      )
+
   def encode(self, text: str) -> list[int]:
     """Ids of a text; what looks like a control token is ordinary text.
 

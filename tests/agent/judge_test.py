@@ -143,6 +143,19 @@ def test_whom_to_ask_has_to_be_said(settings, fault):
     judge.Asked(**settings).ask('Why?')
 
 
+def test_a_run_without_a_judge_ends_before_it_begins(tmp_path):
+  path = tmp_path / 'prompts.jsonl'
+  path.write_text('{"prompt": "Why?"}')
+  with pytest.raises(ValueError, match='give an endpoint'):
+    judge.Judge(path=str(path)).problems('all', 0, seed=0)
+
+
+def test_the_folder_of_replies_is_made(tmp_path):
+  with completions_server.running(lambda *_: completion('So.')) as server:
+    one = asked(server, tmp_path / 'new' / 'folder')
+    assert one.ask('Why?').text == 'So.'
+
+
 def ranked(n):
   return [
     rankings.Ranked(
