@@ -16,6 +16,9 @@ import pytest
 from experiments import process
 
 NIGHTLY = {
+  'agent/tools_test.py': {
+    'test_any_text_is_a_call_or_a_fault': '300 calls of 10,000',
+  },
   'experiments/dpo_test.py': {
     'test_other_losses': 'one of seven; losses/preference_test.py has all',
   },

@@ -51,7 +51,7 @@ class TestSpeedrun:
     names = [line.split('experiments.')[-1].split()[0] for line in _log(copy)]
     assert ' '.join(names[1:]) == (
       'crawl clean train_tokenizer tokenize pretrain sft rl rl rl rl evaluate '
-      'report'
+      'evaluate report'
     )
     assert _log(copy)[0].startswith('-m pip install')
     assert done.stdout.count('| table |') == 1

@@ -11,8 +11,9 @@ agrees with people, whose verdict is a tie because the order decided it
 (flipped), how often what came first won, and how often the longer answer won,
 for it and for people. With --self_preference the judge answers each question
 itself; how often its own answer wins over the one that people prefer is
-printed too. Read these beside every figure that the judge makes. Called again,
-it asks nothing that it has asked.
+printed too. With the same --replies, `evaluate` and `rl` write all this beside
+every figure that the judge makes. Called again, it asks nothing that it has
+asked.
 """
 
 import itertools
@@ -139,7 +140,9 @@ def main(argv: Sequence[str]) -> None:
     found = measure(asked, ranked, args.self_preference)
   except (OSError, ValueError) as error:
     raise SystemExit(f'error: {error}') from None
-  print('\n'.join(lines(found)))
+  said = lines(found)
+  asked.keep_measured('; '.join(' '.join(line.split()) for line in said))
+  print('\n'.join(said))
   print(json.dumps(found))
 
 

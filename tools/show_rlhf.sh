@@ -60,34 +60,57 @@ taste() {
 }
 
 # RL on sums alone, with demonstrations of what else SFT taught beside, and
-# without: how many sums are right, and what it still knows of the rest.
+# without: how many sums are right, and what it still knows of the rest. Of
+# three base models, each with the seed of its number in every stage.
 keeps() {
-  local seed
-  .venv/bin/python -m examples.kept --of runs/speedrun/sft/conversations \
-    --to runs/show/keeps/kept.jsonl
+  local seed base sft
   for seed in 0 1 2; do
+    base=runs/speedrun/pretrain sft=runs/speedrun/sft
+    if [ "$seed" != 0 ]; then
+      base=runs/show/keeps/base_seed$seed sft=runs/show/keeps/sft_seed$seed
+      stage pretrain --workdir "$base" \
+        --gin_file gin_configs/pretrain_tiny.gin \
+        --gin_bindings "Config.seed = $seed" \
+        --tokens runs/speedrun/tokens --tokenizer runs/speedrun/tokenizer
+      stage sft --workdir "$sft" --gin_file gin_configs/sft_tiny.gin \
+        --import examples/assistant.py \
+        --gin_bindings "Config.seed = $seed" --restore_from "$base"
+    fi
+    .venv/bin/python -m examples.kept --of "$sft/conversations" \
+      --to "runs/show/keeps/kept$seed.jsonl"
     stage rl --workdir "runs/show/keeps/rl_seed$seed" \
       --gin_file gin_configs/rl_tiny.gin \
       --gin_bindings 'Config.task = @Addition()' \
-      --gin_bindings "Config.seed = $seed" \
-      --restore_from runs/speedrun/sft
+      --gin_bindings "Config.seed = $seed" --restore_from "$sft"
     stage rl --workdir "runs/show/keeps/rl_ptx_seed$seed" \
       --gin_file gin_configs/rl_tiny.gin \
       --gin_bindings 'Config.task = @Addition()' \
-      --gin_bindings "Config.seed = $seed" \
-      --restore_from runs/speedrun/sft \
-      --conversations runs/show/keeps/kept.jsonl
+      --gin_bindings "Config.seed = $seed" --restore_from "$sft" \
+      --conversations "runs/show/keeps/kept$seed.jsonl"
   done
   stage evaluate --workdir runs/show/keeps/evaluate \
     --gin_file gin_configs/evaluate_tiny.gin \
     --gin_bindings "Config.modes = ('free',)" \
-    --gin_bindings 'Config.n_conversations = 300' \
-    --checkpoint sft=runs/speedrun/sft \
+    --checkpoint sft_seed0=runs/speedrun/sft \
     --checkpoint rl_seed0=runs/show/keeps/rl_seed0 \
-    --checkpoint rl_seed1=runs/show/keeps/rl_seed1 \
-    --checkpoint rl_seed2=runs/show/keeps/rl_seed2 \
     --checkpoint rl_ptx_seed0=runs/show/keeps/rl_ptx_seed0 \
+    --checkpoint sft_seed1=runs/show/keeps/sft_seed1 \
+    --checkpoint rl_seed1=runs/show/keeps/rl_seed1 \
     --checkpoint rl_ptx_seed1=runs/show/keeps/rl_ptx_seed1 \
+    --checkpoint sft_seed2=runs/show/keeps/sft_seed2 \
+    --checkpoint rl_seed2=runs/show/keeps/rl_seed2 \
+    --checkpoint rl_ptx_seed2=runs/show/keeps/rl_ptx_seed2
+  stage evaluate --workdir runs/show/keeps/evaluate_talk \
+    --gin_file gin_configs/evaluate_talk.gin --import examples/assistant.py \
+    --gin_bindings 'Scoring.n_problems = 300' \
+    --checkpoint sft_seed0=runs/speedrun/sft \
+    --checkpoint rl_seed0=runs/show/keeps/rl_seed0 \
+    --checkpoint rl_ptx_seed0=runs/show/keeps/rl_ptx_seed0 \
+    --checkpoint sft_seed1=runs/show/keeps/sft_seed1 \
+    --checkpoint rl_seed1=runs/show/keeps/rl_seed1 \
+    --checkpoint rl_ptx_seed1=runs/show/keeps/rl_ptx_seed1 \
+    --checkpoint sft_seed2=runs/show/keeps/sft_seed2 \
+    --checkpoint rl_seed2=runs/show/keeps/rl_seed2 \
     --checkpoint rl_ptx_seed2=runs/show/keeps/rl_ptx_seed2
   stage report --workdir runs/show/keeps/report --run_dir runs/show/keeps
 }
