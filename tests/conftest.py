@@ -45,7 +45,8 @@ NIGHTLY = {
     'test_a_lost_peer_ends_both_and_they_start_again': 'the kill, of 3 faults',
   },
   'experiments/resume_test.py': {
-    'test_losses_after_kills_equal_an_uninterrupted_run': 'a kill a stage of 4',
+    'test_losses_after_kills_equal_an_uninterrupted_run': 'a kill a loop of 4',
+    'test_a_run_is_done_again_from_its_record': 'pretraining of three',
   },
   'model/transformer_test.py': {
     'test_cache_equals_no_cache_with_ragged_rows': '5 layouts scanned or not',

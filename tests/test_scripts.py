@@ -203,9 +203,14 @@ class TestShowRlhf:
     done = shell.call(copy, 'tools/show_rlhf.sh')
     assert done.returncode == 0, done.stderr
     by_rl, evaluated = _evaluated(copy)
-    kept = {name for name in by_rl if name.startswith('runs/show/keeps/')}
-    assert len(by_rl) == 2 * len(kept) == 12
-    assert kept <= set(evaluated)
+    of = {
+      name: {path for path in by_rl if path.startswith(f'runs/show/{name}/')}
+      for name in ('rlhf', 'ease', 'keeps')
+    }
+    assert {name: len(own) for name, own in of.items()} == {
+      'rlhf': 6, 'ease': 2, 'keeps': 6
+    }  # fmt: skip
+    assert of['keeps'] <= set(evaluated)
     # Answers are ranked before anything learns from rankings.
     log = _log(copy)
     ranks, learns = (

@@ -188,7 +188,18 @@ knows() {
   stage report --workdir runs/show/knows/report --run_dir runs/show/knows
 }
 
-if [ $# -eq 0 ]; then set -- sums search_facts thinking knows; fi
+# It is called what its system message says.
+names() {
+  .venv/bin/python -m examples.system_names \
+    --to runs/show/names/conversations.jsonl
+  stage sft --workdir runs/show/names/sft \
+    --gin_file gin_configs/sft_names.gin \
+    --restore_from runs/speedrun/pretrain \
+    --conversations runs/show/names/conversations.jsonl
+  .venv/bin/python -m examples.system_names --ask runs/show/names/sft
+}
+
+if [ $# -eq 0 ]; then set -- sums search_facts thinking knows names; fi
 for subject in "$@"; do
   "$subject"
 done

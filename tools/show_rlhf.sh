@@ -1,8 +1,9 @@
 #!/usr/bin/env bash
-# What RL by a reward model shows, with three seeds, into runs/show/:
+# What RL by a reward model shows, mostly with three seeds, into runs/show/:
 #
-#   ./tools/show_rlhf.sh               # both
+#   ./tools/show_rlhf.sh               # all of it
 #   ./tools/show_rlhf.sh taste         # a policy that climbs a reward model
+#   ./tools/show_rlhf.sh ease          # the same on real text, one seed
 #   ./tools/show_rlhf.sh keeps         # RL that keeps what the model was
 #
 # It starts from the speedrun, which must be finished. Called again, it
@@ -57,6 +58,36 @@ taste() {
   stage report --workdir runs/show/rlhf/report --run_dir runs/show/rlhf
   .venv/bin/python -m examples.taste --to runs/show/rlhf \
     --last runs/show/rlhf/rl_seed0
+}
+
+# The same on real text: sentences of the pages, of which a formula says how
+# easily they are read.
+ease() {
+  .venv/bin/python -m examples.ease --to runs/show/ease
+  stage sft --workdir runs/show/ease/sft \
+    --gin_file gin_configs/sft_ease.gin \
+    --restore_from runs/speedrun/pretrain \
+    --conversations runs/show/ease/conversations.jsonl
+  .venv/bin/python -m examples.ease --to runs/show/ease \
+    --policy runs/show/ease/sft
+  stage reward_model --workdir runs/show/ease/reward_model \
+    --gin_file gin_configs/reward_model_ease.gin \
+    --restore_from runs/show/ease/sft \
+    --preferences runs/show/ease/rankings.jsonl
+  .venv/bin/python -m examples.ease --to runs/show/ease \
+    --policy runs/show/ease/sft --reward_model runs/show/ease/reward_model
+  stage rl --workdir runs/show/ease/rl_seed0 \
+    --gin_file gin_configs/rl_ease.gin --import examples/ease.py \
+    --restore_from runs/show/ease/sft \
+    --reward_model runs/show/ease/reward_model
+  stage rl --workdir runs/show/ease/rl_kl_seed0 \
+    --gin_file gin_configs/rl_ease.gin --import examples/ease.py \
+    --gin_bindings 'Algorithm.kl_in_reward = 0.02' \
+    --restore_from runs/show/ease/sft \
+    --reward_model runs/show/ease/reward_model
+  stage report --workdir runs/show/ease/report --run_dir runs/show/ease
+  .venv/bin/python -m examples.ease --to runs/show/ease \
+    --last runs/show/ease/rl_seed0
 }
 
 # RL on sums alone, with demonstrations of what else SFT taught beside, and
@@ -115,7 +146,7 @@ keeps() {
   stage report --workdir runs/show/keeps/report --run_dir runs/show/keeps
 }
 
-if [ $# -eq 0 ]; then set -- taste keeps; fi
+if [ $# -eq 0 ]; then set -- taste ease keeps; fi
 for subject in "$@"; do
   "$subject"
 done

@@ -1,8 +1,8 @@
 """Recipes killed by SIGKILL at any moment go on as if nothing had happened.
 
 Real processes on a tiny run: every loss after a resume equals, as hex, that
-of a run that was left alone. Every stage is killed once, by night four times;
-for more:
+of a run that was left alone. Pretraining and RL, whose loops differ, are killed
+once, by night every stage four times; for more:
 
   LLM_JAX_KILLS=20 ./tools/test.sh --nightly tests/experiments/resume_test.py
 """
@@ -210,9 +210,16 @@ def uninterrupted(artifacts, tmp_path_factory):
 
 
 @pytest.mark.parametrize(
-  'n_kills', [1, pytest.param(N_KILLS, marks=pytest.mark.nightly)]
+  ('stage', 'n_kills'),
+  [
+    ('pretrain', 1),
+    ('rl', 1),
+    *(
+      pytest.param(stage, N_KILLS, marks=pytest.mark.nightly)
+      for stage in SETTINGS
+    ),
+  ],
 )
-@pytest.mark.parametrize('stage', list(SETTINGS))
 def test_losses_after_kills_equal_an_uninterrupted_run(
   stage, n_kills, artifacts, uninterrupted, tmp_path
 ):
@@ -270,7 +277,14 @@ def test_first_losses_are_those_of_the_golden_file(uninterrupted):
     assert got[stage] == pytest.approx(values, rel=1e-3, abs=1e-4), renewed
 
 
-@pytest.mark.parametrize('stage', ['pretrain', 'reward_model', 'dpo'])
+@pytest.mark.parametrize(
+  'stage',
+  [
+    'pretrain',
+    pytest.param('reward_model', marks=pytest.mark.nightly),
+    pytest.param('dpo', marks=pytest.mark.nightly),
+  ],
+)
 def test_a_run_is_done_again_from_its_record(stage, uninterrupted, tmp_path):
   """run.json is all that is given: not one flag or setting of the run."""
   first, again = uninterrupted(stage), tmp_path / 'again'
