@@ -115,6 +115,7 @@ _PARITY = [
   'gcsfs',
   'torch',  # logits of published models
   'transformers>=4.57',  # the same; tools/make_golden_models.py
+  'trl>=1.9,<2',  # losses and advantages; tools/make_golden_p*.py
 ]
 
 # What a checkout has beside the package a wheel has inside it, so that no

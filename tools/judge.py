@@ -23,6 +23,7 @@ from typing import Any
 
 from absl import app, flags
 
+from experiments import process
 from llm_jax.agent import judge
 from llm_jax.chat import conversation, rankings
 from llm_jax.evals import statistics
@@ -116,6 +117,7 @@ def lines(found: dict[str, Any]) -> list[str]:
 
 def main(argv: Sequence[str]) -> None:
   """Measure, and print."""
+  process.set_up_logging(0)
   args = flags.FLAGS
   if len(argv) > 1:
     raise app.UsageError(f'{argv[1:]} is not understood; see --help')

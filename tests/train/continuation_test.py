@@ -114,8 +114,9 @@ def changes(workdir):
 @pytest.mark.parametrize(
   ('schedule', 'stop_at', 'options'),
   [
-    ('constant', 7, {}),
-    ('cosine', 3, {}),  # its only checkpoint is within the warmup
+    pytest.param('constant', 7, {}, marks=pytest.mark.nightly),
+    # Its only checkpoint is within the warmup.
+    pytest.param('cosine', 3, {}, marks=pytest.mark.nightly),
     # It was finished; the checkpoint before its decay is kept.
     ('wsd', None, {'rewind_to': 5}),
   ],
