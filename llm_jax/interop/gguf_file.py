@@ -3,8 +3,8 @@
 The metadata becomes a config.json, and the tensors are dequantised to float32
 and brought back into the order of Hugging Face: llama.cpp keeps the rows of
 queries and keys of the Llama class in pairs, and Gemma's norms as 1 + weight.
-What the metadata says of tokens is in gguf_tokenizer.py; gguf_export.py writes
-such files.
+What the metadata says of tokens is in gguf_tokenizer.py. Such files are written
+by `tools.export_gguf`.
 """
 
 import functools

@@ -12,7 +12,6 @@ import pytest
 from llm_jax.chat import formats
 from llm_jax.infer import generate, reading
 from llm_jax.interop import (
-  gguf_export,
   gguf_file,
   gguf_tokenizer,
   huggingface,
@@ -23,6 +22,7 @@ from llm_jax.parallel import device_mesh
 from llm_jax.tokenizer import encoding, loading
 from tests.interop import huggingface_test
 from tests.model import slow_transformer
+from tools import export_gguf
 
 TEXTS = (
   'Once upon a time, ',
@@ -60,7 +60,7 @@ def export(own, tokenizer_dir, path, kind='F32', is_chat=False):
   huggingface.write(
     path.with_suffix(''), *own, tokenizer_dir=tokenizer_dir, is_chat=is_chat
   )
-  gguf_export.write(path, path.with_suffix(''), kind)
+  export_gguf.write(path, path.with_suffix(''), kind)
   return path
 
 
@@ -97,7 +97,7 @@ def test_what_is_written_is_what_is_read(layout, more, tokenizer_dir, tmp_path):
   ]
   assert list(tmp_path.glob('.*')) == []  # nothing unfinished
   with pytest.raises(FileExistsError, match=r'x\.gguf exists'):
-    gguf_export.write(path, tmp_path / 'x', 'F32')
+    export_gguf.write(path, tmp_path / 'x', 'F32')
 
 
 @pytest.mark.parametrize('kind', ['F16', 'BF16', 'Q8_0', 'Q4_0'])
