@@ -89,10 +89,16 @@ sums() {
       --gin_bindings "Config.seed = $seed" \
       --restore_from runs/show/arithmetic/sft
   done
+  # A control: what the tool says is learnt as if the model had said it.
+  stage sft --workdir runs/show/arithmetic/sft_results \
+    --gin_file gin_configs/sft_arithmetic.gin --import examples/arithmetic.py \
+    --gin_bindings 'Arithmetic.learns_results = True' \
+    --restore_from runs/speedrun/pretrain
   stage evaluate --workdir runs/show/arithmetic/evaluate \
     --gin_file gin_configs/evaluate_arithmetic.gin \
     --import examples/arithmetic.py \
     --checkpoint sft=runs/show/arithmetic/sft \
+    --checkpoint sft_results=runs/show/arithmetic/sft_results \
     --checkpoint rl_seed0=runs/show/arithmetic/rl_seed0 \
     --checkpoint rl_seed1=runs/show/arithmetic/rl_seed1 \
     --checkpoint rl_seed2=runs/show/arithmetic/rl_seed2
