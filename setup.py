@@ -153,6 +153,7 @@ setuptools.setup(
     'llm_jax.web.filter': ['blocklist/*/domains', 'english_words.toml'],
     'llm_jax.interop': ['*.toml'],
     'llm_jax.report': ['page.toml', 'templates/*'],
+    'llm_jax.serve': ['page/*'],
     'llm_jax.tasks': ['questions.toml'],
     'llm_jax.tokenizer': ['empty_tokenizer.json', 'specials.toml'],
     'llm_jax.verify': ['formulas.toml'],

@@ -64,13 +64,10 @@ async function start() {
   document.getElementById('key').addEventListener('click', askKey);
   settings = await get('page/settings');
   for (const [name, text] of TABS) {
-    list.append(make('button', {
-      type: 'button', role: 'tab', id: `tab-${name}`,
-      'aria-controls': `panel-${name}`, onclick: () => open(name),
-    }, text));
-    main.append(make('div', {
-      role: 'tabpanel', id: `panel-${name}`, 'aria-labelledby': `tab-${name}`, hidden: true,
-    }));
+    const tab = `tab-${name}`, panel = `panel-${name}`;
+    list.append(dom.button(text, () => open(name),
+      { role: 'tab', id: tab, 'aria-controls': panel }));
+    main.append(make('div', { role: 'tabpanel', id: panel, 'aria-labelledby': tab, hidden: true }));
   }
   list.addEventListener('keydown', steer);
   window.addEventListener('hashchange', openNamed);

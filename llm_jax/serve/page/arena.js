@@ -71,13 +71,10 @@ export function arena({ models, arena: is_on }) {
 
   async function showRatings() {
     const { ratings: found } = await get('arena/ratings');
-    const rows = found.map(({ model, rating, low, high, battles }) => make('tr', {},
-      make('th', { scope: 'row' }, model), ...[rating, low, high, battles].map((value) =>
-        make('td', {}, value == null ? '–' : Math.round(value)))));
-    ratings.replaceChildren(rows.length ? make('table', {},
-      make('caption', {}, 'Bradley-Terry ratings with their 95% intervals'),
-      make('thead', {}, make('tr', {}, ...HEADS.map((head) =>
-        make('th', { scope: 'col' }, head)))), make('tbody', {}, ...rows))
+    const rows = found.map(({ model, rating, low, high, battles }) =>
+      [model, ...[rating, low, high, battles].map((n) => (n == null ? '–' : Math.round(n)))]);
+    ratings.replaceChildren(rows.length
+      ? dom.table('Bradley-Terry ratings with their 95% intervals', HEADS, rows)
       : dom.empty('No votes yet: ratings appear with the first ones.'));
   }
 
@@ -85,8 +82,6 @@ export function arena({ models, arena: is_on }) {
   dom.sends(area, fight);
   dom.guarded(notice, showRatings)();
   return div('tool', field('Ask both', area), div('examples', ...tries.map((text) =>
-    button(text, () => {
-      area.value = text;
-      fight();
-    }, { className: 'example' }))), div('row', start), notice, columns, votes, ratings);
+    button(text, () => { area.value = text; fight(); }, { className: 'example' }))),
+  div('row', start), notice, columns, votes, ratings);
 }

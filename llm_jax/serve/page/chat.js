@@ -42,10 +42,7 @@ export function chat({ models, open }) {
   const stopButton = button('Stop', () => stopping?.abort());
   const modelSelect = dom.select(models.map((m) => m.id), '', (id) => change({ model: id }));
   const system = make('textarea', {
-    rows: 2, placeholder: 'none', oninput: () => {
-      current.system = system.value;
-      save();
-    },
+    rows: 2, placeholder: 'none', oninput: () => { current.system = system.value; save(); },
   });
   const systemField = field('System message', system);
   const model = () => models.find((m) => m.id === current.model) ?? models[0];
@@ -100,10 +97,7 @@ export function chat({ models, open }) {
   function edit(turn, place) {
     const area = make('textarea', { rows: 3, 'aria-label': 'Edited message' });
     area.value = turn.text;
-    const again = () => {
-      current.turns.splice(current.turns.indexOf(turn));
-      send(area.value);
-    };
+    const again = () => { current.turns.splice(current.turns.indexOf(turn)); send(area.value); };
     dom.sends(area, again);
     place.replaceChildren(area, div('actions',
       button('Send again', again, { className: 'primary' }), button('Cancel', show)));

@@ -1,15 +1,12 @@
 // Elements, what is kept in the browser, and what is said aloud.
 // Text of models and users only ever becomes text nodes.
 
-const PROPERTIES = new Set([
-  'className', 'value', 'checked', 'disabled', 'open', 'hidden', 'selected',
-  'textContent', 'htmlFor', 'type', 'title', 'tabIndex', 'placeholder',
-]);
+const PROPERTIES = new Set(['className', 'value', 'checked', 'disabled', 'open', 'hidden',
+  'selected', 'htmlFor', 'type', 'title', 'tabIndex', 'placeholder']);
 const SVG = 'http://www.w3.org/2000/svg';
 
 function fill(element, attributes, children) {
   for (const [name, value] of Object.entries(attributes)) {
-    if (value === undefined || value === null) continue;
     if (name.startsWith('on')) element.addEventListener(name.slice(2), value);
     else if (PROPERTIES.has(name) && !(element instanceof SVGElement)) element[name] = value;
     else element.setAttribute(name, value);
@@ -20,12 +17,9 @@ function fill(element, attributes, children) {
 
 export const make = (tag, attributes = {}, ...children) =>
   fill(document.createElement(tag), attributes, children);
-
 export const svg = (tag, attributes = {}, ...children) =>
   fill(document.createElementNS(SVG, tag), attributes, children);
-
 export const div = (className, ...children) => make('div', { className }, ...children);
-
 export const button = (text, onclick, attributes = {}) =>
   make('button', { type: 'button', onclick, ...attributes }, text);
 
@@ -40,11 +34,9 @@ export function field(label, control, attributes = {}) {
 
 // options: [value, text] pairs or plain texts.
 export const select = (options, value, onchange) =>
-  make('select', { onchange: (event) => onchange?.(event.target.value) },
-    ...options.map((option) => {
-      const [key, text] = Array.isArray(option) ? option : [option, option];
-      return make('option', { value: key, selected: key === value }, text);
-    }));
+  make('select', { onchange: (event) => onchange(event.target.value) },
+    ...options.map((option) => [option].flat()).map(([key, text]) =>
+      make('option', { value: key, selected: key === value }, text ?? key)));
 
 // A slider that shows its value.
 export function slider(label, range, value, oninput) {
@@ -61,6 +53,12 @@ export function slider(label, range, value, oninput) {
   return element;
 }
 
+// rows: texts or elements, the first of each the head of its row.
+export const table = (caption, heads, rows) => make('table', {}, make('caption', {}, caption),
+  make('thead', {}, make('tr', {}, ...heads.map((head) => make('th', { scope: 'col' }, head)))),
+  make('tbody', {}, ...rows.map(([head, ...cells]) => make('tr', {},
+    make('th', { scope: 'row' }, head), ...cells.map((cell) => make('td', {}, cell))))));
+
 const percents = (share) => `${(100 * Math.max(0, share)).toFixed(2)}%`;
 
 // What a bar of a list is made of; thin: a second share, drawn as a line.
@@ -72,13 +70,8 @@ export function bar(name, share, number, thin = 0) {
     make('span', { className: 'number' }, number)];
 }
 
-export const kept = (name, otherwise) => {
-  try {
-    return JSON.parse(localStorage.getItem(`llm_jax.${name}`)) ?? otherwise;
-  } catch {
-    return otherwise;
-  }
-};
+export const kept = (name, otherwise) =>
+  JSON.parse(localStorage.getItem(`llm_jax.${name}`)) ?? otherwise;
 
 // Returns false where the browser has no room left, so that it can be said.
 export const keep = (name, value) => {
@@ -91,9 +84,7 @@ export const keep = (name, value) => {
 };
 
 // Once an answer, not once a token: a screen reader reads it whole.
-export const say = (text) => {
-  document.getElementById('said').textContent = text;
-};
+export const say = (text) => { document.getElementById('said').textContent = text; };
 
 // Errors in the server's own words; null takes the notice away.
 export function problem(place, error) {
@@ -101,7 +92,6 @@ export function problem(place, error) {
   if (!error) return;
   place.append(make('p', { className: 'problem', role: 'alert' }, error.message || String(error)));
 }
-
 export const empty = (...children) => make('p', { className: 'empty' }, ...children);
 
 // Once the typing rests.
@@ -127,7 +117,6 @@ export function guarded(place, act) {
     }
   };
 }
-
 export const seed = () => Math.floor(Math.random() * 2 ** 31);
 
 // Enter sends, Shift+Enter is a new line; not while an input method composes.

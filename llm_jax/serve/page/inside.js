@@ -69,11 +69,9 @@ function attention(model) {
 // blanks, and a second one after it is the token's.
 export function analogy(text) {
   const words = { plus: [], minus: [] };
-  let sign = '+';
-  for (const piece of text.split(/ ([+-]) /)) {
-    if (piece === '+' || piece === '-') sign = piece;
-    else if (piece) words[sign === '+' ? 'plus' : 'minus'].push(piece);
-  }
+  text.split(/ ([+-]) /).forEach((piece, i, pieces) => {
+    if (i % 2 === 0 && piece) words[pieces[i - 1] === '-' ? 'minus' : 'plus'].push(piece);
+  });
   return words;
 }
 

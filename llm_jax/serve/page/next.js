@@ -1,5 +1,4 @@
-// Next token: what a model finds likely at a place, and what sampling makes of
-// it, computed here from the log-probabilities of the likeliest tokens.
+// Next token: what a model finds likely at a place, and what sampling makes of it.
 
 import { nextTokens, post, tokenTexts } from './api.js';
 import * as dom from './dom.js';
@@ -12,8 +11,8 @@ const RULES = [
 ];
 
 // Temperature first, then top-k, top-p and min-p, as the engine has them.
-// logps: of the likeliest of n tokens, falling, in nats. Returns their
-// probabilities and that of all others: exact at temperature 1, else at most.
+// logps: of the likeliest of n tokens, falling, in nats. Returns their probabilities and that of
+// all others: exact at temperature 1, else at most.
 export function reweigh(logps, n, { temperature, top_k, top_p, min_p }) {
   if (temperature === 0) return { ps: logps.map((_, i) => (i ? 0 : 1)), rest: 0 };
   const ps = logps.map((logp) => Math.exp((logp - logps[0]) / temperature));
@@ -51,16 +50,10 @@ export function next({ models }) {
   area.value = entry().examples?.[0] ?? 'The ';
   const asChat = make('input', { type: 'checkbox', onchange: () => read() });
   const line = make('div'), bars = make('div'), notice = make('div');
-  const back = button('Take back', () => {
-    ids.pop();
-    look(ids.length - 1);
-  });
+  const back = button('Take back', () => { ids.pop(); look(ids.length - 1); });
   const drawn = button('Draw one', () => draw());
   const sliders = RULES.map(([name, label, range, value]) =>
-    dom.slider(label, range, value, (chosen) => {
-      rules[name] = chosen;
-      showBars();
-    }));
+    dom.slider(label, range, value, (chosen) => { rules[name] = chosen; showBars(); }));
 
   const read = dom.guarded(notice, async (is_latest) => {
     asChat.disabled = !entry().is_chat;

@@ -4,8 +4,7 @@ import { get } from './api.js';
 import * as dom from './dom.js';
 
 const { make, div, field, svg } = dom;
-const WIDTH = 720, HEIGHT = 320, LEFT = 56, BOTTOM = 28;
-const EVERY_MS = 3000;
+const HEIGHT = 320, LEFT = 56, BOTTOM = 28, EVERY_MS = 3000;
 
 // Means over windows, so that a long run has no more points than pixels.
 function thin(points, most = 400) {
@@ -31,16 +30,15 @@ function smooth(points, weight) {
 const short = (x) => (Math.abs(x) >= 1e5 || (x && Math.abs(x) < 1e-3)
   ? x.toExponential(1) : String(Number(x.toPrecision(4))));
 
-function chart(lines, metric) {
+function chart(lines, metric, width) {
   const all = lines.flatMap(([, points]) => points);
-  const [xs, ys] = [0, 1].map((j) => all.map((point) => point[j]));
-  const [x0, x1] = [Math.min(...xs), Math.max(...xs)];
-  const [y0, y1] = [Math.min(...ys), Math.max(...ys)];
-  const px = (x) => LEFT + (WIDTH - LEFT - 8) * (x - x0) / (x1 - x0 || 1);
+  const [[x0, x1], [y0, y1]] = [0, 1].map((j) => all.map((point) => point[j]))
+    .map((numbers) => [Math.min(...numbers), Math.max(...numbers)]);
+  const px = (x) => LEFT + (width - LEFT - 8) * (x - x0) / (x1 - x0 || 1);
   const py = (y) => 8 + (HEIGHT - BOTTOM - 8) * (1 - (y - y0) / (y1 - y0 || 1));
   const marks = [0, 0.25, 0.5, 0.75, 1].flatMap((share) => {
     const x = x0 + share * (x1 - x0), y = y0 + share * (y1 - y0);
-    return [svg('line', { x1: LEFT, x2: WIDTH - 8, y1: py(y), y2: py(y), class: 'rule' }),
+    return [svg('line', { x1: LEFT, x2: width - 8, y1: py(y), y2: py(y), class: 'rule' }),
       svg('text', { x: LEFT - 6, y: py(y) + 4, 'text-anchor': 'end' }, short(y)),
       svg('text', { x: px(x), y: HEIGHT - 6, 'text-anchor': share ? 'end' : 'start' },
         short(Math.round(x))),
@@ -51,10 +49,13 @@ function chart(lines, metric) {
     points: points.map(([x, y]) => `${px(x).toFixed(1)},${py(y).toFixed(1)}`).join(' '),
   }, svg('title', {}, name)));
   return svg('svg', {
-    viewBox: `0 0 ${WIDTH} ${HEIGHT}`, class: 'chart', role: 'img',
+    viewBox: `0 0 ${width} ${HEIGHT}`, class: 'chart', role: 'img',
     'aria-label': `${metric} by step; the last values are in the table below`,
   }, ...marks, ...paths);
 }
+
+const key = (i) => svg('svg', { width: 28, height: 8, 'aria-hidden': 'true' },
+  svg('line', { x1: 0, x2: 28, y1: 4, y2: 4, class: `curve k${i % 6}` }));
 
 export function runs({ runs: is_on }) {
   if (!is_on)
@@ -63,14 +64,8 @@ export function runs({ runs: is_on }) {
   const known = new Map(); // name: {box, rows, offset}
   let metric = 'loss', weight = 0;
   const chooser = make('fieldset', { className: 'row' }, make('legend', {}, 'Runs'));
-  const metricSelect = dom.select(['loss'], 'loss', (name) => {
-    metric = name;
-    show();
-  });
-  const smoothing = dom.slider('Smoothing', [0, 0.98, 0.02], 0, (value) => {
-    weight = value;
-    show();
-  });
+  const metricSelect = dom.select(['loss'], 'loss', (name) => { metric = name; show(); });
+  const smoothing = dom.slider('Smoothing', [0, 0.98, 0.02], 0, (value) => { weight = value; show(); });
   const result = make('div'), notice = make('div');
   const chosen = () => [...known].filter(([, run]) => run.box.checked);
 
@@ -92,14 +87,11 @@ export function runs({ runs: is_on }) {
     if (!lines.length)
       return result.replaceChildren(dom.empty(known.size ? 'Choose a run that has this metric.'
         : 'No run here has a metrics.jsonl yet; this looks again every 3 s.'));
-    const body = lines.map(([name, points], i) => make('tr', {}, make('th', { scope: 'row' },
-      svg('svg', { width: 28, height: 8, 'aria-hidden': 'true' }, svg('line', {
-        x1: 0, x2: 28, y1: 4, y2: 4, class: `curve k${i % 6}` })), ` ${name}`),
-    ...points.at(-1).map((value) => make('td', {}, short(value)))));
-    const heads = ['Run', 'Step', metric].map((head) => make('th', { scope: 'col' }, head));
     const curves = lines.map(([name, points]) => [name, smooth(thin(points), weight)]);
-    return result.replaceChildren(chart(curves, metric), make('table', {},
-      make('thead', {}, make('tr', {}, ...heads)), make('tbody', {}, ...body)));
+    const rows = lines.map(([name, points], i) => [
+      make('span', {}, key(i), ` ${name}`), ...points.at(-1).map(short)]);
+    return result.replaceChildren(chart(curves, metric, result.clientWidth || 720),
+      dom.table('Last values', ['Run', 'Step', metric], rows));
   }
 
   // Asks for the rows that came since; returns whether there are any.

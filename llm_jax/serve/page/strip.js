@@ -17,14 +17,14 @@ export function strip(label, tokens, onlook, onpick) {
     className: 'strip', role: 'listbox', 'aria-label': label, tabIndex: -1,
   });
   const shown = tokens.slice(0, MOST).map((token, i) => {
-    const name = `${JSON.stringify(token.text)}, id ${token.id}`;
+    const name = [JSON.stringify(token.text), `id ${token.id}`, token.note];
     const level = token.level === undefined ? `c${i % 5}` : `s${token.level}`;
     return make('span', {
       role: 'option', tabIndex: i ? -1 : 0, 'aria-selected': 'false',
       className: `token ${level}${token.is_dim ? ' dim' : ''}`,
-      'aria-label': token.note ? `${name}, ${token.note}` : name,
-      title: token.note ? `${token.id} · ${token.note}` : String(token.id),
-      onfocus: () => look(i), onmouseenter: () => onlook?.(i), onclick: () => pick(i),
+      'aria-label': name.filter(Boolean).join(', '),
+      title: name.slice(1).filter(Boolean).join(' · '),
+      onfocus: () => look(i), onmouseenter: () => onlook?.(i), onclick: () => onpick?.(i),
     }, visible(token.text) || '∅');
   });
   let at = 0;
@@ -33,10 +33,6 @@ export function strip(label, tokens, onlook, onpick) {
     shown[i].tabIndex = 0;
     at = i;
     onlook?.(i);
-  }
-  function pick(i) {
-    element.select(i);
-    onpick?.(i);
   }
   element.select = (i, with_focus) => {
     shown.forEach((span, j) => span.setAttribute('aria-selected', String(i === j)));
@@ -48,7 +44,7 @@ export function strip(label, tokens, onlook, onpick) {
     let to = at + (steps[event.key] ?? 0);
     if (event.key === 'Home') to = 0;
     else if (event.key === 'End') to = last;
-    else if (event.key === 'Enter' || event.key === ' ') pick(at);
+    else if (event.key === 'Enter' || event.key === ' ') onpick?.(at);
     else if (!steps[event.key]) return;
     event.preventDefault();
     shown[Math.max(0, Math.min(last, to))]?.focus();

@@ -44,16 +44,11 @@ export function tokens({ models, tokenizers }) {
   function messageRow(message) {
     const later = dom.rested(() => ask());
     const edited = make('textarea', {
-      rows: 2, 'aria-label': `Text of ${message.role}`, oninput: () => {
-        message.content = edited.value;
-        later();
-      },
+      rows: 2, 'aria-label': `Text of ${message.role}`,
+      oninput: () => { message.content = edited.value; later(); },
     });
     edited.value = message.content ?? '';
-    const role = dom.select(ROLES, message.role, (value) => {
-      message.role = value;
-      ask();
-    });
+    const role = dom.select(ROLES, message.role, (value) => { message.role = value; ask(); });
     role.setAttribute('aria-label', 'Who says it');
     return div('message', role, edited, button('×', () => {
       messages = messages.filter((other) => other !== message);
