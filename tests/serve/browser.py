@@ -6,6 +6,8 @@ import shutil
 
 import pytest
 
+# Chromium's own line about each refused request; the page shows the reason.
+_REFUSED = 'Failed to load resource: the server responded with a status of 400'
 _MISSING = (
   'needs a browser: apt-get install chromium, '
   'and pip install playwright axe-core-python'
@@ -46,17 +48,17 @@ def axe_violations(page) -> list[str]:
 def watched(page, origin: str) -> list[str]:
   """A list that grows by each error, and each request to another host."""
   faults = []
-  page.on(
-    'console',
-    lambda m: faults.append(m.text) if m.type in ('error', 'warning') else 0,
-  )
+
+  def log(message):
+    is_refusal = message.text.startswith(_REFUSED)
+    if message.type in ('error', 'warning') and not is_refusal:
+      faults.append(message.text)
+
+  def ask(request):
+    if not request.url.startswith((origin, f'blob:{origin}')):
+      faults.append(f'asks {request.url}')
+
+  page.on('console', log)
   page.on('pageerror', lambda error: faults.append(str(error)))
-  page.on(
-    'request',
-    lambda request: (
-      None
-      if request.url.startswith((origin, 'blob:' + origin))
-      else faults.append(f'asks {request.url}')
-    ),
-  )
+  page.on('request', ask)
   return faults
