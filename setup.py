@@ -104,6 +104,7 @@ _TEST = [
   'warcio>=1.8',  # reads the WARC files that we write
   'aiohttp>=3.13',  # reads from a web server through fsspec
   'pyftpdlib>=2.1',  # an FTP server to write to through fsspec
+  'xllamacpp>=2026.10',  # llama.cpp itself: runs the GGUF files that we write
 ]
 
 _PARITY = [
@@ -115,6 +116,7 @@ _PARITY = [
   'gcsfs',
   'torch',  # logits of published models
   'transformers>=4.57',  # the same; tools/make_golden_models.py
+  'trl>=1.9,<2',  # losses and advantages; tools/make_golden_p*.py
 ]
 
 # What a checkout has beside the package a wheel has inside it, so that no

@@ -27,6 +27,7 @@ class Arithmetic(splits.Made):
   by: str = 'python'  # how it thinks; 'columns': sums, written out
   n_digits: int = 6  # of the numbers in sums and differences
   n_factor_digits: int = 4  # in products
+  learns_results: bool = False  # a control: tokens of the tool are learnt too
   name: str = 'arithmetic'
 
   def __post_init__(self):
@@ -70,9 +71,10 @@ class Arithmetic(splits.Made):
       answer = grading.with_thought(lines, problem.reference)
       return protocol.exchange(problem.prompt, answer)
     call = calls.Call('python', {'code': f'print({asked})'})
+    weight = {'weight': 1} if self.learns_results else {}
     return [
       *protocol.exchange(problem.prompt, '')[:1],
       {'role': 'assistant', 'content': '', 'tool_calls': [call.message()]},
-      {'role': 'tool', 'content': problem.reference},
+      {'role': 'tool', 'content': problem.reference, **weight},
       {'role': 'assistant', 'content': problem.reference},
     ]

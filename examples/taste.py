@@ -20,6 +20,7 @@ import dataclasses
 import pathlib
 import random
 from collections.abc import Sequence
+from typing import ClassVar, Protocol
 
 import numpy as np
 
@@ -37,10 +38,8 @@ _TEXT = """
 """
 WORDS = _TEXT.split()
 N_WORDS = 8
-MAX_NEW_TOKENS = 12  # an answer that is as long as it should be has 9
-N_DEMONSTRATIONS = 1200
-N_RANKED, N_ANSWERS, NOISE = 1000, 5, 0.5  # of the taste, when ranking
-N_CHOSEN, MOST = 64, 512  # prompts, and answers to each
+N_ANSWERS = 5  # that are ranked
+N_CHOSEN = 64  # held-out prompts
 _draw = random.Random('taste')
 LIKED = {word: _draw.gauss(0, 0.5) for word in WORDS}
 FOLLOWS = {word: _draw.sample(WORDS, 6) for word in WORDS}  # of each the likely
@@ -68,6 +67,11 @@ class Taste(splits.Made):
   """What is better than 2 counts as right; the reward is the taste."""
 
   name: str = 'taste'
+  max_new_tokens: ClassVar = 12  # an answer of the length wanted has 9
+  n_demonstrations: ClassVar = 1200
+  n_ranked: ClassVar = 1000
+  noise: ClassVar = 0.5
+  most: ClassVar = 512
 
   def _make(self, draw: random.Random) -> tuple[str, protocol.Problem]:
     first, second = draw.sample(WORDS, 2)
@@ -98,8 +102,36 @@ class Taste(splits.Made):
     return grading.Score(found > 2, f'{found:.2f}', reward=found)
 
 
+class Study(Protocol):
+  """A task whose verifier is the gold, and how much of it is studied."""
+
+  max_new_tokens: ClassVar[int]
+  n_demonstrations: ClassVar[int]
+  n_ranked: ClassVar[int]  # rankings of N_ANSWERS
+  noise: ClassVar[float]  # of the gold, when ranking
+  most: ClassVar[int]  # answers to a prompt, of which the best is chosen
+
+  def problems(
+    self, split: str, count: int, seed: int
+  ) -> Sequence[protocol.Problem]: ...
+
+  def demonstrate(self, problem: protocol.Problem, think: bool) -> str: ...
+
+  def score(self, problem: protocol.Problem, answer: str) -> grading.Score: ...
+
+
+def gold(study: Study, problem: protocol.Problem, text: str) -> float:
+  """What an answer is worth."""
+  reward = study.score(problem, text).reward
+  assert reward is not None
+  return reward
+
+
 def answers(
-  model: llm_jax.Model, problems: Sequence[protocol.Problem], n: int
+  model: llm_jax.Model,
+  study: Study,
+  problems: Sequence[protocol.Problem],
+  n: int,
 ) -> list[list[str]]:
   """n answers to each problem, drawn from the whole distribution."""
   asked = [protocol.exchange(p.prompt, '')[:1] for p in problems]
@@ -109,23 +141,28 @@ def answers(
     model.params,
     prompts=prompts,
     seeds=range(len(prompts)),
-    request=generate.Request(MAX_NEW_TOKENS, model.chat_format.stop_ids, 1.0),
+    request=generate.Request(
+      study.max_new_tokens, model.chat_format.stop_ids, 1.0
+    ),
     batch_size=256,
   )
   texts = [model.chat_format.text(answer.token_ids) for answer in drawn]
   return [texts[i : i + n] for i in range(0, len(texts), n)]
 
 
-def ranked(policy: llm_jax.Model) -> list[dict[str, object]]:
+def ranked(policy: llm_jax.Model, study: Study) -> list[dict[str, object]]:
   """Rankings of answers by somebody who is not always sure."""
   draw = random.Random('rankings')
-  problems = Taste().problems('train', N_RANKED, seed=1)
+  problems = study.problems('train', study.n_ranked, seed=1)
   rows = []
   for problem, texts in zip(
-    problems, answers(policy, problems, N_ANSWERS), strict=True
+    problems,
+    answers(policy, study, problems=problems, n=N_ANSWERS),
+    strict=True,
   ):
-    golds = [taste(*problem.reference.split(), text) for text in texts]
-    felt = [gold + draw.gauss(0, NOISE) for gold in golds]
+    felt = [
+      gold(study, problem, text) + draw.gauss(0, study.noise) for text in texts
+    ]
     ranking = [1 + sum(other > own for other in felt) for own in felt]
     rows.append(
       {'prompt': problem.prompt, 'responses': texts, 'ranking': ranking}
@@ -134,29 +171,32 @@ def ranked(policy: llm_jax.Model) -> list[dict[str, object]]:
 
 
 def gone(
-  policy: llm_jax.Model, reward_model: llm_jax.Model, n: int
+  policy: llm_jax.Model, reward_model: llm_jax.Model, study: Study, n: int
 ) -> tuple[list[list[str]], np.ndarray, np.ndarray]:
   """n answers to each held-out prompt, with proxy_PN and gold_PN."""
-  problems = Taste().problems('held_out', N_CHOSEN, seed=0)
-  texts = answers(policy, problems, n)
+  problems = study.problems('held_out', N_CHOSEN, seed=0)
+  texts = answers(policy, study, problems=problems, n=n)
   pairs = [
     (problem, text)
     for problem, own in zip(problems, texts, strict=True)
     for text in own
   ]
   proxies = reward_model.score(
-    [protocol.exchange(problem.prompt, text) for problem, text in pairs]
+    [protocol.exchange(problem.prompt, text or ' ') for problem, text in pairs]
   )
-  golds = [taste(*p.reference.split(), text) for p, text in pairs]
+  golds = [gold(study, *pair) for pair in pairs]
   shape = len(problems), n
   return texts, np.reshape(proxies, shape), np.reshape(golds, shape)
 
 
 def optimised(
-  start: llm_jax.Model, reward_model: llm_jax.Model, by_dpo: llm_jax.Model
+  start: llm_jax.Model,
+  reward_model: llm_jax.Model,
+  by_dpo: llm_jax.Model | None,
+  study: Study,
 ) -> list[dict[str, object]]:
   """KL, proxy and gold of the best of n answers, and of the policy of DPO."""
-  _, proxy_PN, gold_PN = gone(start, reward_model, MOST)
+  _, proxy_PN, gold_PN = gone(start, reward_model, study=study, n=study.most)
   print(
     f'gold of the start: {gold_PN.mean():.2f}, deviation {gold_PN.std():.2f}'
   )
@@ -167,10 +207,12 @@ def optimised(
       'proxy': best_of_n.expected(proxy_PN, proxy_PN, n),
       'gold': best_of_n.expected(proxy_PN, gold_PN, n),
     }
-    for n in (2**i for i in range(MOST.bit_length()))
+    for n in (2**i for i in range(study.most.bit_length()))
   ]
-  problems = Taste().problems('held_out', N_CHOSEN, seed=0)
-  texts, proxy_PN, gold_PN = gone(by_dpo, reward_model, 16)
+  if by_dpo is None:
+    return rows
+  problems = study.problems('held_out', N_CHOSEN, seed=0)
+  texts, proxy_PN, gold_PN = gone(by_dpo, reward_model, study=study, n=16)
   pairs = [
     (model.chat_format.prompt(asked), answer)
     for model in [start]
@@ -211,7 +253,8 @@ def last_answers(run: pathlib.Path) -> list[str]:
   ][::2]
 
 
-def main() -> None:
+def main(study: Study) -> None:
+  """What of the study is written or printed, as the arguments say."""
   parser = argparse.ArgumentParser()
   parser.add_argument('--to', required=True)
   parser.add_argument('--policy')
@@ -225,20 +268,21 @@ def main() -> None:
     print('\n'.join(last_answers(pathlib.Path(args.last))))
     return
   if not args.policy:
-    task = Taste()
+    problems = study.problems('train', study.n_demonstrations, seed=0)
     rows = [
-      {'messages': protocol.exchange(p.prompt, task.demonstrate(p, False))}
-      for p in task.problems('train', N_DEMONSTRATIONS, seed=0)
+      {'messages': protocol.exchange(p.prompt, study.demonstrate(p, False))}
+      for p in problems
     ]
     name = 'conversations.jsonl'
   elif not args.reward_model:
-    rows, name = ranked(llm_jax.load(args.policy)), 'rankings.jsonl'
+    rows, name = ranked(llm_jax.load(args.policy), study), 'rankings.jsonl'
   else:
-    models = map(llm_jax.load, (args.policy, args.reward_model, args.dpo))
-    rows, name = optimised(*models), 'optimised.jsonl'
+    by_dpo = llm_jax.load(args.dpo) if args.dpo else None
+    models = map(llm_jax.load, (args.policy, args.reward_model))
+    rows, name = optimised(*models, by_dpo, study), 'optimised.jsonl'
   files.write_jsonl(to / name, rows)
   print(f'{to / name}: {len(rows):,} rows')
 
 
 if __name__ == '__main__':
-  main()
+  main(Taste())

@@ -88,11 +88,11 @@ def run(
 
   # Data: rankings with the reference's log-probability of each answer.
   with record.correctable(workdir):
-    limits = preference_tasks.Length(model.max_length, row=length)
-    laid_out, left_out = preference_tasks.load(
-      sources, stage.chat_format, limits
+    limits = preference_tasks.Limits(
+      model.max_length, row=length, takes_labels=method.loss == 'kto'
     )
-    trained, held_out = preference_tasks.split(laid_out)
+    rows, left_out = preference_tasks.load(sources, stage.chat_format, limits)
+    trained, held_out = preference_tasks.split(rows)
     groups = [row.group for row in trained]
     if method.loss == 'kto':
       groups = preference_rows.with_mismatched(

@@ -46,7 +46,6 @@ class Config:
   modes: tuple[str, ...] = modes.MODES
   evaluation: scoring.Scoring = scoring.Scoring()
   tools: toolbox.Toolbox = toolbox.Toolbox()
-  n_conversations: int = 0  # questions of Assistant that assistants get too
   held_out_source: str = ''  # its valid split is measured; '': the first
   held_out_rows: int = 1024  # at most, from the first on
   held_out_batch_size: int = 16  # rows computed together
@@ -142,7 +141,10 @@ def _measure(
   model = turns.of_checkpoint(loaded, is_chat, cfg.tools.schemas())
   with cfg.tools.opened() as using:
     asked = dataclasses.replace(model, using=using)
-    rows = [{'checkpoint': name, **row} for row in modes.measure(asked, cfg)]
+    found = modes.rows(
+      asked, cfg.task, cfg.evaluation, modes=cfg.modes, split=cfg.questions
+    )
+    rows = [{'checkpoint': name, **row} for row in found]
   text: dict[str, Any] = {}
   if tokens:
     source = shards.TokenSource(

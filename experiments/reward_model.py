@@ -89,7 +89,7 @@ def run(
 
   # Data: rankings are laid out; those of one prompt in ten are held out.
   with record.correctable(workdir):
-    limits = preference_tasks.Length(model.max_length, row=length)
+    limits = preference_tasks.Limits(model.max_length, row=length)
     laid_out, left_out = preference_tasks.load(
       sources, stage.chat_format, limits
     )

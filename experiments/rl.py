@@ -1,7 +1,7 @@
 """Teaches a model by policy gradient: a verifier's reward, or a model's.
 
-python -m experiments.rl --workdir runs/tiny/rl \
-  --gin_file gin_configs/rl_tiny.gin --restore_from runs/tiny/sft
+python -m experiments.rl --workdir runs/tiny/rl --restore_from runs/tiny/sft \
+  --gin_file gin_configs/rl_tiny.gin --import examples/assistant.py
 
 From an assistant, or straight from a base model (R1-Zero style). Batches depend
 on the parameters: rollout -> score -> advantage -> update. See each gin file.

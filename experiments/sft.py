@@ -1,7 +1,7 @@
 """Fine-tunes a base model into an assistant on conversations.
 
 python -m experiments.sft --workdir runs/tiny/sft \
-  --gin_file gin_configs/sft_tiny.gin \
+  --gin_file gin_configs/sft_tiny.gin --import examples/assistant.py \
   --restore_from runs/tiny/pretrain
 
 The conversations are those given by --conversations and, where settings ask

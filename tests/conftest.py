@@ -16,6 +16,9 @@ import pytest
 from experiments import process
 
 NIGHTLY = {
+  'agent/tools_test.py': {
+    'test_any_text_is_a_call_or_a_fault': '300 calls of 10,000',
+  },
   'experiments/dpo_test.py': {
     'test_other_losses': 'one of seven; losses/preference_test.py has all',
   },
@@ -42,7 +45,9 @@ NIGHTLY = {
     'test_a_lost_peer_ends_both_and_they_start_again': 'the kill, of 3 faults',
   },
   'experiments/resume_test.py': {
-    'test_losses_after_kills_equal_an_uninterrupted_run': 'a kill a stage of 4',
+    'test_losses_after_kills_equal_an_uninterrupted_run': 'a kill a loop of 4; '
+    'a finished run is asked for again with pretraining alone',
+    'test_a_run_is_done_again_from_its_record': 'pretraining of three',
   },
   'model/transformer_test.py': {
     'test_cache_equals_no_cache_with_ragged_rows': '5 layouts scanned or not',
@@ -73,6 +78,9 @@ NIGHTLY = {
     'test_escape_is_stopped': 'the user who runs the tests',
     'test_only_work_passes': 'the user who runs the tests',
     'test_layers_are_said': 'the user who runs the tests',
+  },
+  'train/continuation_test.py': {
+    'test_longer_run_is_as_if_it_had_been_planned': 'one schedule of three',
   },
   'train/depth_test.py': {
     'test_small_depths_are_ordered_in_loss': 'two depths of three',

@@ -100,6 +100,8 @@ def test_documented_command(place, command, monkeypatch):
     _parse(command, monkeypatch)
   else:
     source = (ROOT / (words[2].replace('.', '/') + '.py')).read_text()
+    for shared in re.findall(r'^from examples import (\w+)', source, re.M):
+      source += (ROOT / 'examples' / f'{shared}.py').read_text()
     for name in re.findall(r' --([a-z]\w*)', command.split(' -- ')[0]):
       assert re.search(rf"'(--)?{name}'", source), f'{place}: no flag --{name}'
 

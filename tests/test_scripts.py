@@ -51,7 +51,7 @@ class TestSpeedrun:
     names = [line.split('experiments.')[-1].split()[0] for line in _log(copy)]
     assert ' '.join(names[1:]) == (
       'crawl clean train_tokenizer tokenize pretrain sft rl rl rl rl evaluate '
-      'report'
+      'evaluate report'
     )
     assert _log(copy)[0].startswith('-m pip install')
     assert done.stdout.count('| table |') == 1
@@ -203,9 +203,14 @@ class TestShowRlhf:
     done = shell.call(copy, 'tools/show_rlhf.sh')
     assert done.returncode == 0, done.stderr
     by_rl, evaluated = _evaluated(copy)
-    kept = {name for name in by_rl if name.startswith('runs/show/keeps/')}
-    assert len(by_rl) == 2 * len(kept) == 12
-    assert kept <= set(evaluated)
+    of = {
+      name: {path for path in by_rl if path.startswith(f'runs/show/{name}/')}
+      for name in ('rlhf', 'ease', 'keeps')
+    }
+    assert {name: len(own) for name, own in of.items()} == {
+      'rlhf': 6, 'ease': 2, 'keeps': 6
+    }  # fmt: skip
+    assert of['keeps'] <= set(evaluated)
     # Answers are ranked before anything learns from rankings.
     log = _log(copy)
     ranks, learns = (

@@ -3,7 +3,7 @@
 python -m tools.house
 python -m tools.house --walk llm_jax.rl.learn:learn -- experiments.rl \
   --workdir runs/walk --gin_file gin_configs/rl_tiny.gin \
-  --restore_from runs/speedrun/sft
+  --import examples/assistant.py --restore_from runs/speedrun/sft
 
 The first prints code lines (without docstrings, comments and blank lines) and
 files of each room, and the calls of our own functions with more than three

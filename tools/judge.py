@@ -11,8 +11,9 @@ agrees with people, whose verdict is a tie because the order decided it
 (flipped), how often what came first won, and how often the longer answer won,
 for it and for people. With --self_preference the judge answers each question
 itself; how often its own answer wins over the one that people prefer is
-printed too. Read these beside every figure that the judge makes. Called again,
-it asks nothing that it has asked.
+printed too. With the same --replies, `evaluate` and `rl` write all this beside
+every figure that the judge makes. Called again, it asks nothing that it has
+asked.
 """
 
 import itertools
@@ -22,6 +23,7 @@ from typing import Any
 
 from absl import app, flags
 
+from experiments import process
 from llm_jax.agent import judge
 from llm_jax.chat import conversation, rankings
 from llm_jax.evals import statistics
@@ -115,6 +117,7 @@ def lines(found: dict[str, Any]) -> list[str]:
 
 def main(argv: Sequence[str]) -> None:
   """Measure, and print."""
+  process.set_up_logging(0)
   args = flags.FLAGS
   if len(argv) > 1:
     raise app.UsageError(f'{argv[1:]} is not understood; see --help')
@@ -139,7 +142,9 @@ def main(argv: Sequence[str]) -> None:
     found = measure(asked, ranked, args.self_preference)
   except (OSError, ValueError) as error:
     raise SystemExit(f'error: {error}') from None
-  print('\n'.join(lines(found)))
+  said = lines(found)
+  asked.keep_measured('; '.join(' '.join(line.split()) for line in said))
+  print('\n'.join(said))
   print(json.dumps(found))
 
 

@@ -18,7 +18,7 @@ import pathlib
 import re
 import types
 from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -71,14 +71,20 @@ VERL: dict[str, tuple[str, str, dict[str, Any]]] = {
 
 def check_versions(
   version_of: Callable[[str], str] = importlib.metadata.version,
+  names: Sequence[str] = ('trl', 'verl'),
 ) -> None:
   """Refuse versions of TRL and verl that this file was not written for.
+
+  Args:
+    version_of: a package.
+    names: which of both are needed.
 
   Raises:
     ValueError: for one that is too old, too new or not installed; it says
       which to install.
   """
-  for name, (wanted, least, below) in WANTED.items():
+  for name in names:
+    wanted, least, below = WANTED[name]
     try:
       version = version_of(name)
     except importlib.metadata.PackageNotFoundError:

@@ -12,6 +12,7 @@ from collections.abc import Sequence
 from absl import app, flags
 
 import llm_jax
+from experiments import process
 
 
 def _define_flags() -> None:
@@ -36,6 +37,7 @@ def lines(folder: str, question: str, answers: Sequence[str]) -> list[str]:
 
 def main(argv: Sequence[str]) -> None:
   """Print them."""
+  process.set_up_logging(-1)
   if len(argv) != 2:
     raise app.UsageError('give the folder of one reward model')
   try:

@@ -89,10 +89,16 @@ sums() {
       --gin_bindings "Config.seed = $seed" \
       --restore_from runs/show/arithmetic/sft
   done
+  # A control: what the tool says is learnt as if the model had said it.
+  stage sft --workdir runs/show/arithmetic/sft_results \
+    --gin_file gin_configs/sft_arithmetic.gin --import examples/arithmetic.py \
+    --gin_bindings 'Arithmetic.learns_results = True' \
+    --restore_from runs/speedrun/pretrain
   stage evaluate --workdir runs/show/arithmetic/evaluate \
     --gin_file gin_configs/evaluate_arithmetic.gin \
     --import examples/arithmetic.py \
     --checkpoint sft=runs/show/arithmetic/sft \
+    --checkpoint sft_results=runs/show/arithmetic/sft_results \
     --checkpoint rl_seed0=runs/show/arithmetic/rl_seed0 \
     --checkpoint rl_seed1=runs/show/arithmetic/rl_seed1 \
     --checkpoint rl_seed2=runs/show/arithmetic/rl_seed2
@@ -139,45 +145,67 @@ thinking() {
   stage report --workdir runs/show/thinking/report --run_dir runs/show/thinking
 }
 
-# What a model knows, and whether it says so: facts are taught, then refusals
-# of what it does not know, or both at once; then a model that searches.
+# What a model knows, and whether it says so, with three seeds: facts are
+# taught, then refusals of what it does not know, or both at once; then a model
+# that searches.
 knows() {
+  local seed name
   .venv/bin/python -m examples.known_facts --to runs/show/knows
-  stage sft --workdir runs/show/knows/taught \
-    --gin_file gin_configs/sft_facts.gin \
-    --restore_from runs/speedrun/pretrain \
-    --conversations runs/show/knows/taught.jsonl
-  stage probe --workdir runs/show/knows/probe \
-    --gin_file gin_configs/probe_facts.gin \
-    --restore_from runs/show/knows/taught
-  stage sft --workdir runs/show/knows/plain \
-    --gin_file gin_configs/sft_facts.gin \
-    --gin_bindings 'LoopConfig.n_steps = 120' \
-    --restore_from runs/show/knows/taught \
-    --conversations runs/show/knows/probe/refusals.jsonl
-  stage sft --workdir runs/show/knows/joint \
-    --gin_file gin_configs/sft_facts.gin \
-    --gin_bindings 'LoopConfig.n_steps = 2000' \
-    --restore_from runs/speedrun/pretrain \
-    --conversations runs/show/knows/taught.jsonl \
-    --conversations runs/show/knows/refused.jsonl
-  for name in plain joint; do
-    stage probe --workdir "runs/show/knows/probe_$name" \
+  for seed in 0 1 2; do
+    stage sft --workdir "runs/show/knows/taught$seed" \
+      --gin_file gin_configs/sft_facts.gin \
+      --gin_bindings "Config.seed = $seed" \
+      --restore_from runs/speedrun/pretrain \
+      --conversations runs/show/knows/taught.jsonl
+    stage probe --workdir "runs/show/knows/probe$seed" \
       --gin_file gin_configs/probe_facts.gin \
-      --restore_from "runs/show/knows/$name" --labels runs/show/knows/probe
+      --restore_from "runs/show/knows/taught$seed"
+    stage sft --workdir "runs/show/knows/plain$seed" \
+      --gin_file gin_configs/sft_facts.gin \
+      --gin_bindings "Config.seed = $seed" \
+      --gin_bindings 'LoopConfig.n_steps = 120' \
+      --restore_from "runs/show/knows/taught$seed" \
+      --conversations "runs/show/knows/probe$seed/refusals.jsonl"
+    stage sft --workdir "runs/show/knows/joint$seed" \
+      --gin_file gin_configs/sft_facts.gin \
+      --gin_bindings "Config.seed = $seed" \
+      --gin_bindings 'LoopConfig.n_steps = 2000' \
+      --restore_from runs/speedrun/pretrain \
+      --conversations runs/show/knows/taught.jsonl \
+      --conversations runs/show/knows/refused.jsonl
+    for name in plain joint; do
+      stage probe --workdir "runs/show/knows/probe_$name$seed" \
+        --gin_file gin_configs/probe_facts.gin \
+        --restore_from "runs/show/knows/$name$seed" \
+        --labels "runs/show/knows/probe$seed"
+    done
+    stage sft --workdir "runs/show/knows/remedy_seed$seed" \
+      --gin_file gin_configs/sft_remedy.gin \
+      --gin_bindings "Config.seed = $seed" \
+      --restore_from runs/speedrun/pretrain \
+      --conversations runs/show/knows/taught.jsonl \
+      --conversations runs/show/knows/searched.jsonl
   done
-  stage sft --workdir runs/show/knows/remedy \
-    --gin_file gin_configs/sft_remedy.gin \
-    --restore_from runs/speedrun/pretrain \
-    --conversations runs/show/knows/taught.jsonl \
-    --conversations runs/show/knows/searched.jsonl
   stage evaluate --workdir runs/show/knows/evaluate \
     --gin_file gin_configs/evaluate_facts.gin \
-    --checkpoint remedy=runs/show/knows/remedy
+    --checkpoint remedy_seed0=runs/show/knows/remedy_seed0 \
+    --checkpoint remedy_seed1=runs/show/knows/remedy_seed1 \
+    --checkpoint remedy_seed2=runs/show/knows/remedy_seed2
   stage report --workdir runs/show/knows/report --run_dir runs/show/knows
 }
 
-if [ $# -eq 0 ]; then set -- sums search_facts thinking knows; fi
+# It is called what its system message says.
+names() {
+  .venv/bin/python -m examples.system_names \
+    --to runs/show/names/conversations.jsonl
+  stage sft --workdir runs/show/names/sft \
+    --gin_file gin_configs/sft_names.gin \
+    --restore_from runs/speedrun/pretrain \
+    --conversations runs/show/names/conversations.jsonl
+  .venv/bin/python -m examples.system_names --ask runs/show/names/sft
+}
+
+if [ $# -eq 0 ]; then set -- sums search_facts thinking knows names; fi
 for subject in "$@"; do
   "$subject"
 done

@@ -52,7 +52,6 @@ for seed in 0 1 2; do
 done
 stage evaluate --workdir runs/show/multiplication/evaluate \
   --gin_file gin_configs/evaluate_tiny.gin \
-  --gin_bindings 'Config.n_conversations = 0' \
   --import examples/multiplication.py \
   --gin_bindings 'Config.task = @Multiplication()' \
   --tokens runs/speedrun/tokens \
@@ -76,7 +75,6 @@ for seed in 0 1 2; do
 done
 stage evaluate --workdir runs/show/functions/evaluate \
   --gin_file gin_configs/evaluate_tiny.gin \
-  --gin_bindings 'Config.n_conversations = 0' \
   --gin_bindings 'Config.task = @PythonFunctions()' \
   --gin_bindings "Config.questions = 'held_out'" \
   --gin_bindings "PythonFunctions.path = 'runs/show/functions.jsonl'" \
@@ -92,26 +90,25 @@ stage report --workdir runs/show/functions/report \
 # RL without SFT. The speedrun has trained the others.
 for seed in 0 1 2; do
   stage rl --workdir "runs/show/addition/expert_iteration_seed$seed" \
-    --gin_file gin_configs/rl_tiny.gin \
+    --gin_file gin_configs/rl_tiny.gin --import examples/assistant.py \
     --gin_bindings "Config.preset = 'expert_iteration'" \
     --gin_bindings "Config.seed = $seed" --restore_from runs/speedrun/sft
   stage rl --workdir "runs/show/addition/grpo_seed$seed" \
-    --gin_file gin_configs/rl_tiny.gin \
+    --gin_file gin_configs/rl_tiny.gin --import examples/assistant.py \
     --gin_bindings "Config.preset = 'grpo'" \
     --gin_bindings "Config.seed = $seed" --restore_from runs/speedrun/sft
   stage rl --workdir "runs/show/addition/random_seed$seed" \
-    --gin_file gin_configs/rl_tiny.gin \
+    --gin_file gin_configs/rl_tiny.gin --import examples/assistant.py \
     --gin_bindings "Config.reward = 'random'" \
     --gin_bindings "Config.seed = $seed" --restore_from runs/speedrun/sft
 done
 for seed in 1 2; do
   stage rl --workdir "runs/show/addition/rl_zero_seed$seed" \
-    --gin_file gin_configs/rl_tiny.gin \
+    --gin_file gin_configs/rl_tiny.gin --import examples/assistant.py \
     --gin_bindings "Config.seed = $seed" --restore_from runs/speedrun/pretrain
 done
 stage evaluate --workdir runs/show/addition/evaluate \
   --gin_file gin_configs/evaluate_tiny.gin \
-  --gin_bindings 'Config.n_conversations = 0' \
   --gin_bindings 'Config.held_out_rows = 64' \
   --tokens runs/speedrun/tokens \
   --checkpoint base=runs/speedrun/pretrain \
@@ -141,16 +138,16 @@ for seed in 1 2; do
     --gin_bindings "Config.seed = $seed" \
     --tokens runs/speedrun/tokens --tokenizer runs/speedrun/tokenizer
   stage sft --workdir "runs/show/paths/sft_seed$seed" \
-    --gin_file gin_configs/sft_tiny.gin \
+    --gin_file gin_configs/sft_tiny.gin --import examples/assistant.py \
     --gin_bindings "Config.seed = $seed" \
     --restore_from "runs/show/paths/pretrain_seed$seed"
   stage rl --workdir "runs/show/paths/rl_seed$seed" \
-    --gin_file gin_configs/rl_tiny.gin --gin_bindings "Config.seed = $seed" \
+    --gin_file gin_configs/rl_tiny.gin --import examples/assistant.py \
+    --gin_bindings "Config.seed = $seed" \
     --restore_from "runs/show/paths/sft_seed$seed"
 done
 stage evaluate --workdir runs/show/paths/evaluate \
   --gin_file gin_configs/evaluate_tiny.gin \
-  --gin_bindings 'Config.n_conversations = 0' \
   --tokens runs/speedrun/tokens \
   --checkpoint pretrain_seed0=runs/speedrun/pretrain \
   --checkpoint pretrain_seed1=runs/show/paths/pretrain_seed1 \

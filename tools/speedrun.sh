@@ -12,7 +12,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 source tools/venv.sh
 
 STAGES='crawl clean tokenizer tokens pretrain sft rl_seed0 rl_seed1 rl_seed2
-  rl_zero evaluate report'
+  rl_zero evaluate evaluate_talk report'
 
 # Deletes the stages' folders, and refuses when anything else is there.
 delete_run() {
@@ -49,7 +49,7 @@ purpose() {
     pretrain) echo 'a base model learns to continue pages and sums' ;;
     sft) echo 'it learns to converse, from demonstrations' ;;
     rl) echo 'it learns by trial, where only right answers count' ;;
-    evaluate) echo 'asks every checkpoint the same held-out problems' ;;
+    evaluate) echo 'asks checkpoints the same held-out problems' ;;
     report) echo 'makes one page of what all stages left' ;;
   esac
 }
@@ -88,12 +88,12 @@ stage pretrain --workdir runs/speedrun/pretrain \
   --gin_file gin_configs/pretrain_tiny.gin \
   --tokens runs/speedrun/tokens --tokenizer runs/speedrun/tokenizer
 stage sft --workdir runs/speedrun/sft \
-  --gin_file gin_configs/sft_tiny.gin \
+  --gin_file gin_configs/sft_tiny.gin --import examples/assistant.py \
   --restore_from runs/speedrun/pretrain
 for seed in 0 1 2; do
   stage rl --workdir "runs/speedrun/rl_seed$seed" \
-    --gin_file gin_configs/rl_tiny.gin --gin_bindings "Config.seed = $seed" \
-    --restore_from runs/speedrun/sft
+    --gin_file gin_configs/rl_tiny.gin --import examples/assistant.py \
+    --gin_bindings "Config.seed = $seed" --restore_from runs/speedrun/sft
 done
 stage rl --workdir runs/speedrun/rl_zero \
   --gin_file gin_configs/rl_tiny.gin \
@@ -108,6 +108,12 @@ stage evaluate --workdir runs/speedrun/evaluate \
   --checkpoint rl_seed1=runs/speedrun/rl_seed1 \
   --checkpoint rl_seed2=runs/speedrun/rl_seed2 \
   --checkpoint rl_zero=runs/speedrun/rl_zero
+stage evaluate --workdir runs/speedrun/evaluate_talk \
+  --gin_file gin_configs/evaluate_talk.gin --import examples/assistant.py \
+  --checkpoint sft=runs/speedrun/sft \
+  --checkpoint rl_seed0=runs/speedrun/rl_seed0 \
+  --checkpoint rl_seed1=runs/speedrun/rl_seed1 \
+  --checkpoint rl_seed2=runs/speedrun/rl_seed2
 stage report --workdir runs/speedrun/report --run_dir runs/speedrun
 
 seconds=$(($(date +%s) - started))

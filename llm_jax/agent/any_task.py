@@ -8,7 +8,6 @@ of a module that --import names, with all of that, is a task too.
 from llm_jax.agent import judge
 from llm_jax.tasks import (
   addition,
-  assistant,
   closed_book,
   multiple_choice,
   prompts,
@@ -19,7 +18,6 @@ from llm_jax.tasks import (
 
 AnyTask = (
   addition.Addition
-  | assistant.Assistant
   | closed_book.ClosedBook
   | judge.Judge
   | multiple_choice.MultipleChoice

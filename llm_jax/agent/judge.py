@@ -5,7 +5,8 @@ kept on disk by content, so that a run that goes on asks nothing twice. Only a
 line that is a verdict and nothing else counts; where there is none, or two that
 differ, it is asked again, and at last an error ends the run: a judge that
 fails is no fault of the answer. A grade is as good as the judge:
-`python -m tools.judge` measures it against people.
+`python -m tools.judge` measures it against people, and what it found stands
+beside every figure that the judge makes.
 
 Source of both orders of a pair: arXiv:2306.05685, section 3.4.
 """
@@ -17,11 +18,12 @@ import re
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from llm_jax import dataclass_json, endpoint
+from llm_jax import dataclass_json, endpoint, files
 from llm_jax.agent import writers
 from llm_jax.tasks import prompts, protocol
 from llm_jax.verify import grading
 
+_MEASURED = '.measured.json'  # behind the name of the file of replies
 _VERDICTS = {
   'Grade': ('1', '2', '3', '4', '5'),
   'Verdict': ('CORRECT', 'INCORRECT'),
@@ -77,6 +79,19 @@ class Asked:
       writer = writers.of_endpoint(self.url, self.model, n_threads=1)
     replies = endpoint.Answers(pathlib.Path(self.replies), writer.who)
     return writer, replies
+
+  def keep_measured(self, said: str) -> None:
+    """Keep what was found of this judge, beside its replies."""
+    found = {'judge': self._opened[0].who, 'said': said}
+    files.write_json(self.replies + _MEASURED, found)
+
+  def measured(self) -> str:
+    """What was found of this judge, in words."""
+    path = pathlib.Path(self.replies + _MEASURED)
+    found = files.read_json(path) if path.exists() else {}
+    if found.get('judge') != self._opened[0].who:
+      return 'The judge was not measured: python -m tools.judge does that.'
+    return f'The judge, beside people: {found["said"]}.'
 
   def ask(self, text: str, seed: int = 0) -> endpoint.Reply:
     """Ask anything.
@@ -190,6 +205,10 @@ class Judge(prompts.Prompts):
     if not isinstance(reference := row.get('answer', ''), str):
       raise ValueError(f'answer is {reference!r}; write text')
     return dataclasses.replace(problem, reference=reference)
+
+  def note(self) -> str:
+    """See protocol.note."""
+    return self.asked.measured()
 
   def score(self, problem: protocol.Problem, answer: str) -> grading.Score:
     """What the judge says of what follows the thoughts.

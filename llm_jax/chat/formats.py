@@ -160,8 +160,7 @@ class Plain(template.Format):
     if len(messages) != 1:
       raise ValueError(
         f'{len(messages)} messages for a model that continues one text; give '
-        'one (Assistant.max_turns = 1), or a model that was trained on '
-        'conversations'
+        'one, or a model that was trained on conversations'
       )
     ids = self._tokenizer.encode(messages[0]['content'])
     return [*self._tokenizer.prefix_ids, *ids]

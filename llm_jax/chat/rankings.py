@@ -4,8 +4,8 @@ Which form a row has is seen by its keys: a prompt with a chosen and a rejected
 answer, as text or messages; two conversations with one beginning, as TRL's
 implicit prompt and the transcripts of hh-rlhf; a prompt with responses and
 their ranking; two conversations with a vote, as an arena keeps them; trees of
-OASST, whose replies have ranks. A row is read as it is, or rejected for a
-reason. Reads no files.
+OASST, whose replies have ranks; one answer with a label. A row is read as it
+is, or rejected for a reason. Reads no files.
 """
 
 import math
@@ -27,8 +27,10 @@ class Ranked(NamedTuple):
 
   place: str  # where the row stands
   prompt: forms.Messages
-  answers: list[forms.Messages]  # two at least, each mostly one message
-  ranks: list[int]  # of each answer: 0 is the best, equal ones are tied
+  answers: list[forms.Messages]  # each mostly one message
+  # Of each answer: 0 is the best, equal ones are tied. One answer alone has a
+  # label: 0 is good, 1 is not.
+  ranks: list[int]
 
 
 def read_rows(
@@ -41,8 +43,8 @@ def read_rows(
     tally: is kept.
 
   Yields:
-    Rankings of which one answer is better than another; of OASST at the end,
-    one for each question whose answers are ranked.
+    Rankings of which one answer is better than another, and answers with a
+    label; of OASST at the end, one for each question whose answers are ranked.
   """
 
   def ranked(place: str, read: Any) -> Ranked:
@@ -65,9 +67,7 @@ def read_rows(
 
 def _checked(ranked: Ranked, tally: forms.Tally) -> Ranked:
   """The ranking; ValueError if it ranks nothing, or is no conversation."""
-  if len(ranked.answers) < 2:
-    raise ValueError('a ranking of one answer; it takes two')
-  if len(set(ranked.ranks)) == 1:
+  if len(ranked.answers) > 1 and len(set(ranked.ranks)) == 1:
     raise ValueError('all answers are tied, so that none is better')
   forms.strip(ranked.prompt, tally)
   conversation.check_answerable(ranked.prompt)
@@ -121,6 +121,8 @@ def _implicit(row: Mapping[str, Any]) -> _Read:
 
 def _ranking(row: Mapping[str, Any]) -> _Read:
   responses = forms.to_list(row['responses'], 'responses')
+  if len(responses) == 1:
+    raise ValueError('a ranking of one answer; it takes two')
   answers = [_messages(x, conversation.ASSISTANT) for x in responses]
   ranks = _dense(row['ranking'], len(answers))
   return _messages(row['prompt'], conversation.USER), answers, ranks
@@ -133,6 +135,14 @@ def _vote(row: Mapping[str, Any]) -> _Read:
     )
   both = (_messages(row[f'conversation_{name}']) for name in 'ab')
   return _two_conversations(*both, ranks=_VOTES[row['winner']])
+
+
+def _labelled(row: Mapping[str, Any]) -> _Read:
+  if not isinstance(label := row['label'], bool):
+    raise ValueError(f'label is {label!r}; write true or false')
+  answer = _messages(row['completion'], conversation.ASSISTANT)
+  prompt = _messages(row['prompt'], conversation.USER)
+  return prompt, [answer], [0 if label else 1]
 
 
 def _two_conversations(
@@ -217,4 +227,5 @@ _FORMS = (
   forms.Form('pair', _PAIR, '', read=_implicit),
   forms.Form('ranking', 'prompt responses ranking', '', read=_ranking),
   forms.Form('vote', _VOTED, 'model_a model_b', read=_vote),
+  forms.Form('label', 'prompt completion label', '', read=_labelled),
 )

@@ -172,7 +172,13 @@ def render(
       token_ids.append(tokenizer.special_id(opening))
       token_ids += [*tokenizer.encode(text), tokenizer.special_id(close)]
     token_ids.append(end)
-    learnt = int(conversation.is_learnt(message))
+    # A result of a tool only where it says so: a control, which shows why not.
+    is_result = message['role'] == conversation.TOOL
+    learnt = int(
+      message.get('weight') == 1
+      if is_result
+      else conversation.is_learnt(message)
+    )
     loss_mask += [learnt] * (len(token_ids) - len(loss_mask))
   if add_generation_prompt:
     token_ids += header(tokenizer, conversation.ASSISTANT)

@@ -4,7 +4,6 @@
 choices of a problem, where it has some, the likeliest is its answer.
 """
 
-import dataclasses
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -12,28 +11,9 @@ from absl import logging
 
 from llm_jax.agent import turns
 from llm_jax.evals import choices, scoring
-from llm_jax.tasks import assistant, protocol
+from llm_jax.tasks import protocol
 
 MODES = ('free', 'direct', 'likelihood')
-
-
-def measure(model: turns.Model, cfg: Any) -> Iterator[dict[str, Any]]:
-  """Measure a checkpoint on a task, and an assistant in conversations too.
-
-  Args:
-    model: the checkpoint.
-    cfg: of the recipe: task, evaluation, modes, questions, n_conversations.
-
-  Yields:
-    As `rows`.
-  """
-  yield from rows(
-    model, cfg.task, cfg.evaluation, modes=cfg.modes, split=cfg.questions
-  )
-  if cfg.n_conversations and model.chat_format.is_chat:
-    few = dataclasses.replace(cfg.evaluation, n_problems=cfg.n_conversations)
-    task: Any = assistant.Assistant(max_turns=3)
-    yield from rows(model, task, few, modes=('free',), split='held_out')
 
 
 def rows(

@@ -241,6 +241,7 @@ def sentence(row: Mapping[str, Any]) -> str:
     f'{row["n"]} problems of {row["task"]}{how}: right are '
     f'{row["sampled"]:.1%} of sampled answers (95%: {low} to {high}) and '
     f'{row["greedy"]:.1%} of greedy ones; {row["think_share"]:.0%} think'
+    + (f'. {row["about"]}' if row['judge_tokens'] else '')
   )
 
 

@@ -3,8 +3,8 @@
 The metadata becomes a config.json, and the tensors are dequantised to float32
 and brought back into the order of Hugging Face: llama.cpp keeps the rows of
 queries and keys of the Llama class in pairs, and Gemma's norms as 1 + weight.
-What the metadata says of tokens is in gguf_tokenizer.py. Nothing is written
-but by `tools.export_gguf`.
+What the metadata says of tokens is in gguf_tokenizer.py. Such files are written
+by `tools.export_gguf`.
 """
 
 import functools
@@ -20,7 +20,7 @@ from llm_jax.model import config
 
 TYPES = ('F32', 'F16', 'BF16', 'Q8_0', 'Q4_0', 'Q4_1', 'Q5_0', 'Q4_K', 'Q6_K')
 Json = families.Json
-_FREQUENCIES = 'rope_freqs.weight'
+FREQUENCIES = 'rope_freqs.weight'
 # Llama 3.1 to 3.3 and Llama 3.2, of whose scaling only its result is stored.
 _LLAMA3_FACTORS = (8.0, 32.0)
 # What is known of such files.
@@ -60,17 +60,15 @@ def read(path: files.Name) -> tuple[config.ModelConfig, tensors.Flat, Json]:
     ValueError: if it is no GGUF file, or an architecture, key, type or tensor
       is not one that can be read, by name.
   """
-  reader = _open(path)
-  stored = {tensor.name: tensor for tensor in reader.tensors}
-  known = {key: field.contents() for key, field in reader.fields.items()}
+  stored, known = opened(path)
   architecture = str(known.get('general.architecture'))
-  values = _config_values(known, stored)
+  values = config_values(known, stored)
   cfg = families.from_json(values)
   names = gguf.get_tensor_name_map(
     getattr(gguf.MODEL_ARCH, architecture.upper()), cfg.n_layers
   )
   flat = tensors.zeros(cfg)
-  left = stored.keys() - {_FREQUENCIES}
+  left = stored.keys() - {FREQUENCIES}
   for tensor in tensors.of_model(cfg, values['model_type']):
     name = names.get_name(tensor.name, try_suffixes=('.weight', '.bias'))
     if name not in stored:
@@ -91,16 +89,24 @@ def read(path: files.Name) -> tuple[config.ModelConfig, tensors.Flat, Json]:
   return cfg, flat, known
 
 
-def _open(path: files.Name) -> gguf.GGUFReader:
+def opened(path: files.Name) -> tuple[Json, Json]:
+  """The tensors of a file by name, not yet read, and its metadata.
+
+  Raises:
+    ValueError: if it is no GGUF file.
+  """
   try:
-    return gguf.GGUFReader(path)
+    reader = gguf.GGUFReader(path)
   except (OSError, ValueError, LookupError) as error:
     raise ValueError(
       f'{path} is missing, damaged or no GGUF file: {error}; fetch it again'
     ) from error
+  stored = {tensor.name: tensor for tensor in reader.tensors}
+  known = {key: field.contents() for key, field in reader.fields.items()}
+  return stored, known
 
 
-def _config_values(known: Json, stored: Json) -> Json:
+def config_values(known: Json, stored: Json) -> Json:
   """The config.json of the model that the metadata describes."""
   architecture = str(known.get('general.architecture'))
   architectures = tables()['architectures']
@@ -153,22 +159,22 @@ def _scaling(own: Json, values: Json, stored: Json) -> Json | None:
     )
   if kind == 'linear':
     return {'rope_type': 'linear', 'factor': factor}
-  if _FREQUENCIES not in stored:
+  if FREQUENCIES not in stored:
     return None
-  given = np.asarray(stored[_FREQUENCIES].data, np.float32)
+  given = np.asarray(stored[FREQUENCIES].data, np.float32)
   for factor in _LLAMA3_FACTORS:
-    wanted = _llama3_factors(values['rope_theta'], given.size, factor)
+    wanted = llama3_factors(values['rope_theta'], given.size, factor)
     if np.allclose(given, wanted, rtol=1e-3):
       return {
         'rope_type': 'llama3', 'factor': factor, 'low_freq_factor': 1.0,
         'high_freq_factor': 4.0, 'original_max_position_embeddings': 8192,
       }  # fmt: skip
   raise ValueError(
-    f'{_FREQUENCIES} is not of a published Llama 3; read its safetensors'
+    f'{FREQUENCIES} is not of a published Llama 3; read its safetensors'
   )
 
 
-def _llama3_factors(theta: float, n: int, factor: float) -> np.ndarray:
+def llama3_factors(theta: float, n: int, factor: float) -> np.ndarray:
   """What each of n frequencies is divided by, as config.RopeScaling says."""
   wavelengths = 2 * np.pi * theta ** (np.arange(n) / n)
   smooth = np.clip((8192 / wavelengths - 1) / (4 - 1), 0, 1)
@@ -189,9 +195,22 @@ def _unpaired(
   array: np.ndarray, name: str, cfg: config.ModelConfig
 ) -> np.ndarray:
   """Rows of q or k with a head's two halves behind each other."""
-  heads = {'q_proj': cfg.n_heads, 'k_proj': cfg.n_kv_heads}
-  n = heads.get(name.split('.')[-2])
-  if n is None:
+  if (n := _n_heads(name, cfg)) is None:
     return array
   pairs = array.reshape(n, -1, 2, *array.shape[1:])
   return pairs.swapaxes(1, 2).reshape(array.shape)
+
+
+def in_pairs(
+  array: np.ndarray, name: str, cfg: config.ModelConfig
+) -> np.ndarray:
+  """Rows of q or k of the Llama class as llama.cpp keeps them, of HF's."""
+  if (n := _n_heads(name, cfg)) is None:
+    return array
+  halves = array.reshape(n, 2, -1, *array.shape[1:])
+  return halves.swapaxes(1, 2).reshape(array.shape)
+
+
+def _n_heads(name: str, cfg: config.ModelConfig) -> int | None:
+  heads = {'q_proj': cfg.n_heads, 'k_proj': cfg.n_kv_heads}
+  return heads.get(name.split('.')[-2])

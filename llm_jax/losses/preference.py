@@ -273,7 +273,9 @@ def policy(
 
   Returns:
     Scalar loss, a mean over prompts; and metrics as update.make_update_fn takes
-    them: what `describe` says of rewards and of log-probabilities.
+    them: what `describe` says of rewards and of log-probabilities; of kto,
+    whose answers need no pairs, means over the desirable ones as chosen, and
+    over the others as rejected.
   """
   chex.assert_equal_shape([logp_BA, ref_logp_BA, n_tokens_BA, *answers])
   weight_BAO = answers.pairs()
@@ -289,12 +291,17 @@ def policy(
     is_other_BA = answers.rank_BA == MISMATCHED
     n_others = jnp.maximum(is_other_BA.sum(), 1)
     kl = jnp.maximum((ratio_BA * is_other_BA).sum() / n_others, 0)
-    loss_BA = kto(ratio_BA, answers.rank_BA == 0, kl=kl, cfg=cfg)
+    is_good_BA = answers.rank_BA == 0
+    loss_BA = kto(ratio_BA, is_good_BA, kl=kl, cfg=cfg)
     n_same_BA = answers.same().sum(axis=2)
     weight_BA = (n_same_BA > 0) / jnp.maximum(n_same_BA, 1)
-    return _mean(loss_BA, weight_BA), metrics | {
-      'kl': ((ratio_BA * is_other_BA).sum(), n_others * 1.0)
-    }
+    metrics = {'kl': ((ratio_BA * is_other_BA).sum(), n_others * 1.0)}
+    for name, x_BA in (('logp', logp_BA), ('reward', cfg.beta * ratio_BA)):
+      for kind, is_it_BA in (('chosen', is_good_BA), ('rejected', ~is_good_BA)):
+        own_BA = weight_BA * is_it_BA
+        total = jnp.maximum(own_BA.sum(), 1e-9)  # a batch may have none
+        metrics[f'{name}_{kind}'] = (x_BA * own_BA).sum(), total
+    return _mean(loss_BA, weight_BA), metrics
   if cfg.loss == 'orpo':
     # An empty place has logp 0, whose odds are infinite.
     safe_BA = jnp.where(answers.group_BA > 0, ratio_BA, -1)

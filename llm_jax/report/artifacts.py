@@ -49,10 +49,10 @@ def collect(run_dir: pathlib.Path | str) -> dict[str, Any]:
 
   Returns:
     A JSON-able dictionary: `stages` (name, stage, status, seconds, tokens),
-    `evaluation` (rows), `held_out`, `funnels` and `tokenizers` by stage
-    folder, `training` (series by stage folder and metric), `masks`, `samples`,
-    `rollouts`, `probes`, `optimised` (rows of the run's own folder),
-    `provenance`, `missing`.
+    `evaluation` (rows), `choices` (rows by likelihood), `held_out`, `funnels`
+    and `tokenizers` by stage folder, `training` (series by stage folder and
+    metric), `masks`, `samples`, `rollouts`, `probes`, `optimised` (rows of the
+    run's own folder), `provenance`, `missing`.
 
   Raises:
     FileNotFoundError: there is no such folder.
@@ -65,7 +65,8 @@ def collect(run_dir: pathlib.Path | str) -> dict[str, Any]:
     )
   missing: list[str] = []
   report: dict[str, Any] = {
-    'stages': [], 'evaluation': [], 'held_out': None, 'funnels': {},
+    'stages': [], 'evaluation': [], 'choices': [], 'held_out': None,
+    'funnels': {},
     'tokenizers': {}, 'training': {}, 'masks': {}, 'samples': {},
     'rollouts': {}, 'probes': {}, 'provenance': {}, 'missing': missing,
   }  # fmt: skip
@@ -86,15 +87,8 @@ def collect(run_dir: pathlib.Path | str) -> dict[str, Any]:
     rest = {key: value for key, value in run.items() if key != 'config'}
     rest['config_fingerprint'] = _fingerprint(run.get('config'))
     report['provenance'][name] = rest
-    if stage == 'evaluate' and report['evaluation']:
-      missing.append(f'{name}/: another evaluation is shown already')
-    elif stage == 'evaluate':
-      found = _read(folder / 'evaluation.json', missing) or {}
-      rows = found.get('rows') or []
-      report['evaluation'] = [row for row in rows if has_form(row, 'row')]
-      if n_bad := len(rows) - len(report['evaluation']):
-        missing.append(f'{name}/evaluation.json: {n_bad} rows of another form')
-      report['held_out'] = found.get('held_out')
+    if stage == 'evaluate':
+      _add_evaluation(report, folder / 'evaluation.json')
     if stage in _TRAINING:
       rows = _read(folder / 'metrics.jsonl', missing) or ()
       report['training'][name] = {'stage': stage, 'series': series(rows)}
@@ -109,6 +103,25 @@ def collect(run_dir: pathlib.Path | str) -> dict[str, Any]:
       if stage in stages and (found := _read(folder / file, missing)):
         report[key][name] = shown_of(found)
   return report
+
+
+def _add_evaluation(report: dict[str, Any], path: pathlib.Path) -> None:
+  """Add the rows of an evaluation, unless its task is shown already."""
+  missing = report['missing']
+  found = _read(path, missing) or {}
+  report['held_out'] = report['held_out'] or found.get('held_out')
+  for key, to, form in (
+    ('rows', 'evaluation', 'row'), ('choices', 'choices', 'choice'),
+  ):  # fmt: skip
+    rows = found.get(key) or []
+    own = [row for row in rows if has_form(row, form)]
+    name = f'{path.parent.name}/evaluation.json'
+    if n_bad := len(rows) - len(own):
+      missing.append(f'{name}: {n_bad} rows of another form')
+    if {row['task'] for row in own} & {row['task'] for row in report[to]}:
+      missing.append(f'{name}: another evaluation of its task is shown already')
+    else:
+      report[to] += own
 
 
 def has_form(value: Any, form: Any) -> bool:

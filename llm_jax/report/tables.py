@@ -132,6 +132,30 @@ def kinds(report: Mapping[str, Any], task: str = '') -> Table:
   )
 
 
+def choices(report: Mapping[str, Any]) -> Table:
+  """Multiple choice by likelihood; see evals/choices.py."""
+
+  def by(name):
+    def cell(row):
+      limits = row['interval'].get(name)
+      return _limited(findings.Estimate(row['accuracy'][name], limits))
+
+    return cell
+
+  rows = report['choices']
+  names = dict.fromkeys(name for row in rows for name in row['accuracy'])
+  return _table(
+    'Likeliest choices that are right, in percent with 95% intervals',
+    rows,
+    {
+      'Checkpoint': lambda row: row['checkpoint'],
+      'Problems': lambda row: findings.count(row['n']),
+      'Chance': lambda row: f'{100 * row["chance"]:.1f}',
+      **{f'By {name.replace("_", " ")}': by(name) for name in names},
+    },
+  )
+
+
 def probes(report: Mapping[str, Any]) -> Table:
   """How well refusals meet what is not known, by every way to refuse."""
   rows = [

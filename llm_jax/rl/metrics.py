@@ -197,5 +197,6 @@ def summary(
     **tokens,
     'best_sampled': best_sampled,
     'result': f'{sampled:.1%} of sampled and {greedy:.1%} of greedy answers to '
-    'held-out problems are right',
+    'held-out problems are right'
+    + (f'. {found}' if (found := protocol.note(task)) else ''),
   }

@@ -17,16 +17,17 @@ from llm_jax.tasks import given, splits
 _FLAG = 'preferences'
 _FORMS = (
   'rows with prompt, chosen and rejected, or with prompt, responses and '
-  'ranking, transcripts of hh-rlhf, trees of OASST with ranks, or votes with '
-  'both conversations'
+  'ranking, transcripts of hh-rlhf, trees of OASST with ranks, votes with '
+  'both conversations, or rows with prompt, completion and label'
 )
 
 
-class Length(NamedTuple):
-  """What limits an answer with its prompt."""
+class Limits(NamedTuple):
+  """What can be learnt from."""
 
   model: int  # tokens that it reads
   row: int  # of all answers to a prompt, each with the prompt
+  takes_labels: bool = False  # an answer with a label needs no other beside it
 
 
 class LaidOut(NamedTuple):
@@ -43,7 +44,7 @@ def fingerprints(sources: Mapping[str, str]) -> dict[str, str]:
 
 
 def load(
-  sources: Mapping[str, str], chat_format: template.Format, length: Length
+  sources: Mapping[str, str], chat_format: template.Format, limits: Limits
 ) -> tuple[list[LaidOut], dict[str, Any]]:
   """Read the rankings of all sources and lay them out.
 
@@ -52,7 +53,7 @@ def load(
   Args:
     sources: files by the source's name.
     chat_format: how the model is spoken to.
-    length: limits of what is laid out.
+    limits: of what is laid out.
 
   Returns:
     The rankings; and for the record what was left out.
@@ -67,7 +68,12 @@ def load(
   ):
     tally = tallies[source]
     with tally.rejecting(ranked.place):
-      group = _group(ranked, chat_format, length)
+      if len(ranked.answers) == 1 and not limits.takes_labels:
+        raise ValueError(
+          'an answer with a label alone, which only dpo with Preference.loss = '
+          "'kto' can learn from"
+        )
+      group = _group(ranked, chat_format, limits)
       key = json.dumps(ranked.prompt, ensure_ascii=False, sort_keys=True)
       laid_out.append(LaidOut(source, group, splits.is_held_out(key)))
       tally.forms['laid out'] += 1
@@ -80,7 +86,7 @@ def load(
 
 
 def _group(
-  ranked: rankings.Ranked, chat_format: template.Format, length: Length
+  ranked: rankings.Ranked, chat_format: template.Format, limits: Limits
 ) -> preferences.Group:
   """The answers to a prompt; ValueError says why they cannot be compared."""
   prompt_ids = chat_format.prompt(ranked.prompt)
@@ -99,11 +105,11 @@ def _group(
     if by_ids.setdefault(tuple(answer.token_ids), answer.rank) != answer.rank:
       raise ValueError('answers of different ranks are equal as tokens')
   lengths = [len(answer.token_ids) for answer in group]
-  if max(lengths) > length.model:
-    raise ValueError(f'longer than the {length.model} tokens of the model')
-  if sum(lengths) > length.row:
+  if max(lengths) > limits.model:
+    raise ValueError(f'longer than the {limits.model} tokens of the model')
+  if sum(lengths) > limits.row:
     raise ValueError(
-      f'all answers are longer than a row of {length.row} tokens'
+      f'all answers are longer than a row of {limits.row} tokens'
     )
   return group
 
@@ -113,17 +119,25 @@ def split(
 ) -> tuple[list[LaidOut], list[preferences.Group]]:
   """What is trained on, and the answers to prompts that are held out.
 
+  Held-out answers with a label are compared in pairs, a good one and one that
+  is not, in their order; what is left over is not.
+
   Raises:
     ValueError: if there is nothing of one of both.
   """
   trained = [row for row in rows if not row.is_held_out]
   held_out = [row.group for row in rows if row.is_held_out]
-  if not trained or not held_out:
+  pairs = [group for group in held_out if len(group) > 1]
+  labelled = [group[0] for group in held_out if len(group) == 1]
+  good, bad = ([a for a in labelled if a.rank == rank] for rank in (0, 1))
+  pairs += zip(good, bad, strict=False)
+  if not trained or not pairs:
     raise ValueError(
       f'of {len(rows)} prompts with rankings {len(held_out)} are held out, one '
-      'in ten by its checksum, and there must be some of both; give more'
+      'in ten by its checksum, and there must be answers to compare among '
+      'these, and others to learn from; give more'
     )
-  return trained, held_out
+  return trained, pairs
 
 
 def mixture(rows: Sequence[LaidOut], epochs: float) -> list[dict[str, Any]]:

@@ -73,7 +73,13 @@ class Task(Protocol):
 def about(task: Task) -> str:
   """What a task asks for, in a sentence: the first of its module."""
   module = inspect.getmodule(type(task))
-  return (inspect.getdoc(module) or task.name).partition('\n\n')[0]
+  said = (inspect.getdoc(module) or task.name).partition('\n\n')[0]
+  return ' '.join(filter(None, [said, note(task)]))
+
+
+def note(task: Task) -> str:
+  """What has to stand beside every figure of a task; mostly nothing."""
+  return getattr(task, 'note', str)()
 
 
 def exchange(question: str, answer: str) -> list[Message]:

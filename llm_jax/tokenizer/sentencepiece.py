@@ -35,7 +35,9 @@ class SentencePieceTokenizer(text_tokenizer.TextTokenizer):
   """A SentencePiece model.
 
   Attributes:
-    piece_ids: ids of all pieces by name, as the model spells them.
+    pieces: of the model, as it spells them.
+    piece_ids: ids of all pieces by name.
+    begins_with_blank: whether a blank is put before every text.
     fingerprint: sha256 over the model and vocab_size.
   """
 
@@ -82,12 +84,16 @@ class SentencePieceTokenizer(text_tokenizer.TextTokenizer):
     unknown = model.trainer_spec.unk_surface
     tokens = [_piece_bytes(piece, unknown) for piece in model.pieces]
     tokens += [None] * (vocab_size - len(tokens))
+    self.pieces: list[Piece] = [
+      (p.piece, p.score, p.type) for p in model.pieces
+    ]
     self.piece_ids = {piece.piece: i for i, piece in enumerate(model.pieces)}
     controls = [piece.piece for piece in model.pieces if piece.type == CONTROL]
     special_ids = {name: self.piece_ids[name] for name in controls}
     super().__init__(tokens, special_ids, published=published)
     normalizer = model.normalizer_spec
     blank = normalizer.add_dummy_prefix or normalizer.remove_extra_whitespaces
+    self.begins_with_blank: bool = normalizer.add_dummy_prefix
     self._prefix = b' ' if blank else b''
     content = self._serialized + b'%d' % self.vocab_size
     self.fingerprint = hashlib.sha256(content).hexdigest()

@@ -1,5 +1,6 @@
 """Judges, asked over HTTP as they are met."""
 
+import dataclasses
 import json
 import re
 
@@ -197,6 +198,22 @@ def test_a_judge_is_measured_against_people(tmp_path, prefers, expected):
   for name, share in expected.items():
     assert found[name]['share'] == share
   assert f'{"agrees":24}' in judge_tool.lines(found)[1]
+
+
+def test_what_was_measured_stands_beside_every_figure(tmp_path):
+  """Of this judge: of another one it says that nobody knows."""
+  (tmp_path / 'prompts.jsonl').write_text('{"prompt": "q", "answer": "a"}\n')
+  with completions_server.running(lambda *_: completion('')) as server:
+    own = asked(server, tmp_path)
+    task = judge.Judge(path=str(tmp_path / 'prompts.jsonl'), asked=own)
+    assert 'The judge was not measured' in protocol.about(task)
+    own.keep_measured('5 pairs; agrees 80.0%')
+    assert protocol.about(task).endswith(
+      'beside people: 5 pairs; agrees 80.0%.'
+    )
+    other = dataclasses.replace(own, model='other')
+    task = dataclasses.replace(task, asked=other)
+    assert 'The judge was not measured' in protocol.about(task)
 
 
 def test_a_judge_may_like_its_own_answers(tmp_path):

@@ -89,8 +89,7 @@ def test_a_sandbox_that_has_ended_ends_the_run():
       tools.run(available, calls.Call('python', {'code': '1'}))
 
 
-@hypothesis.settings(max_examples=300, deadline=None)
-@hypothesis.given(
+_TEXTS = (
   st.text()
   | st.recursive(
     st.none() | st.booleans() | st.floats() | st.text(),
@@ -102,15 +101,26 @@ def test_a_sandbox_that_has_ended_ends_the_run():
      '{"name": "echo", "arguments": "__import__(\'os\').system(\'ls\')"}']
   )
 )  # fmt: skip
-def test_any_text_is_a_call_or_a_fault(text):
+
+
+@pytest.mark.parametrize(
+  'n', [300, pytest.param(10_000, marks=pytest.mark.nightly)]
+)
+def test_any_text_is_a_call_or_a_fault(n):
   """A fuzzer: nothing raises, and nothing is done that was not asked for."""
-  for call in calls.parse(text):
-    DONE.clear()
-    result = say(call)
-    assert result.is_error == (not DONE)
-    for done in DONE:
-      assert '"echo"' in text
-      assert [*done] == ['text']
+
+  @hypothesis.settings(max_examples=n, deadline=None)
+  @hypothesis.given(_TEXTS)
+  def check(text):
+    for call in calls.parse(text):
+      DONE.clear()
+      result = say(call)
+      assert result.is_error == (not DONE)
+      for done in DONE:
+        assert '"echo"' in text
+        assert [*done] == ['text']
+
+  check()
 
 
 def test_registered_functions_are_tools():

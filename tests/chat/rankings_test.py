@@ -58,6 +58,8 @@ LONGER = [user('q'), assistant('a'), user('r')]
      Q, [BAD, GOOD, [assistant('b')], [assistant('c')]], [2, 0, 1, 1]),
     ({'conversation_a': [*Q, *BAD], 'conversation_b': [*Q, *GOOD],
       'winner': 'model_b', 'model_a': 'x'}, Q, [BAD, GOOD], [1, 0]),
+    ({'prompt': 'q', 'completion': 'good', 'label': True}, Q, [GOOD], [0]),
+    ({'prompt': LONGER, 'completion': BAD, 'label': False}, LONGER, [BAD], [1]),
   ],
 )  # fmt: skip
 def test_forms(row, prompt, answers, ranks):
@@ -105,6 +107,8 @@ def ranking(responses, ranks):
     (ranking(['a', 'b'], [3, 3]), 'all answers are tied'),
     (vote('tie'), 'all answers are tied'),
     (vote('A'), "winner is 'A', which is none of model_a, model_b"),
+    ({'prompt': 'q', 'completion': 'a', 'label': 1}, 'label is 1; write true'),
+    ({'prompt': 'q', 'completion': '', 'label': True}, 'an answer is empty'),
     ({'model_a': 'x', 'model_b': 'y', 'score': 1}, 'no known form'),
     ('not a JSON object', 'not a JSON object'),
   ],

@@ -35,6 +35,22 @@ class TestRender:
     )
     # fmt: on
 
+  def test_a_result_is_learnt_only_where_it_says_so(self):
+    said = [say('user', 'q'), say('assistant', ''), say('tool', '42')]
+    rendered = template.render(BYTES, said)
+    marked = template.render(BYTES, [*said[:2], said[2] | {'weight': 1}])
+    assert marked.token_ids == rendered.token_ids
+    differ = [
+      i
+      for i, pair in enumerate(
+        zip(marked.loss_mask, rendered.loss_mask, strict=True)
+      )
+      if pair[0] != pair[1]
+    ]
+    assert [marked.token_ids[i] for i in differ] == [*b'42', END]
+    asked = [said[0] | {'weight': 1}, *said[1:]]
+    assert template.render(BYTES, asked) == rendered
+
   def test_generation_prompt(self):
     question = [say('user', 'q')]
     ids = template.render(BYTES, question, True).token_ids

@@ -38,6 +38,19 @@ def pairs(tmp_path_factory):
 
 
 @pytest.fixture(scope='module')
+def labelled(tmp_path_factory):
+  """One answer a prompt, good or not."""
+  rows = [
+    {'prompt': f'question {i}', 'completion': text, 'label': text != 'no'}
+    for i in range(80)
+    for text in [(f'yes {i % 7}', 'no')[i % 2]]
+  ]
+  file = tmp_path_factory.mktemp('labelled') / 'mine.jsonl'
+  file.write_text('\n'.join(map(json.dumps, rows)))
+  return [str(file)]
+
+
+@pytest.fixture(scope='module')
 def workdir(base, pairs, tmp_path_factory):
   folder = tmp_path_factory.mktemp('stages') / 'dpo'
   dpo.run(CFG, str(folder), base, pairs)
@@ -98,6 +111,7 @@ def test_resumed_is_uninterrupted_and_reads_the_reference_it_kept(
   [
     # Where policy and reference are equal: 1/2 of both kinds; and a KL of 0.
     ('kto', {}, 0.5),
+    pytest.param('kto of pairs', {}, 0.5, marks=pytest.mark.nightly),
     pytest.param('ipo', {'beta': 0.5}, 1.0, marks=pytest.mark.nightly),
     pytest.param(
       'hinge', {'length_normalised': True}, 1.0, marks=pytest.mark.nightly
@@ -110,16 +124,19 @@ def test_resumed_is_uninterrupted_and_reads_the_reference_it_kept(
     ),
   ],
 )  # fmt: skip
-def test_other_losses(loss, options, first, base, pairs, tmp_path):
+def test_other_losses(loss, options, first, base, pairs, labelled, tmp_path):
   """Adapters are trained, so that the reference is what lies below them."""
+  rows = labelled if loss == 'kto' else pairs
+  loss = loss.removesuffix(' of pairs')
   cfg = dataclasses.replace(
     CFG, method=preference.Preference(loss, **options), lora=lora.Lora(rank=2)
   )
-  dpo.run(cfg, str(tmp_path / 'dpo'), base, pairs)
+  dpo.run(cfg, str(tmp_path / 'dpo'), base, rows)
   found = lines(tmp_path / 'dpo')
   if first is not None:
     assert found[0]['loss'] == pytest.approx(first, abs=1e-3)
-  assert found[-1]['reward_margin'] > found[0]['reward_margin'] + 0.02
+  margins = [line['reward_chosen'] - line['reward_rejected'] for line in found]
+  assert margins[-1] > margins[0] + 0.02
   assert (tmp_path / 'dpo' / 'reference_logp.npy').exists() == (
     loss not in ('simpo', 'orpo')
   )

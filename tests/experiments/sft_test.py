@@ -8,13 +8,14 @@ import numpy as np
 import pytest
 from flax import traverse_util
 
+from examples import assistant
 from experiments import sft
 from llm_jax import locks
 from llm_jax.interop import huggingface
 from llm_jax.model import lora, params, transformer
 from llm_jax.optim import optimizers
 from llm_jax.parallel import device_mesh
-from llm_jax.tasks import addition, assistant
+from llm_jax.tasks import addition
 from llm_jax.train import checkpoint, start, training_loop
 from tests.experiments import stages
 

@@ -222,6 +222,9 @@ def test_kto_by_hand():
   np.testing.assert_allclose(grad_BA[0], slopes, atol=1e-6)
   total, n = found['kl']
   assert total / n == pytest.approx(3)
+  means = {name: total / n for name, (total, n) in found.items()}
+  assert means['reward_chosen'] == pytest.approx(0.2)
+  assert means['reward_rejected'] == pytest.approx(-0.1)
   # Below 0 the estimate counts as 0.
   value, _ = loss(logp_BA.at[0, 2:].add(-50.0))
   expected = ((1 - sigmoid(0.2)) + 3 * (1 - sigmoid(0.1))) / 2

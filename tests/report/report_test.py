@@ -144,11 +144,37 @@ def test_each_of_several_folders_of_a_stage_has_its_own_figures(run_dir):
   assert said['clean'] == said['clean_2'] == '187 of 214 documents are kept'
   assert said['crawl'] == '214 pages, 6,120,332 bytes'
   assert record['missing'] == [
-    'evaluate_2/: another evaluation is shown already'
+    'evaluate_2/evaluation.json: another evaluation of its task is shown '
+    'already'
   ]
   text = page.markdown(record)
   assert '## Cleaning in clean\n' in text
   assert '## Cleaning in clean_2\n' in text
+
+
+def test_evaluations_of_other_tasks_and_by_likelihood_are_shown(run_dir):
+  shutil.copytree(run_dir / 'evaluate', run_dir / 'evaluate_talk')
+  choice = {
+    'task': 'quiz', 'mode': 'likelihood', 'n': 80, 'chance': 0.25,
+    'checkpoint': 'base', 'accuracy': {'letter': 0.25, 'text_per_byte': 0.5},
+    'interval': {'letter': [0.2, 0.3], 'text_per_byte': [0.4, 0.6]},
+  }  # fmt: skip
+
+  def other(record):
+    record['rows'] = [row | {'task': 'other'} for row in record['rows']]
+    record['choices'] = [choice, {'task': 'quiz'}]
+
+  _edit(run_dir / 'evaluate_talk' / 'evaluation.json', other)
+  record = artifacts.collect(run_dir)
+  assert {row['task'] for row in record['evaluation']} == {'addition', 'other'}
+  assert record['missing'] == [
+    'evaluate_talk/evaluation.json: 1 rows of another form'
+  ]
+  text = page.markdown(record)
+  assert '| base | 80 | 25.0 | 25.0 (20.0–30.0) | 50.0 (40.0–60.0) |' in (
+    ' '.join(text.split())
+  )
+  assert 'By likelihood' in page.html(record)
 
 
 def test_what_is_learnt_and_how_it_was_asked(run_dir):

@@ -28,7 +28,6 @@ from llm_jax import config
 from llm_jax.agent import any_task, judge
 from llm_jax.tasks import (
   addition,
-  assistant,
   closed_book,
   multiple_choice,
   prompts,
@@ -104,10 +103,9 @@ def tasks(tmp_path_factory):
 
 
 def test_no_task_is_left_out_here(tasks):
-  # An assistant is asked the same again, see assistant_test.py, and refusals
-  # are verdicts of their own, see closed_book_test.py. Prompts have no verdict,
-  # and a judge is asked for his, see judge_test.py.
-  others = {assistant.Assistant, closed_book.ClosedBook, prompts.Prompts}
+  # Refusals are verdicts of their own, see closed_book_test.py. Prompts have no
+  # verdict, and a judge is asked for his, see judge_test.py.
+  others = {closed_book.ClosedBook, prompts.Prompts}
   others |= {judge.Judge}
   tested = others | {type(task) for task in tasks}
   assert tested == CLASSES | EXAMPLES

@@ -6,8 +6,9 @@ import re
 
 import pytest
 
+from examples import assistant
 from llm_jax.chat import conversation, formats
-from llm_jax.tasks import assistant, protocol
+from llm_jax.tasks import protocol
 from llm_jax.tokenizer import encoding
 
 TASK = assistant.Assistant(max_turns=3)
@@ -89,5 +90,5 @@ def test_conversations_are_whole_and_a_prompt_holds_what_was_said():
   roles = ['user', 'assistant', 'user', 'assistant', 'user', 'assistant']
   expected = [*said, problem.prompt, '']
   assert text == ''.join(r + c for r, c in zip(roles, expected, strict=True))
-  with pytest.raises(ValueError, match='Assistant.max_turns = 1'):
+  with pytest.raises(ValueError, match='that continues one text; give one'):
     formats.choose(tokenizer, is_chat=False).prompt(messages)

@@ -26,10 +26,11 @@ def ranked(*answers, ranks=(), prompt='q', place='line 1'):
   return rankings.Ranked(place, messages, [*map(said, answers)], [*ranks])
 
 
-def lay_out(*found, model=64, row=128, chat=CHAT):
+def lay_out(*found, model=64, row=128, chat=CHAT, takes_labels=False):
   read = [('mine', one) for one in found]
+  limits = preferences.Limits(model, row, takes_labels)
   with mock.patch.object(given, 'read_sources', return_value=read):
-    return preferences.load({}, chat, preferences.Length(model, row))
+    return preferences.load({}, chat, limits)
 
 
 def test_prompt_and_answer_are_the_full_rendering():
@@ -97,6 +98,26 @@ def test_one_prompt_in_ten_is_held_out_whatever_its_answers():
   assert 15 <= sum(first) <= 45
 
 
+def test_answers_with_a_label_need_no_other():
+  labelled = [
+    ranked('a', ranks=[i % 3 > 0], prompt=f'q{i}') for i in range(300)
+  ]
+  pair = ranked('good', 'bad')
+  rows, _ = lay_out(pair, *labelled, takes_labels=True)
+  trained, held_out = preferences.split(rows)
+  assert sum(len(row.group) == 1 for row in trained) > 200
+  # What is measured are pairs of a good one and one that is not.
+  assert len(held_out) > 5
+  assert all([a.rank for a in group] == [0, 1] for group in held_out)
+  _, left_out = lay_out(pair, *labelled)
+  ((reason, n),) = left_out['left_out'].items()
+  assert "only dpo with Preference.loss = 'kto'" in reason
+  assert n == 300
+  rows, _ = lay_out(*labelled[1:3], takes_labels=True)
+  with pytest.raises(ValueError, match='answers to compare among these'):
+    preferences.split(rows)
+
+
 def test_sources_are_read_and_an_empty_one_is_refused(tmp_path, caplog):
   caplog.set_level('INFO', 'absl')
   file = tmp_path / 'mine.jsonl'
@@ -105,7 +126,7 @@ def test_sources_are_read_and_an_empty_one_is_refused(tmp_path, caplog):
     {'text': 't'},
   ]
   file.write_text('\n'.join(map(json.dumps, rows)))
-  length = preferences.Length(64, 128)
+  length = preferences.Limits(64, 128)
   laid_out, _ = preferences.load({'mine': str(file)}, CHAT, length)
   assert preferences.mixture(laid_out, 2.0) == [
     {'source': 'mine', 'rankings': 1, 'answers': 2, 'share': 1.0}

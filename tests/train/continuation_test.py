@@ -114,8 +114,9 @@ def changes(workdir):
 @pytest.mark.parametrize(
   ('schedule', 'stop_at', 'options'),
   [
-    ('constant', 7, {}),
-    ('cosine', 3, {}),  # its only checkpoint is within the warmup
+    pytest.param('constant', 7, {}, marks=pytest.mark.nightly),
+    # Its only checkpoint is within the warmup.
+    pytest.param('cosine', 3, {}, marks=pytest.mark.nightly),
     # It was finished; the checkpoint before its decay is kept.
     ('wsd', None, {'rewind_to': 5}),
   ],
@@ -151,9 +152,8 @@ def test_where_the_schedule_has_gone_down_it_warms_up_again(
   train(tmp_path, tokenizer, make('cosine', n_steps=6))
   longer = make('cosine', n_steps=14)
   with caplog.at_level('INFO'):
-    train(tmp_path, tokenizer, longer, stop_at=7)
+    train(tmp_path, tokenizer, longer, stop_at=11)
   assert 'step 6, where the learning rate warms up anew' in caplog.text
-  train(tmp_path, tokenizer, longer, stop_at=11)
   train(tmp_path, tokenizer, longer)
 
   def cosine(n):

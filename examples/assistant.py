@@ -1,5 +1,9 @@
 """What the speedrun's assistant is asked, in the first turn or a later one.
 
+  python -m experiments.sft --workdir runs/speedrun/sft \
+    --gin_file gin_configs/sft_tiny.gin --import examples/assistant.py \
+    --restore_from runs/speedrun/pretrain
+
 Sums, who it is, and what it cannot do, which it says in one sentence. Sums and
 refused questions have a held-out split; who it is, is learnt by heart.
 """
