@@ -45,7 +45,8 @@ NIGHTLY = {
     'test_a_lost_peer_ends_both_and_they_start_again': 'the kill, of 3 faults',
   },
   'experiments/resume_test.py': {
-    'test_losses_after_kills_equal_an_uninterrupted_run': 'a kill a loop of 4',
+    'test_losses_after_kills_equal_an_uninterrupted_run': 'a kill a loop of 4; '
+    'a finished run is asked for again with pretraining alone',
     'test_a_run_is_done_again_from_its_record': 'pretraining of three',
   },
   'model/transformer_test.py': {
