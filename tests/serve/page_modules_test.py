@@ -6,6 +6,7 @@ import math
 import pathlib
 import re
 import threading
+import time
 
 import jax.numpy as jnp
 import numpy as np
@@ -57,6 +58,8 @@ class _Files(http.server.BaseHTTPRequestHandler):
     for byte in ''.join(lines).encode():
       self.wfile.write(bytes([byte]))
       self.wfile.flush()
+      if byte > 127 or byte == 10:  # or the network would put them together
+        time.sleep(0.02)
 
   def log_message(self, format, *args):
     """Writes nothing."""
