@@ -215,12 +215,13 @@ class Stage:
       seed=self.cfg.seed,
       mesh=self.mesh,
       lines=lines,
+      given=None if adapters.rank else given,
     )
     if adapters.rank:
       n_trained = sum(x.size for x in jax.tree.leaves(state.params))
       logging.info('%s trains %d parameters', adapters, n_trained)
       return dataclasses.replace(state, base=given, adapters=adapters)
-    return state if given is None else train_state.replace_params(state, given)
+    return state
 
 
 def new(

@@ -3,7 +3,6 @@
 The optimizer and the model are functions, and no part of it.
 """
 
-import dataclasses
 from collections.abc import Callable
 
 import jax
@@ -50,25 +49,26 @@ def create(
   seed: int,
   mesh: Mesh,
   lines: params.Table,
+  given: types.Params | None = None,
 ) -> TrainState:
   """Make the first state of a run, born sharded over the mesh.
 
   Args:
-    init_params: function from a key to parameters.
+    init_params: function from a key to parameters; not called where some are
+      given.
     tx: the optimizer.
     seed: seed of the parameters and of all later randomness.
     mesh: the mesh; the values do not depend on its shape.
     lines: of the parameters, which say how the mesh splits them.
+    given: parameters to start from, which the optimizer sees too.
 
   Returns:
     A state at step 0.
   """
-
-  make = _maker(init_params, tx)
-  shardings = jax.tree.map(
-    lambda x: x.sharding, abstract(init_params, tx, mesh, lines=lines)
-  )
-  return jax.jit(make, out_shardings=shardings)(jax.random.key(seed))
+  make, key = _maker(init_params, tx), jax.random.key(seed)
+  shapes = abstract(init_params, tx, mesh=mesh, lines=lines, given=given)
+  shardings = jax.tree.map(lambda x: x.sharding, shapes)
+  return jax.jit(make, out_shardings=shardings)(key, given)
 
 
 def abstract(
@@ -76,9 +76,10 @@ def abstract(
   tx: optax.GradientTransformation,
   mesh: Mesh,
   lines: params.Table,
+  given: types.Params | None = None,
 ) -> TrainState:
   """The shapes, dtypes and shardings of the state that `create` makes."""
-  state = jax.eval_shape(_maker(init_params, tx), jax.random.key(0))
+  state = jax.eval_shape(_maker(init_params, tx), jax.random.key(0), given)
   return jax.tree.map(
     lambda x, s: jax.ShapeDtypeStruct(x.shape, x.dtype, sharding=s),
     state,
@@ -87,9 +88,9 @@ def abstract(
 
 
 def _maker(init_params, tx):
-  def make(key):
+  def make(key, given):
     init_key, key = jax.random.split(key)
-    first = init_params(init_key)
+    first = init_params(init_key) if given is None else given
     return TrainState(
       step=jnp.int32(0),
       params=first,
@@ -99,17 +100,3 @@ def _maker(init_params, tx):
     )
 
   return make
-
-
-def replace_params(state: TrainState, new: types.Params) -> TrainState:
-  """Start from given parameters, laid out as the state's own.
-
-  Args:
-    state: a state at step 0.
-    new: parameters of the same structure and shapes.
-
-  Returns:
-    The state with those parameters.
-  """
-  shardings = jax.tree.map(lambda x: x.sharding, state.params)
-  return dataclasses.replace(state, params=jax.device_put(new, shardings))

@@ -1,5 +1,6 @@
 """A checkpoint of a tiny model that was never trained, for tests."""
 
+import dataclasses
 import functools
 import pathlib
 
@@ -73,9 +74,8 @@ def write(
     lines=params.table(MODEL),
   )
   if favourite:
-    state = train_state.replace_params(
-      state, favouring(state.params, favourite)
-    )
+    new = favouring(state.params, favourite)
+    state = dataclasses.replace(state, params=new)
   saver = checkpoint.Checkpointer(str(folder))
   checkpoint.save_model_files(
     str(folder),

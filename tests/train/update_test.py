@@ -133,6 +133,28 @@ def test_micro_batches_are_the_whole_batch(axes, n_micro):
   assert found[1][1]['targets'] == mask_BT.sum()
 
 
+def test_an_optimizer_sees_the_parameters_that_are_given():
+  """One that keeps a copy of them, as for a mean, starts from the right one."""
+  mesh = device_mesh.make(device_mesh.MeshConfig(data=1))
+  given = {'w': jnp.arange(3.0)}
+  keeps = optax.GradientTransformation(lambda x: x, lambda g, s, p=None: (g, s))
+  states = [
+    train_state.create(
+      lambda key: {'w': jax.random.normal(key, 3)},
+      keeps,
+      seed=5,
+      mesh=mesh,
+      lines=W,
+      given=params_of_run,
+    )
+    for params_of_run in (given, None)
+  ]
+  chex.assert_trees_all_equal(states[0].params, given)
+  chex.assert_trees_all_equal(states[0].opt_state, given)
+  assert jnp.array_equal(states[0].key, states[1].key)
+  assert not jnp.array_equal(states[1].params['w'], given['w'])
+
+
 @pytest.mark.parametrize('axes', [(1, 1, 1), (2, 2, 1)])
 @pytest.mark.parametrize('n_micro', [1, 4])
 def test_adapters_are_trained_and_their_base_is_not(axes, n_micro):
