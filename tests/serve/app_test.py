@@ -109,7 +109,7 @@ def test_stop_strings_leave_nothing_of_themselves(served):
 
 
 def test_logprobs_are_of_the_tokens_that_were_drawn(served):
-  _, client, _ = served
+  models, client, _ = served
   found = client.completions.create(
     model='base',
     prompt=[[70, 71], [72]],
@@ -123,6 +123,9 @@ def test_logprobs_are_of_the_tokens_that_were_drawn(served):
     logprobs = choice.logprobs
     n = len(logprobs.tokens)
     assert n == 8
+    ids = [int(x.removeprefix('token_id:')) for x in logprobs.tokens]
+    model = models['base'].worker.model
+    assert model.chat_format.text(ids) == choice.text
     assert len(logprobs.token_logprobs) == len(logprobs.text_offset) == n
     assert [len(x) for x in logprobs.top_logprobs] == [3] * n
     for token, logp, top in zip(
