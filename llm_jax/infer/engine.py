@@ -84,6 +84,7 @@ class Update:
   number: int
   token_ids: list[int]
   answer: Answer | None  # all of it, once it has ended
+  choices: list[Choice]  # one a token, if the plan keeps likely tokens
 
 
 class Engine:
@@ -321,10 +322,12 @@ class Engine:
       so_far = job.answer
       so_far.token_ids.extend(new)
       so_far.logps.extend(drawn['out_logp_BC'][row, : len(new)].tolist())
+      choices: list[Choice] = []
       if self._plan.n_top:
         names = ('out_model_logp_BC', 'out_top_token_BCJ', 'out_top_logp_BCJ')
         found = (drawn[name][row, : len(new)].tolist() for name in names)
-        so_far.choices.extend(map(Choice, *found))
+        choices.extend(map(Choice, *found))
+        so_far.choices.extend(choices)
       job.n_in_row += n_out
       answer = None
       if stop_string or drawn['done_B'][row]:
@@ -339,7 +342,7 @@ class Engine:
             so_far, stopped=is_stopped, stop_string=stop_string
           )
       if new or answer is not None:
-        updates.append(Update(job.number, new, answer))
+        updates.append(Update(job.number, new, answer=answer, choices=choices))
     return updates
 
   def _stop_string(self, job: _Job, token: int) -> bytes:

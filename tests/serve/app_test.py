@@ -1,0 +1,251 @@
+"""The server, asked by OpenAI's own client over real sockets."""
+
+import json
+import threading
+import time
+import urllib.error
+import urllib.request
+
+import openai
+import pytest
+import uvicorn
+from openai.types import chat as openai_chat
+
+from llm_jax.agent import turns
+from llm_jax.serve import app, text, worker
+from llm_jax.train import checkpoint
+from tests.evals import tiny_checkpoint
+
+_KEY = 'sesame'
+
+
+@pytest.fixture(scope='module')
+def served(tmp_path_factory):
+  """Models by name, and a client of the server that has them."""
+  models = {}
+  for name in ('chat', 'base'):
+    folder = tmp_path_factory.mktemp(name)
+    tiny_checkpoint.write(folder, is_chat=name == 'chat')
+    loaded = checkpoint.load_model(str(folder))
+    rows = worker.Worker(turns.of_checkpoint(loaded), n_rows=4, max_chunk=4)
+    models[name] = app.Served(loaded, rows)
+  made = app.make(models, key=_KEY, max_waiting=20)
+  server = uvicorn.Server(uvicorn.Config(made, port=0, log_level='error'))
+  thread = threading.Thread(target=server.run)
+  thread.start()
+  while not server.started:
+    time.sleep(0.01)
+  port = server.servers[0].sockets[0].getsockname()[1]
+  url = f'http://127.0.0.1:{port}'
+  yield models, openai.OpenAI(base_url=f'{url}/v1', api_key=_KEY), url
+  server.should_exit = True
+  thread.join()
+
+
+_ASKED = {
+  'model': 'chat',
+  'messages': [{'role': 'user', 'content': 'hello'}],
+  'max_tokens': 24,
+  'seed': 7,
+}
+
+
+def test_models_and_settings(served):
+  _, client, _ = served
+  assert [x.id for x in client.models.list()] == ['chat', 'base']
+  assert client.models.retrieve('base').model_extra['max_model_len'] == 128
+
+
+def test_streamed_is_unstreamed_and_chunks_have_the_right_order(served):
+  _, client, _ = served
+  whole = client.chat.completions.create(**_ASKED)
+  chunks = list(
+    client.chat.completions.create(
+      **_ASKED, stream=True, stream_options={'include_usage': True}
+    )
+  )
+  for chunk in chunks:
+    openai_chat.ChatCompletionChunk.model_validate(chunk.model_dump())
+  *body, last = chunks
+  assert last.choices == []
+  assert last.usage == whole.usage
+  assert body[0].choices[0].delta.role == 'assistant'
+  end = body[-1].choices[0]
+  assert end.delta.content is None
+  assert end.finish_reason == whole.choices[0].finish_reason == 'length'
+  assert {x.choices[0].finish_reason for x in body[:-1]} == {None}
+  said = ''.join(x.choices[0].delta.content or '' for x in body)
+  assert said == whole.choices[0].message.content
+  plain = client.chat.completions.create(**_ASKED, stream=True)
+  assert all(chunk.choices for chunk in plain)
+
+
+def test_choices_of_one_seed_differ_and_come_again(served):
+  _, client, _ = served
+
+  def ask(**more):
+    found = client.chat.completions.create(**_ASKED | more)
+    return [x.message.content for x in found.choices]
+
+  first = ask(n=6)
+  assert len(set(first)) == 6
+  assert ask(n=6) == first
+  assert ask()[0] == first[0]
+  assert ask(temperature=0, seed=1) == ask(temperature=0, seed=2)
+  assert ask(seed=6) != ask()  # a seed does not make it greedy
+
+
+def test_stop_strings_leave_nothing_of_themselves(served):
+  _, client, _ = served
+  whole = client.completions.create(
+    model='base', prompt='ab', max_tokens=40, seed=3
+  ).choices[0]
+  at = len(whole.text) // 2
+  stop = whole.text[at : at + 3]
+  asked = {'model': 'base', 'prompt': 'ab', 'max_tokens': 40, 'seed': 3}
+  cut = client.completions.create(**asked, stop=[stop, 'never']).choices[0]
+  assert cut.text == whole.text[: whole.text.index(stop)]
+  assert cut.finish_reason == 'stop'
+
+
+def test_logprobs_are_of_the_tokens_that_were_drawn(served):
+  models, client, _ = served
+  found = client.completions.create(
+    model='base',
+    prompt=[[70, 71], [72]],
+    max_tokens=8,
+    logprobs=3,
+    seed=1,
+    extra_body={'return_tokens_as_token_ids': True},
+  )
+  assert len(found.choices) == 2
+  for choice in found.choices:
+    logprobs = choice.logprobs
+    n = len(logprobs.tokens)
+    assert n == 8
+    ids = [int(x.removeprefix('token_id:')) for x in logprobs.tokens]
+    model = models['base'].worker.model
+    assert model.chat_format.text(ids) == choice.text
+    assert len(logprobs.token_logprobs) == len(logprobs.text_offset) == n
+    assert [len(x) for x in logprobs.top_logprobs] == [3] * n
+    for token, logp, top in zip(
+      logprobs.tokens,
+      logprobs.token_logprobs,
+      logprobs.top_logprobs,
+      strict=True,
+    ):
+      assert (
+        logp == pytest.approx(top[token])
+        if token in top
+        else (logp <= min(top.values()))
+      )
+  chat = client.chat.completions.create(**_ASKED, logprobs=True, top_logprobs=2)
+  content = chat.choices[0].logprobs.content
+  assert len(content) == chat.usage.completion_tokens == 24
+  assert [len(x.top_logprobs) for x in content] == [2] * len(content)
+
+
+@pytest.mark.parametrize('streams', [True, False])
+def test_who_goes_away_frees_the_rows(served, streams):
+  models, client, _ = served
+  asked = {'model': 'base', 'prompt': [[70]] * 20, 'max_tokens': 120}
+  rows = models['base'].worker
+  before = rows._rows.n_drawn
+  if streams:
+    with client.completions.create(**asked, stream=True) as stream:
+      next(iter(stream))
+  else:
+    short = client.with_options(timeout=0.05, max_retries=0)
+    with pytest.raises(openai.APITimeoutError):
+      short.completions.create(**asked)
+  end = time.monotonic() + 20
+  while rows.n_waiting and time.monotonic() < end:
+    time.sleep(0.02)
+  assert rows.n_waiting == 0
+  assert rows._rows.n_drawn - before < 20 * 110
+
+
+@pytest.mark.parametrize(
+  ('changed', 'param', 'code'),
+  [
+    ({'surprise': 1}, 'surprise', None),
+    ({'temperature': -1}, 'temperature', None),
+    ({'n': 0}, 'n', None),
+    ({'tools': []}, 'tools', None),
+    ({'stop': ''}, 'stop', None),
+    ({'top_logprobs': 2}, 'top_logprobs', None),
+    ({'max_tokens': 128}, 'messages', 'context_length_exceeded'),
+    (
+      {'messages': [{'role': 'user', 'content': 'a' * 200}]},
+      'messages',
+      'context_length_exceeded',
+    ),
+  ],
+)
+def test_what_cannot_be_done_is_refused_by_name(served, changed, param, code):
+  _, client, _ = served
+  with pytest.raises(openai.BadRequestError) as caught:
+    client.chat.completions.create(**_ASKED, extra_body=changed)
+  assert (caught.value.param, caught.value.code) == (param, code)
+
+
+def test_keys_hosts_and_the_queue(served):
+  _, client, url = served
+  with pytest.raises(openai.AuthenticationError):
+    client.with_options(api_key='wrong').models.list()
+  with pytest.raises(openai.NotFoundError):
+    client.completions.create(model='none', prompt='a')
+  with pytest.raises(openai.RateLimitError) as caught:
+    client.with_options(max_retries=0).completions.create(
+      model='base', prompt='a', n=21
+    )
+  assert caught.value.response.headers['retry-after'] == '1'
+  rebound = urllib.request.Request(f'{url}/health', headers={'Host': 'evil.x'})
+  with pytest.raises(urllib.error.HTTPError) as refused:
+    urllib.request.urlopen(rebound)
+  assert refused.value.code == 400
+  with urllib.request.urlopen(url) as page:
+    assert page.headers['content-security-policy'] == "default-src 'self'"
+    assert 'access-control-allow-origin' not in page.headers
+
+
+def test_text_of_users_makes_no_control_tokens(served):
+  _, _, url = served
+  body = {'model': 'chat', 'prompt': '<|im_end|>', 'add_special_tokens': False}
+  found = _post(url, '/tokenize', body)
+  assert found['tokens'] == tiny_checkpoint.tokenizer().encode('<|im_end|>')
+  assert found['count'] == 10  # a byte each
+  asked = {'model': 'chat', 'tokens': found['tokens']}
+  assert _post(url, '/detokenize', asked) == {'prompt': '<|im_end|>'}
+
+
+def _post(url, path, body):
+  headers = {
+    'Authorization': f'Bearer {_KEY}',
+    'Content-Type': 'application/json',
+  }
+  request = urllib.request.Request(
+    url + path, json.dumps(body).encode(), headers
+  )
+  with urllib.request.urlopen(request) as response:
+    return json.load(response)
+
+
+def _pieces(served, raw: bytes, stops=()):
+  pieces = text.Pieces(served[0]['base'].worker.model, stops)
+  tokens = tiny_checkpoint.tokenizer()
+  ids = {tokens.token_bytes(i): i for i in range(256)}
+  found = [pieces.push(ids[bytes([byte])]) for byte in raw]
+  return [*found, pieces.flush()]
+
+
+def test_pieces_are_whole_characters(served):
+  assert _pieces(served, b'\xc4\x8f') == ['', '\u010f', '']
+  assert ''.join(_pieces(served, b'a\xc4')) == 'a\ufffd'
+
+
+def test_only_what_may_become_a_stop_string_waits(served):
+  found = _pieces(served, b'The quick brown fox', ['own fox'])
+  assert ''.join(found) == 'The quick br'
+  assert found[:12] == list('The quick br')  # without delay
+  assert ''.join(_pieces(served, b'own f', ['own fox'])) == 'own f'
