@@ -123,6 +123,7 @@ class _Talk:
   prompt: Sequence[int]
   seed: int
   request: requests.Request
+  runs_tools: bool
   began_s: float
   episode: Episode = dataclasses.field(default_factory=Episode)
   number: int = -1  # in the engine
@@ -152,7 +153,11 @@ class Turns:
     return not self._drawing and not self._calling
 
   def submit(
-    self, prompt: Sequence[int], seed: int, request: requests.Request
+    self,
+    prompt: Sequence[int],
+    seed: int,
+    request: requests.Request,
+    runs_tools: bool = True,
   ) -> int:
     """Begin a conversation, from its prompt to an answer without calls.
 
@@ -161,6 +166,7 @@ class Turns:
       seed: in [0, 2^32).
       request: max_new_tokens count all that follows the prompt, results of
         tools included.
+      runs_tools: False: its first answer ends it, whatever that calls.
 
     Returns:
       The index by which steps name it: 0, 1, ...
@@ -173,6 +179,7 @@ class Turns:
       prompt,
       seed=seed,
       request=request,
+      runs_tools=runs_tools and self._model.using is not None,
       began_s=time.monotonic(),
     )
     self._draw(talk)
@@ -334,7 +341,7 @@ def _take(
   one.logps += answer.logps
   one.drawn += answer.drawn
   wanted: Sequence[calls.Call] = ()
-  if using is not None:
+  if talk.runs_tools:
     wanted = model.chat_format.split_calls(answer.token_ids)[1]
   passed_s = time.monotonic() - talk.began_s
   if not answer.stopped:

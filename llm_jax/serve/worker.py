@@ -1,25 +1,51 @@
 """One thread a checkpoint, which owns the work of its device."""
 
+import concurrent.futures
 import dataclasses
+import functools
 import queue
 import threading
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
 
-from llm_jax.agent import turns
+import prometheus_client
+
+from llm_jax.agent import tools, turns
+from llm_jax.chat import calls as tool_calls
 from llm_jax.infer import engine, requests, slots
 from llm_jax.serve import text
 
-N_TOP = 20  # most likely tokens of each draw, as OpenAI allows
+_WAIT_S = 0.05  # for tools, before the queue is looked at again
+_ROWS = prometheus_client.Gauge(
+  'llm_jax_rows_in_use', 'Rows that make answers.', ['model']
+)
+_WAITING = prometheus_client.Gauge(
+  'llm_jax_answers_waiting', 'Answers that run or wait.', ['model']
+)
+_TOKENS = prometheus_client.Counter(
+  'llm_jax_tokens', 'Tokens of prompts, and drawn ones.', ['model', 'kind']
+)
+_ANSWERS = prometheus_client.Counter(
+  'llm_jax_answers', 'Answers that have ended, by how.', ['model', 'finish']
+)
+_FIRST_TOKEN = prometheus_client.Histogram(
+  'llm_jax_first_token_seconds', 'From the queue to the first.', ['model']
+)
 
 
 @dataclasses.dataclass(frozen=True)
 class Event:
   """What has come of an answer since the last one."""
 
-  text: str
-  tokens: list[tuple[int, engine.Choice]]  # without the one that ended it
-  n_drawn: int
-  finish: str = ''  # stop, length, or the message of a failure: error: ...
+  text: str = ''
+  # Without the one that ended it; None: nothing was asked of them.
+  tokens: Sequence[tuple[int, engine.Choice | None]] = ()
+  n_drawn: int = 0
+  results: Sequence[tools.Result] = ()  # of tools that the server ran
+  calls: Sequence[tool_calls.Call] = ()  # of tools that the client is to run
+  # stop, length, tool_calls, or the message of a failure: error: ...
+  finish: str = ''
 
 
 @dataclasses.dataclass(eq=False)
@@ -30,33 +56,36 @@ class Job:
   seed: int
   request: requests.Request
   pieces: text.Pieces
+  runs_tools: bool
   emit: Callable[[Event], object]
+  began_s: float = dataclasses.field(default_factory=time.monotonic)
+  has_begun: bool = False  # a token was drawn
 
 
 class Worker:
   """Answers jobs, as many at once as there are rows."""
 
-  def __init__(self, model: turns.Model, n_rows: int, max_chunk: int):
+  def __init__(
+    self, model: turns.Model, n_rows: int, max_chunk: int, name: str = ''
+  ):
     """Allocate the rows and start the thread.
 
     Args:
       model: that answers.
       n_rows: answers that are made at once.
       max_chunk: tokens that a row draws between two looks at the queue.
+      name: in what is counted.
     """
     cfg = model.config
-    plan = slots.Plan(
-      cfg,
-      n_rows=n_rows,
-      n_slots=cfg.max_length,
-      max_chunk=max_chunk,
-      n_top=min(N_TOP, cfg.vocab_size),
-    )
+    plan = slots.Plan(cfg, n_rows, n_slots=cfg.max_length, max_chunk=max_chunk)
     self.model = model
+    self.name = name
     self.failure = ''
-    self.jobs: dict[int, Job] = {}  # by their numbers in the engine
-    self._rows = engine.Engine(plan, model.params)
-    self._inbox: queue.SimpleQueue = queue.SimpleQueue()
+    self.jobs: dict[int, Job] = {}  # by their conversations
+    self._turns = turns.Turns(model, engine.Engine(plan, model.params))
+    self._inbox: queue.SimpleQueue[Callable[[], object]] = queue.SimpleQueue()
+    _ROWS.labels(name).set_function(lambda: min(len(self.jobs), n_rows))
+    _WAITING.labels(name).set_function(lambda: self.n_waiting)
     threading.Thread(target=self._run, daemon=True).start()
 
   @property
@@ -66,52 +95,98 @@ class Worker:
 
   def submit(self, job: Job) -> None:
     """Queue a job, which requests.check has passed."""
-    self._inbox.put((self._start, job))
+    self._inbox.put(functools.partial(self._start, job))
 
   def cancel(self, job: Job) -> None:
     """Forget a job; its row is free before the next chunk."""
-    self._inbox.put((self._forget, job))
+    self._inbox.put(functools.partial(self._forget, job))
+
+  def call(
+    self, fn: Callable[[turns.Model], Any]
+  ) -> 'concurrent.futures.Future[Any]':
+    """Do something with the model between two chunks."""
+    future: concurrent.futures.Future[Any] = concurrent.futures.Future()
+
+    def work() -> None:
+      if future.set_running_or_notify_cancel():
+        try:
+          future.set_result(fn(self.model))
+        except Exception as error:  # belongs to who asked
+          future.set_exception(error)
+
+    self._inbox.put(work)
+    return future
 
   def _start(self, job: Job) -> None:
-    self.jobs[self._rows.submit(job.prompt, job.seed, job.request)] = job
+    if self.failure:
+      job.emit(Event(finish=self.failure))
+      return
+    index = self._turns.submit(
+      job.prompt, job.seed, request=job.request, runs_tools=job.runs_tools
+    )
+    self.jobs[index] = job
+    _TOKENS.labels(self.name, 'prompt').inc(len(job.prompt))
 
   def _forget(self, job: Job) -> None:
-    for number in [n for n, other in self.jobs.items() if other is job]:
-      self._rows.cancel(number)
-      del self.jobs[number]
+    for index in [n for n, other in self.jobs.items() if other is job]:
+      self._turns.cancel(index)
+      del self.jobs[index]
 
   def _run(self) -> None:
     try:
       while True:
-        while self._rows.is_idle or not self._inbox.empty():
-          do, job = self._inbox.get()
-          do(job)
-        for update in self._rows.step():
-          self._tell(update)
+        while self._turns.is_idle or not self._inbox.empty():
+          self._inbox.get()()
+        for step in self._turns.step(_WAIT_S):
+          if step.index in self.jobs:
+            self._tell(self.jobs[step.index], step)
     except Exception as error:  # whatever it is, those who wait must hear it
       self.failure = f'error: {type(error).__name__}: {error}'
       for job in self.jobs.values():
-        job.emit(Event('', [], n_drawn=0, finish=self.failure))
-      raise
+        job.emit(Event(finish=self.failure))
+      self.jobs.clear()
+    while True:
+      self._inbox.get()()
 
-  def _tell(self, update: engine.Update) -> None:
-    job = self.jobs.get(update.number)
-    if job is None:
-      return
-    written, tokens, n_drawn, finish = '', [], 0, ''
-    for token, choice in zip(update.token_ids, update.choices, strict=True):
-      n_drawn += 1
+  def _tell(self, job: Job, step: turns.Step) -> None:
+    written, tokens = '', []
+    choices = step.choices or [None] * len(step.drawn)
+    for token, choice in zip(step.drawn, choices, strict=True):
       if token in job.request.stop_ids:
+        job.pieces.push(token)
         continue
       written += job.pieces.push(token)
       tokens.append((token, choice))
       if job.pieces.is_stopped:
         break
-    if update.answer is not None and not job.pieces.is_stopped:
-      written += job.pieces.flush()
-      finish = 'stop' if update.answer.stopped else 'length'
+    finish, found = '', []
     if job.pieces.is_stopped:
       finish = 'stop'
-    job.emit(Event(written, tokens, n_drawn=n_drawn, finish=finish))
+    elif step.episode is not None:
+      rest, found = job.pieces.finish()
+      written += rest
+      finish = 'stop' if step.episode.stopped else 'length'
+      sound = [call for call in found if not call.fault]
+      if sound and finish == 'stop' and not job.runs_tools:
+        finish, found = 'tool_calls', sound
+      else:
+        found = []
+    if step.results and not finish:
+      job.pieces.turn()
+    job.emit(
+      Event(
+        text=written,
+        tokens=tokens,
+        n_drawn=len(step.drawn),
+        results=step.results,
+        calls=found,
+        finish=finish,
+      )
+    )
+    if step.drawn and not job.has_begun:
+      job.has_begun = True
+      _FIRST_TOKEN.labels(self.name).observe(time.monotonic() - job.began_s)
+    _TOKENS.labels(self.name, 'drawn').inc(len(step.drawn))
     if finish:
+      _ANSWERS.labels(self.name, finish).inc()
       self._forget(job)

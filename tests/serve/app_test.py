@@ -12,7 +12,7 @@ import uvicorn
 from openai.types import chat as openai_chat
 
 from llm_jax.agent import turns
-from llm_jax.serve import app, text, worker
+from llm_jax.serve import answers, app, text, worker
 from llm_jax.train import checkpoint
 from tests.evals import tiny_checkpoint
 
@@ -26,10 +26,14 @@ def served(tmp_path_factory):
   for name in ('chat', 'base'):
     folder = tmp_path_factory.mktemp(name)
     tiny_checkpoint.write(folder, is_chat=name == 'chat')
-    loaded = checkpoint.load_model(str(folder))
-    rows = worker.Worker(turns.of_checkpoint(loaded), n_rows=4, max_chunk=4)
-    models[name] = app.Served(loaded, rows)
-  made = app.make(models, key=_KEY, max_waiting=20)
+    model = turns.of_checkpoint(checkpoint.load_model(str(folder)))
+    rows = worker.Worker(model, n_rows=4, max_chunk=4, name=name)
+    models[name] = answers.Served(name, model, rows, stage='sft')
+  made = app.make(
+    models,
+    access=app.Access(key=_KEY),
+    limits=app.Limits(max_waiting=20, max_body=100_000),
+  )
   server = uvicorn.Server(uvicorn.Config(made, port=0, log_level='error'))
   thread = threading.Thread(target=server.run)
   thread.start()
@@ -150,7 +154,7 @@ def test_who_goes_away_frees_the_rows(served, streams):
   models, client, _ = served
   asked = {'model': 'base', 'prompt': [[70]] * 20, 'max_tokens': 120}
   rows = models['base'].worker
-  before = rows._rows.n_drawn
+  before = _drawn(rows)
   if streams:
     with client.completions.create(**asked, stream=True) as stream:
       next(iter(stream))
@@ -162,7 +166,7 @@ def test_who_goes_away_frees_the_rows(served, streams):
   while rows.n_waiting and time.monotonic() < end:
     time.sleep(0.02)
   assert rows.n_waiting == 0
-  assert rows._rows.n_drawn - before < 20 * 110
+  assert _drawn(rows) - before < 20 * 110
 
 
 @pytest.mark.parametrize(
@@ -171,9 +175,12 @@ def test_who_goes_away_frees_the_rows(served, streams):
     ({'surprise': 1}, 'surprise', None),
     ({'temperature': -1}, 'temperature', None),
     ({'n': 0}, 'n', None),
-    ({'tools': []}, 'tools', None),
+    ({'tools': [{}]}, 'tools', None),
     ({'stop': ''}, 'stop', None),
     ({'top_logprobs': 2}, 'top_logprobs', None),
+    ({'tool_choice': 'required'}, 'tool_choice', None),
+    ({'response_format': {'type': 'json_object'}}, 'response_format', None),
+    ({'logit_bias': {'320': 1}}, 'logit_bias', None),
     ({'max_tokens': 128}, 'messages', 'context_length_exceeded'),
     (
       {'messages': [{'role': 'user', 'content': 'a' * 200}]},
@@ -231,12 +238,17 @@ def _post(url, path, body):
     return json.load(response)
 
 
+def _drawn(rows):
+  return rows._turns._rows.n_drawn
+
+
 def _pieces(served, raw: bytes, stops=()):
-  pieces = text.Pieces(served[0]['base'].worker.model, stops)
+  model = served[0]['base'].model
+  pieces = text.Pieces(model.tokenizer, model.chat_format, stops)
   tokens = tiny_checkpoint.tokenizer()
   ids = {tokens.token_bytes(i): i for i in range(256)}
   found = [pieces.push(ids[bytes([byte])]) for byte in raw]
-  return [*found, pieces.flush()]
+  return [*found, pieces.finish()[0]]
 
 
 def test_pieces_are_whole_characters(served):

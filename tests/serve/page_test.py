@@ -13,7 +13,7 @@ import pytest
 from tests.evals import tiny_checkpoint
 from tests.serve import browser
 
-_TABS = ('chat', 'tokens', 'next', 'side', 'arena', 'runs')
+_TABS = ('chat', 'tokens', 'next', 'side', 'arena', 'inside', 'runs')
 _START_S = 120  # a loaded machine imports JAX and compiles slowly
 _ANSWER_MS = 60_000
 
@@ -26,10 +26,19 @@ def _is_up(origin):
     return False
 
 
+@pytest.fixture(name='runs', scope='module')
+def _runs(tmp_path_factory):
+  folder = tmp_path_factory.mktemp('runs')
+  (folder / 'mine').mkdir()
+  rows = [{'step': step, 'loss': 4 - step / 10} for step in range(1, 21)]
+  text = ''.join(json.dumps(row) + '\n' for row in rows)
+  (folder / 'mine' / 'metrics.jsonl').write_text(text)
+  return folder
+
+
 @pytest.fixture(name='origin', scope='module')
-def _origin(tmp_path_factory):
+def _origin(tmp_path_factory, runs):
   """The address of a server with one base and two chat models."""
-  pytest.importorskip('experiments.serve', reason="pip install '.[serve]'")
   folder = tmp_path_factory.mktemp('serve')
   words = [sys.executable, '-m', 'experiments.serve']
   for i, (name, letter) in enumerate(
@@ -42,7 +51,8 @@ def _origin(tmp_path_factory):
   with socket.socket() as free:
     free.bind(('127.0.0.1', 0))
     port = free.getsockname()[1]
-  words += ['--port', str(port)]
+  words += ['--port', str(port), '--runs', str(runs)]
+  words += ['--votes', str(folder / 'votes.jsonl')]
   with (folder / 'log').open('w') as log:
     process = subprocess.Popen(words, stdout=log, stderr=log)
   origin = f'http://127.0.0.1:{port}'
@@ -208,6 +218,13 @@ def test_tokens(page):
   page.keyboard.press('End')
   assert 'id' in panel.locator('.detail').inner_text()
   assert '"\\n"' in panel.locator('.detail').inner_text()
+  panel.get_by_label('Colour').select_option('surprise')
+  panel.locator('.count:text("bits a token")').wait_for()
+  panel.get_by_label('Of', exact=True).select_option('messages')
+  panel.get_by_label('Colour').select_option('loss')
+  panel.locator('.count:text("carry the loss")').wait_for()
+  learnt = panel.locator('.token:not(.dim)').all_inner_texts()
+  assert ''.join(learnt).startswith('12')
 
 
 def test_next_token(page):
@@ -238,6 +255,43 @@ def test_side_by_side(page):
   panel.get_by_role('button', name='Compare').wait_for()
   seeds = {t.split(' · ')[1] for t in panel.locator('.facts').all_inner_texts()}
   assert len(seeds) == 1
+
+
+def test_arena(page):
+  panel = _tab(page, 'arena')
+  panel.get_by_label('Ask both').fill('Who?')
+  page.keyboard.press('Enter')
+  panel.locator('[role=group] button:enabled').first.wait_for()
+  assert panel.locator('h2').all_inner_texts() == ['A', 'B']
+  first = panel.locator('.parts').first.inner_text()
+  panel.get_by_role('button', name='A is better').click()
+  panel.locator('table').wait_for()
+  names = panel.locator('h2').all_inner_texts()
+  assert names == (
+    ['A: one', 'B: two'] if first[0] == 'x' else ['A: two', 'B: one']
+  )
+  assert panel.locator('[role=group] button:enabled').count() == 0
+
+
+def test_inside(page):
+  panel = _tab(page, 'inside')
+  panel.get_by_label('Text', exact=True).fill('abc')
+  panel.locator('rect:nth-of-type(10)').wait_for()
+  panel.locator('rect:nth-of-type(11)').wait_for(state='detached')
+  assert 'reads from' in panel.locator('.detail').last.inner_text()
+  panel.get_by_label('A token, or a - b').fill('a - b + c')
+  panel.get_by_role('button', name='Find').click()
+  panel.locator('ol.bars li:nth-child(12)').wait_for()
+  panel.locator('.count:text("in all")').wait_for()
+
+
+def test_runs_grow(page, runs):
+  panel = _tab(page, 'runs')
+  panel.locator('td:text-is("20")').wait_for()
+  with (runs / 'mine' / 'metrics.jsonl').open('a') as file:
+    file.write(json.dumps({'step': 21, 'loss': 1.5}) + '\n')
+  panel.locator('td:text-is("21")').wait_for()
+  assert panel.locator('polyline').count() == 1
 
 
 def test_tabs_by_keyboard(page):
