@@ -34,6 +34,7 @@ class Config:
   """What is allocated at the start, and what is too much."""
 
   n_rows: int = 8  # answers that a model makes at once; others wait
+  n_slots: int = 0  # tokens of a prompt and its answer; 0: all it can read
   max_chunk: int = 4  # tokens that come together, and the time to a cancel
   int8: bool = False  # weights as bytes, for devices that wait for memory
   limits: app.Limits = app.Limits()
@@ -134,7 +135,7 @@ def _load(
   if cfg.int8:
     weights = quantize.int8(model.params, params.table(model.config))
     model = dataclasses.replace(model, params=weights)
-  length = model.config.max_length
+  length = cfg.n_slots or model.config.max_length
   cache = jax.eval_shape(
     lambda: kv_cache.init(model.config, cfg.n_rows, n_slots=length, int8=False)
   )
@@ -147,7 +148,11 @@ def _load(
     f'{length} tokens, {n_cache:.1f} MB'
   )
   rows = worker.Worker(
-    model, n_rows=cfg.n_rows, max_chunk=cfg.max_chunk, name=name
+    model,
+    n_rows=cfg.n_rows,
+    max_chunk=cfg.max_chunk,
+    n_slots=cfg.n_slots,
+    name=name,
   )
   return answers.Served(name, model, rows, stage=stage, usage=usage)
 

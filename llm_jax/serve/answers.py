@@ -49,7 +49,7 @@ class Served:
       'object': 'model',
       'created': created,
       'owned_by': 'llm_jax',
-      'max_model_len': cfg.max_length,
+      'max_model_len': self.worker.n_slots,
       'is_chat': self.model.chat_format.is_chat,
       'max_turns': self.usage.max_turns,
       'examples': [*self.usage.examples],
@@ -247,7 +247,7 @@ def _request(
 ) -> requests.Request | None:
   """How a prompt is to be continued; what does not fit is refused."""
   model = served.model
-  limit = model.config.max_length
+  limit = served.worker.n_slots
   n_left = limit - len(prompt)
   n_new = max(n_left, 1) if body.n_new is None else body.n_new
   if n_left < n_new:
@@ -319,31 +319,36 @@ async def events(
       )
       jobs.append((asked.served.worker, job))
     n_before += len(asked.prompts) * n
-  began_s = polled_s = time.monotonic()
+
+  def tick() -> None:
+    nonlocal timer
+    found.put_nowait(None)
+    timer = loop.call_later(_POLL_S, tick)
+
+  end_s = loop.time() + timeout_s
+  timer = loop.call_later(min(_POLL_S, timeout_s), tick)
   try:
     for rows, job in jobs:
       rows.submit(job)
     n_left = len(jobs)
     while n_left:
-      # Also while events come: nothing else tells of one who waits for the
-      # whole answer and has gone.
-      now_s = time.monotonic()
-      if now_s - began_s > timeout_s:
-        message = f'no whole answer in {timeout_s:g} s; ask for fewer tokens'
-        raise ApiError(408, message, code='timeout')
-      if now_s - polled_s > _POLL_S:
-        polled_s = now_s
+      told = await found.get()
+      if told is None:
+        # Also while events come: nothing else tells of one who waits for the
+        # whole answer and has gone.
+        if loop.time() > end_s:
+          message = f'no whole answer in {timeout_s:g} s; ask for fewer tokens'
+          raise ApiError(408, message, code='timeout')
         if await is_gone():
           return
-      try:
-        i, event = await asyncio.wait_for(found.get(), _POLL_S)
-      except TimeoutError:
         continue
+      i, event = told
       if event.finish.startswith('error'):
         raise ApiError(503, event.finish)
       n_left -= bool(event.finish)
       yield i, event
   finally:
+    timer.cancel()
     for rows, job in jobs:
       rows.cancel(job)
 
@@ -513,7 +518,13 @@ async def whole(
   """An answer that is not streamed: the pieces of the stream together."""
   n_choices = len(asked.prompts) * asked.body.n_choices
   made: list[dict[str, Any]] = [
-    {'text': '', 'finish': None, 'calls': [], 'results': [], 'logprobs': None}
+    {
+      'text': '',
+      'finish': None,
+      'calls': [],
+      'results': [],
+      'logprobs': _logprobs(asked, [], offset=0),
+    }
     for _ in range(n_choices)
   ]
   result: dict[str, Any] = {}
@@ -530,8 +541,7 @@ async def whole(
         for call in delta.get('tool_calls', ()):
           one['calls'].append({k: x for k, x in call.items() if k != 'index'})
         for name, new in (choice['logprobs'] or {}).items():
-          one['logprobs'] = one['logprobs'] or {}
-          one['logprobs'][name] = one['logprobs'].get(name, []) + new
+          one['logprobs'][name] += new
   result['object'] = 'chat.completion' if asked.is_chat else 'text_completion'
   result['choices'] = []
   for i, one in enumerate(made):

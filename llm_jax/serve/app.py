@@ -91,7 +91,7 @@ def make(
   created = int(time.time())
   extra = dict(tokenizers or {})
 
-  def check_key(request: fastapi.Request) -> None:
+  async def check_key(request: fastapi.Request) -> None:
     given = request.headers.get('authorization', '').encode()
     if access.key and not hmac.compare_digest(
       given, f'Bearer {access.key}'.encode()
@@ -140,6 +140,7 @@ def make(
     return models[name]
 
   def vocabulary(name: str) -> text_tokenizer.TextTokenizer:
+    name = name or next(iter(models))
     return extra[name] if name in extra else find(name).model.tokenizer
 
   def entries() -> list[dict[str, Any]]:
@@ -174,6 +175,7 @@ def make(
   @api.post('/tokenize')
   def tokenize(body: schema.Tokenize):
     tokenizer, mask = vocabulary(body.model), None
+    served = models.get(body.model or next(iter(models)))
     if body.messages is None:
       adds = body.add_special_tokens is not False
       prefix = tokenizer.prefix_ids if adds else ()
@@ -192,10 +194,8 @@ def make(
           ids, mask = chat_format.rows(body.messages)[-1]
       except ValueError as error:
         raise answers.ApiError(400, str(error), 'messages') from error
-    found: dict[str, Any] = {'count': len(ids), 'tokens': ids}
-    found['max_model_len'] = None
-    if body.model in models:
-      found['max_model_len'] = models[body.model].model.config.max_length
+    length = served.worker.n_slots if served else None
+    found = {'count': len(ids), 'max_model_len': length, 'tokens': ids}
     strings = [tokenizer.shown(i) for i in ids]
     found['token_strs'] = strings if body.return_token_strs else None
     return found | ({} if mask is None else {'loss_mask': mask})
@@ -207,8 +207,8 @@ def make(
     return {'prompt': tokenizer.decode(body.tokens)}
 
   @api.get('/tokenizer_info')
-  def tokenizer_info(model: str | None = None):
-    tokenizer = vocabulary(model or next(iter(models)))
+  def tokenizer_info(model: str = ''):
+    tokenizer = vocabulary(model)
     names = tokenizer.published.token_names if tokenizer.published else {}
     ends = [tokenizer.shown(i) for i in tokenizer.eos_ids]
     return {

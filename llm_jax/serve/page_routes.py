@@ -150,7 +150,7 @@ def _add_inside(api, models) -> None:
     cfg = served.model.config
     answers.check_ids(body.tokens, cfg.vocab_size, 'tokens')
     for name, given, most in (
-      ('tokens', len(body.tokens) - 1, cfg.max_length),
+      ('tokens', len(body.tokens) - 1, served.worker.n_slots),
       ('layer', body.layer, cfg.n_layers),
       ('head', body.head, cfg.n_heads),
     ):

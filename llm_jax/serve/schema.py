@@ -212,7 +212,7 @@ class Completion(Sampling):
 class Tokenize(Strict):
   """POST /tokenize."""
 
-  model: Text
+  model: Text = ''  # empty: the first one
   prompt: Text | None = None
   messages: _Messages | None = None
   add_generation_prompt: bool | None = None  # None: where there is a question
@@ -229,7 +229,7 @@ class Tokenize(Strict):
 class Detokenize(Strict):
   """POST /detokenize."""
 
-  model: Text
+  model: Text = ''  # empty: the first one
   tokens: Annotated[list[int], pydantic.Field(max_length=_MOST_TEXT)]
 
 

@@ -66,7 +66,12 @@ class Worker:
   """Answers jobs, as many at once as there are rows."""
 
   def __init__(
-    self, model: turns.Model, n_rows: int, max_chunk: int, name: str = ''
+    self,
+    model: turns.Model,
+    n_rows: int,
+    max_chunk: int,
+    n_slots: int = 0,
+    name: str = '',
   ):
     """Allocate the rows and start the thread.
 
@@ -74,10 +79,14 @@ class Worker:
       model: that answers.
       n_rows: answers that are made at once.
       max_chunk: tokens that a row draws between two looks at the queue.
+      n_slots: tokens of a prompt and its answer, at most; 0: as many as the
+        model can read.
       name: in what is counted.
     """
-    cfg = model.config
-    plan = slots.Plan(cfg, n_rows, n_slots=cfg.max_length, max_chunk=max_chunk)
+    self.n_slots = n_slots or model.config.max_length
+    plan = slots.Plan(
+      model.config, n_rows, n_slots=self.n_slots, max_chunk=max_chunk
+    )
     self.model = model
     self.name = name
     self.failure = ''

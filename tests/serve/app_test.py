@@ -6,12 +6,15 @@ import time
 import urllib.error
 import urllib.request
 
+import numpy as np
 import openai
 import pytest
 import uvicorn
+from fastapi import testclient
 from openai.types import chat as openai_chat
 
 from llm_jax.agent import turns
+from llm_jax.infer import reading
 from llm_jax.serve import answers, app, text, worker
 from llm_jax.train import checkpoint
 from tests.evals import tiny_checkpoint
@@ -261,3 +264,137 @@ def test_only_what_may_become_a_stop_string_waits(served):
   assert ''.join(found) == 'The quick br'
   assert found[:12] == list('The quick br')  # without delay
   assert ''.join(_pieces(served, b'own f', ['own fox'])) == 'own f'
+
+
+def test_echo_scores_the_prompt(served):
+  models, client, _ = served
+  texts = ['The sky', 'a']
+  asked = {'model': 'base', 'prompt': texts, 'echo': True, 'logprobs': 2}
+  scored = client.completions.create(**asked, max_tokens=0)
+  assert [x.text for x in scored.choices] == texts
+  assert scored.usage.completion_tokens == 0
+  model = models['base'].model
+  for choice, given in zip(scored.choices, texts, strict=True):
+    ids = [*model.tokenizer.prefix_ids, *model.tokenizer.encode(given)]
+    pairs = [(ids[:1], ids[1:])] if len(ids) > 1 else []
+    expected = reading.logp(model.config, model.params, pairs, batch_size=1)
+    found = choice.logprobs
+    assert found.token_logprobs[0] is found.top_logprobs[0] is None
+    np.testing.assert_allclose(
+      found.token_logprobs[1:], expected[0] if pairs else [], atol=1e-4
+    )
+    assert [len(x) for x in found.top_logprobs[1:]] == [2] * (len(ids) - 1)
+    assert choice.finish_reason == 'length'
+  # With an answer behind it: of one piece with that of the same seed alone.
+  asked |= {'prompt': 'The sky', 'seed': 5, 'max_tokens': 6}
+  echoed = client.completions.create(**asked).choices[0]
+  alone = client.completions.create(**asked | {'echo': False}).choices[0]
+  assert echoed.text == 'The sky' + alone.text
+  n = len(alone.logprobs.tokens)
+  assert echoed.logprobs.tokens[-n:] == alone.logprobs.tokens
+  np.testing.assert_allclose(
+    echoed.logprobs.token_logprobs[-n:], alone.logprobs.token_logprobs
+  )
+  starts = [x + len('The sky') for x in alone.logprobs.text_offset]
+  assert echoed.logprobs.text_offset[-n:] == starts
+  streamed = client.completions.create(**asked, stream=True)
+  assert ''.join(x.choices[0].text for x in streamed) == echoed.text
+
+
+def test_biases_penalties_and_least_lengths_act(served):
+  _, client, _ = served
+  asked = _ASKED | {'temperature': 0, 'logprobs': True}
+
+  def tokens(**more):
+    found = client.chat.completions.create(**asked, extra_body=more)
+    return [x.token for x in found.choices[0].logprobs.content]
+
+  plain = tokens()
+  assert tokens(logit_bias={'88': 100}, max_tokens=3) == ['X'] * 3
+  assert tokens(logit_bias={'88': 10}) == ['X'] * 24
+  assert tokens(logit_bias={'88': 10}, frequency_penalty=2) != ['X'] * 24
+  assert tokens(presence_penalty=2) != plain
+  ends = tiny_checkpoint.tokenizer().eos_ids
+  stop = {str(ends[0]): 100}
+  assert tokens(logit_bias=stop) == []
+  assert len(tokens(logit_bias=stop, min_tokens=5)) == 5
+  assert len(tokens(logit_bias=stop, ignore_eos=True)) == 24
+
+
+def test_loss_mask_of_a_conversation(served):
+  models, _, url = served
+  said = [
+    {'role': 'user', 'content': 'a'},
+    {'role': 'assistant', 'content': 'b'},
+  ]
+  chat_format = models['chat'].model.chat_format
+  for name in ('chat', 'base'):  # the latter's is that of fine-tuning
+    found = _post(url, '/tokenize', {'model': name, 'messages': said})
+    row = chat_format.rows(said)[0]
+    assert (found['tokens'], found['loss_mask']) == (*row,)
+    found = _post(url, '/tokenize', {'model': name, 'messages': said[:1]})
+    assert found['tokens'] == chat_format.prompt(said[:1])
+    assert {*found['loss_mask']} == {0}
+
+
+def test_vocabulary_and_counts_are_told(served):
+  _, client, url = served
+  client.completions.create(model='base', prompt='a', max_tokens=2)
+  info = _get(url, '/tokenizer_info?model=base')
+  assert info['vocab_size'] == tiny_checkpoint.tokenizer().vocab_size
+  counts = _get(url, '/metrics', as_json=False)
+  assert 'llm_jax_rows_in_use{model="base"} 0.0' in counts
+  assert 'llm_jax_first_token_seconds_count{model="base"}' in counts
+
+
+def test_large_and_late_requests_are_refused(served):
+  models, _, url = served
+  with pytest.raises(urllib.error.HTTPError) as caught:
+    _post(url, '/tokenize', {'model': 'chat', 'prompt': 'a' * 200_000})
+  assert caught.value.code == 413
+  made = app.make(models, limits=app.Limits(timeout_s=0.0))
+  with testclient.TestClient(made, base_url='http://localhost') as late:
+    reply = late.post('/v1/chat/completions', json=_ASKED)
+    assert reply.status_code == 408
+    assert reply.json()['error']['code'] == 'timeout'
+    lines = late.post('/v1/chat/completions', json=_ASKED | {'stream': True})
+    assert '"timeout"' in lines.text
+    assert lines.text.endswith('data: [DONE]\n\n')
+
+
+def test_only_named_origins_may_ask(served):
+  models, _, _ = served
+  access = app.Access(origins=['http://page.example'])
+  made = testclient.TestClient(
+    app.make(models, access=access), base_url='http://localhost'
+  )
+  for origin, allowed in (('http://page.example', True), ('http://x.y', False)):
+    reply = made.get('/v1/models', headers={'Origin': origin})
+    assert ('access-control-allow-origin' in reply.headers) == allowed
+
+
+def test_a_worker_that_fails_says_so(served, monkeypatch):
+  loaded = served[0]['base'].model
+  rows = worker.Worker(loaded, n_rows=1, max_chunk=2, name='broken')
+  model = answers.Served('broken', loaded, rows, stage='sft')
+  made = testclient.TestClient(
+    app.make({'broken': model}), base_url='http://localhost'
+  )
+
+  def fail(*_):
+    raise RuntimeError('out of memory')
+
+  monkeypatch.setattr(rows._turns, 'step', fail)
+  asked = {'model': 'broken', 'prompt': 'a', 'n': 3}
+  reply = made.post('/v1/completions', json=asked)
+  assert reply.status_code == 503
+  assert 'out of memory' in reply.json()['error']['message']
+  assert made.get('/health').status_code == 503
+  assert made.post('/v1/completions', json=asked).status_code == 503
+
+
+def _get(url, path, as_json=True):
+  headers = {'Authorization': f'Bearer {_KEY}'}
+  request = urllib.request.Request(url + path, headers=headers)
+  with urllib.request.urlopen(request) as response:
+    return json.load(response) if as_json else response.read().decode()
