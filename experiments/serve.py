@@ -24,7 +24,7 @@ from llm_jax.agent import toolbox, turns
 from llm_jax.chat import formats, usages
 from llm_jax.infer import quantize
 from llm_jax.model import kv_cache, params
-from llm_jax.serve import answers, app, page_routes, worker
+from llm_jax.serve import app, incoming, page_routes, worker
 from llm_jax.tokenizer import encoding, loading
 from llm_jax.train import checkpoint as checkpoints
 
@@ -119,7 +119,7 @@ def _named(given: Sequence[str]) -> dict[str, str]:
 
 def _load(
   name: str, path: str, cfg: Config, using: toolbox.Tools | None
-) -> answers.Served:
+) -> incoming.Served:
   """A model with its rows; prints what they take."""
   model: turns.Model
   if os.path.isfile(path) or os.path.exists(f'{path}/config.json'):
@@ -154,7 +154,7 @@ def _load(
     n_slots=cfg.n_slots,
     name=name,
   )
-  return answers.Served(name, model, rows, stage=stage, usage=usage)
+  return incoming.Served(name, model, rows, stage=stage, usage=usage)
 
 
 if __name__ == '__main__':

@@ -14,49 +14,58 @@ from llm_jax.model import config, packed_attention, transformer
 
 
 def attention(
-  cfg: config.ModelConfig, params: types.Params, ids: Sequence[int]
+  cfg: config.ModelConfig,
+  params: types.Params,
+  ids: Sequence[int],
+  layer: int,
+  head: int,
 ) -> np.ndarray:
-  """How much each token looks at itself and earlier ones, in every head.
+  """How much each token looks at itself and earlier ones.
 
   Args:
     cfg: the model.
     params: its parameters, or quantize.int8 of them.
     ids: of the prompt, at most as many as the model can read.
+    layer: from 0.
+    head: of its queries, from 0.
 
   Returns:
-    weight_NHTS, of N layers and H heads; each row sums up to 1.
+    weight_TS; each row sums up to 1.
   """
   length = min(engine.bucket(len(ids)), cfg.max_length)
   ids_1T = np.zeros((1, length), np.int32)  # no token sees what is behind it
   ids_1T[0, : len(ids)] = ids
-  weight_NTHS = np.asarray(_attention(cfg, params, ids_1T))
-  return weight_NTHS.swapaxes(1, 2)[:, :, : len(ids), : len(ids)]
+  weight_TS = _attention(cfg, params, ids_1T, layer=layer, head=head)
+  return np.asarray(weight_TS)[: len(ids), : len(ids)]
 
 
 @functools.partial(jax.jit, static_argnums=0)
-def _attention(cfg, params, ids_1T):
-  found = []
+def _attention(cfg, params, ids_1T, layer, head):
+  n_keys = ids_1T.shape[1]
+  weight_TS, n_seen = jnp.zeros((n_keys, n_keys)), 0
 
   def attend(q_BTHK, k_BTGK, v_BTGK, segment_ids_BT, rule, kind):
+    nonlocal weight_TS, n_seen
     # Attention is linear in the values: with rows of the identity for values
     # it gives the weights, some keys at a time.
     run = functools.partial(
       packed_attention.attend, q_BTHK, k_BTGK, segment_ids_BT=segment_ids_BT
     )
-    n_keys, width = k_BTGK.shape[1], k_BTGK.shape[3]
-    parts = []
+    width, parts = k_BTGK.shape[3], []
     for start in range(0, n_keys, width):
       eye_SK = jnp.eye(n_keys, width, -start)
       unit_BSGK = jnp.broadcast_to(eye_SK[:, None], k_BTGK.shape)
-      parts.append(run(v_BTGK=unit_BSGK, rule=rule, kind='masked'))
-    found.append(jnp.concatenate(parts, axis=-1)[0, :, :, :n_keys])
+      out_BTHK = run(v_BTGK=unit_BSGK, rule=rule, kind='masked')
+      parts.append(out_BTHK[0, :, head])
+    here_TS = jnp.concatenate(parts, axis=-1)[:, :n_keys]
+    weight_TS, n_seen = weight_TS + here_TS * (layer == n_seen), n_seen + 1
     return run(v_BTGK=v_BTGK, rule=rule, kind=kind)
 
   # Unrolled, so that each layer is seen.
   cfg = dataclasses.replace(cfg, unroll_layers=True, remat='none')
   floats = quantize.as_arrays(params, cfg.dtype)
   transformer.apply(cfg, floats, ids_1T, attend=attend)
-  return jnp.stack(found)
+  return weight_TS
 
 
 def neighbours(

@@ -15,7 +15,7 @@ from starlette.exceptions import HTTPException
 from starlette.middleware import cors, trustedhost
 
 from llm_jax.chat import formats
-from llm_jax.serve import answers, page_routes, schema
+from llm_jax.serve import answers, incoming, page_routes, schema
 from llm_jax.tokenizer import text_tokenizer
 
 _PAGE = pathlib.Path(__file__).with_name('page')
@@ -73,7 +73,7 @@ class _BodyLimit:
 
 
 def make(
-  models: Mapping[str, answers.Served],
+  models: Mapping[str, incoming.Served],
   access: Access = Access(),
   limits: Limits = Limits(),
   tokenizers: Mapping[str, text_tokenizer.TextTokenizer] | None = None,
@@ -96,7 +96,7 @@ def make(
     if access.key and not hmac.compare_digest(
       given, f'Bearer {access.key}'.encode()
     ):
-      raise answers.ApiError(
+      raise incoming.ApiError(
         401, 'the API key is wrong', code='invalid_api_key'
       )
 
@@ -113,8 +113,8 @@ def make(
   app.add_middleware(trustedhost.TrustedHostMiddleware, [*access.hosts])
   api = fastapi.APIRouter(dependencies=[fastapi.Depends(check_key)])
 
-  @app.exception_handler(answers.ApiError)
-  async def api_error(_, error: answers.ApiError):
+  @app.exception_handler(incoming.ApiError)
+  async def api_error(_, error: incoming.ApiError):
     return error.response()
 
   @app.exception_handler(exceptions.RequestValidationError)
@@ -126,17 +126,17 @@ def make(
       name = None
     where = '.'.join(place) or 'the body'
     message = f'{where}: {first["msg"]}'
-    return answers.ApiError(400, message, name).response()
+    return incoming.ApiError(400, message, name).response()
 
   @app.exception_handler(HTTPException)
   async def other(_, error: HTTPException):
-    return answers.ApiError(error.status_code, str(error.detail)).response()
+    return incoming.ApiError(error.status_code, str(error.detail)).response()
 
-  def find(name: str) -> answers.Served:
+  def find(name: str) -> incoming.Served:
     if name not in models:
       known = ', '.join(models)
       message = f'there is no model {name!r}; use one of: {known}'
-      raise answers.ApiError(404, message, 'model', code='model_not_found')
+      raise incoming.ApiError(404, message, 'model', code='model_not_found')
     return models[name]
 
   def vocabulary(name: str) -> text_tokenizer.TextTokenizer:
@@ -150,7 +150,7 @@ def make(
   async def health():
     failures = [x.worker.failure for x in models.values() if x.worker.failure]
     if failures:
-      raise answers.ApiError(503, failures[0])
+      raise incoming.ApiError(503, failures[0])
     return {'status': 'ok'}
 
   @api.get('/metrics')
@@ -188,12 +188,12 @@ def make(
       try:
         chat_format = formats.choose(tokenizer, is_chat=True)
         if asks:
-          ids = answers.chat_prompt(chat_format, body.messages)
+          ids = incoming.chat_prompt(chat_format, body.messages)
           mask = [0] * len(ids)
         else:
           ids, mask = chat_format.rows(body.messages)[-1]
       except ValueError as error:
-        raise answers.ApiError(400, str(error), 'messages') from error
+        raise incoming.ApiError(400, str(error), 'messages') from error
     length = served.worker.n_slots if served else None
     found = {'count': len(ids), 'max_model_len': length, 'tokens': ids}
     strings = [tokenizer.shown(i) for i in ids]
@@ -203,7 +203,7 @@ def make(
   @api.post('/detokenize')
   def detokenize(body: schema.Detokenize):
     tokenizer = vocabulary(body.model)
-    answers.check_ids(body.tokens, tokenizer.vocab_size, 'tokens')
+    incoming.check_ids(body.tokens, tokenizer.vocab_size, 'tokens')
     return {'prompt': tokenizer.decode(body.tokens)}
 
   @api.get('/tokenizer_info')
@@ -235,15 +235,15 @@ def make(
       return responses.StreamingResponse(lines, media_type='text/event-stream')
     return await answers.whole(*given)
 
-  async def begin(served: answers.Served, body) -> answers.Asked:
+  async def begin(served: incoming.Served, body) -> incoming.Asked:
     """A request that may start: there is room for it."""
     if served.worker.failure:
-      raise answers.ApiError(503, served.worker.failure)
-    asked = await asyncio.to_thread(answers.read, served, body)
+      raise incoming.ApiError(503, served.worker.failure)
+    asked = await asyncio.to_thread(incoming.read, served, body)
     n_answers = len(asked.prompts) * body.n_choices
     if served.worker.n_waiting + n_answers > limits.max_waiting:
       message = 'the queue is full; try again'
-      raise answers.ApiError(429, message, code='queue_full')
+      raise incoming.ApiError(429, message, code='queue_full')
     return asked
 
   page_routes.add(api, models, lab, begin=begin, timeout_s=limits.timeout_s)

@@ -11,17 +11,16 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import Any
 
 import fastapi
-import numpy as np
 from fastapi import responses
 
 from llm_jax.evals import arena, inside
 from llm_jax.model import params
-from llm_jax.serve import answers, schema
+from llm_jax.serve import answers, incoming, schema
 
 _METRICS = 'metrics.jsonl'
 _MOST_BATTLES = 1000  # that wait for a vote; older ones are forgotten
 _MOST_ROWS = 4 << 20  # bytes of metrics in one reply
-Begin = Callable[[answers.Served, Any], Awaitable[answers.Asked]]
+Begin = Callable[[incoming.Served, Any], Awaitable[incoming.Asked]]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -42,7 +41,7 @@ NO_LAB = Lab()
 
 def add(
   api: fastapi.APIRouter,
-  models: Mapping[str, answers.Served],
+  models: Mapping[str, incoming.Served],
   lab: Lab,
   begin: Begin,
   timeout_s: float,
@@ -68,7 +67,7 @@ def _add_arena(api, models, lab, begin, timeout_s) -> None:
   def check_arena() -> None:
     if not lab.votes:
       message = 'there is no arena; start the server with --votes FILE'
-      raise answers.ApiError(404, message)
+      raise incoming.ApiError(404, message)
 
   @api.post('/arena/battles')
   async def fight(body: schema.Battle, request: fastapi.Request):
@@ -76,7 +75,7 @@ def _add_arena(api, models, lab, begin, timeout_s) -> None:
     talks = [n for n, x in models.items() if x.model.chat_format.is_chat]
     if len(talks) < 2:
       message = 'a battle needs two chat models; give more --checkpoint'
-      raise answers.ApiError(400, message)
+      raise incoming.ApiError(400, message)
     names = dict(
       zip('ab', secrets.SystemRandom().sample(talks, 2), strict=True)
     )
@@ -109,7 +108,7 @@ def _add_arena(api, models, lab, begin, timeout_s) -> None:
         while len(battles) > _MOST_BATTLES:
           del battles[next(iter(battles))]
         yield f'data: {json.dumps({"battle": number})}\n\n'
-      except answers.ApiError as error:
+      except incoming.ApiError as error:
         yield f'data: {json.dumps(error.body)}\n\n'
       yield 'data: [DONE]\n\n'
 
@@ -121,7 +120,7 @@ def _add_arena(api, models, lab, begin, timeout_s) -> None:
     async with writing:
       if body.battle not in battles:
         message = 'there is no such battle without a vote'
-        raise answers.ApiError(400, message, 'battle')
+        raise incoming.ApiError(400, message, 'battle')
       battle = battles[body.battle]
       now = datetime.datetime.now(datetime.UTC).isoformat(timespec='seconds')
       one = {'time': now, 'vote': body.vote} | battle
@@ -138,17 +137,17 @@ def _add_arena(api, models, lab, begin, timeout_s) -> None:
 
 
 def _add_inside(api, models) -> None:
-  def find(name: str) -> answers.Served:
+  def find(name: str) -> incoming.Served:
     if name not in models:
       message = f'there is no model {name!r}'
-      raise answers.ApiError(404, message, 'model', code='model_not_found')
+      raise incoming.ApiError(404, message, 'model', code='model_not_found')
     return models[name]
 
   @api.post('/inside/attention')
   async def attention(body: schema.Attention):
     served = find(body.model)
     cfg = served.model.config
-    answers.check_ids(body.tokens, cfg.vocab_size, 'tokens')
+    incoming.check_ids(body.tokens, cfg.vocab_size, 'tokens')
     for name, given, most in (
       ('tokens', len(body.tokens) - 1, served.worker.n_slots),
       ('layer', body.layer, cfg.n_layers),
@@ -156,14 +155,15 @@ def _add_inside(api, models) -> None:
     ):
       if given >= most:
         message = f'{name}: {given} is too many; the model has {most}'
-        raise answers.ApiError(400, message, name)
+        raise incoming.ApiError(400, message, name)
     weights = await asyncio.wrap_future(
       served.worker.call(
-        lambda model: inside.attention(cfg, model.params, body.tokens)
+        lambda model: inside.attention(
+          cfg, model.params, body.tokens, layer=body.layer, head=body.head
+        )
       )
     )
-    chosen = np.asarray(weights[body.layer, body.head], float)
-    return {'weights': np.round(chosen, 4).tolist()}
+    return {'weights': weights.astype(float).round(4).tolist()}
 
   @api.post('/inside/neighbours')
   async def neighbours(body: schema.Neighbours):
@@ -175,7 +175,7 @@ def _add_inside(api, models) -> None:
         for words in (body.plus, body.minus)
       )
     except ValueError as error:
-      raise answers.ApiError(400, str(error), 'plus') from error
+      raise incoming.ApiError(400, str(error), 'plus') from error
     found = await asyncio.wrap_future(
       served.worker.call(
         lambda model: inside.neighbours(
@@ -226,7 +226,7 @@ def _add_runs(api, lab) -> None:
   def rows(name: str, offset: int = 0):
     path = found().get(name)
     if path is None:
-      raise answers.ApiError(404, f'there is no run {name!r}')
+      raise incoming.ApiError(404, f'there is no run {name!r}')
     with path.open('rb') as file:
       file.seek(max(offset, 0))
       text = file.read(_MOST_ROWS)
@@ -236,5 +236,5 @@ def _add_runs(api, lab) -> None:
       told = [json.loads(line) for line in whole.splitlines() if line.strip()]
     except ValueError as error:
       message = f'{path.name} of {name} behind byte {offset}: {error}'
-      raise answers.ApiError(400, message, 'offset') from error
+      raise incoming.ApiError(400, message, 'offset') from error
     return {'rows': told, 'offset': max(offset, 0) + len(whole)}

@@ -15,7 +15,7 @@ from openai.types import chat as openai_chat
 
 from llm_jax.agent import turns
 from llm_jax.infer import reading
-from llm_jax.serve import answers, app, text, worker
+from llm_jax.serve import app, incoming, text, worker
 from llm_jax.train import checkpoint
 from tests.evals import tiny_checkpoint
 
@@ -31,7 +31,7 @@ def served(tmp_path_factory):
     tiny_checkpoint.write(folder, is_chat=name == 'chat')
     model = turns.of_checkpoint(checkpoint.load_model(str(folder)))
     rows = worker.Worker(model, n_rows=4, max_chunk=4, name=name)
-    models[name] = answers.Served(name, model, rows, stage='sft')
+    models[name] = incoming.Served(name, model, rows, stage='sft')
   made = app.make(
     models,
     access=app.Access(key=_KEY),
@@ -376,7 +376,7 @@ def test_only_named_origins_may_ask(served):
 def test_a_worker_that_fails_says_so(served, monkeypatch):
   loaded = served[0]['base'].model
   rows = worker.Worker(loaded, n_rows=1, max_chunk=2, name='broken')
-  model = answers.Served('broken', loaded, rows, stage='sft')
+  model = incoming.Served('broken', loaded, rows, stage='sft')
   made = testclient.TestClient(
     app.make({'broken': model}), base_url='http://localhost'
   )

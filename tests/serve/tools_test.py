@@ -10,7 +10,7 @@ import uvicorn
 from openai.types import chat as openai_chat
 
 from llm_jax.agent import toolbox, turns
-from llm_jax.serve import answers, app, text, worker
+from llm_jax.serve import app, incoming, text, worker
 from tests.agent import talker
 from tests.chat import calls_test
 
@@ -30,7 +30,7 @@ def _client():
         talker.CFG, talker.params(), talker.TOKENIZER, talker.FORMAT, tools
       )
       rows = worker.Worker(model, n_rows=2, max_chunk=3, name=name)
-      models[name] = answers.Served(name, model, rows, stage='sft')
+      models[name] = incoming.Served(name, model, rows, stage='sft')
     config = uvicorn.Config(app.make(models), port=0, log_level='error')
     server = uvicorn.Server(config)
     thread = threading.Thread(target=server.run)
