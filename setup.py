@@ -93,6 +93,7 @@ _DOCS = [
 _SERVE = [
   'fastapi>=0.165',  # routes, validation of requests, OpenAPI
   'uvicorn>=0.54',  # the HTTP server under it
+  'prometheus-client>=0.26',  # what /metrics counts
 ]
 
 _TEST = [
@@ -119,6 +120,9 @@ _TEST = [
 ]
 
 _PARITY = [
+  'lm-eval[api]>=0.4.9',  # asks the server, as langchain and litellm do
+  'langchain-openai',
+  'litellm',
   'spacy==3.8.18',  # the words that datatrove counts
   'rustbpe>=0.1',  # a BPE trainer in Rust to compare merges with
   'moto[s3,server]>=5',  # an S3 server to write to

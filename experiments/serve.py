@@ -12,6 +12,7 @@ import contextlib
 import dataclasses
 import os
 import pathlib
+import socket
 import sys
 from collections.abc import Sequence
 
@@ -79,18 +80,17 @@ def run(
   with contextlib.ExitStack() as stack:
     using = stack.enter_context(box.opened())
     models = {
-      name: _load(name, path, cfg, using)
+      name: _load(name, path, cfg=cfg, using=using)
       for name, path in _named(checkpoint).items()
     }
     if not models:
       raise ValueError('there is no model to serve; give --checkpoint FOLDER')
+    key = os.environ.get('LLM_JAX_API_KEY', '')
+    # A page that has its name lead here has no key.
+    own = [host, '127.0.0.1', 'localhost', socket.gethostname()]
     made = app.make(
       models,
-      access=app.Access(
-        hosts=[host, '127.0.0.1', 'localhost'],
-        origins=allow_origin,
-        key=os.environ.get('LLM_JAX_API_KEY', ''),
-      ),
+      access=app.Access(['*'] if key else own, allow_origin, key),
       limits=cfg.limits,
       tokenizers={
         name: encoding.Tokenizer.from_ranks(path)

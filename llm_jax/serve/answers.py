@@ -50,7 +50,7 @@ async def events(
         continue
 
       def emit(event, i=n_before + i):
-        loop.call_soon_threadsafe(found.put_nowait, (i, event))
+        found.put_nowait((i, event))
 
       job = worker.Job(
         asked.prompts[at],
@@ -59,6 +59,7 @@ async def events(
         pieces=asked.pieces(),
         runs_tools=asked.runs_tools,
         emit=emit,
+        loop=loop,
       )
       jobs.append((asked.served.worker, job))
     n_before += len(asked.prompts) * n
@@ -184,14 +185,12 @@ async def _echo(
     for i, choices in zip(part, found, strict=True):
       scored[i] = choices
   for i in range(len(asked.prompts) * body.n_choices):
-    ids = asked.prompts[i // body.n_choices]
-    choices = [None, *scored[i // body.n_choices]]
-    logprobs = None
+    at = i // body.n_choices
+    ids, n_prefix, logprobs = asked.prompts[at], asked.n_prefix[at], None
     if body.n_top:
-      told = zip(ids, choices, strict=True)
-      logprobs = _logprobs(asked, [*told], offset=0, n_prefix=asked.n_prefix)
-    said = served.model.tokenizer.decode(ids[asked.n_prefix :])
-    yield i, said, logprobs
+      told = zip(ids, [None, *scored[at]], strict=True)
+      logprobs = _logprobs(asked, [*told], offset=0, n_prefix=n_prefix)
+    yield i, served.model.tokenizer.decode(ids[n_prefix:]), logprobs
 
 
 def _logprobs(

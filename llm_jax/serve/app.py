@@ -120,13 +120,11 @@ def make(
   @app.exception_handler(exceptions.RequestValidationError)
   async def invalid(_, error: exceptions.RequestValidationError):
     first = error.errors()[0]
-    place = [str(x) for x in first['loc'] if x != 'body']
-    name = place[0] if place else None
-    if name and first['type'] == 'json_invalid':  # there it is an offset
-      name = None
-    where = '.'.join(place) or 'the body'
-    message = f'{where}: {first["msg"]}'
-    return incoming.ApiError(400, message, name).response()
+    place = [x for x in first['loc'] if x != 'body']
+    # Where it is no JSON there is an offset instead.
+    name = place[0] if place and isinstance(place[0], str) else None
+    where = '.'.join(map(str, place)) or 'the body'
+    return incoming.ApiError(400, f'{where}: {first["msg"]}', name).response()
 
   @app.exception_handler(HTTPException)
   async def other(_, error: HTTPException):
@@ -203,7 +201,8 @@ def make(
   @api.post('/detokenize')
   def detokenize(body: schema.Detokenize):
     tokenizer = vocabulary(body.model)
-    incoming.check_ids(body.tokens, tokenizer.vocab_size, 'tokens')
+    if body.tokens:
+      incoming.check_ids(body.tokens, tokenizer.vocab_size, 'tokens')
     return {'prompt': tokenizer.decode(body.tokens)}
 
   @api.get('/tokenizer_info')
@@ -246,7 +245,14 @@ def make(
       raise incoming.ApiError(429, message, code='queue_full')
     return asked
 
-  page_routes.add(api, models, lab, begin=begin, timeout_s=limits.timeout_s)
+  page_routes.add(
+    api,
+    models,
+    lab,
+    find=find,
+    begin=begin,
+    timeout_s=limits.timeout_s,
+  )
   app.include_router(api)
   app.mount('/', _Page(directory=_PAGE, html=True))
   return app

@@ -90,7 +90,7 @@ class Asked:
   wanted: list[requests.Request | None]  # one each; None: nothing is drawn
   chat_format: template.Format
   runs_tools: bool  # the server's
-  n_prefix: int  # tokens at the beginning that are not of the text
+  n_prefix: list[int]  # tokens of each before its text
   id: str = dataclasses.field(default_factory=lambda: secrets.token_hex(12))
 
   @property
@@ -117,30 +117,36 @@ def read(served: Served, body: schema.Chat | schema.Completion) -> Asked:
   Raises:
     ApiError: 400 for what this model cannot do.
   """
-  model, n_prefix = served.model, 0
+  model, tokenizer = served.model, served.model.tokenizer
   chat_format, runs_tools = model.chat_format, False
   banned: tuple[int, ...] = ()
+  n_prefix = [0]
   if isinstance(body, schema.Chat):
     if not chat_format.is_chat:
-      message = (
-        f'the model {served.name} was not trained on conversations; use '
-        '/v1/completions'
-      )
+      message = f'{served.name} holds no conversations; use /v1/completions'
       raise ApiError(400, message, 'model')
-    forbids = body.tool_choice == 'none'
-    banned = tuple(chat_format.call_ids) if forbids else ()
-    if body.tools and not forbids:
+    if body.tool_choice == 'none':
+      banned = tuple(chat_format.call_ids)
+      chat_format = formats.choose(tokenizer, is_chat=True)
+    elif body.tools:
       chat_format = _with_tools(served, body.tools)
-    runs_tools = not (body.tools or forbids) and model.using is not None
+    else:
+      runs_tools = model.using is not None
     prompts = [chat_prompt(chat_format, body.messages)]
   else:
-    chat_format = formats.Plain(model.tokenizer)
-    prompts = _prompts(model, body)
-    has_text = isinstance(body.prompt, str)
-    if isinstance(body.prompt, list) and isinstance(body.prompt[0], str):
-      has_text = True
-    if has_text and body.add_special_tokens is not False:
-      n_prefix = len(model.tokenizer.prefix_ids)
+    chat_format = formats.Plain(tokenizer)
+    given: Any = body.prompt
+    if isinstance(given, str) or isinstance(given[0], int):
+      given = [given]
+    adds = body.add_special_tokens is not False
+    prefix = tokenizer.prefix_ids if adds else ()
+    n_prefix = [len(prefix) * isinstance(x, str) for x in given]
+    prompts = [
+      [*prefix, *tokenizer.encode(x)] if isinstance(x, str) else x
+      for x in given
+    ]
+    for ids in prompts:
+      check_ids(ids, model.config.vocab_size, 'prompt')
   if len(prompts) * body.n_choices > _MOST_CHOICES:
     message = f'more than {_MOST_CHOICES} answers; send several requests'
     raise ApiError(400, message, 'n')
@@ -200,29 +206,14 @@ def _with_tools(
   return found
 
 
-def _prompts(model: turns.Model, body: schema.Completion) -> list[list[int]]:
-  given: Any = body.prompt
-  if isinstance(given, str) or isinstance(given[0], int):
-    given = [given]
-  adds = body.add_special_tokens is not False
-  prefix = model.tokenizer.prefix_ids if adds else ()
-  prompts = [
-    [*prefix, *model.tokenizer.encode(x)] if isinstance(x, str) else x
-    for x in given
-  ]
-  if not all(prompts):
-    raise ApiError(400, 'a prompt is empty; give it a text', 'prompt')
-  for ids in prompts:
-    check_ids(ids, model.config.vocab_size, 'prompt')
-  return prompts
-
-
 def check_ids(ids: Sequence[int], vocab_size: int, param: str) -> None:
-  """Refuse what is no token.
+  """Refuse what is no token, or nothing.
 
   Raises:
     ApiError: 400.
   """
+  if not ids:
+    raise ApiError(400, f'{param}: it is empty; give it something', param)
   for token in ids:
     if not 0 <= token < vocab_size:
       message = f'{token} is no token; ids are 0 to {vocab_size - 1}'
@@ -250,7 +241,8 @@ def _request(
   if not n_new:
     return None
   bias = body.logit_bias or {}
-  check_ids([*map(int, bias)], model.config.vocab_size, 'logit_bias')
+  if bias:
+    check_ids([*map(int, bias)], model.config.vocab_size, 'logit_bias')
   rules = {name: getattr(body, name) for name in _RULES}
   try:
     wanted = requests.Request(

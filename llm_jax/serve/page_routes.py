@@ -43,6 +43,7 @@ def add(
   api: fastapi.APIRouter,
   models: Mapping[str, incoming.Served],
   lab: Lab,
+  find: Callable[[str], incoming.Served],
   begin: Begin,
   timeout_s: float,
 ) -> None:
@@ -52,11 +53,12 @@ def add(
     api: the router.
     models: by name.
     lab: what there is to show.
+    find: a model, or an error.
     begin: checks a request, and that there is room for it.
     timeout_s: of an answer.
   """
   _add_arena(api, models, lab, begin=begin, timeout_s=timeout_s)
-  _add_inside(api, models)
+  _add_inside(api, find)
   _add_runs(api, lab)
 
 
@@ -97,12 +99,8 @@ def _add_arena(api, models, lab, begin, timeout_s) -> None:
           async for i, event in found:
             side = 'ab'[i]
             texts[side] += event.text
-            for told in (
-              {'text': event.text} if event.text else None,
-              {'done': True} if event.finish else None,
-            ):
-              if told:
-                yield f'data: {json.dumps({"side": side} | told)}\n\n'
+            told = {'side': side, 'text': event.text}
+            yield f'data: {json.dumps(told)}\n\n'
         number = secrets.token_hex(12)
         battles[number] = battle | {'answers': texts}
         while len(battles) > _MOST_BATTLES:
@@ -136,13 +134,7 @@ def _add_arena(api, models, lab, begin, timeout_s) -> None:
     return {'ratings': rated, 'n_named': found.n_named}
 
 
-def _add_inside(api, models) -> None:
-  def find(name: str) -> incoming.Served:
-    if name not in models:
-      message = f'there is no model {name!r}'
-      raise incoming.ApiError(404, message, 'model', code='model_not_found')
-    return models[name]
-
+def _add_inside(api, find) -> None:
   @api.post('/inside/attention')
   async def attention(body: schema.Attention):
     served = find(body.model)

@@ -1,6 +1,8 @@
 """One thread a checkpoint, which owns the work of its device."""
 
+import asyncio
 import concurrent.futures
+import contextlib
 import dataclasses
 import functools
 import queue
@@ -50,7 +52,7 @@ class Event:
 
 @dataclasses.dataclass(eq=False)
 class Job:
-  """One answer; `emit` is called on the thread of the worker."""
+  """One answer; `emit` is called in its loop."""
 
   prompt: list[int]
   seed: int
@@ -58,6 +60,7 @@ class Job:
   pieces: text.Pieces
   runs_tools: bool
   emit: Callable[[Event], object]
+  loop: asyncio.AbstractEventLoop
   began_s: float = dataclasses.field(default_factory=time.monotonic)
   has_begun: bool = False  # a token was drawn
 
@@ -91,6 +94,7 @@ class Worker:
     self.name = name
     self.failure = ''
     self.jobs: dict[int, Job] = {}  # by their conversations
+    self._outbox: list[tuple[Job, Event]] = []
     self._turns = turns.Turns(model, engine.Engine(plan, model.params))
     self._inbox: queue.SimpleQueue[Callable[[], object]] = queue.SimpleQueue()
     _ROWS.labels(name).set_function(lambda: min(len(self.jobs), n_rows))
@@ -128,7 +132,8 @@ class Worker:
 
   def _start(self, job: Job) -> None:
     if self.failure:
-      job.emit(Event(finish=self.failure))
+      self._outbox.append((job, Event(finish=self.failure)))
+      self._send()
       return
     index = self._turns.submit(
       job.prompt, job.seed, request=job.request, runs_tools=job.runs_tools
@@ -149,13 +154,24 @@ class Worker:
         for step in self._turns.step(_WAIT_S):
           if step.index in self.jobs:
             self._tell(self.jobs[step.index], step)
+        self._send()
     except Exception as error:  # whatever it is, those who wait must hear it
       self.failure = f'error: {type(error).__name__}: {error}'
-      for job in self.jobs.values():
-        job.emit(Event(finish=self.failure))
+      failed = Event(finish=self.failure)
+      self._outbox += [(job, failed) for job in self.jobs.values()]
       self.jobs.clear()
+      self._send()
     while True:
       self._inbox.get()()
+
+  def _send(self) -> None:
+    """Hand events over, all of a step together: each loop wakes up once."""
+    told, self._outbox = self._outbox, []
+    for loop in {job.loop for job, _ in told}:
+      with contextlib.suppress(RuntimeError):  # it is closed: nobody waits
+        loop.call_soon_threadsafe(
+          _deliver, [pair for pair in told if pair[0].loop is loop]
+        )
 
   def _tell(self, job: Job, step: turns.Step) -> None:
     written, tokens = '', []
@@ -182,16 +198,15 @@ class Worker:
         found = []
     if step.results and not finish:
       job.pieces.turn()
-    job.emit(
-      Event(
-        text=written,
-        tokens=tokens,
-        n_drawn=len(step.drawn),
-        results=step.results,
-        calls=found,
-        finish=finish,
-      )
+    event = Event(
+      text=written,
+      tokens=tokens,
+      n_drawn=len(step.drawn),
+      results=step.results,
+      calls=found,
+      finish=finish,
     )
+    self._outbox.append((job, event))
     if step.drawn and not job.has_begun:
       job.has_begun = True
       _FIRST_TOKEN.labels(self.name).observe(time.monotonic() - job.began_s)
@@ -199,3 +214,8 @@ class Worker:
     if finish:
       _ANSWERS.labels(self.name, finish).inc()
       self._forget(job)
+
+
+def _deliver(told: Sequence[tuple[Job, Event]]) -> None:
+  for job, event in told:
+    job.emit(event)

@@ -7,16 +7,16 @@ import signal
 import socket
 import subprocess
 import sys
-import threading
 import time
 import urllib.request
 
 import pytest
+from fastapi import testclient
 
 from experiments import serve
 from llm_jax.evals import arena
 from llm_jax.interop import huggingface
-from llm_jax.serve import worker
+from llm_jax.serve import app
 from llm_jax.train import checkpoint
 from tests.evals import tiny_checkpoint
 
@@ -50,18 +50,25 @@ def running(tmp_path, **flags):
       process.kill()
 
 
-def post(port, path, body):
+@contextlib.contextmanager
+def posted(port, path, body):
   connection = http.client.HTTPConnection('127.0.0.1', port, timeout=60)
-  headers = {'Content-Type': 'application/json'}
-  connection.request('POST', path, json.dumps(body), headers)
-  return connection.getresponse()
+  with contextlib.closing(connection):
+    headers = {'Content-Type': 'application/json'}
+    connection.request('POST', path, json.dumps(body), headers)
+    yield connection.getresponse()
+
+
+def post(port, path, body):
+  with posted(port, path, body) as reply:
+    return reply.status, reply.read().decode()
 
 
 def test_an_answer_that_runs_is_finished_and_votes_are_kept(tmp_path):
   votes = tmp_path / 'votes.jsonl'
   said = [{'role': 'user', 'content': 'Who?'}]
   with running(tmp_path, votes=votes) as (port, process):
-    lines = post(port, '/arena/battles', {'messages': said}).read().decode()
+    _, lines = post(port, '/arena/battles', {'messages': said})
     told = [json.loads(x[6:]) for x in lines.split('\n\n') if '{' in x]
     texts = dict.fromkeys('ab', '')
     for event in told:
@@ -69,8 +76,8 @@ def test_an_answer_that_runs_is_finished_and_votes_are_kept(tmp_path):
     assert {x[0] for x in texts.values()} == {'x', 'y'}
     assert '"one"' not in lines  # names are told after the vote
     vote = {'battle': told[-1]['battle'], 'vote': 'a'}
-    names = json.load(post(port, '/arena/votes', vote))
-    assert post(port, '/arena/votes', vote).status == 400  # once
+    names = json.loads(post(port, '/arena/votes', vote)[1])
+    assert post(port, '/arena/votes', vote)[0] == 400  # once
     process.kill()  # nothing of it is lost
     process.wait()
   (kept,) = arena.read(str(votes))
@@ -90,10 +97,10 @@ def test_an_answer_that_runs_is_finished_and_votes_are_kept(tmp_path):
     with urllib.request.urlopen(url) as reply:
       rated = json.load(reply)
     assert [x['model'] for x in rated['ratings']] == [kept['a'], kept['b']]
-    reply = post(port, '/v1/completions', asked)
-    reply.readline()
-    process.send_signal(signal.SIGTERM)
-    rest = reply.read().decode()
+    with posted(port, '/v1/completions', asked) as reply:
+      reply.readline()
+      process.send_signal(signal.SIGTERM)
+      rest = reply.read().decode()
     assert rest.endswith('data: [DONE]\n\n')
     assert '"finish_reason": "length"' in rest
     process.wait(20)
@@ -114,41 +121,26 @@ def test_published_folders_and_int8(tmp_path, capsys):
   for name, int8 in (('own', False), ('published', False), ('rounded', True)):
     folder = 'own' if name == 'own' else 'published'
     cfg = serve.Config(n_rows=2, n_slots=64, int8=int8)
-    served = serve._load(name, str(tmp_path / folder), cfg, None)
+    served = serve._load(name, str(tmp_path / folder), cfg=cfg, using=None)
     assert served.stage == ('sft' if name == 'own' else 'published')
     assert served.entry(0)['max_model_len'] == 64
     assert served.model.chat_format.is_chat
-    prompt = served.model.chat_format.prompt(
-      [{'role': 'user', 'content': 'hello'}]
+    made = testclient.TestClient(
+      app.make({name: served}), base_url='http://localhost'
     )
-    done, texts = threading.Event(), []
-
-    def emit(event, done=done, texts=texts):
-      texts.append(event.text)
-      if event.finish:
-        done.set()
-
-    body = serve.incoming.schema.Chat(
-      model=name,
-      messages=[{'role': 'user', 'content': 'hello'}],
-      temperature=0,
-      max_tokens=8,
-    )
-    asked = serve.incoming.read(served, body)
-    assert asked.prompts == [prompt]
-    job = worker.Job(
-      prompt,
-      0,
-      request=asked.wanted[0],
-      pieces=asked.pieces(),
-      runs_tools=False,
-      emit=emit,
-    )
-    served.worker.submit(job)
-    assert done.wait(60)
-    found[name] = ''.join(texts)
+    asked = {
+      'model': name,
+      'messages': [{'role': 'user', 'content': 'hello'}],
+      'temperature': 0,
+      'max_tokens': 8,
+      'logprobs': True,
+    }
+    reply = made.post('/v1/chat/completions', json=asked).json()
+    (choice,) = reply['choices']
+    content = choice['logprobs']['content']
+    found[name] = [(x['token'], round(x['logprob'], 3)) for x in content]
+    assert len(found[name]) == 8
   assert found['own'] == found['published']
-  assert len(found['rounded']) > 0
   printed = capsys.readouterr().out.splitlines()
   sizes = [float(x.split('weights ')[1].split(' MB')[0]) for x in printed]
   assert sizes[0] == sizes[1]

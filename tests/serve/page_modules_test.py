@@ -12,11 +12,11 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
+from llm_jax import serve
 from llm_jax.infer import sampling
-from llm_jax.serve import terminal
 from tests.serve import browser
 
-_PAGE = pathlib.Path(terminal.__file__).parent / 'page'
+_PAGE = pathlib.Path(serve.__file__).parent / 'page'
 _SCRIPTS = sorted(_PAGE.glob('*.js'))
 _TYPES = {'.js': 'text/javascript', '.css': 'text/css', '.html': 'text/html'}
 # Two-, three- and four-byte characters, and line ends within a text.
