@@ -85,7 +85,7 @@ class TestSpeedrun:
     # Tests add what they need; then the speedrun finds all there.
     shell.call(copy, 'tools/test.sh', 'nothing')
     line = next(line for line in _log(copy)[1:] if 'pip' in line)
-    assert line.endswith('--editable .[beam,report,test,web]')
+    assert line.endswith('--editable .[beam,report,serve,test,web]')
     (copy / 'log').unlink()
     shell.call(copy, 'tools/speedrun.sh')
     shell.call(copy, 'tools/test.sh', 'nothing')
