@@ -61,7 +61,7 @@ class TestSpeedrun:
       )
     assert re.search(
       r'^Done in \d+ min \d+ s; to chat in a browser, or by an API: '
-      r'[^\n]*experiments.serve \\\n    --checkpoint base=runs/speedrun/pretrain ',
+      r'[^\n]*experiments.serve \\\n    --checkpoint base=runs/speedrun/pretr',
       done.stdout,
       re.M,
     )
