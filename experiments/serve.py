@@ -17,7 +17,6 @@ import sys
 from collections.abc import Sequence
 
 import jax
-import uvicorn
 
 import llm_jax
 from experiments import command_line
@@ -25,9 +24,17 @@ from llm_jax.agent import toolbox, turns
 from llm_jax.chat import formats, usages
 from llm_jax.infer import quantize
 from llm_jax.model import kv_cache, params
-from llm_jax.serve import app, incoming, page_routes, worker
 from llm_jax.tokenizer import encoding, loading
 from llm_jax.train import checkpoint as checkpoints
+
+try:
+  import uvicorn
+
+  from llm_jax.serve import app, incoming, page_routes, worker
+except ModuleNotFoundError as error:
+  raise ModuleNotFoundError(
+    f"{error}; the server needs it: pip install '.[serve]'"
+  ) from error
 
 
 @dataclasses.dataclass(frozen=True)

@@ -2,6 +2,7 @@
 
 import contextlib
 import http.client
+import importlib
 import json
 import signal
 import socket
@@ -146,6 +147,12 @@ def test_published_folders_and_int8(tmp_path, capsys):
   assert sizes[0] == sizes[1]
   assert sizes[2] <= sizes[1]
   assert '2 rows of 64 tokens' in printed[0]
+
+
+def test_what_is_not_installed_is_named(monkeypatch):
+  monkeypatch.setitem(sys.modules, 'uvicorn', None)
+  with pytest.raises(ModuleNotFoundError, match=r"pip install '.\[serve\]'"):
+    importlib.reload(serve)
 
 
 def test_what_cannot_be_served():
