@@ -153,16 +153,23 @@ def test_logprobs_are_of_the_tokens_that_were_drawn(served):
 
 
 @pytest.mark.parametrize('streams', [True, False])
-def test_who_goes_away_frees_the_rows(served, streams):
+def test_who_goes_away_frees_the_rows(served, streams, monkeypatch):
   models, client, _ = served
   asked = {'model': 'base', 'prompt': [[70]] * 20, 'max_tokens': 120}
   rows = models['base'].worker
+  step = rows._turns.step
+
+  def slow(*given):
+    time.sleep(0.02)  # all of it takes 3 s, on any machine
+    return step(*given)
+
+  monkeypatch.setattr(rows._turns, 'step', slow)
   before = _drawn(rows)
   if streams:
     with client.completions.create(**asked, stream=True) as stream:
       next(iter(stream))
   else:
-    short = client.with_options(timeout=0.05, max_retries=0)
+    short = client.with_options(timeout=0.3, max_retries=0)
     with pytest.raises(openai.APITimeoutError):
       short.completions.create(**asked)
   end = time.monotonic() + 20
@@ -213,6 +220,7 @@ def test_keys_hosts_and_the_queue(served):
   rebound = urllib.request.Request(f'{url}/health', headers={'Host': 'evil.x'})
   with pytest.raises(urllib.error.HTTPError) as refused:
     urllib.request.urlopen(rebound)
+  refused.value.close()
   assert refused.value.code == 400
   with urllib.request.urlopen(url) as page:
     assert page.headers['content-security-policy'] == "default-src 'self'"
@@ -351,6 +359,7 @@ def test_large_and_late_requests_are_refused(served):
   models, _, url = served
   with pytest.raises(urllib.error.HTTPError) as caught:
     _post(url, '/tokenize', {'model': 'chat', 'prompt': 'a' * 200_000})
+  caught.value.close()
   assert caught.value.code == 413
   made = app.make(models, limits=app.Limits(timeout_s=0.0))
   with testclient.TestClient(made, base_url='http://localhost') as late:
