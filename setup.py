@@ -90,12 +90,6 @@ _DOCS = [
   'mkdocs-material>=9.7',  # the documentation as a site
 ]
 
-_SERVE = [
-  'fastapi>=0.165',  # routes, validation of requests, OpenAPI
-  'uvicorn>=0.54',  # the HTTP server under it
-  'prometheus-client>=0.26',  # what /metrics counts
-]
-
 _TEST = [
   *_DOCS,
   *_EXPORT,
@@ -110,19 +104,10 @@ _TEST = [
   'warcio>=1.8',  # reads the WARC files that we write
   'aiohttp>=3.13',  # reads from a web server through fsspec
   'pyftpdlib>=2.1',  # an FTP server to write to through fsspec
-  *_SERVE,
-  'openai>=3.57',  # the client that the server is tried with
-  # The page in Debian's Chromium (apt-get install chromium), which each test
-  # of it needs; where there is none they are skipped and say so.
-  'playwright>=1.65',  # drives the browser
-  'axe-core-python>=0.1',  # axe-core, which finds barriers in pages
   'xllamacpp>=2026.10',  # llama.cpp itself: runs the GGUF files that we write
 ]
 
 _PARITY = [
-  'lm-eval[api]>=0.4.9',  # asks the server, as langchain and litellm do
-  'langchain-openai',
-  'litellm',
   'spacy==3.8.18',  # the words that datatrove counts
   'rustbpe>=0.1',  # a BPE trainer in Rust to compare merges with
   'moto[s3,server]>=5',  # an S3 server to write to
@@ -170,7 +155,6 @@ setuptools.setup(
     'llm_jax.web.filter': ['blocklist/*/domains', 'english_words.toml'],
     'llm_jax.interop': ['*.toml'],
     'llm_jax.report': ['page.toml', 'templates/*'],
-    'llm_jax.serve': ['page/*'],
     'llm_jax.tasks': ['questions.toml'],
     'llm_jax.tokenizer': ['empty_tokenizer.json', 'specials.toml'],
     'llm_jax.verify': ['formulas.toml'],
@@ -186,7 +170,6 @@ setuptools.setup(
     'tensorboard': _TENSORBOARD,
     'wandb': _WANDB,
     'docs': _DOCS,
-    'serve': _SERVE,
     'test': _TEST,
     'parity': _PARITY,
     'tpu': ['jax[tpu]'],  # JAX's own choice of libtpu

@@ -24,8 +24,9 @@ from collections.abc import Sequence
 
 from experiments import command_line
 from llm_jax import visible_text
-from llm_jax.agent import terminal, toolbox, turns
+from llm_jax.agent import toolbox, turns
 from llm_jax.chat import formats
+from llm_jax.serve import terminal
 from llm_jax.train import checkpoint
 
 

@@ -37,9 +37,6 @@ NIGHTLY = {
   'interop/published_models_test.py': {
     'test_prompt_ids_are_those_of_llama_cpp': 'templates of its shape',
   },
-  'serve/fuzz_test.py': {
-    'test_odd_requests_are_answered': '250 of 10,000',
-  },
   'train/checkpoint_test.py': {
     'test_checkpoint_of_one_mesh_is_restored_on_any_other': 'two of seven',
     'test_no_flipped_bit_goes_unnoticed': '8 bits of 60',

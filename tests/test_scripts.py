@@ -59,14 +59,9 @@ class TestSpeedrun:
       assert re.search(
         rf'^== {name} [(]runs/speedrun/\w+[)]: \w', done.stdout, re.M
       )
-    assert re.search(
-      r'^Done in \d+ min \d+ s; to chat in a browser, or by an API: '
-      r'[^\n]*experiments.serve \\\n    --checkpoint base=runs/speedrun/pretr',
-      done.stdout,
-      re.M,
-    )
     assert re.fullmatch(
-      'in the terminal: .* experiments.chat .*', done.stdout.splitlines()[-1]
+      r'Done in \d+ min \d+ s; to chat: .* experiments.chat .*',
+      done.stdout.splitlines()[-1],
     )
 
   def test_second_call_installs_nothing(self, copy):
@@ -81,11 +76,11 @@ class TestSpeedrun:
   def test_each_installs_what_it_uses(self, copy):
     """The speedrun neither checks types nor cleans on a cluster."""
     shell.call(copy, 'tools/speedrun.sh')
-    assert _log(copy)[0].endswith('--editable .[report,serve,web]')
+    assert _log(copy)[0].endswith('--editable .[report,web]')
     # Tests add what they need; then the speedrun finds all there.
     shell.call(copy, 'tools/test.sh', 'nothing')
     line = next(line for line in _log(copy)[1:] if 'pip' in line)
-    assert line.endswith('--editable .[beam,report,serve,test,web]')
+    assert line.endswith('--editable .[beam,report,test,web]')
     (copy / 'log').unlink()
     shell.call(copy, 'tools/speedrun.sh')
     shell.call(copy, 'tools/test.sh', 'nothing')

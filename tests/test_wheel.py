@@ -60,7 +60,7 @@ def test_it_works_elsewhere(installed, tmp_path):
   assert (code, out) == (0, f'{installed}/llm_jax/__init__.py False\n'), err
   code, out, err = _python(installed, tmp_path, '-m', 'llm_jax')
   assert code == 0, err
-  assert 'experiments: arena, chat, clean, crawl, dpo, evaluate, index, ' in out
+  assert 'experiments: chat, clean, crawl, dpo, evaluate, index, ' in out
   assert f'gin files: {installed}/llm_jax/recipes/gin_configs' in out
   assert _python(installed, tmp_path, '-m', 'llm_jax', 'pretrian')[0] == 2
   # A recipe with a gin file that comes with it, and its own log lines.

@@ -70,7 +70,7 @@ case "$*" in
     exit 2
     ;;
 esac
-make_venv web report serve
+make_venv web report
 started=$(date +%s)
 
 stage crawl --workdir runs/speedrun/crawl \
@@ -117,9 +117,5 @@ stage evaluate --workdir runs/speedrun/evaluate_talk \
 stage report --workdir runs/speedrun/report --run_dir runs/speedrun
 
 seconds=$(($(date +%s) - started))
-printf '\nDone in %d min %d s; to chat in a browser, or by an API: %s\n' \
-  $((seconds / 60)) $((seconds % 60)) '.venv/bin/python -m experiments.serve \
-    --checkpoint base=runs/speedrun/pretrain --checkpoint sft=runs/speedrun/sft \
-    --checkpoint rl=runs/speedrun/rl_seed0 --votes runs/speedrun/votes.jsonl'
-printf 'in the terminal: %s\n' \
+printf '\nDone in %d min %d s; to chat: %s\n' $((seconds / 60)) $((seconds % 60)) \
   '.venv/bin/python -m experiments.chat --restore_from runs/speedrun/rl_seed0'

@@ -5,9 +5,6 @@
 #   ./tools/test.sh tests/web -k x   only pytest, with these arguments
 #   ./tools/test.sh --nightly ...    the same with the long tests, hours of them
 #
-# Tests of the server's page need a browser: apt-get install chromium. Without
-# one they are skipped.
-#
 # Stops at the first check that fails. Ends with pytest's summary; above it
 # stand the minutes of CPU time that all checks took.
 set -euo pipefail

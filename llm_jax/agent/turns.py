@@ -9,7 +9,6 @@ its neighbours and tools take in time.
 
 import concurrent.futures
 import dataclasses
-import itertools
 import time
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -108,149 +107,10 @@ class Episode:
 class Step:
   """Something that happened to one conversation."""
 
-  index: int  # in which the conversations came
+  index: int  # of the prompt
   drawn: Sequence[int] = ()  # tokens, since the last step
-  choices: Sequence[engine.Choice] = ()  # one a token; see Request.n_top
   results: Sequence[tools.Result] = ()  # of calls, since the last step
   episode: Episode | None = None  # all of it, once it has ended
-
-
-@dataclasses.dataclass
-class _Talk:
-  """A conversation that is held."""
-
-  index: int
-  prompt: Sequence[int]
-  seed: int
-  request: requests.Request
-  runs_tools: bool
-  began_s: float
-  episode: Episode = dataclasses.field(default_factory=Episode)
-  number: int = -1  # in the engine
-
-
-class Turns:
-  """Conversations, which may be joined by others while they are held."""
-
-  def __init__(self, model: Model, rows: engine.Engine):
-    """Hold none yet.
-
-    Args:
-      model: that answers; without tools nothing is called.
-      rows: an engine that nobody else uses, whose rows have room for a prompt
-        and max_new_tokens.
-    """
-    self._model = model
-    self._rows = rows
-    self._indices = itertools.count()
-    self._drawing: dict[int, _Talk] = {}  # by the engine's numbers
-    self._calling: dict[concurrent.futures.Future[list[tools.Result]], _Talk]
-    self._calling = {}
-
-  @property
-  def is_idle(self) -> bool:
-    """Whether no conversation is held."""
-    return not self._drawing and not self._calling
-
-  def submit(
-    self,
-    prompt: Sequence[int],
-    seed: int,
-    request: requests.Request,
-    runs_tools: bool = True,
-  ) -> int:
-    """Begin a conversation, from its prompt to an answer without calls.
-
-    Args:
-      prompt: token ids.
-      seed: in [0, 2^32).
-      request: max_new_tokens count all that follows the prompt, results of
-        tools included.
-      runs_tools: False: its first answer ends it, whatever that calls.
-
-    Returns:
-      The index by which steps name it: 0, 1, ...
-
-    Raises:
-      ValueError: for what the engine refuses.
-    """
-    talk = _Talk(
-      next(self._indices),
-      prompt,
-      seed=seed,
-      request=request,
-      runs_tools=runs_tools and self._model.using is not None,
-      began_s=time.monotonic(),
-    )
-    self._draw(talk)
-    return talk.index
-
-  def cancel(self, index: int) -> None:
-    """Forget a conversation; calls that run end unheard. Unknown: no error."""
-    for number, talk in [*self._drawing.items()]:
-      if talk.index == index:
-        self._rows.cancel(number)
-        del self._drawing[number]
-    for future, talk in [*self._calling.items()]:
-      if talk.index == index:
-        future.cancel()
-        del self._calling[future]
-
-  def step(self, wait_s: float | None = None) -> Iterator[Step]:
-    """Draw up to a chunk of each answer, and take what calls have given.
-
-    Args:
-      wait_s: for calls where nothing can be drawn; None: until one is done.
-
-    Yields:
-      Steps; the last one of a conversation has the episode.
-    """
-    for update in self._rows.step():
-      talk, episode = self._drawing[update.number], None
-      if update.answer is not None:
-        del self._drawing[update.number]
-        wanted = _take(talk, update.answer, self._model)
-        if wanted:
-          assert self._model.using is not None
-          future = self._model.using.pool.submit(
-            _do, self._model.using, wanted, talk.episode.results
-          )
-          self._calling[future] = talk
-        else:
-          episode = talk.episode
-      yield Step(
-        talk.index,
-        drawn=update.token_ids,
-        choices=update.choices,
-        episode=episode,
-      )
-    if not self._calling:
-      return
-    wait_s = 0 if self._drawing else wait_s  # rows go on while tools work
-    for future in concurrent.futures.wait(
-      self._calling, wait_s, concurrent.futures.FIRST_COMPLETED
-    ).done:
-      talk, results = self._calling.pop(future), future.result()
-      one = talk.episode
-      _put(one, results, self._model, limit=talk.request.max_new_tokens)
-      if not one.ended_by:
-        self._draw(talk)
-      yield Step(
-        talk.index, results=results, episode=one if one.ended_by else None
-      )
-
-  def _draw(self, talk: _Talk) -> None:
-    one, seed = talk.episode, talk.seed
-    if one.n_turns:
-      seed = zlib.crc32(f'{seed}/{one.n_turns}'.encode())
-    n_left = talk.request.max_new_tokens - len(one.token_ids)
-    number = self._rows.submit(
-      [*talk.prompt, *one.token_ids],
-      seed,
-      dataclasses.replace(talk.request, max_new_tokens=n_left),
-    )
-    one.n_turns += 1
-    self._drawing[number] = talk
 
 
 def run(
@@ -260,16 +120,65 @@ def run(
   seeds: Sequence[int],
   request: requests.Request,
 ) -> Iterator[Step]:
-  """Hold conversations; see Turns.submit for the last three arguments.
+  """Hold conversations, each from its prompt to an answer without calls.
+
+  Args:
+    model: that answers, with tools.
+    rows: an idle engine, whose rows have room for a prompt and max_new_tokens.
+    prompts: token ids.
+    seeds: one for each prompt, in [0, 2^32).
+    request: max_new_tokens count all that follows the prompt, results of tools
+      included.
 
   Yields:
     Steps; as many with an episode as there are prompts.
   """
-  held = Turns(model, rows)
-  for prompt, seed in zip(prompts, seeds, strict=True):
-    held.submit(prompt, seed, request)
-  while not held.is_idle:
-    yield from held.step()
+  assert model.using is not None
+  pool, began_s = model.using.pool, time.monotonic()
+  episodes = [Episode() for _ in prompts]
+  numbers: dict[int, int] = {}  # of requests -> of conversations
+  waiting: dict[concurrent.futures.Future[list[tools.Result]], int] = {}
+
+  def submit(index: int) -> None:
+    one, seed = episodes[index], seeds[index]
+    if one.n_turns:
+      seed = zlib.crc32(f'{seed}/{one.n_turns}'.encode())
+    n_left = request.max_new_tokens - len(one.token_ids)
+    number = rows.submit(
+      [*prompts[index], *one.token_ids],
+      seed,
+      dataclasses.replace(request, max_new_tokens=n_left),
+    )
+    one.n_turns += 1
+    numbers[number] = index
+
+  for index in range(len(prompts)):
+    submit(index)
+  while numbers or waiting:
+    for update in rows.step():
+      index, episode = numbers[update.number], None
+      if update.answer is not None:
+        del numbers[update.number]
+        one = episodes[index]
+        wanted = _take(one, update.answer, model=model, began_s=began_s)
+        if wanted:
+          future = pool.submit(_do, model.using, wanted, one.results)
+          waiting[future] = index
+        else:
+          episode = one
+      yield Step(index, drawn=update.token_ids, episode=episode)
+    if not waiting:
+      continue
+    timeout = 0 if numbers else None  # rows go on while tools work
+    for future in concurrent.futures.wait(
+      waiting, timeout, concurrent.futures.FIRST_COMPLETED
+    ).done:
+      index, results = waiting.pop(future), future.result()
+      one = episodes[index]
+      _put(one, results, model=model, limit=request.max_new_tokens)
+      if not one.ended_by:
+        submit(index)
+      yield Step(index, results=results, episode=one if one.ended_by else None)
 
 
 Answer = engine.Answer | Episode
@@ -333,24 +242,23 @@ def stream(
 
 
 def _take(
-  talk: _Talk, answer: engine.Answer, model: Model
+  one: Episode, answer: engine.Answer, model: Model, began_s: float
 ) -> Sequence[calls.Call]:
   """Add an answer, and give its calls that are to be done; none end it."""
-  one, using = talk.episode, model.using
   one.token_ids += answer.token_ids
   one.logps += answer.logps
   one.drawn += answer.drawn
-  wanted: Sequence[calls.Call] = ()
-  if talk.runs_tools:
-    wanted = model.chat_format.split_calls(answer.token_ids)[1]
-  passed_s = time.monotonic() - talk.began_s
+  assert model.using is not None
+  box = model.using.box
+  wanted = model.chat_format.split_calls(answer.token_ids)[1]
+  passed_s = time.monotonic() - began_s
   if not answer.stopped:
     one.ended_by = 'tokens'
-  elif using is None or not wanted:
+  elif not wanted:
     one.last_ids, one.stopped = answer.token_ids, True
-  elif len(one.results) + len(wanted) > using.box.max_calls:
+  elif len(one.results) + len(wanted) > box.max_calls:
     one.ended_by = 'calls'
-  elif using.box.max_seconds and passed_s > using.box.max_seconds:
+  elif box.max_seconds and passed_s > box.max_seconds:
     one.ended_by = 'seconds'
   else:
     return wanted

@@ -18,7 +18,6 @@ _OWN = {
   'python': (specials.PYTHON_START, specials.PYTHON_END, 'code'),
   'search': (specials.SEARCH_START, specials.SEARCH_END, 'query'),
 }
-NAMES = (*_OWN,)
 _ANY = (specials.CALL_START, specials.CALL_END)
 ENDS = dict([_ANY, *(own[:2] for own in _OWN.values())])
 OPENINGS = (*ENDS,)

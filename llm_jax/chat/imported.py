@@ -75,18 +75,19 @@ class Imported(template.Format):
     by_length = sorted(tokens.values(), key=lambda token: -len(token.name))
     self._control = re.compile('|'.join(t.search for t in by_length) or '(?!)')
     self._control_ids = {t.name: t.token_id for t in by_length}
-    self.thought = next(
+    self._thought = next(
       (p for p in _THOUGHTS if p[0] in tokens or p[0] in source),
       template.THOUGHT,
     )
     self._guard = _make_guard(tokens, allowed=())
-    self._guard_answer = _make_guard(tokens, allowed=self.thought)
+    self._guard_answer = _make_guard(tokens, allowed=self._thought)
+    self.think_start = self._thought[0]
     self.hidden_ids = frozenset(
-      t.token_id for t in tokens.values() if t.name not in self.thought
+      t.token_id for t in tokens.values() if t.name not in self._thought
     )
     self.stop_ids = tuple(dict.fromkeys([*tokenizer.eos_ids, *self._end_id()]))
     prompt = self._template.render(_QUESTION, add_generation_prompt=True)
-    found = re.search(re.escape(self.thought[0]) + r'\s*$', prompt)
+    found = re.search(re.escape(self._thought[0]) + r'\s*$', prompt)
     self._opening = found[0] if found else ''
     self.opening = self._in_our_marks(self._opening)
 
@@ -148,7 +149,7 @@ class Imported(template.Format):
     befores = [texts.before(i) for i, m in enumerate(messages) if _is_answer(m)]
     starts = [(len(b), len(b)) for b in befores if text.startswith(b)]
     if direct and self._opening:
-      text += _NO_THOUGHT.format(self.thought[1])
+      text += _NO_THOUGHT.format(self._thought[1])
     return self._row(texts, text, starts).token_ids
 
   def text(self, token_ids: Sequence[int], direct: bool = False) -> str:
@@ -162,7 +163,7 @@ class Imported(template.Format):
     return self._in_our_marks(opening + super().text(token_ids))
 
   def _in_our_marks(self, text: str) -> str:
-    for theirs, ours in zip(self.thought, template.THOUGHT, strict=True):
+    for theirs, ours in zip(self._thought, template.THOUGHT, strict=True):
       text = text.replace(theirs, ours)
     return text
 
@@ -220,15 +221,6 @@ class Imported(template.Format):
     ]
     return before.strip(), behind[: stops[0] if stops else None].strip()
 
-  def openings(self) -> tuple[frozenset[int], str]:
-    """See Format; a whole message that is a call begins with a brace."""
-    if self._call_marks is None:
-      return frozenset(), ''
-    mark = self._call_marks[0] or '{'
-    if mark in self._control_ids:
-      return frozenset({self._control_ids[mark]}), ''
-    return frozenset(), mark
-
   def split_calls(
     self, token_ids: Sequence[int]
   ) -> tuple[str, list[calls.Call]]:
@@ -268,7 +260,7 @@ class Imported(template.Format):
       text, guard = message['content'], self._guard
       if _is_answer(message):
         guard = self._guard_answer
-        for theirs, ours in zip(self.thought, template.THOUGHT, strict=True):
+        for theirs, ours in zip(self._thought, template.THOUGHT, strict=True):
           text = text.replace(ours, theirs)
       marked.append({**message, 'content': guard(text, mark)})
       if message.get('tool_calls'):
@@ -313,7 +305,7 @@ class Imported(template.Format):
     stop = self._last_stop(until, 0)
     if until.startswith(before):
       return self._row(texts, until, [(len(before), stop[1])])
-    start, close = self.thought
+    start, close = self._thought
     if not self._opening or not before.endswith(self._opening):
       raise ValueError(
         f'message {index}: the chat template asks for an answer by '

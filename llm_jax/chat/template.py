@@ -58,13 +58,13 @@ class Format(abc.ABC):
     hidden_ids: control tokens, which are no part of an answer's text.
     opening: the beginning of an answer that the prompt holds already, such as
       `<think>`; mostly empty.
-    thought: what opens and ends a thought, as the model writes it.
+    think_start: what opens a thought, as the model writes it.
     call_ids: control tokens that open a call of a tool.
   """
 
   is_chat = True
   opening = ''
-  thought = THOUGHT
+  think_start = THOUGHT[0]
 
   def __init__(self, tokenizer: text_tokenizer.TextTokenizer):
     names = [name for name in tokenizer.special_names if name not in THOUGHT]
@@ -115,10 +115,6 @@ class Format(abc.ABC):
     Calls that cannot be read are among them, with their fault.
     """
     return self.text(token_ids), []
-
-  def openings(self) -> tuple[frozenset[int], str]:
-    """What opens a call: control tokens, and a text; empty: none does."""
-    return self.call_ids, ''
 
   def message(self, token_ids: Sequence[int]) -> dict[str, Any]:
     """An answer as a message, with its readable calls in `tool_calls`."""

@@ -191,7 +191,7 @@ def answers(
     seeds += [zlib.crc32(name.encode()) for name in names]
   banned: set[int] = set()
   if direct:
-    for mark in {task.think_start, model.chat_format.thought[0]}:
+    for mark in {task.think_start, model.chat_format.think_start}:
       banned.update(thought_ids(model.tokenizer, mark))
     if model.using:
       banned.update(model.chat_format.call_ids)

@@ -19,7 +19,6 @@ from jax.experimental import multihost_utils
 
 from llm_jax import types
 from llm_jax.infer import requests, slots
-from llm_jax.model import attention
 from llm_jax.parallel import device_mesh
 
 MIN_BUCKET = 16  # prompts are padded to a power of two, at least this
@@ -85,7 +84,6 @@ class Update:
   number: int
   token_ids: list[int]
   answer: Answer | None  # all of it, once it has ended
-  choices: list[Choice]  # one a token, if the request has an n_top
 
 
 class Engine:
@@ -107,13 +105,15 @@ class Engine:
       token_bytes: of a token id; for stop strings.
 
     Raises:
-      ValueError: for a size below 1, or rows longer than the model's.
+      ValueError: for a size below 1, rows longer than the model's, or more
+        most likely tokens than there are.
     """
     for name, value, least, most in (
       ('n_rows', plan.n_rows, 1, math.inf),
       ('n_slots', plan.n_slots, 1, plan.cfg.max_length),
       ('max_chunk', plan.max_chunk, 1, math.inf),
       ('min_bucket', min_bucket, 1, math.inf),
+      ('n_top', plan.n_top, 0, plan.cfg.vocab_size),
     ):
       if not least <= value <= most:
         raise ValueError(f'Engine: {name} = {value}; use {least} to {most}')
@@ -292,16 +292,13 @@ class Engine:
         'n_left': job.n_wanted,
         'seed': job.seed,
         'offset': job.offset,
-        'may_stop': job.n_wanted - request.min_new_tokens,
       }
       for name, x in new.items():
         if x.ndim == 1:
           x[row] = values[name.removesuffix('_B')]
       new['stop_BJ'][row, : len(request.stop_ids)] = request.stop_ids
-      if 'bias_BV' in new:
-        for token, value in request.bias:
-          new['bias_BV'][row, token] = value
-        new['bias_BV'][row, list(request.banned_ids)] = attention.MASKED
+      if 'banned_BV' in new:
+        new['banned_BV'][row, list(request.banned_ids)] = True
     put = self._put({'row_B': row_B} | new)
     return put.pop('row_B'), put
 
@@ -324,14 +321,10 @@ class Engine:
       so_far = job.answer
       so_far.token_ids.extend(new)
       so_far.logps.extend(drawn['out_logp_BC'][row, : len(new)].tolist())
-      choices: list[Choice] = []
-      n_top = job.request.n_top
-      if n_top:
+      if self._plan.n_top:
         names = ('out_model_logp_BC', 'out_top_token_BCJ', 'out_top_logp_BCJ')
-        logp_C, *top = (drawn[name][row, : len(new)] for name in names)
-        listed = (x_CJ[:, :n_top].tolist() for x_CJ in top)
-        choices.extend(map(Choice, logp_C.tolist(), *listed))
-        so_far.choices.extend(choices)
+        found = (drawn[name][row, : len(new)].tolist() for name in names)
+        so_far.choices.extend(map(Choice, *found))
       job.n_in_row += n_out
       answer = None
       if stop_string or drawn['done_B'][row]:
@@ -346,7 +339,7 @@ class Engine:
             so_far, stopped=is_stopped, stop_string=stop_string
           )
       if new or answer is not None:
-        updates.append(Update(job.number, new, answer=answer, choices=choices))
+        updates.append(Update(job.number, new, answer))
     return updates
 
   def _stop_string(self, job: _Job, token: int) -> bytes:

@@ -18,10 +18,6 @@ _RANGES = {
   'top_p': (1e-6, 1, None),
   'min_p': (0, 1, None),
   'repetition_penalty': (1e-6, 1e6, None),
-  'presence_penalty': (-1e6, 1e6, None),
-  'frequency_penalty': (-1e6, 1e6, None),
-  'min_new_tokens': (0, math.inf, None),
-  'n_top': (0, slots.MAX_TOP, None),
 }
 
 
@@ -33,16 +29,10 @@ class Request:
   stop_ids: tuple[int, ...]  # any of them ends an answer, and is kept in it
   temperature: float = 1.0  # 0: always the most likely token
   banned_ids: tuple[int, ...] = ()  # never drawn
-  bias: tuple[tuple[int, float], ...] = ()  # of ids, added to their logits
   top_k: int = 0  # most likely tokens that are kept; 0: all
   top_p: float = 1.0  # mass of the most likely of these that are kept
   min_p: float = 0.0  # least probability, as a share of the most likely one's
   repetition_penalty: float = 1.0  # of tokens that were there before
-  # Subtracted from the logit of what was drawn before, once and each time.
-  presence_penalty: float = 0.0
-  frequency_penalty: float = 0.0
-  min_new_tokens: int = 0  # before these no stop token is drawn
-  n_top: int = 0  # most likely tokens of each draw that are told
   stop_strings: tuple[bytes, ...] = ()  # UTF-8; the token that ends it is kept
   # What does not fit the rows any more: the answer goes on from its last half.
   slides: bool = False
@@ -53,7 +43,7 @@ class Request:
       if not (least <= value <= most or value == other):
         also = '' if other is None else f', or {other}'
         raise ValueError(f'{name} {value}; use {least:g} to {most:g}{also}')
-    for name in ('max_new_tokens', 'top_k', 'min_new_tokens', 'n_top'):
+    for name in ('max_new_tokens', 'top_k'):
       if not _is_integer(getattr(self, name)):
         raise ValueError(f'{name} {getattr(self, name)}; use an integer')
     if len(self.stop_ids) > slots.MAX_STOP_IDS:
@@ -71,10 +61,7 @@ class Request:
     wanted = {
       'truncation': self.top_k or self.top_p < 1 or self.min_p,
       'repetition_penalty': self.repetition_penalty != 1,
-      'count_penalty': self.presence_penalty or self.frequency_penalty,
-      'bias': self.banned_ids or self.bias,
-      'min_new_tokens': self.min_new_tokens,
-      'likely': self.n_top,
+      'banned': self.banned_ids,
     }
     return {name for name, is_wanted in wanted.items() if is_wanted}
 
@@ -116,7 +103,6 @@ def check(
     (name, prompt),
     ('stop_ids', request.stop_ids),
     ('banned_ids', request.banned_ids),
-    ('bias', [token for token, _ in request.bias]),
   ):
     for token in ids:
       if not (_is_integer(token) and 0 <= token < cfg.vocab_size):

@@ -27,12 +27,7 @@ class Rules(NamedTuple):
   # Of tokens in seen_BV, positive logits are divided by it, others multiplied.
   repetition_penalty_B: jax.Array | None = None
   seen_BV: jax.Array | None = None
-  bias_BV: jax.Array | None = None  # added to the logits
-  # Subtracted for each time that a token of count_BV was drawn before, and
-  # once if it was drawn at all.
-  frequency_penalty_B: jax.Array | None = None
-  presence_penalty_B: jax.Array | None = None
-  count_BV: jax.Array | None = None
+  banned_BV: jax.Array | None = None  # true: never drawn
 
 
 def sample(
@@ -59,19 +54,14 @@ def sample(
   """
   chex.assert_rank(logits_BV, 2)
   chex.assert_equal_shape([rules.temperature_B, seed_B, position_B])
-  if rules.bias_BV is not None:
-    logits_BV = jnp.maximum(logits_BV + rules.bias_BV, attention.MASKED)
+  if rules.banned_BV is not None:
+    logits_BV = jnp.where(rules.banned_BV, attention.MASKED, logits_BV)
   if rules.repetition_penalty_B is not None and rules.seen_BV is not None:
     penalty_B1 = rules.repetition_penalty_B[:, None]
     less_BV = jnp.where(
       logits_BV > 0, logits_BV / penalty_B1, logits_BV * penalty_B1
     )
     logits_BV = jnp.where(rules.seen_BV, less_BV, logits_BV)
-  if rules.count_BV is not None:
-    assert rules.presence_penalty_B is not None
-    assert rules.frequency_penalty_B is not None
-    logits_BV -= rules.frequency_penalty_B[:, None] * rules.count_BV
-    logits_BV -= rules.presence_penalty_B[:, None] * (rules.count_BV > 0)
   greedy_B = rules.temperature_B <= 0
   divisor_B = jnp.where(greedy_B, 1.0, rules.temperature_B)
   scaled_BV = logits_BV / divisor_B[:, None]

@@ -17,16 +17,14 @@ from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
 from llm_jax import types
 from llm_jax.infer import quantize, sampling
-from llm_jax.model import attention, config, kv_cache, transformer
+from llm_jax.model import config, kv_cache, transformer
 from llm_jax.parallel import device_mesh
 
 MAX_STOP_IDS = 8
-MAX_TOP = 20  # most likely tokens of each draw that can be kept
 # What is given of each answer that starts; see `start` and `with_features`.
 GIVEN = {
   *('n_left_B', 'stop_BJ', 'seed_B', 'offset_B', 'temperature_B'),
-  *('top_k_B', 'top_p_B', 'min_p_B', 'repetition_penalty_B', 'bias_BV'),
-  *('presence_penalty_B', 'frequency_penalty_B', 'may_stop_B'),
+  *('top_k_B', 'top_p_B', 'min_p_B', 'repetition_penalty_B', 'banned_BV'),
 }
 State = dict[str, Any]
 
@@ -38,6 +36,7 @@ class Plan(NamedTuple):
   n_rows: int  # answers that are made at once
   n_slots: int  # tokens that a row can hold, a prompt and its answer
   max_chunk: int = 16  # tokens that a row draws in one call of decode
+  n_top: int = 0  # most likely tokens of each draw that are kept
   int8_cache: bool = False  # halve the memory of keys and values
   # Where the parameters live, to split rows over it; None: one device.
   mesh: Mesh | None = None
@@ -63,7 +62,7 @@ def start(plan: Plan) -> State:
 
   def make():
     rows, width = plan.n_rows, plan.max_chunk + 1
-    return {
+    state = {
       'cache': kv_cache.init(
         plan.cfg, rows, n_slots=plan.n_slots, int8=plan.int8_cache
       ),
@@ -80,6 +79,13 @@ def start(plan: Plan) -> State:
       'out_token_BC': jnp.zeros((rows, width), jnp.int32),
       'out_logp_BC': jnp.zeros((rows, width), jnp.float32),
     }
+    if plan.n_top:
+      state |= {
+        'out_model_logp_BC': jnp.zeros((rows, width)),
+        'out_top_token_BCJ': jnp.zeros((rows, width, plan.n_top), jnp.int32),
+        'out_top_logp_BCJ': jnp.zeros((rows, width, plan.n_top)),
+      }
+    return state
 
   if plan.mesh is None:
     return make()
@@ -102,11 +108,10 @@ def with_features(plan: Plan, state: State, names: Iterable[str]) -> State:
   Args:
     plan: the engine's.
     state: of all rows.
-    names: of Request.features.
+    names: of truncation, repetition_penalty and banned.
   """
-  rows, width = plan.n_rows, plan.max_chunk + 1
+  rows = plan.n_rows
   table = (rows, plan.cfg.padded_vocab_size)
-  top = (rows, width, min(MAX_TOP, plan.cfg.vocab_size))
   arrays = {
     'truncation': {
       'top_k_B': (0, rows, jnp.int32),
@@ -117,18 +122,7 @@ def with_features(plan: Plan, state: State, names: Iterable[str]) -> State:
       'repetition_penalty_B': (1, rows, jnp.float32),
       'seen_BV': (0, table, bool),
     },
-    'count_penalty': {
-      'presence_penalty_B': (0, rows, jnp.float32),
-      'frequency_penalty_B': (0, rows, jnp.float32),
-      'count_BV': (0, table, jnp.int32),
-    },
-    'bias': {'bias_BV': (0, table, jnp.float32)},
-    'min_new_tokens': {'may_stop_B': (0, rows, jnp.int32)},
-    'likely': {
-      'out_model_logp_BC': (0, (rows, width), jnp.float32),
-      'out_top_token_BCJ': (0, top, jnp.int32),
-      'out_top_logp_BCJ': (0, top, jnp.float32),
-    },
+    'banned': {'banned_BV': (0, table, bool)},
   }
   wanted = {k: x for name in names for k, x in arrays[name].items()}
   return state | {
@@ -204,8 +198,6 @@ def admit(
       seen_PV = jnp.zeros((len(token_PT), n_tokens), bool)
       seen_PV = seen_PV.at[rows_P1, token_PT].set(True, mode='drop')
       new = new | {'seen_BV': seen_PV[at_B]}
-    if 'count_BV' in state:
-      new = new | {'count_BV': jnp.zeros_like(state['count_BV'])}
     new = new | {
       'position_B': prefix.length_P[at_B] - 1,
       'done_B': jnp.zeros_like(is_new_B),
@@ -283,19 +275,9 @@ def _draw(plan, state, logits_BV, live_B):
   rules = sampling.Rules(
     **{n: state[n] for n in sampling.Rules._fields if n in state}
   )
-  drawn_from_BV = logits_BV
-  if 'may_stop_B' in state:
-    # Row b has its turn to stop once no more than may_stop_B are left.
-    rows_B1, n_tokens = jnp.arange(plan.n_rows)[:, None], logits_BV.shape[1]
-    must_go_on_B1 = (state['n_left_B'] > state['may_stop_B'])[:, None]
-    stop_BJ = jnp.where(must_go_on_B1, state['stop_BJ'], -1)
-    stop_BJ = jnp.where(stop_BJ < 0, n_tokens, stop_BJ)
-    drawn_from_BV = logits_BV.at[rows_B1, stop_BJ].set(
-      attention.MASKED, mode='drop'
-    )
   position_B = state['position_B'] + 1
   token_B, logp_B = sampling.sample(
-    drawn_from_BV,
+    logits_BV,
     rules,
     seed_B=state['seed_B'],
     position_B=position_B + state['offset_B'],
@@ -307,9 +289,8 @@ def _draw(plan, state, logits_BV, live_B):
     return {name: state[name].at[rows_B, state['n_out_B']].set(new)}
 
   changed = put('out_token_BC', token_B) | put('out_logp_BC', logp_B)
-  if 'out_top_token_BCJ' in state:
-    n_top = state['out_top_token_BCJ'].shape[2]
-    top_token_BJ, top_logp_BJ = sampling.top(logits_BV, n_top)
+  if plan.n_top:
+    top_token_BJ, top_logp_BJ = sampling.top(logits_BV, plan.n_top)
     logp_BV = jax.nn.log_softmax(logits_BV, axis=-1)
     model_logp_B1 = jnp.take_along_axis(logp_BV, token_B[:, None], axis=-1)
     changed |= put('out_top_token_BCJ', top_token_BJ)
@@ -318,8 +299,6 @@ def _draw(plan, state, logits_BV, live_B):
   if 'seen_BV' in state:
     new_BV = state['seen_BV'].at[rows_B, token_B].set(True)
     changed['seen_BV'] = jnp.where(live_B[:, None], new_BV, state['seen_BV'])
-  if 'count_BV' in state:
-    changed['count_BV'] = state['count_BV'].at[rows_B, token_B].add(live_B)
   n_left_B = state['n_left_B'] - live_B
   is_stop_B = jnp.any(state['stop_BJ'] == token_B[:, None], axis=1)
   is_done_B = is_stop_B | (n_left_B <= 0)

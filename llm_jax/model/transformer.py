@@ -7,7 +7,6 @@ a loss and does not sample.
 
 import functools
 import operator
-from collections.abc import Callable
 from typing import Any
 
 import chex
@@ -80,7 +79,6 @@ def apply(
   segment_ids_BT: types.Array | None = None,
   cache: types.Params | None = None,
   n_read: int | None = None,
-  attend: Callable[..., jax.Array] = packed_attention.attend,
 ) -> tuple[jax.Array, types.Params, jax.Array | None]:
   """Run the model over tokens.
 
@@ -99,8 +97,6 @@ def apply(
     cache: from cache.init, or None.
     n_read: slots of the cache, from the first, that tokens see; None: all; 0:
       they see each other only, as without a cache, which is only written.
-    attend: where no cache is read; with the arguments of that of
-      packed_attention, so that one may look at queries and keys.
 
   Returns:
     hidden_BTD after the final norm; the updated cache, None without one; and
@@ -113,9 +109,7 @@ def apply(
     n_read = 0
   elif n_read is None:
     n_read = kv_cache.n_slots(cache)
-  views = _views(
-    cfg, positions_BT, segment_ids_BT, n_read=n_read, attend_packed=attend
-  )
+  views = _views(cfg, positions_BT, segment_ids_BT, n_read=n_read)
 
   def run_layer(kind, layer_params, x_BTD, layer_cache, values) -> Any:
     x_BTD = device_mesh.split_rows(x_BTD)
@@ -197,9 +191,7 @@ def _layer(layers, i):
   return jax.tree.map(operator.itemgetter(i), layers)
 
 
-def _views(
-  cfg, positions_BT, segment_ids_BT, n_read, attend_packed
-) -> dict[str, layer.View]:
+def _views(cfg, positions_BT, segment_ids_BT, n_read) -> dict[str, layer.View]:
   """What global and local layers see."""
   scale = (cfg.query_pre_attn_scalar or cfg.head_dim) ** -0.5
 
@@ -215,7 +207,7 @@ def _views(
       attend = functools.partial(attention.attend, mask_BTS=mask_BTS, rule=rule)
     else:
       attend = functools.partial(
-        attend_packed,
+        packed_attention.attend,
         segment_ids_BT=segment_ids_BT,
         rule=rule,
         kind=cfg.attention,

@@ -8,29 +8,106 @@ import threading
 
 import jax
 import numpy as np
+import optax
 import pytest
 
-from llm_jax.agent import toolbox, turns
+from llm_jax.agent import toolbox, tools, turns
+from llm_jax.chat import calls, formats
 from llm_jax.infer import engine, generate, slots
-from llm_jax.model import likelihood
+from llm_jax.losses import next_token
+from llm_jax.model import config, likelihood
 from llm_jax.rl import rollout
-from tests.agent import talker
+from llm_jax.tokenizer import encoding
+from tests.model import start_params
+
+TOKENIZER = encoding.Tokenizer.from_merges([], 'qwen2')
+FORMAT = formats.choose(TOKENIZER, is_chat=True)
+CFG = config.ModelConfig(
+  vocab_size=TOKENIZER.vocab_size, n_layers=2, d_model=48, n_heads=2,
+  n_kv_heads=1, head_dim=24, d_ff=96, max_length=160,
+)  # fmt: skip
+LENGTH = 150
+
+
+def user(text):
+  return {'role': 'user', 'content': text}
+
+
+def call(*made, content=''):
+  entries = [one.message() for one in made]
+  return {'role': 'assistant', 'content': content, 'tool_calls': entries}
+
+
+def tool(text):
+  return {'role': 'tool', 'content': text}
+
+
+def answer(text):
+  return {'role': 'assistant', 'content': text}
+
+
+ADD = calls.Call('python', {'code': '7+8'})
+FIND = calls.Call('search', {'query': 'Rome'})
+OTHER = calls.Call('nope', {'x': [1]})
+TALKS = [
+  [user('a?'), call(ADD), tool('15'), answer('it is 15')],
+  [user('b?'), call(FIND, ADD, content='hm'), tool('Italy'), tool('15'),
+   call(FIND), tool('Italy'), answer('both')],
+  [user('c?'), answer('none')],
+  [user('d?'), call(OTHER), tool('Error: there is no tool'), answer('sorry')],
+]  # fmt: skip
+RESULTS = {'7+8': '15', 'Rome': 'Italy'}
 
 
 @pytest.fixture(scope='module')
 def params():
-  return talker.params()
+  """Knows TALKS by heart."""
+  rows = [FORMAT.rows(talk)[0] for talk in TALKS]
+  tokens_BT = np.zeros((len(rows), LENGTH + 1), np.int32)
+  mask_BT = np.zeros((len(rows), LENGTH + 1), np.float32)
+  for i, row in enumerate(rows):
+    tokens_BT[i, : len(row.token_ids)] = row.token_ids
+    mask_BT[i, : len(row.token_ids)] = row.loss_mask
+  batch = {
+    'inputs_BT': tokens_BT[:, :-1],
+    'targets_BT': tokens_BT[:, 1:],
+    'positions_BT': np.tile(np.arange(LENGTH, dtype=np.int32), (len(rows), 1)),
+  }
+  tx = optax.adam(3e-3)
+
+  def loss(params):
+    logp_BT = likelihood.of_targets(CFG, params, batch).logp_BT
+    return next_token.cross_entropy(logp_BT, mask_BT[:, 1:])
+
+  @jax.jit
+  def step(params, state):
+    value, grads = jax.value_and_grad(loss)(params)
+    updates, state = tx.update(grads, state)
+    return optax.apply_updates(params, updates), state, value
+
+  params = start_params.init(CFG)
+  state = tx.init(params)
+  for _ in range(300):
+    params, state, value = step(params, state)
+    if value < 0.01:
+      break
+  assert value < 0.01
+  return params
+
+
+def look_up(arguments, earlier):
+  (key,) = arguments.values()
+  return RESULTS[key]
 
 
 @pytest.fixture(name='using', scope='module')
 def _using():
   with concurrent.futures.ThreadPoolExecutor(2) as pool:
-    box = toolbox.Toolbox(max_chars=23)
-    yield toolbox.Tools(talker.available(), pool, box)
-
-
-CFG, TOKENIZER, FORMAT = talker.CFG, talker.TOKENIZER, talker.FORMAT
-LENGTH, TALKS = talker.LENGTH, talker.TALKS
+    available = {
+      name: tools.Tool(tools.Signature(name, '', {'type': 'object'}), look_up)
+      for name in ('python', 'search')
+    }
+    yield toolbox.Tools(available, pool, toolbox.Toolbox(max_chars=23))
 
 
 def hold(params, using, talks=TALKS, limit=130, n_rows=2, **changes):

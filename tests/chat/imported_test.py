@@ -204,7 +204,7 @@ def test_thoughts_by_other_marks_are_read_by_ours():
   chat_format = published_templates.chat_format(source)
   ids = TOKENIZER.encode('[THINK]a[/THINK]b')
   assert chat_format.text(ids) == '<think>a</think>b'
-  assert chat_format.thought[0] == '[THINK]'
+  assert chat_format.think_start == '[THINK]'
   row = chat_format.rows([user('a'), assistant('<think>a</think>b')])[0]
   assert learnt(row) == '[THINK]a[/THINK]b<|im_end|>'
 

@@ -2,18 +2,15 @@
 
 import math
 
-import jax
 import numpy as np
 import pytest
 
-from llm_jax.infer import quantize, reading
-from llm_jax.model import params as model_params
+from llm_jax.infer import reading
 from llm_jax.model import transformer
 from tests.evals import tiny_checkpoint
 from tests.model import start_params
 
 CFG = tiny_checkpoint.MODEL
-LINES = model_params.table(CFG)
 LENGTHS = ((1, 1), (5, 3), (40, 7), (2, 9))
 
 
@@ -48,22 +45,6 @@ def test_logp_is_that_of_the_logits(params, pairs):
       for row, token in zip(logits_TV, pair[1], strict=True)
     ]
     np.testing.assert_allclose(logp, expected, atol=1e-4)
-
-
-def test_likely_tokens_are_those_of_the_logits(params, pairs):
-  texts = [[*first, *rest] for first, rest in pairs]
-  for weights in (params, quantize.int8(params, LINES)):
-    floats = quantize.as_arrays(weights, CFG.dtype)
-    found = reading.likely(CFG, weights, texts, n_top=4, batch_size=3)
-    for ids, choices in zip(texts, found, strict=True):
-      hidden_1TD = _hidden(floats, (ids, []))
-      logits_TV = transformer.unembed(CFG, floats, hidden_1TD)[0, :-1]
-      logp_TV = np.asarray(jax.nn.log_softmax(logits_TV))
-      for token, row, choice in zip(ids[1:], logp_TV, choices, strict=True):
-        assert abs(choice.logp - row[token]) < 1e-4
-        best = np.argsort(-row)[:4]
-        np.testing.assert_allclose(choice.top_logps, row[best], atol=1e-4)
-        np.testing.assert_allclose(row[choice.top_ids], row[best], atol=1e-4)
 
 
 def test_mean_hidden(params, pairs):

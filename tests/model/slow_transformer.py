@@ -44,11 +44,8 @@ LAYOUTS = {
 }
 
 
-def logits(cfg, params, tokens, weight_NHTS=None):
-  """Logits of one row of tokens, padding rows of the vocabulary with them.
-
-  Attention is written to weight_NHTS, if it is given.
-  """
+def logits(cfg, params, tokens):
+  """Logits of one row of tokens, padding rows of the vocabulary with them."""
   p = jax.tree.map(lambda x: np.asarray(x, np.float64), params)
   x = p['embedding'][tokens]
   if cfg.embedding_scale:
@@ -62,8 +59,7 @@ def logits(cfg, params, tokens, weight_NHTS=None):
     if cfg.value_embeddings and i in (0, 2):  # the tables of three layers
       gate = 2 / (1 + np.exp(-(y @ p['value_gate'][i // 2])))
       values = gate[:, :, None] * p['value_embedding'][i // 2][tokens]
-    weight_HTS = None if weight_NHTS is None else weight_NHTS[i]
-    y = _attention(cfg, w, y, values, is_local, weight_HTS)
+    y = _attention(cfg, w, y, values, is_local)
     x = x + (_norm(cfg, y, w['post_attention_norm']) if cfg.post_norms else y)
     y = _norm(cfg, x, w['mlp_norm'])
     y = _experts(cfg, w, y) if cfg.n_experts else _mlp(cfg, w, y)
@@ -115,7 +111,7 @@ def _turn(cfg, x, is_local):
   return out
 
 
-def _attention(cfg, w, y, values, is_local, weight_HTS):
+def _attention(cfg, w, y, values, is_local):
   assert all((f'b{x}' in w) == (cfg.bias != 'none') for x in 'qkv')
   assert all((f'b{x}' in w) == (cfg.bias == 'all') for x in ('o', '_up'))
   total = w.get('bo', 0)
@@ -135,8 +131,6 @@ def _attention(cfg, w, y, values, is_local, weight_HTS):
     for t in range(len(y)):
       first = max(0, t - cfg.window + 1) if is_local else 0
       seen = np.exp(scores[t, first : t + 1] - scores[t, first : t + 1].max())
-      if weight_HTS is not None:
-        weight_HTS[head, t, first : t + 1] = seen / seen.sum()
       row = np.zeros((len(y), cfg.d_model))
       row[t] = seen @ v[first : t + 1] / seen.sum() @ w['wo'][head]
       total = total + row

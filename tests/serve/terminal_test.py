@@ -7,10 +7,11 @@ import signal
 import jax
 import pytest
 
-from llm_jax.agent import terminal, tools
+from llm_jax.agent import tools
 from llm_jax.chat import calls, formats, template
 from llm_jax.infer import generate
 from llm_jax.model import transformer
+from llm_jax.serve import terminal
 from llm_jax.tokenizer import encoding
 from tests.evals import tiny_checkpoint
 
